@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make reproduce` and `make test`.
+# Python 3.11 or newer and make are all that has to be there.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help environment reproduce open test test-fast lint smoke clean
+
+help:
+	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
+	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
+	@echo "make test        environment and the whole test suite"
+	@echo "make lint        format, lint, types, workflow lint, code versions"
+	@echo "make smoke       every rule at tiny size, through both engines"
+
+environment: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.12 …"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# PATH, so that the commands which the engines start find this environment's programs.
+reproduce: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) reproduce_tables
+	@$(BIN)/voxseq where
+
+open: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile workflow/scales/open.yaml -- reproduce_tables
+	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
+
+test: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+
+test-fast: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+	$(BIN)/snakemake --lint
+	$(BIN)/voxseq code check
+
+smoke: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/workflow/smoke.sh
+
+clean:
+	rm -rf artifacts logs .snakemake .voxseq

@@ -1,0 +1,5 @@
+"""``python -m voxseq``."""
+
+from voxseq.cli import main
+
+main()

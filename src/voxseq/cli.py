@@ -1,0 +1,283 @@
+"""The command line: thin, and quick to start because heavy parts are imported where used."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voxseq import __version__
+from voxseq.errors import VoxseqError
+
+if TYPE_CHECKING:
+    from voxseq.config import Config
+    from voxseq.plan import Plan
+
+#: Exit status of a run that stopped on request after writing its checkpoint (EX_TEMPFAIL).
+RETRY = 75
+
+params_option = click.option(
+    "--params",
+    "params",
+    type=click.Path(path_type=Path),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="Configuration file.",
+)
+overlay_option = click.option(
+    "--overlay",
+    "overlays",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File laid over it, such as workflow/scales/open.yaml.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="voxseq")
+def cli() -> None:
+    """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
+
+
+def _load(params: Path, overlays: tuple[Path, ...]) -> Config:
+    from voxseq.config import load_config, read_yaml
+
+    return load_config(params, [read_yaml(path) for path in overlays])
+
+
+@cli.command()
+@params_option
+@overlay_option
+@click.option("--stage", help="Only this stage.")
+@click.option("--json", "as_json", is_flag=True, help="Every run with its configuration.")
+def plan(params: Path, overlays: tuple[Path, ...], stage: str | None, as_json: bool) -> None:
+    """Print the runs of a configuration, after checking it."""
+    from voxseq.plan import STAGES, build_plan
+
+    if stage is not None and stage not in STAGES:
+        raise VoxseqError(f"unknown stage {stage!r}", f"choose from {', '.join(STAGES)}")
+    built = build_plan(_load(params, overlays))
+    if as_json:
+        click.echo(json.dumps([vars(r) for r in built.runs.values()], indent=2))
+        return
+    _print_plan(built, stage)
+
+
+def _print_plan(built: Plan, stage: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from voxseq.runs import Workspace
+
+    workspace = Workspace(Path.cwd(), built)
+    table = Table("run", "job", "fingerprint", "state", box=None, pad_edge=False)
+    runs = [r for r in built.runs.values() if stage in (None, r.stage)]
+    for run in runs:
+        state = "finished" if workspace.is_finished(run) else "to do"
+        table.add_row(run.id, f"{run.stage}/{run.job}", run.fingerprint, state)
+    width = None if sys.stdout.isatty() else 160
+    console = Console(width=width)
+    console.print(table)
+    finished = sum(workspace.is_finished(r) for r in runs)
+    jobs = {(r.stage, r.job) for r in runs}
+    console.print(
+        f"{len(runs)} runs in {len(jobs)} jobs, {finished} finished, scale {built.scale}"
+    )
+
+
+@cli.command()
+@click.argument("stage")
+@click.argument("job")
+@params_option
+@overlay_option
+@click.option("--fingerprint", help="Refuse to run when the plan says another one.")
+def run(
+    stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
+) -> None:
+    """Do one job of the plan (the workflow calls this)."""
+    from voxseq.plan import build_plan
+    from voxseq.runs import Workspace, data_root, setup_logging
+
+    setup_logging()
+    config = _load(params, overlays)
+    built = build_plan(config)
+    chosen = next((j for j in built.jobs.values() if (j.stage, j.name) == (stage, job)), None)
+    if chosen is None:
+        names = [j.name for j in built.jobs.values() if j.stage == stage]
+        raise VoxseqError(
+            f"the plan has no job {job!r} in stage {stage!r}",
+            f"jobs there: {', '.join(names) or 'none'}; see `voxseq plan`",
+        )
+    if fingerprint is not None and fingerprint != chosen.fingerprint:
+        raise VoxseqError(
+            f"{stage}/{job} has fingerprint {chosen.fingerprint} in this plan, not {fingerprint}",
+            "the configuration or the code changed while the workflow ran; start it again",
+        )
+    reads_volumes = chosen.action in ("download", "preprocess")
+    root = data_root(config.data.root) if reads_volumes else None
+    Workspace(Path.cwd(), built, root).execute(chosen)
+
+
+@cli.command()
+@params_option
+@overlay_option
+@click.argument("stages", nargs=-1)
+def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> None:
+    """Move results that the plan no longer names to the attic (.voxseq/attic)."""
+    from voxseq.plan import STAGES, build_plan
+    from voxseq.runs import Workspace
+
+    workspace = Workspace(Path.cwd(), build_plan(_load(params, overlays)))
+    for name in workspace.prune(stages or STAGES):
+        click.echo(f"moved to the attic: {name}")
+
+
+@cli.command()
+@params_option
+def record(params: Path) -> None:
+    """Record finished stages in DVC (the workflow calls this when it has succeeded)."""
+    from voxseq.plan import build_plan
+    from voxseq.recording import record_stages
+
+    record_stages(Path.cwd(), build_plan(_load(params, ())))
+
+
+@cli.command()
+@params_option
+@overlay_option
+def where(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Say where tables, figures and the report lie, and whether they are up to date."""
+    from voxseq.plan import build_plan
+
+    built = build_plan(_load(params, overlays))
+    folder = Path(built.results)
+    for name in ("tables", "figures", "report/index.html"):
+        click.echo(f"{name.split('/')[0]:8} {folder / name}")
+    jobs = list(built.jobs.values())
+    finished = sum(Path(built.marker(job)).exists() for job in jobs)
+    click.echo(f"scale {built.scale}: {finished} of {len(jobs)} jobs finished")
+
+
+@cli.group()
+def config() -> None:
+    """Show, check and change the configuration."""
+
+
+@config.command("show")
+@params_option
+@overlay_option
+def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Print every key with its value, defaults included."""
+    click.echo(_as_yaml(_load(params, overlays).model_dump(mode="json")), nl=False)
+
+
+@config.command("check")
+@params_option
+@overlay_option
+def config_check(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Check a configuration without doing anything."""
+    loaded = _load(params, overlays)
+    click.echo(f"{params} is valid: scale {loaded.scale}")
+
+
+@config.command("use")
+@click.argument("overlay", type=click.Path(path_type=Path))
+@params_option
+def config_use(overlay: Path, params: Path) -> None:
+    """Write OVERLAY into params.yaml, so that DVC versions that scale too.
+
+    `git checkout params.yaml` brings the demo back.
+    """
+    from voxseq.config import load_config, merge, read_yaml
+    from voxseq.files import write_text
+
+    content = merge(read_yaml(params), read_yaml(overlay))
+    loaded = load_config(params, [read_yaml(overlay)])
+    write_text(params, _as_yaml(content))
+    click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
+
+
+@cli.group()
+def code() -> None:
+    """Versions of the parts of the code, which enter the fingerprints of runs."""
+
+
+@code.command("check")
+def code_check() -> None:
+    """Fail when code changed and nobody said whether results change."""
+    from voxseq.fingerprint import changed_units
+
+    changed = changed_units()
+    if changed:
+        raise VoxseqError(
+            f"the behaviour of {', '.join(sorted(changed))} may have changed since it was recorded",
+            "`voxseq code keep UNIT…` when results stay the same to the bit, "
+            "`voxseq code bump UNIT…` when they may differ",
+        )
+    click.echo("all code is as recorded")
+
+
+@code.command("keep")
+@click.argument("names", nargs=-1, required=True)
+def code_keep(names: tuple[str, ...]) -> None:
+    """Record the present code of units whose results stay the same."""
+    _record_code(names, bump=False)
+
+
+@code.command("bump")
+@click.argument("names", nargs=-1, required=True)
+def code_bump(names: tuple[str, ...]) -> None:
+    """Record the present code of units whose results may differ: their runs are done again."""
+    _record_code(names, bump=True)
+
+
+def _record_code(names: tuple[str, ...], *, bump: bool) -> None:
+    from voxseq.fingerprint import VERSIONS, behaviour, units
+    from voxseq.files import read_json, write_json
+
+    known = units()
+    unknown = [name for name in names if name not in known and name != "all"]
+    if unknown:
+        raise VoxseqError(f"no such unit: {', '.join(unknown)}", f"units: {', '.join(known)}")
+    recorded: dict[str, Any] = read_json(VERSIONS) if VERSIONS.exists() else {}
+    kept = {name: entry for name, entry in recorded.items() if name in known}
+    for name in known if "all" in names else names:
+        version = kept.get(name, {}).get("version", 0 if bump else 1) + bump
+        kept[name] = {"version": version, "digest": behaviour(known[name])}
+    write_json(VERSIONS, kept)
+
+
+def _as_yaml(content: Mapping[str, Any]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def main() -> None:
+    """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except VoxseqError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        click.echo(str(error), err=True)
+        sys.exit(RETRY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The whole configuration and the checks that concern more than one part of it."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from voxseq.config.base import Model, Name, Shape3
+from voxseq.config.data import DataConfig, SequencesConfig, StoreConfig, check_stride
+from voxseq.config.execution import ExecutionConfig
+from voxseq.config.finetune import (
+    AblationConfig,
+    ClassificationTask,
+    FinetuneConfig,
+    LabelRatioConfig,
+    ReportConfig,
+    SegmentationTask,
+)
+from voxseq.config.model import EncoderConfig, PretrainConfig
+
+
+class Config(Model):
+    """One study: from volumes to tables."""
+
+    scale: Name
+    results: str = Field("results", pattern=r"^results(/[A-Za-z0-9_]+)?$")
+    data: DataConfig = DataConfig()
+    store: StoreConfig = StoreConfig()
+    sequences: SequencesConfig
+    encoder: EncoderConfig = EncoderConfig()
+    pretrain: PretrainConfig
+    finetune: FinetuneConfig
+    ablation: AblationConfig = AblationConfig()
+    label_ratio: LabelRatioConfig = LabelRatioConfig()
+    report: ReportConfig = ReportConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @model_validator(mode="after")
+    def _agreement(self) -> Config:
+        _check_grid("sequences.volume_shape", self.sequences.volume_shape, self.encoder)
+        patch, token = self.sequences.patch_shape, self.encoder.patch_size
+        if patch[2] % token[2]:
+            raise ValueError(
+                f"sequences: a patch is {patch[2]} voxels thick, which is not a multiple of "
+                f"encoder.patch_size {token[2]}"
+            )
+        for name, task in self.finetune.tasks.items():
+            _check_task(name, task, self.encoder)
+        for name in (*self.label_ratio.tasks, *self.ablation.tasks):
+            if name not in self.finetune.tasks:
+                raise ValueError(
+                    f"unknown task {name!r} in label_ratio.tasks or ablation.tasks; "
+                    f"finetune.tasks has {', '.join(self.finetune.tasks)}"
+                )
+        kinds = {s.kind for s in self.sequences.sources}
+        for name, variant in self.ablation.variants.items():
+            if variant.stride is not None:
+                try:
+                    check_stride(variant.stride, self.sequences)
+                except ValueError as error:
+                    raise ValueError(f"ablation.variants.{name}: {error}") from None
+            if variant.without is not None and kinds == {variant.without}:
+                raise ValueError(
+                    f"ablation.variants.{name}: without {variant.without} no source is left"
+                )
+        if self.ablation.variants and "ours" not in self.pretrain.methods:
+            raise ValueError("ablation.variants are variants of 'ours', which pretrain.methods lacks")
+        if self.pretrain.methods and not self.sequences.sources:
+            raise ValueError("pretrain.methods need at least one entry in sequences.sources")
+        return self
+
+
+def _check_grid(key: str, shape: Shape3, encoder: EncoderConfig) -> None:
+    if any(s % p for s, p in zip(shape, encoder.patch_size, strict=True)):
+        raise ValueError(
+            f"{key} {shape} is not a multiple of encoder.patch_size {encoder.patch_size}"
+        )
+
+
+def _check_task(
+    name: str, task: SegmentationTask | ClassificationTask, encoder: EncoderConfig
+) -> None:
+    if isinstance(task, SegmentationTask):
+        _check_grid(f"finetune.tasks.{name}.roi", task.roi, encoder)
+        size = encoder.patch_size[0]
+        if len(set(encoder.patch_size)) > 1 or size & (size - 1) or size < 2:
+            raise ValueError(
+                f"encoder.patch_size {encoder.patch_size}: the segmentation network needs a cube "
+                "whose side is a power of two"
+            )
+    elif task.data.resize is None:
+        raise ValueError(f"finetune.tasks.{name}.data.resize: a classification task needs a shape")
+    else:
+        _check_grid(f"finetune.tasks.{name}.data.resize", task.data.resize, encoder)

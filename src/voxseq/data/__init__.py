@@ -1,0 +1,1 @@
+"""Data sets: catalogue, readers, checks, splits, and the store of prepared volumes."""

@@ -1,0 +1,108 @@
+"""Finding files below a data set's folder, and saying what is wrong with one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from voxseq.errors import DataError
+
+#: Left by macOS in many published archives.
+_JUNK_FOLDERS = {"__MACOSX"}
+_JUNK_FILES = {".DS_Store", "Thumbs.db"}
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file is a by-product of an operating system, such as ``._image.nii.gz``."""
+    return name.startswith("._") or name in _JUNK_FILES
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (relative folder, sorted file names) of every folder below, in sorted order.
+
+    Links to folders are followed, each real folder once, because data sets are often linked from
+    other disks. The top is "". Names that are not text in the file system's encoding are left out:
+    no table could hold them.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f not in _JUNK_FOLDERS and _is_text(f))
+        relative = Path(place).relative_to(folder).as_posix()
+        yield (
+            "" if relative == "." else relative,
+            sorted(n for n in names if not is_junk(n) and _is_text(n)),
+        )
+
+
+def files(folder: Path) -> Iterator[str]:
+    """Yield the path of every file below ``folder``, relative and with forward slashes."""
+    for place, names in walk(folder):
+        for name in names:
+            yield f"{place}/{name}" if place else name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def first_match(patterns: Sequence[str], path: str) -> tuple[int, re.Match[str]] | None:
+    """Index and match of the first pattern that describes the whole ``path``."""
+    for index, pattern in enumerate(patterns):
+        match = re.fullmatch(pattern, path)
+        if match:
+            return index, match
+    return None
+
+
+def inside(path: str, origin: str) -> str:
+    """``path`` as a relative path below the data set's folder.
+
+    Raises:
+        DataError: it is absolute or leads out of the folder; ``origin`` names who says so.
+    """
+    pure = PurePosixPath(path.replace("\\", "/"))
+    parts = [part for part in pure.parts if part != "."]
+    if pure.is_absolute() or ".." in parts or not parts:
+        raise DataError(
+            f"{origin}: {path!r} leads out of the data set's folder", "correct that entry"
+        )
+    return "/".join(parts)
+
+
+def plain(name: str) -> str:
+    """``name`` with slashes escaped, so that it stays one part of a volume's name."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def unreadable(folder: Path, path: str, kind: str, error: Exception) -> DataError:
+    """The error for a file that its library refuses to read.
+
+    Reports are versioned, so the message holds no absolute path, and is the same on every machine.
+    """
+    if not (folder / path).exists():
+        return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+    return DataError(
+        f"{path}: damaged, truncated or no {kind} file ({type(error).__name__}: {said[:200]})",
+        "obtain the file again",
+    )
+
+
+def nothing_found(folder: Path, expected: str) -> DataError:
+    """The error for a folder in which the layout was not found."""
+    return DataError(
+        f"{folder}: no image found; expected {expected}",
+        "check that the folder holds the data set as published, archives unpacked",
+    )

@@ -1,0 +1,114 @@
+"""A 3D set of MedMNIST: one npz with ``{train,val,test}_{images,labels}``.
+
+The images are (N, z, y, x); the axes are reversed to (x, y, z), as the published fine-tuning does.
+Options: ``file``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from voxseq.data.adapters.files import nothing_found, unreadable
+from voxseq.data.catalogue import DataSet
+from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
+from voxseq.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def scan(folder: Path, dataset: DataSet) -> Scan:
+    """List the images of the three splits; see :class:`Scan`.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds pickled objects; or its arrays do not
+            fit together.
+    """
+    path = dataset.options["file"]
+    if not (folder / path).exists():
+        raise nothing_found(folder, path)
+    entries = []
+    for split in SPLITS:
+        labels = _array(folder, path, f"{split}_labels").reshape(-1)
+        count = _count(folder, path, f"{split}_images")
+        if len(labels) != count:
+            raise DataError(
+                f"{path}: {split}_images has {count} images but {split}_labels {len(labels)}",
+                "obtain the file again",
+            )
+        entries += [
+            Entry(
+                subject=f"{split}{index:04d}",
+                image="nodule",
+                path=path,
+                locator=f"{split}_images {index}",
+                modality=dataset.modality,
+                label=int(label),
+                split=split,
+            )
+            for index, label in enumerate(labels.tolist())
+        ]
+    return Scan(tuple(entries))
+
+
+def read_image(folder: Path, entry: Entry) -> Volume:
+    """Read one image; 1 mm voxels."""
+    key, index = entry.locator.split()
+    images = _array(folder, entry.path, key)
+    if images.ndim != 4:
+        raise DataError(f"{entry.path}: {key} has shape {images.shape}, expected (N, z, y, x)")
+    array = np.ascontiguousarray(images[int(index)].transpose(2, 1, 0))
+    return Volume(array, scaling_affine((1.0, 1.0, 1.0)), oriented=False)
+
+
+def read_label(folder: Path, entry: Entry) -> Volume | None:
+    """The images are labelled as a whole."""
+    return None
+
+
+def _array(folder: Path, path: str, key: str) -> Array:
+    # Size and time are part of the cache's key: a replaced file is read anew.
+    try:
+        state = (folder / path).stat()
+    except OSError as error:
+        raise unreadable(folder, path, "npz", error) from None
+    return _load(folder, path, key, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
+    """Read one array; never unpickles, whatever the file holds."""
+    del size, changed
+    try:
+        with np.load(folder / path, allow_pickle=False) as archive:
+            if key not in archive:
+                raise DataError(f"{path}: has no array {key!r}, only {sorted(archive)}")
+            array: Array = archive[key]
+    except DataError:
+        raise
+    except Exception as error:
+        # zipfile, zlib and numpy each have their own errors for damaged files.
+        raise unreadable(folder, path, "npz", error) from None
+    if array.dtype.kind not in "buif" or array.ndim == 0:
+        raise DataError(f"{path}: {key} is {array.dtype} with shape {array.shape}")
+    return array
+
+
+def _count(folder: Path, path: str, key: str) -> int:
+    """Number of images from the array's header alone: damaged voxels are found when read."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(folder / path) as archive, archive.open(f"{key}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, _ = read(member)
+    except Exception as error:
+        raise unreadable(folder, path, "npz", error) from None
+    return int(shape[0]) if shape else 0

@@ -1,0 +1,142 @@
+"""What makes an image or a label unusable."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxseq.data.types import Array, Entry, Volume
+from voxseq.errors import DataError
+
+#: A label whose grid lies further than this many voxels from the image's belongs to another image.
+GRID_TOLERANCE = 0.5
+#: Labels beyond this are no class numbers of any data set here.
+_MOST_CLASSES = 255
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What reading an image tells about it."""
+
+    minimum: float
+    maximum: float
+    content_hash: str
+
+
+def check_image(volume: Volume, path: str) -> Measured:
+    """Check the voxels and the grid of an image.
+
+    Raises:
+        DataError: naming ``path`` and the reason.
+    """
+    array = volume.array
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"{path}: no voxels, shape {array.shape}")
+    _check_affine(volume, path)
+    minimum, maximum = float(array.min()), float(array.max())
+    if not (np.isfinite(minimum) and np.isfinite(maximum)):
+        # NaN survives min and max; counting is only needed for the message.
+        bad = int(array.size - np.isfinite(array).sum())
+        raise DataError(f"{path}: {bad} of {array.size} voxels are NaN or infinite")
+    if minimum == maximum:
+        raise DataError(f"{path}: every voxel has the value {minimum:g}")
+    if max(abs(minimum), abs(maximum)) > np.finfo(np.float32).max:
+        raise DataError(f"{path}: values up to {maximum:g} do not fit 32 bits")
+    return Measured(minimum, maximum, content_hash(array))
+
+
+def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int]) -> None:
+    """Check that a segmentation belongs to its image and holds known classes.
+
+    Raises:
+        DataError: another shape or grid, or values that are not in ``allowed``.
+    """
+    if label.array.shape != image.array.shape:
+        raise DataError(
+            f"{path}: the label's shape {label.array.shape} is not that of its image, "
+            f"{image.array.shape}"
+        )
+    if label.oriented and image.oriented:
+        _check_same_grid(label, image, path)
+    unknown = sorted(set(label_values(label.array, path)) - set(allowed))
+    if unknown:
+        raise DataError(
+            f"{path}: unknown label values {', '.join(str(v) for v in unknown[:5])}, expected "
+            f"{', '.join(str(v) for v in sorted(allowed))}"
+        )
+
+
+def label_values(array: Array, path: str) -> list[int]:
+    """Sorted values of a segmentation.
+
+    Raises:
+        DataError: a value is not a whole number from 0 to 255.
+    """
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= _MOST_CLASSES):
+        raise DataError(f"{path}: unknown label values from {low:g} to {high:g}")
+    whole = array.astype(np.uint8)
+    if array.dtype.kind == "f" and not np.array_equal(whole, array):
+        raise DataError(f"{path}: label values are not whole numbers")
+    return [int(v) for v in np.flatnonzero(np.bincount(whole.ravel(), minlength=1))]
+
+
+def content_hash(array: Array) -> str:
+    """SHA-256 of the voxel values as float32 in C order, and of the shape."""
+    digest = hashlib.sha256(repr(tuple(int(n) for n in array.shape)).encode())
+    digest.update(np.ascontiguousarray(array, dtype=np.float32).data)
+    return digest.hexdigest()
+
+
+def incomplete_groups(
+    entries: Iterable[Entry],
+    shapes: Mapping[str, tuple[int, ...]],
+    contrasts: Sequence[str],
+) -> dict[str, str]:
+    """Reasons why a group of aligned contrasts cannot be used, by the name of the group.
+
+    Args:
+        entries: usable images of the data set.
+        shapes: shape of each by its path.
+        contrasts: those that every group needs.
+    """
+    groups: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, {})[entry.contrast] = entry
+    reasons = {}
+    for group, members in groups.items():
+        missing = [c for c in contrasts if c not in members]
+        sizes = {shapes[e.path] for e in members.values()}
+        if missing:
+            reasons[group] = f"the contrast {', '.join(missing)} of {group} is missing or unusable"
+        elif len(sizes) > 1:
+            reasons[group] = f"the contrasts of {group} have different shapes {sorted(sizes)}"
+    return reasons
+
+
+def _check_affine(volume: Volume, path: str) -> None:
+    matrix = volume.affine
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise DataError(f"{path}: the affine holds NaN or infinite numbers")
+    spacing = np.array(volume.spacing)
+    # A determinant is judged relative to the spacing: it is tiny for fine grids as well.
+    if (spacing <= 0).any() or abs(np.linalg.det(matrix[:3, :3])) < 1e-3 * spacing.prod():
+        raise DataError(
+            f"{path}: the affine is singular, it maps the voxels onto a plane or a line"
+        )
+
+
+def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
+    extent = [(0, n - 1) for n in image.array.shape]
+    corners = np.array([[*corner, 1] for corner in itertools.product(*extent)]).T
+    with np.errstate(invalid="ignore"):
+        distance = np.abs((label.affine - image.affine) @ corners)[:3].max()
+    if not distance <= GRID_TOLERANCE * min(image.spacing):
+        raise DataError(
+            f"{path}: the label's grid is not that of its image, their corners lie up to "
+            f"{distance:.3g} mm apart"
+        )

@@ -1,0 +1,119 @@
+"""The table of a data set's usable images, ``index.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from voxseq.data.checks import Measured
+from voxseq.data.types import Entry, Volume, volume_id
+from voxseq.errors import IntegrityError
+from voxseq.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INDEX = "index.parquet"
+#: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none).
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("volume_id", "subject", "image", "path", "locator")),
+        *((name, pa.string()) for name in ("modality", "contrast", "group", "label_path")),
+        ("label", pa.int32()),
+        ("split", pa.string()),
+        *((f"shape_{axis}", pa.int32()) for axis in "xyz"),
+        *((f"spacing_{axis}", pa.float64()) for axis in "xyz"),
+        ("orientation", pa.string()),
+        ("dtype", pa.string()),
+        ("content_hash", pa.string()),
+        ("centre_x", pa.int32()),
+        ("centre_y", pa.int32()),
+        ("minimum", pa.float64()),
+        ("maximum", pa.float64()),
+    ]
+)
+
+
+def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) -> dict[str, Any]:
+    """One row of the index; ``split`` is what the layout publishes, maybe ""."""
+    shape, spacing = volume.array.shape, volume.spacing
+    centre = entry.centre or (-1, -1)
+    return {
+        "volume_id": volume_id(dataset, entry),
+        "subject": entry.subject,
+        "image": entry.image,
+        "path": entry.path,
+        "locator": entry.locator,
+        "modality": entry.modality,
+        "contrast": entry.contrast,
+        "group": entry.group,
+        "label_path": entry.label_path,
+        "label": entry.label,
+        "split": entry.split,
+        **{f"shape_{a}": int(n) for a, n in zip("xyz", shape, strict=True)},
+        **{f"spacing_{a}": float(n) for a, n in zip("xyz", spacing, strict=True)},
+        "orientation": orientation(volume),
+        "dtype": str(volume.array.dtype.newbyteorder("=")),
+        "content_hash": measured.content_hash,
+        "centre_x": centre[0],
+        "centre_y": centre[1],
+        "minimum": measured.minimum,
+        "maximum": measured.maximum,
+    }
+
+
+def orientation(volume: Volume) -> str:
+    """Directions of the axes, such as "LPS"; "" where the file states none."""
+    if not volume.oriented:
+        return ""
+    return "".join(code or "?" for code in nibabel.aff2axcodes(volume.affine))
+
+
+def entry_of(row: Mapping[str, Any]) -> Entry:
+    """The entry that a row of the index was made from."""
+    centre = (int(row["centre_x"]), int(row["centre_y"]))
+    return Entry(
+        subject=row["subject"],
+        image=row["image"],
+        path=row["path"],
+        locator=row["locator"],
+        modality=row["modality"],
+        contrast=row["contrast"],
+        label_path=row["label_path"],
+        label=int(row["label"]),
+        split=row["split"],
+        centre=None if centre == (-1, -1) else centre,
+        group=row["group"],
+    )
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as Parquet, the same bytes for the same rows."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Raises:
+        IntegrityError: it is missing or damaged.
+    """
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise IntegrityError(
+            f"{path}: missing or damaged ({error})", "run the stage that makes it again"
+        ) from None
+    return frame
+
+
+def read_index(download_out: Path) -> pd.DataFrame:
+    """The usable images of a data set, from the finished folder of its download run."""
+    return read_table(download_out / INDEX)

@@ -1,0 +1,92 @@
+"""What the adapters hand over: volumes, and entries that point at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One image or label on its own voxel grid.
+
+    Attributes:
+        array: voxels (X, Y, Z).
+        affine: (4, 4) float64, voxel indices to millimetres in the RAS+ world of NIfTI.
+        oriented: whether the file states a patient orientation. Arrays without one (h5, npz, PNG,
+            RICORD as published) keep their axis order; only their spacing is known.
+    """
+
+    array: Array
+    affine: Array
+    oriented: bool = True
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between voxel centres along (x, y, z)."""
+        x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return (float(x), float(y), float(z))
+
+
+def scaling_affine(spacing: tuple[float, float, float]) -> Array:
+    """Affine (4, 4) of a grid with ``spacing`` in mm along the axes and no known orientation."""
+    return np.diag([*spacing, 1.0]).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image that an adapter found; nothing of its voxels has been read.
+
+    Attributes:
+        subject: person (or, where the data set does not tell, case); splits are made by it.
+        image: name, unique within the subject.
+        path: file or series folder, relative to the data set's folder.
+        locator: what the adapter needs to find the image inside ``path``.
+        modality: "CT", "MRI", or "" where unknown.
+        contrast: MRI contrast, or "reformatted" for a CT series whose slices are not axial.
+        label_path: file of the segmentation, relative; "" without one.
+        label: class or lesion category; -1 without one.
+        split: "train", "val" or "test" where the layout publishes its lists, else "".
+        centre: in-plane centre (x, y) of the lesion's box, in voxels.
+        group: aligned images of one place share it.
+    """
+
+    subject: str
+    image: str
+    path: str
+    locator: str = ""
+    modality: str = ""
+    contrast: str = ""
+    label_path: str = ""
+    label: int = -1
+    split: str = ""
+    centre: tuple[int, int] | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        entries: images to read and check.
+        rejected: images that are unusable for what the layout itself says, with the reason.
+        absent: images that a published list names and the folder lacks; no fault, as users may
+            hold a part of a data set.
+        notes: other observations for the summary.
+    """
+
+    entries: tuple[Entry, ...]
+    rejected: tuple[tuple[Entry, str], ...] = ()
+    absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def volume_id(dataset: str, entry: Entry) -> str:
+    """Name of an image that no other image of any data set has."""
+    return f"{dataset}/{entry.subject}/{entry.image}"

@@ -1,0 +1,189 @@
+"""Batches as functions of the step: what is drawn, in which order, and by how many workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from voxseq.config.base import Shape3
+from voxseq.config.finetune import SegmentationRecipe
+from voxseq.finetune.augment import Array, Augmentation
+from voxseq.finetune.volumes import Volumes
+from voxseq.training.seeding import numpy_generator, torch_generator
+
+Batch = dict[str, Tensor]
+MakeBatch = Callable[[int], Batch]
+
+
+class EpochOrder:
+    """An endless stream of rows: each epoch is a seeded permutation, known at any position."""
+
+    def __init__(self, rows: Sequence[int], seed: int) -> None:
+        self._rows = np.asarray(rows)
+        self._seed = seed
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def __getitem__(self, position: int) -> int:
+        epoch, index = divmod(position, len(self._rows))
+        return int(self._rows[self._permutation(epoch)[index]])
+
+    def _permute(self, epoch: int) -> Array:
+        return numpy_generator(self._seed, "epoch", epoch).permutation(len(self._rows))
+
+
+class CropBatches:
+    """Batches of crops for segmentation.
+
+    A batch has ``volumes_per_batch`` volumes in the order of the epochs and ``crops_per_volume``
+    crops of each. With ``class_balanced`` sampling the centre of a crop is a voxel of a class drawn
+    with equal chances among the volume's classes, the background included (published code; for one
+    foreground class this is its 1:1 ratio of positives and negatives).
+    """
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        rows: Sequence[int],
+        recipe: SegmentationRecipe,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.volumes, self.recipe, self.seed = volumes, recipe, seed
+        self.augmentation = augmentation
+        self.order = EpochOrder(rows, seed)
+
+    def __call__(self, step: int) -> Batch:
+        """Batch of a step: image (B, 1, *roi) float32, label (B, 1, *roi) int64, ids (B,)."""
+        images, labels, ids = [], [], []
+        recipe = self.recipe
+        for slot in range(recipe.volumes_per_batch * recipe.crops_per_volume):
+            number = slot // recipe.crops_per_volume
+            row = self.order[step * recipe.volumes_per_batch + number]
+            rng = numpy_generator(self.seed, "crop", step, slot)
+            image, label = self._crop(row, rng)
+            images.append(image)
+            labels.append(label)
+            ids.append(row)
+        return {
+            "image": torch.from_numpy(np.stack(images))[:, None],
+            "label": torch.from_numpy(np.stack(labels).astype(np.int64))[:, None],
+            "ids": torch.tensor(ids),
+        }
+
+    def _crop(self, row: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        shape, roi = self.volumes.shape(row), self.recipe.roi
+        if self.recipe.crop_sampling == "class_balanced":
+            start = start_around(self._centre(row, rng), shape, roi)
+        else:
+            start = uniform_start(shape, roi, rng)
+        inside = _triple(min(r, s) for r, s in zip(roi, shape, strict=True))
+        image = pad_end(self.volumes.image_crop(row, start, inside), roi)
+        label = pad_end(self.volumes.label_crop(row, start, inside), roi)
+        return self.augmentation(image, label, rng)
+
+    def _centre(self, row: int, rng: np.random.Generator) -> Array:
+        locations = {k: v for k, v in self.volumes.locations(row).items() if len(v)}
+        classes = sorted({0, *locations})
+        chosen = classes[rng.integers(len(classes))]
+        if chosen in locations:
+            place: Array = locations[chosen][rng.integers(len(locations[chosen]))]
+            return place
+        return np.asarray(rng.integers(self.volumes.shape(row)))
+
+
+class ImageBatches:
+    """Batches of whole images for classification, in the order of the epochs."""
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        rows: Sequence[int],
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.volumes, self.batch_size, self.seed = volumes, batch_size, seed
+        self.augmentation = augmentation
+        self.order = EpochOrder(rows, seed)
+
+    def __call__(self, step: int) -> Batch:
+        """Batch of a step: image (B, 1, X, Y, Z) float32, target (B,) int64, ids (B,)."""
+        rows = [self.order[step * self.batch_size + slot] for slot in range(self.batch_size)]
+        images = [
+            self.augmentation.image(
+                self.volumes.image(row), numpy_generator(self.seed, "crop", step, slot)
+            )
+            for slot, row in enumerate(rows)
+        ]
+        return {
+            "image": torch.from_numpy(np.stack(images))[:, None],
+            "target": torch.tensor([self.volumes.target(row) for row in rows]),
+            "ids": torch.tensor(rows),
+        }
+
+
+def start_around(centre: Array, shape: Shape3, roi: Shape3) -> Shape3:
+    """First voxel of the crop around ``centre``, moved so that the crop stays inside.
+
+    On an axis shorter than the crop it is 0; the crop is then padded at the end.
+    """
+    return _triple(
+        min(max(int(c) - r // 2, 0), max(s - r, 0))
+        for c, s, r in zip(centre, shape, roi, strict=True)
+    )
+
+
+def uniform_start(shape: Shape3, roi: Shape3, rng: np.random.Generator) -> Shape3:
+    """First voxel of a crop, any place inside with the same chance."""
+    return _triple(int(rng.integers(max(s - r, 0) + 1)) for s, r in zip(shape, roi, strict=True))
+
+
+def pad_end(array: Array, shape: Shape3) -> Array:
+    """Pad (X, Y, Z) with 0 at the end of each axis up to ``shape``."""
+    missing = [(0, n - s) for s, n in zip(array.shape, shape, strict=True)]
+    return np.pad(array, missing) if any(end for _, end in missing) else array
+
+
+def _triple(numbers: Iterator[int]) -> Shape3:
+    x, y, z = numbers
+    return (x, y, z)
+
+
+class _Steps(Dataset[Batch]):
+    def __init__(self, make: MakeBatch, start: int, steps: int) -> None:
+        self.make, self.start, self.steps = make, start, steps
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.make(self.start + index)
+
+
+def stream(make: MakeBatch, steps: int, workers: int) -> Callable[[int], Iterator[Batch]]:
+    """Iterators over the batches from a given step on, the same for any number of workers.
+
+    Args:
+        make: batch of a step, a function of the step alone.
+        steps: of the whole training.
+        workers: processes that make batches; 0: the caller's own.
+    """
+
+    def from_step(start: int) -> Iterator[Batch]:
+        if workers == 0:
+            return (make(step) for step in range(start, steps))
+        loader: DataLoader[Batch] = DataLoader(
+            _Steps(make, start, steps),
+            batch_size=None,
+            num_workers=workers,
+            # Without its own generator the loader would draw from the global one.
+            generator=torch_generator(0, "loader"),
+        )
+        return iter(loader)
+
+    return from_step

@@ -1,0 +1,123 @@
+"""Classification: the losses, the validation, and the scores of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voxseq.config.finetune import ClassificationRecipe
+from voxseq.errors import DataError
+from voxseq.evaluation.classification import Array, accuracy, auc
+from voxseq.finetune.volumes import Volumes
+from voxseq.training.loop import Batch, Trainable
+
+CLASSES = 2
+
+
+def class_balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of each class in the batch, summed, and always divided by 2.
+
+    A batch of one class thus weighs half (published code, METHODS section 6).
+
+    Args:
+        logits: (B, 2).
+        target: (B,) int64.
+    """
+    losses = functional.cross_entropy(logits, target, reduction="none")
+    means = [losses[target == c].mean() for c in range(CLASSES) if bool((target == c).any())]
+    return torch.stack(means).sum() / CLASSES
+
+
+@dataclass(frozen=True)
+class SplitScore:
+    """Predictions for one split and their scores.
+
+    Attributes:
+        rows: of the store.
+        target: (n,) classes 0 and 1.
+        probability: (n,) of class 1.
+        loss: mean cross-entropy.
+    """
+
+    rows: tuple[int, ...]
+    target: Array
+    probability: Array
+    loss: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """AUC and accuracy."""
+        return {
+            "auc": auc(self.target, self.probability),
+            "accuracy": accuracy(self.target, self.probability),
+        }
+
+
+def score_split(
+    network: nn.Module, volumes: Volumes, rows: Sequence[int], batch_size: int
+) -> SplitScore:
+    """Classify the images of a split, unchanged, in batches."""
+    device = next(network.parameters()).device
+    target = torch.tensor([volumes.target(row) for row in rows])
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(rows), batch_size):
+            images = [volumes.image(row) for row in rows[first : first + batch_size]]
+            batch = torch.from_numpy(np.stack(images))[:, None]
+            parts.append(network(batch.to(device)).float().cpu())
+    logits = torch.cat(parts)
+    return SplitScore(
+        rows=tuple(rows),
+        target=target.numpy(),
+        probability=logits.softmax(dim=1)[:, 1].double().numpy(),
+        loss=float(functional.cross_entropy(logits, target)),
+    )
+
+
+def require_both_classes(volumes: Volumes, rows: Sequence[int], split: str) -> None:
+    """Refuse a split for which AUC is undefined, or a class other than 0 and 1.
+
+    Raises:
+        DataError: in these cases.
+    """
+    found = sorted({volumes.target(row) for row in rows})
+    if found != [0, 1]:
+        raise DataError(
+            f"{volumes.folder}: the {len(rows)} cases of the {split} split have the classes "
+            f"{found}, expected 0 and 1; AUC is undefined with one class",
+            "change data.split_ratio or the published lists, or add cases of the missing class",
+        )
+
+
+class ClassificationTraining(Trainable):
+    """A classifier with its loss and its validation cases."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: ClassificationRecipe,
+        volumes: Volumes,
+        validation: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe, self.volumes, self.validation = recipe, volumes, validation
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Loss of a batch of images."""
+        logits = self.network(batch["image"]).float()
+        if self.recipe.class_balanced_loss:
+            return {"loss": class_balanced_cross_entropy(logits, batch["target"])}
+        return {"loss": functional.cross_entropy(logits, batch["target"])}
+
+    def validate(self) -> dict[str, float]:
+        """Scores of the validation split, and the sum by which METHODS' RICORD recipe selects."""
+        split = score_split(self.network, self.volumes, self.validation, self.recipe.batch_size)
+        scores = split.scores
+        together = scores["auc"] + scores["accuracy"]
+        return {**scores, "accuracy_plus_auc": together, "loss": split.loss}

@@ -1,0 +1,73 @@
+"""AdamW with learning rates that fall from the head down to the patch embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxseq.config.model import OptimiserConfig
+
+_ENCODER = "encoder."
+_BLOCKS = f"{_ENCODER}blocks."
+_INPUT = (f"{_ENCODER}patch_embedding.", f"{_ENCODER}start_token")
+
+
+def layer_id(name: str, depth: int) -> int:
+    """Depth of a parameter: 0 the patch embedding and the start token, k block k of 1..depth,
+    depth + 1 the final norm and all that follows the encoder (METHODS, section 6)."""
+    if name.startswith(_INPUT):
+        return 0
+    if name.startswith(_BLOCKS):
+        return int(name[len(_BLOCKS) :].split(".", 1)[0]) + 1
+    return depth + 1
+
+
+def parameter_groups(
+    network: nn.Module, config: OptimiserConfig, depth: int
+) -> list[dict[str, Any]]:
+    """Group the trainable parameters by learning rate and weight decay.
+
+    A parameter of layer id i learns at lr · layer_decay^(depth + 1 − i); the decoder or head at
+    ``decoder_lr`` where one is given.
+
+    Args:
+        network: a module whose attribute ``encoder`` is the shared encoder.
+        config: the recipe.
+        depth: blocks of the encoder.
+
+    Returns:
+        AdamW groups with ``params``, ``lr``, ``weight_decay`` and ``name``, in a fixed order.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        identity = layer_id(name, depth)
+        in_encoder = name.startswith(_ENCODER)
+        is_exempt = not config.decay_one_dimensional and (
+            parameter.ndim <= 1 or name.endswith("start_token")
+        )
+        base = config.lr if in_encoder else config.decoder_lr or config.lr
+        key = f"{'encoder' if in_encoder else 'head'} {identity}{' no decay' if is_exempt else ''}"
+        group = groups.setdefault(
+            key,
+            {
+                "params": [],
+                "lr": base * (config.layer_decay or 1.0) ** (depth + 1 - identity),
+                "weight_decay": 0.0 if is_exempt else config.weight_decay,
+                "name": key,
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimiser(
+    network: nn.Module, config: OptimiserConfig, depth: int
+) -> torch.optim.Optimizer:
+    """AdamW over :func:`parameter_groups`."""
+    return torch.optim.AdamW(
+        parameter_groups(network, config, depth), lr=config.lr, betas=config.betas
+    )

@@ -1,0 +1,131 @@
+"""Segmentation: the loss, the validation, and the scores of whole volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voxseq.config.finetune import SegmentationRecipe
+from voxseq.errors import DataError
+from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
+from voxseq.evaluation.inference import predict_logits
+from voxseq.finetune.volumes import Volumes
+from voxseq.training.loop import Batch, Trainable
+
+SELECT = "dice"
+
+
+class DiceCrossEntropy(nn.Module):
+    """Soft Dice loss plus cross-entropy, both over all classes with the background (METHODS, §6).
+
+    The Dice term has squares in its denominator and is taken per sample and class. Class weights
+    act on the cross-entropy only. Without them this is MONAI's ``DiceCELoss(to_onehot_y=True,
+    softmax=True, squared_pred=True, smooth_nr=0, smooth_dr=1e-6)``.
+    """
+
+    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.class_weights = None if class_weights is None else tuple(class_weights)
+        self.dice = DiceLoss(
+            to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6
+        )
+
+    def forward(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Dice and cross-entropy terms.
+
+        Args:
+            logits: (B, C, X, Y, Z).
+            label: (B, 1, X, Y, Z) int64.
+        """
+        logits = logits.float()
+        weights = None
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, device=logits.device)
+        entropy = functional.cross_entropy(logits, label[:, 0], weight=weights)
+        return self.dice(logits, label), entropy
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """Dice of one case.
+
+    Attributes:
+        row: of the store.
+        dice: (foreground classes,), NaN for a class that the truth lacks.
+        prediction: (X, Y, Z) uint8 labels on the prepared grid.
+    """
+
+    row: int
+    dice: Array
+    prediction: Array
+
+
+def score_cases(
+    network: nn.Module, volumes: Volumes, rows: Sequence[int], recipe: SegmentationRecipe
+) -> Iterator[CaseScore]:
+    """Segment whole volumes and score them on the grid that the recipe names.
+
+    For the native grid class probabilities are mapped back linearly, then the largest is taken.
+    """
+    classes = len(recipe.labels)
+    for row in rows:
+        logits = predict_logits(network, volumes.image(row), recipe.roi, recipe.overlap)
+        prediction = logits.argmax(dim=0).numpy().astype(np.uint8)
+        if recipe.score_grid == "native":
+            native = volumes.to_native(logits.softmax(dim=0).numpy(), row)
+            scored, truth = native.argmax(axis=0), volumes.native_label(row)
+        else:
+            scored, truth = prediction, volumes.label(row)
+        yield CaseScore(row, dice_per_class(scored, truth, classes), prediction)
+
+
+def require_foreground(volumes: Volumes, rows: Sequence[int], split: str) -> None:
+    """Refuse a split in which Dice is undefined for every case.
+
+    Raises:
+        DataError: no case of the split has a foreground voxel.
+    """
+    if not any(volumes.has_foreground(row) for row in rows):
+        raise DataError(
+            f"{volumes.folder}: no case of the {split} split has a foreground voxel; "
+            "its Dice is undefined",
+            "check the labels and merge_labels, or change data.split_ratio",
+        )
+
+
+class SegmentationTraining(Trainable):
+    """A segmentation network with its loss and its validation cases."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: SegmentationRecipe,
+        volumes: Volumes,
+        validation: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = DiceCrossEntropy(recipe.class_weights)
+        self.recipe, self.volumes, self.validation = recipe, volumes, validation
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Loss of a batch of crops."""
+        dice, entropy = self.loss(self.network(batch["image"]), batch["label"])
+        return {"loss": dice + entropy, "dice_loss": dice, "cross_entropy": entropy}
+
+    def validate(self) -> dict[str, float]:
+        """Mean Dice, over all and per class, of whole validation volumes."""
+        cases = score_cases(self.network, self.volumes, self.validation, self.recipe)
+        scores = np.stack([case.dice for case in cases])
+        means = class_means(scores)
+        per_class = {
+            f"dice_{name}": float(value)
+            for name, value in zip(self.recipe.labels, means, strict=True)
+        }
+        return {SELECT: mean_dice(scores), **per_class}

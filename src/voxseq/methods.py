@@ -1,0 +1,65 @@
+"""The methods of the study: one row each, in the order of the paper's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from voxseq.pretrain.settings import MethodSettings, OursSettings
+
+TaskType = Literal["segmentation", "classification"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of Tables 1 and 2.
+
+    Attributes:
+        name: key in the configuration and in folder names.
+        title: name printed in tables.
+        networks: which network is fine-tuned for each type of task; a type that is absent is
+            not part of the method's row.
+        settings: configuration model of its pre-training; ``None`` for training from scratch.
+        implementation: ``module:class`` of its pre-training.
+    """
+
+    name: str
+    title: str
+    networks: Mapping[TaskType, str]
+    settings: type[MethodSettings] | None = None
+    implementation: str = ""
+    group: str = field(default="self-supervised")
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether fine-tuning starts from a pre-trained encoder."""
+        return self.settings is not None
+
+
+_ENCODER_NETWORKS: Mapping[TaskType, str] = {"segmentation": "unetr", "classification": "vit"}
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method("unetr", "UNETR", {"segmentation": "unetr"}, group="from scratch"),
+        Method("vit", "ViT", {"classification": "vit"}, group="from scratch"),
+        Method(
+            "ours",
+            "Ours",
+            _ENCODER_NETWORKS,
+            settings=OursSettings,
+            implementation="voxseq.pretrain.ours:AutoregressiveMethod",
+        ),
+    )
+}
+
+
+def pretrained() -> dict[str, Method]:
+    """The methods that pre-train an encoder."""
+    return {name: m for name, m in METHODS.items() if m.is_pretrained}
+
+
+def scratch() -> dict[str, Method]:
+    """The networks trained from random weights."""
+    return {name: m for name, m in METHODS.items() if not m.is_pretrained}

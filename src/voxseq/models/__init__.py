@@ -1,0 +1,1 @@
+"""Networks: the shared encoder, the networks on top of it, and the transfer between them."""

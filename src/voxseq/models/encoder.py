@@ -1,0 +1,187 @@
+"""The vision transformer that all methods share and that transfer hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voxseq.config.model import EncoderConfig
+from voxseq.models.attention import SelfAttention
+from voxseq.models.initialise import initialise_encoder, seeded
+from voxseq.models.patches import Grid, patchify, token_grid
+from voxseq.models.positions import sincos_positions
+
+NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What the encoder makes of N tokens, in the order in which they were given.
+
+    Attributes:
+        tokens: (B, N, C) after the final norm, without the start token.
+        start: (B, C) the start token after the final norm.
+        hidden: the output of each block, (B, N, C) before the final norm, without the start token.
+    """
+
+    tokens: Tensor
+    start: Tensor
+    hidden: list[Tensor]
+
+
+class PatchEmbedding(nn.Module):
+    """Convolution with kernel and stride of one token, computed as a matrix product.
+
+    The weight has the shape of the convolution's, (C, 1, x, y, z); tokens come in cut by
+    :func:`voxseq.models.patches.patchify`, whose voxel order is that of the kernel.
+    """
+
+    def __init__(self, width: int, patch_size: Grid) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, 1, *patch_size))
+        self.bias = nn.Parameter(torch.empty(width))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map (B, N, V) voxels to (B, N, C)."""
+        return functional.linear(patches, self.weight.flatten(1), self.bias)
+
+
+class MLP(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, hidden_width)
+        self.linear2 = nn.Linear(hidden_width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, N, C) to (B, N, C)."""
+        out: Tensor = self.linear2(functional.gelu(self.linear1(tokens)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block without dropout (published code)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPSILON)
+        self.attention = SelfAttention(config.width, config.heads)
+        self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPSILON)
+        self.mlp = MLP(config.width, config.mlp_width)
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Map (B, N, C) to (B, N, C); ``attn_mask`` as in :class:`SelfAttention`."""
+        tokens = tokens + self.attention(self.norm1(tokens), attn_mask)
+        out: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return out
+
+
+class Encoder(nn.Module):
+    """Vision transformer on 3D tokens with a start token (paper, section 4; published code).
+
+    Positions are fixed, come from the grid of the volume at hand and are no part of the state, so
+    that any volume whose axes are multiples of the patch size is accepted; the start token has
+    position zero. Without a mask attention is full, as in fine-tuning.
+
+    The steps are public for methods that need them one by one: :meth:`embed`, a choice of tokens,
+    :meth:`encode_tokens`. :func:`build_encoder` makes a seeded one.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embedding = PatchEmbedding(config.width, config.patch_size)
+        self.start_token = nn.Parameter(torch.empty(config.width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPSILON)
+        initialise_encoder(self, xavier_patches=False)
+
+    def grid(self, volume: Tensor) -> Grid:
+        """Token grid of a volume (B, 1, X, Y, Z); ValueError when it does not divide."""
+        return token_grid(tuple(volume.shape[2:]), self.config.patch_size)
+
+    def embed_patches(self, patches: Tensor, grid: Grid, order: Tensor | None = None) -> Tensor:
+        """Embed tokens that :func:`patchify` has cut, and add their positions.
+
+        Args:
+            patches: (B, N, V), in raster order or in the order ``order``.
+            grid: token grid of the volume.
+            order: (N,) raster index of each token; None: all tokens in raster order.
+
+        Returns:
+            (B, N, C).
+        """
+        positions = sincos_positions(grid, self.config.width, patches.device)
+        embedded: Tensor = self.patch_embedding(patches)
+        return embedded + (positions if order is None else positions[order])
+
+    def embed(self, volume: Tensor, order: Tensor | None = None) -> Tensor:
+        """Cut and embed a volume (B, 1, X, Y, Z) into (B, L, C), with positions.
+
+        Args:
+            volume: the voxels.
+            order: (L,) raster indices; the tokens come back in this order.
+
+        Raises:
+            ValueError: when the volume's shape does not fit.
+        """
+        patches = patchify(volume, self.config.patch_size)
+        # Voxels are reordered, not embedded tokens: no gradient has to pass the gather.
+        ordered = patches if order is None else patches[:, order]
+        return self.embed_patches(ordered, self.grid(volume), order)
+
+    def encode_tokens(self, tokens: Tensor, attn_mask: Tensor | None = None) -> EncoderOutput:
+        """Put the start token before embedded tokens and run the blocks.
+
+        Args:
+            tokens: (B, N, C), positions included; any number, such as the visible ones only.
+            attn_mask: (B or 1, 1, N + 1, N + 1) bool, True = attend; None: full attention.
+        """
+        batch, _, width = tokens.shape
+        states = torch.cat([self.start_token.to(tokens).expand(batch, 1, width), tokens], dim=1)
+        hidden: list[Tensor] = []
+        for block in self.blocks:
+            states = block(states, attn_mask)
+            hidden.append(states[:, 1:])
+        states = self.norm(states)
+        return EncoderOutput(tokens=states[:, 1:], start=states[:, 0], hidden=hidden)
+
+    def forward(
+        self, volume: Tensor, attn_mask: Tensor | None = None, order: Tensor | None = None
+    ) -> EncoderOutput:
+        """Encode volumes.
+
+        Args:
+            volume: (B, 1, X, Y, Z), each axis a multiple of the patch size.
+            attn_mask: as in :meth:`encode_tokens`, in the order of the sequence.
+            order: (L,) raster index of each token of the sequence; None: raster order.
+
+        Returns:
+            Tokens and block outputs in the order of the sequence.
+
+        Raises:
+            ValueError: when the volume's shape does not fit.
+        """
+        return self.encode_tokens(self.embed(volume, order), attn_mask)
+
+
+def build_encoder(
+    config: EncoderConfig, seed: int | Sequence[int], *, pretraining: bool
+) -> Encoder:
+    """Make an encoder whose weights depend on nothing but ``seed``.
+
+    Args:
+        config: its geometry.
+        seed: number or numbers.
+        pretraining: Xavier-uniform patch weights; otherwise a convolution's usual ones, as the
+            published code does when it fine-tunes from scratch.
+    """
+    with seeded(seed):
+        encoder = Encoder(config)
+        initialise_encoder(encoder, xavier_patches=pretraining)
+    return encoder

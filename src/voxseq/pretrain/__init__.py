@@ -1,0 +1,1 @@
+"""Pre-training methods: one file each, behind one interface."""

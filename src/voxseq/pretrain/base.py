@@ -1,0 +1,168 @@
+"""What a pre-training method is to the training loop, which knows none by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.errors import ConfigError
+from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.statistics import feature_statistics
+from voxseq.pretrain.settings import MethodSettings
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample as the data pipeline gives it.
+
+    Attributes:
+        volume: (X, Y, Z) float32 in 0..1: the joined volume of a sequence, or one image.
+        kind: ``spatial``, ``contrast`` or ``semantic``; empty for a single image.
+        source: name of the data set.
+    """
+
+    volume: np.ndarray
+    kind: str = ""
+    source: str = ""
+
+
+class PretrainMethod(nn.Module, ABC):
+    """A pre-training method: its networks, its view of the data and its loss.
+
+    The order of calls is: :meth:`begin` once; then for each step :meth:`collate`,
+    :meth:`training_loss`, backward, :meth:`before_update`, the optimiser, :meth:`after_step`.
+    Everything random comes from the generators that are handed in, which are functions of the
+    seed and the step; state that must survive a restart lies in parameters and buffers.
+
+    Args:
+        settings: the method's own configuration.
+        encoder_config: geometry of the encoder.
+        sequences: shape and order of the volumes.
+        seed: all initial weights depend on it and on nothing else.
+
+    Attributes:
+        needs: which view of the data the method is fed.
+        backbone: the encoder that is trained.
+        total_steps: length of the training, 0 before :meth:`begin`.
+    """
+
+    needs: Literal["sequence", "image"] = "image"
+
+    def __init__(
+        self,
+        settings: MethodSettings,
+        encoder_config: EncoderConfig,
+        sequences: SequencesConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.sequences = sequences
+        self.total_steps = 0
+        self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that is transferred; another one than the backbone in some methods."""
+        return self.backbone
+
+    def begin(self, total_steps: int) -> None:
+        """Tell the method how long training is, for schedules inside its loss."""
+        self.total_steps = total_steps
+
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        """Make a batch; methods with several views make them here.
+
+        Args:
+            items: samples of equal shape.
+            rng: stream of this batch, for augmentation.
+
+        Returns:
+            ``volume``: (B, 1, X, Y, Z) float32; other methods return their own tensors, each with
+            the sample (or sample and view) as first axis.
+        """
+        del rng
+        volume = np.stack([item.volume for item in items])[:, None]
+        return {"volume": torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))}
+
+    @abstractmethod
+    def training_loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return ``loss``, the scalar to minimise, and further scalars to log."""
+
+    @abstractmethod
+    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return ``loss`` on held-out samples, comparable between steps, and further scalars."""
+
+    def forward(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Same as :meth:`training_loss`, under the name that wrappers of modules call."""
+        return self.training_loss(batch, step, generator)
+
+    def parameter_groups(self, optimiser: OptimiserConfig) -> list[dict[str, Any]]:
+        """Parameters with their learning rate and weight decay.
+
+        Frozen parameters are left out. Parameters outside the backbone learn at ``decoder_lr``
+        where that is set; one-dimensional ones are not decayed when
+        ``decay_one_dimensional`` is false.
+
+        Raises:
+            ConfigError: for a layer decay, which belongs to fine-tuning.
+        """
+        if optimiser.layer_decay is not None:
+            raise ConfigError(
+                f"optimiser.layer_decay {optimiser.layer_decay}: pre-training starts from random "
+                "weights and has no layer-wise decay",
+                "set it to null",
+            )
+        own = {id(parameter) for parameter in self.backbone.parameters()}
+        groups: dict[str, dict[str, Any]] = {}
+        for parameter in self.parameters():
+            if not parameter.requires_grad:
+                continue
+            inside = id(parameter) in own
+            decayed = optimiser.decay_one_dimensional or parameter.ndim > 1
+            name = f"{'encoder' if inside else 'head'}.{'decay' if decayed else 'no_decay'}"
+            rate = optimiser.lr if inside else optimiser.decoder_lr or optimiser.lr
+            decay = optimiser.weight_decay if decayed else 0.0
+            group = groups.setdefault(
+                name, {"name": name, "params": [], "lr": rate, "weight_decay": decay}
+            )
+            group["params"].append(parameter)
+        return list(groups.values())
+
+    def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
+        """Called between backward (gradients unscaled) and the optimiser's step.
+
+        For clipping per parameter, dropping gradients of a layer for some steps, or a schedule of
+        weight decay.
+
+        Args:
+            step: from 0.
+            groups: the optimiser's parameter groups.
+        """
+
+    def after_step(self, step: int, total: int) -> None:
+        """Called after the optimiser's step ``step`` of ``total``: moving averages and the like."""
+
+    @torch.no_grad()
+    def feature_statistics(self, volume: Tensor) -> dict[str, float]:
+        """Spread of the transferred encoder's pooled features: whether it has collapsed.
+
+        Args:
+            volume: (B, 1, X, Y, Z), B >= 2.
+
+        Returns:
+            ``feature_sd`` and ``effective_rank``; see :mod:`voxseq.models.statistics`.
+        """
+        return feature_statistics(self.encoder(volume).tokens.mean(dim=1))

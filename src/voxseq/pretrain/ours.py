@@ -1,0 +1,113 @@
+"""Autoregressive modelling of patch sequences (paper, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig
+from voxseq.models.attention import prefix_mask
+from voxseq.models.initialise import initialise_linears, seeded
+from voxseq.models.patches import Grid, patchify, token_grid, token_order
+from voxseq.models.regression import autoregressive_loss
+from voxseq.pretrain.base import Batch, PretrainMethod
+from voxseq.pretrain.settings import OursSettings
+
+
+class AutoregressiveMethod(PretrainMethod):
+    """Predict each token of a sequence from the tokens before it.
+
+    The output at position j (0 is the start token) predicts the voxels of token j, normalised per
+    token. The first p tokens, p uniform over 0..L-1 for each sample, are visible to all and are
+    not scored; with ``attention: causal`` p is always 0 (paper, section 3.2; published code).
+    The order of the sequence decides who sees whom, never a token's position embedding, which
+    comes from its place in the joined volume.
+
+    The published sequence also holds its last token and an end token as inputs. Nothing that is
+    scored may attend to either, so they are left out here: loss and gradients are the same.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        settings: OursSettings,
+        encoder_config: EncoderConfig,
+        sequences: SequencesConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(settings, encoder_config, sequences, seed)
+        self.needs = "sequence" if settings.sequences else "image"
+        self.attention = settings.attention
+        self.patch_size: Grid = encoder_config.patch_size
+        self.grid = token_grid(sequences.volume_shape, self.patch_size)
+        order = token_order(self.grid, sequences.length, settings.token_order)
+        self.register_buffer("order", order, persistent=False)
+        with seeded([seed, 1]):
+            x, y, z = self.patch_size
+            self.head = nn.Linear(encoder_config.width, x * y * z)
+            initialise_linears(self.head)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens L of a sequence."""
+        return int(self.order.numel())
+
+    def sequence(self, volume: Tensor) -> Tensor:
+        """Cut volumes into the tokens of their sequences.
+
+        Args:
+            volume: (B, 1, X, Y, Z) of the configured shape.
+
+        Returns:
+            (B, L, V) voxels, in the order of the sequence.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        if tuple(volume.shape[2:]) != tuple(self.sequences.volume_shape):
+            raise ValueError(
+                f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with "
+                f"{self.sequences.volume_shape} voxels"
+            )
+        return patchify(volume, self.patch_size)[:, self.order]
+
+    def predict(self, patches: Tensor, prefix: Tensor) -> Tensor:
+        """Predict every token from those that it may see.
+
+        Args:
+            patches: (B, L, V) as :meth:`sequence` returns them.
+            prefix: (B,) integers in 0..L-1.
+
+        Returns:
+            (B, L, V) normalised voxels; only entries j >= prefix are predictions, the others have
+            seen their own token.
+        """
+        inputs = self.backbone.embed_patches(patches[:, :-1], self.grid, self.order[:-1])
+        encoded = self.backbone.encode_tokens(inputs, prefix_mask(prefix, self.length - 1))
+        states = torch.cat([encoded.start[:, None], encoded.tokens], dim=1)
+        prediction: Tensor = self.head(states)
+        return prediction
+
+    def draw_prefix(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the prefix length of each sample: (batch,) int64, on the generator's device."""
+        if self.attention == "causal":
+            return torch.zeros(batch, dtype=torch.int64, device=generator.device)
+        return torch.randint(self.length, (batch,), generator=generator, device=generator.device)
+
+    def training_loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return ``loss``, the mean squared error of all scored voxels of the batch."""
+        return self._loss(batch, generator)
+
+    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the same loss as in training; equal generators draw equal prefixes."""
+        return self._loss(batch, generator)
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        patches = self.sequence(batch["volume"])
+        prefix = self.draw_prefix(len(patches), generator).to(patches.device)
+        prediction = self.predict(patches, prefix)
+        return {"loss": autoregressive_loss(prediction, patches, prefix)}

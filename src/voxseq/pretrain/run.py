@@ -1,0 +1,210 @@
+"""One pre-training run: any method, on sequences or single images, to one encoder."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig
+from voxseq.errors import DataError
+from voxseq.files import write_json
+from voxseq.methods import METHODS
+from voxseq.models.statistics import feature_statistics
+from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.runs import RunContext
+from voxseq.sequences.reading import Item
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.batches import stepwise
+from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
+from voxseq.training.schedule import lr_factor
+from voxseq.training.seeding import numpy_generator, torch_generator
+
+_LOG = logging.getLogger("voxseq.pretrain")
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """The run's configuration as models."""
+
+    method: str
+    settings: Any
+    encoder: EncoderConfig
+    sequences: SequencesConfig
+    kinds: tuple[str, ...]
+    shared: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> _Setup:
+        row = METHODS[config["method"]]
+        assert row.settings is not None
+        return cls(
+            config["method"],
+            row.settings.model_validate(config["settings"]),
+            EncoderConfig.model_validate(config["encoder"]),
+            SequencesConfig.model_validate(config["sequences"]),
+            tuple(config["kinds"]),
+            config["shared"],
+        )
+
+
+def build_method(setup: _Setup) -> PretrainMethod:
+    """The method's module with random weights, the same for the same seed."""
+    module, name = METHODS[setup.method].implementation.split(":")
+    implementation: type[PretrainMethod] = getattr(importlib.import_module(module), name)
+    return implementation(setup.settings, setup.encoder, setup.sequences, setup.shared["seed"])
+
+
+class PretrainTask(Trainable):
+    """A method together with its data, as the training loop wants it."""
+
+    def __init__(self, method: PretrainMethod, sampler: SequenceSampler, setup: _Setup) -> None:
+        super().__init__()
+        self.method = method
+        self._sampler = sampler
+        self._seed = int(setup.shared["seed"])
+        self._batch_size = int(setup.shared["batch_size"])
+        self._steps = int(setup.shared["steps"])
+        self._sequences = method.needs == "sequence"
+        count = int(setup.shared["validation_sequences"])
+        items = sampler.validation(count, sequences=self._sequences)
+        if len(items) < 2:
+            raise DataError(
+                f"{len(items)} validation sequences, expected at least 2",
+                "lower sequences.validation_every",
+            )
+        size = self._batch_size
+        self._validation = [
+            self._collated(items[i : i + size], "validation", i) for i in range(0, len(items), size)
+        ]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step; a function of seed and step alone."""
+        items = self._sampler.batch(step, self._batch_size, sequences=self._sequences)
+        return self._collated(items, "views", step)
+
+    def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
+        batch = self.method.collate(items, numpy_generator(self._seed, purpose, number))
+        batch["ids"] = torch.tensor([item.id for item in items])
+        return batch
+
+    def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Losses of a training batch."""
+        generator = torch_generator(self._seed, "method", step)
+        return self.method.training_loss(batch, step, generator)
+
+    def after_step(self, step: int) -> None:
+        """Moving averages and the like."""
+        self.method.after_step(step, self._steps)
+
+    def validate(self) -> dict[str, float]:
+        """Mean validation loss, and whether the features have collapsed."""
+        sums: dict[str, float] = {}
+        features = []
+        total = 0
+        for number, batch in enumerate(self._validation):
+            generator = torch_generator(self._seed, "validation", number)
+            size = len(batch["ids"])
+            total += size
+            for name, value in self.method.validation_loss(batch, generator).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * size
+            features.append(self.method.encoder(batch["volume"]).tokens.mean(dim=1))
+        means = {name: value / total for name, value in sums.items()}
+        return means | feature_statistics(torch.cat(features).float().cpu())
+
+
+def execute(context: RunContext) -> None:
+    """Pre-train one method; see :func:`voxseq.plan.build_plan` for the configuration's keys.
+
+    Writes ``encoder.safetensors``, ``metrics.csv``, ``summary.json`` and ``cost.json``.
+    """
+    setup = _Setup.read(context.config)
+    # Before any compute: an encoder of this geometry must fit every downstream network.
+    prove_transfer(setup.encoder)
+    torch.set_num_threads(int(setup.shared["threads"]))
+    prefix = "preprocess/source/"
+    stores = {n.removeprefix(prefix): p for n, p in context.inputs.items() if n.startswith(prefix)}
+    seed = int(setup.shared["seed"])
+    sampler = SequenceSampler(
+        context.inputs["sequences/all"], stores, setup.sequences, setup.kinds, seed
+    )
+    method = build_method(setup)
+    task = PretrainTask(method, sampler, setup)
+    optimiser_config = setup.settings.optimiser
+    optimiser = torch.optim.AdamW(
+        method.parameter_groups(optimiser_config),
+        lr=optimiser_config.lr,
+        betas=optimiser_config.betas,
+        weight_decay=optimiser_config.weight_decay,
+    )
+    steps = int(setup.shared["steps"])
+    _LOG.info(
+        "%s: %d sequences (%s), %d steps of %d",
+        setup.method,
+        len(sampler),
+        ", ".join(setup.kinds),
+        steps,
+        task._batch_size,
+    )
+    result = fit(
+        task,
+        lambda start: stepwise(task.batch, start, steps, int(setup.shared["workers"])),
+        optimiser,
+        lr_factor(optimiser_config.schedule, optimiser_config.warmup_steps, steps),
+        loop_config(setup.shared, optimiser_config.clip_norm),
+        state=context.state,
+        out=context.out,
+        run_config=context.config,
+    )
+    _write_results(context.out, setup, method, sampler, result.best_step, result.best_score)
+    cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
+    write_json(context.out / "cost.json", cost)
+
+
+def loop_config(shared: Mapping[str, Any], clip_norm: float | None) -> LoopConfig:
+    """Loop settings of a pre-training: weights are chosen by validation loss, as published."""
+    return LoopConfig(
+        steps=int(shared["steps"]),
+        select="loss",
+        mode="min",
+        log_every=int(shared["log_every"]),
+        validate_every=int(shared["validate_every"]),
+        checkpoint_every=int(shared["checkpoint_every"]),
+        precision=str(shared["precision"]),
+        threads=int(shared["threads"]),
+        clip_norm=clip_norm,
+    )
+
+
+def _write_results(
+    out: Path,
+    setup: _Setup,
+    method: PretrainMethod,
+    sampler: SequenceSampler,
+    best_step: int,
+    best_loss: float,
+) -> None:
+    record = {
+        "method": setup.method,
+        "settings": setup.settings.model_dump(mode="json"),
+        "kinds": list(setup.kinds),
+        "selected_step": best_step,
+        "sequences": len(sampler),
+    }
+    save_encoder(out / ENCODER_FILE, method.encoder, setup.encoder, record)
+    summary = {
+        "selected_step": best_step,
+        "validation_loss": round(best_loss, 6),
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "encoder_parameters": sum(p.numel() for p in method.encoder.parameters()),
+        "training_sequences": len(sampler),
+    }
+    write_json(out / "summary.json", summary)

@@ -1,0 +1,187 @@
+"""The study that is reported: its tasks, methods and planned runs, read from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from voxseq.config.finetune import AblationVariant, ReportConfig
+from voxseq.methods import METHODS
+
+#: The method whose rows the others are compared with.
+REFERENCE = "ours"
+#: Metrics of each type of task, in the order of the columns.
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "segmentation": ("dice",),
+    "classification": ("auc", "accuracy"),
+}
+METRIC_TITLES: Mapping[str, str] = {"dice": "Dice", "auc": "AUC", "accuracy": "ACC"}
+#: Dice is printed in percent; AUC and accuracy between 0 and 1, as in the paper.
+FACTORS: Mapping[str, float] = {"dice": 100.0, "auc": 1.0, "accuracy": 1.0}
+DIGITS: Mapping[str, int] = {"dice": 2, "auc": 4, "accuracy": 4}
+UNITS: Mapping[str, str] = {"dice": "%", "auc": "", "accuracy": ""}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One downstream task.
+
+    Attributes:
+        name: key in the configuration.
+        labels: names of the foreground classes (segmentation) or of the two classes.
+        score_grid: "stored" or "native"; empty for classification.
+    """
+
+    name: str
+    title: str
+    type: str
+    dataset: str
+    labels: tuple[str, ...]
+    score_grid: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics of the task, in the order of the columns."""
+        return METRICS[self.type]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One planned fine-tuning; ``variant`` is empty for the method itself."""
+
+    id: str
+    stage: str
+    task: str
+    method: str
+    variant: str
+    ratio: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class PretrainRun:
+    """One planned pre-training and the sequences it reads."""
+
+    id: str
+    method: str
+    variant: str
+    sequences: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything of the configuration that a report depends on."""
+
+    scale: str
+    settings: ReportConfig
+    methods: tuple[str, ...]
+    tasks: Mapping[str, Task]
+    seeds: tuple[int, ...]
+    ratios: tuple[float, ...]
+    ratio_tasks: tuple[str, ...]
+    ablation_tasks: tuple[str, ...]
+    ablation: Mapping[str, AblationVariant]
+    runs: tuple[Run, ...]
+    pretrain_runs: tuple[PretrainRun, ...]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Study:
+        """Read the configuration of a ``tables`` or ``figures`` run (plain JSON values)."""
+        return cls(
+            scale=str(config["scale"]),
+            settings=ReportConfig.model_validate(config["report"]),
+            methods=tuple(config["methods"]),
+            tasks={name: _task(name, value) for name, value in config["tasks"].items()},
+            seeds=tuple(config["seeds"]),
+            ratios=tuple(sorted((float(r) for r in config["ratios"]), reverse=True)),
+            ratio_tasks=tuple(config["ratio_tasks"]),
+            ablation_tasks=tuple(config["ablation_tasks"]),
+            ablation={
+                name: AblationVariant.model_validate(value)
+                for name, value in config["ablation"].items()
+            },
+            runs=tuple(_run(value) for value in config["runs"]),
+            pretrain_runs=tuple(_pretrain_run(value) for value in config["pretrain_runs"]),
+        )
+
+    def tasks_of(self, kind: str) -> tuple[Task, ...]:
+        """The tasks of one type, in the order of the configuration."""
+        return tuple(task for task in self.tasks.values() if task.type == kind)
+
+    def methods_of(self, kind: str) -> tuple[str, ...]:
+        """The methods of the study that have a network for this type of task."""
+        return tuple(m for m in self.methods if m not in METHODS or kind in METHODS[m].networks)
+
+    @property
+    def full_stride(self) -> int | None:
+        """Stride of the full method's spatial sequences in voxels; ``None`` where not planned."""
+        for run in self.pretrain_runs:
+            if run.method == REFERENCE and not run.variant:
+                stride = run.sequences.get("spatial", {}).get("stride")
+                return None if stride is None else int(stride)
+        return None
+
+
+def title_of(method: str) -> str:
+    """Name of a method as the tables print it."""
+    return METHODS[method].title if method in METHODS else method
+
+
+def variant_title(study: Study, variant: str) -> str:
+    """Name of an ablation row as the tables print it."""
+    return study.ablation[variant].title if variant in study.ablation else variant
+
+
+def series_title(study: Study, method: str, variant: str) -> str:
+    """Name of a method or of one of its variants."""
+    return variant_title(study, variant) if variant else title_of(method)
+
+
+def same_name(left: str, right: str) -> bool:
+    """Whether two names differ at most in case, spaces and punctuation ("MoCo v3", "moco_v3")."""
+    return _plain(left) == _plain(right)
+
+
+def find_method(methods: Sequence[str], row: str) -> str | None:
+    """The method of ``methods`` that a row of the paper's tables stands for."""
+    for method in methods:
+        if same_name(title_of(method), row) or same_name(method, row):
+            return method
+    return None
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _task(name: str, value: Mapping[str, Any]) -> Task:
+    return Task(
+        name=name,
+        title=str(value["title"]),
+        type=str(value["type"]),
+        dataset=str(value.get("dataset", name)),
+        labels=tuple(str(label) for label in value["labels"]),
+        score_grid=str(value.get("score_grid", "")),
+    )
+
+
+def _run(value: Mapping[str, Any]) -> Run:
+    return Run(
+        id=str(value["id"]),
+        stage=str(value["stage"]),
+        task=str(value["task"]),
+        method=str(value["method"]),
+        variant=str(value.get("variant") or ""),
+        ratio=float(value.get("ratio") or 1.0),
+        seed=int(value["seed"]),
+    )
+
+
+def _pretrain_run(value: Mapping[str, Any]) -> PretrainRun:
+    return PretrainRun(
+        id=str(value["id"]),
+        method=str(value["method"]),
+        variant=str(value.get("variant") or ""),
+        sequences=dict(value.get("sequences") or {}),
+    )

@@ -1,0 +1,1 @@
+"""Patch sequences along space, contrast and meaning: an index of boxes, read from the store."""

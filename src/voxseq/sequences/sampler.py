@@ -1,0 +1,293 @@
+"""Drawing sequences: which one stands in which slot of which batch, and its voxels.
+
+Every draw is a function of (seed, step, slot): a resumed run, or one with other worker processes,
+sees the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from voxseq.config.data import SequencesConfig
+from voxseq.data.store import VolumeStore
+from voxseq.errors import DataError
+from voxseq.files import read_json
+from voxseq.sequences.build import AXES
+from voxseq.sequences.reading import (
+    Array,
+    Item,
+    Triple,
+    resize,
+    scale_percentiles,
+    slide,
+    start_count,
+)
+from voxseq.training.seeding import entropy, numpy_generator
+
+Integers = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One kind's index as plain arrays; columns as in :mod:`voxseq.sequences.build`."""
+
+    columns: Mapping[str, NDArray[np.generic]]
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, path: Path) -> _Table:
+        frame = pd.read_parquet(path)
+        held = frame.pop("validation").to_numpy(bool)
+        columns = {name: frame[name].to_numpy() for name in frame.columns}
+        return cls(columns, np.flatnonzero(~held), np.flatnonzero(held))
+
+    def box(self, row: int) -> tuple[Triple, Triple]:
+        """Start and extent of a row's box."""
+        start = tuple(int(self.columns[f"start_{a}"][row]) for a in AXES)
+        extent = tuple(int(self.columns[f"extent_{a}"][row]) for a in AXES)
+        return start, extent  # type: ignore[return-value]
+
+    def number(self, name: str, row: int) -> int:
+        """One integer of a row."""
+        return int(self.columns[name][row])
+
+
+class SequenceSampler:
+    """All sequences of some kinds.
+
+    Args:
+        index: folder of the sequence index.
+        stores: data set → folder of its volume store.
+        config: geometry, stride and mixing weights.
+        kinds: kinds of sequence to draw from.
+        seed: of every draw.
+
+    Raises:
+        DataError: a kind without sequences.
+    """
+
+    def __init__(
+        self,
+        index: Path,
+        stores: Mapping[str, Path],
+        config: SequencesConfig,
+        kinds: tuple[str, ...],
+        seed: int,
+    ) -> None:
+        self.config = config
+        self.kinds = tuple(sorted(kinds))
+        self.seed = seed
+        self._names: list[str] = read_json(index / "sources.json")
+        self._folders = stores
+        self._tables = {kind: _Table.read(index / f"{kind}.parquet") for kind in self.kinds}
+        for kind, table in self._tables.items():
+            if not len(table.training):
+                raise DataError(
+                    f"the sequence index has no {kind} sequence for training",
+                    "lower sequences.validation_every or add volumes",
+                )
+        self._items = (
+            _Table.read(index / "semantic_items.parquet") if "semantic" in self.kinds else None
+        )
+        self._opened: dict[int, VolumeStore] = {}
+        self._permutation = lru_cache(maxsize=2)(self._permuted)
+
+    def __len__(self) -> int:
+        """Number of training sequences."""
+        return sum(len(table.training) for table in self._tables.values())
+
+    def batch(self, step: int, size: int, *, sequences: bool = True) -> list[Item]:
+        """The items of one training batch.
+
+        Args:
+            step: number of the batch.
+            size: number of items.
+            sequences: patch sequences; ``False`` gives single images instead, for the methods
+                and the ablation that use none.
+        """
+        return [self._drawn(step, size, slot, sequences) for slot in range(size)]
+
+    def validation(self, count: int, *, sequences: bool = True) -> list[Item]:
+        """At most ``count`` validation items, the kinds in turn, always the same ones."""
+        turns = max((len(t.validation) for t in self._tables.values()), default=0)
+        picks = [
+            (kind, int(table.validation[turn]))
+            for turn in range(turns)
+            for kind, table in self._tables.items()
+            if turn < len(table.validation)
+        ]
+        return [
+            self.read(
+                kind,
+                row,
+                numpy_generator(self.seed, "validation", kind, row),
+                sequences=sequences,
+                number=number,
+            )
+            for number, (kind, row) in enumerate(picks[:count])
+        ]
+
+    def _drawn(self, step: int, size: int, slot: int, sequences: bool) -> Item:
+        generator = numpy_generator(self.seed, "sequence", step, slot)
+        kind, row, number = self._choose(step * size + slot, generator)
+        return self.read(kind, row, generator, sequences=sequences, number=number)
+
+    def _choose(self, position: int, generator: np.random.Generator) -> tuple[str, int, int]:
+        """Kind, table row and list number of the item at a position of the endless stream."""
+        sizes = [len(self._tables[kind].training) for kind in self.kinds]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        weights = self._weights()
+        if weights is None:
+            epoch, place = divmod(position, int(offsets[-1]))
+            number = int(self._permutation(epoch)[place])
+            chosen = int(np.searchsorted(offsets, number, side="right")) - 1
+        else:
+            chosen = int(generator.choice(len(self.kinds), p=weights))
+            number = int(offsets[chosen]) + int(generator.integers(sizes[chosen]))
+        kind = self.kinds[chosen]
+        row = int(self._tables[kind].training[number - int(offsets[chosen])])
+        return kind, row, number
+
+    def _weights(self) -> NDArray[np.float64] | None:
+        given = [getattr(self.config, kind).weight for kind in self.kinds]
+        if None in given:
+            return None
+        values = np.asarray(given, dtype=np.float64)
+        if not values.sum() > 0:
+            raise DataError(
+                f"the weights of {', '.join(self.kinds)} sum to 0",
+                "give at least one of them a positive weight",
+            )
+        return values / values.sum()
+
+    def _permuted(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng(entropy(self.seed, "epoch", epoch)).permutation(len(self))
+
+    def read(
+        self,
+        kind: str,
+        row: int,
+        generator: np.random.Generator,
+        *,
+        sequences: bool = True,
+        number: int = 0,
+    ) -> Item:
+        """Read one sequence, or the single image that stands for it.
+
+        Args:
+            kind: kind of sequence.
+            row: row of its table.
+            generator: for the start of the window or the choice of one image.
+            sequences: see :meth:`batch`.
+            number: id that the item carries.
+        """
+        reader = {
+            "spatial": self._spatial,
+            "contrast": self._contrast,
+            "semantic": self._semantic,
+        }[kind]
+        volume, store = reader(self._tables[kind], row, generator, sequences)
+        return Item(volume, kind, self._names[store], number)
+
+    def _crop(self, store: int, row: int, start: Triple, extent: Triple, shape: Triple) -> Array:
+        """Read a box, resize it and scale its own percentiles to 0..1."""
+        if store not in self._opened:
+            self._opened[store] = VolumeStore(self._folders[self._names[store]])
+        crop = self._opened[store].crop(row, start, extent)
+        return scale_percentiles(resize(crop, shape), self.config.percentiles)
+
+    def _spatial(
+        self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
+    ) -> tuple[Array, int]:
+        config = self.config
+        store = table.number("store", row)
+        box = table.box(row)
+        if not sequences:
+            return self._crop(store, table.number("row", row), *box, config.volume_shape), store
+        window = config.spatial.window_shape
+        crop = self._crop(store, table.number("row", row), *box, window)
+        thickness, stride = config.patch_shape[2], config.spatial.stride
+        starts = start_count(
+            window[2], stride, thickness, config.length, config.spatial.max_start
+        )
+        start = int(generator.integers(starts))
+        return slide(crop, start, stride, thickness, config.length), store
+
+    def _contrast(
+        self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
+    ) -> tuple[Array, int]:
+        config = self.config
+        store = table.number("store", row)
+        rows = [table.number(f"row_{i}", row) for i in range(config.length)]
+        start, extent = table.box(row)
+        if sequences:
+            patches = [self._crop(store, r, start, extent, config.patch_shape) for r in rows]
+            return np.concatenate(patches, axis=2), store
+        chosen = rows[int(generator.integers(len(rows)))]
+        # A single image fills the network's input: a spatial crop around the same centre.
+        whole = self._shape(store, chosen)
+        start, extent = centred_box(start, extent, config.spatial.crop_shape, whole)
+        return self._crop(store, chosen, start, extent, config.volume_shape), store
+
+    def _semantic(
+        self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
+    ) -> tuple[Array, int]:
+        config = self.config
+        assert self._items is not None
+        items = [table.number(f"item_{i}", row) for i in range(config.length)]
+        shape = config.patch_shape
+        if not sequences:
+            items = [items[int(generator.integers(len(items)))]]
+            shape = config.volume_shape
+        store = self._items.number("store", items[0])
+        patches = [
+            self._crop(
+                self._items.number("store", item),
+                self._items.number("row", item),
+                *self._items.box(item),
+                shape,
+            )
+            for item in items
+        ]
+        return np.concatenate(patches, axis=2), store
+
+    def _shape(self, store: int, row: int) -> Triple:
+        if store not in self._opened:
+            self._opened[store] = VolumeStore(self._folders[self._names[store]])
+        x, y, z = self._opened[store].image(row).shape
+        return (int(x), int(y), int(z))
+
+
+def centred_box(
+    start: Triple, extent: Triple, wanted: Triple, whole: Triple
+) -> tuple[Triple, Triple]:
+    """Box of ``wanted`` voxels around the centre of another, moved and cut to fit a volume."""
+    size = [min(w, n) for w, n in zip(wanted, whole, strict=True)]
+    low = [
+        min(max(s + e // 2 - n // 2, 0), w - n)
+        for s, e, n, w in zip(start, extent, size, whole, strict=True)
+    ]
+    return (low[0], low[1], low[2]), (size[0], size[1], size[2])
+
+
+def example(
+    index: Path, stores: Mapping[str, Path], config: SequencesConfig, kind: str, number: int
+) -> tuple[Array, str]:
+    """One training sequence of a kind, for a figure.
+
+    Returns:
+        The volume (X, Y, Z) in 0..1 and the name of its data set.
+    """
+    sampler = SequenceSampler(index, stores, config, (kind,), seed=0)
+    rows = sampler._tables[kind].training
+    row = int(rows[number % len(rows)])
+    item = sampler.read(kind, row, numpy_generator(0, "example", number))
+    return item.volume, item.source

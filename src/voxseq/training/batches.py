@@ -1,0 +1,47 @@
+"""Batches as a function of the step, with or without worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+Batch = dict[str, Tensor]
+
+
+class _Steps(Dataset[Batch]):
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self.make = make
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.make(step)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def stepwise(
+    make: Callable[[int], Batch], start: int, stop: int, workers: int = 0
+) -> Iterator[Batch]:
+    """Yield ``make(step)`` for each step of ``start..stop``.
+
+    The number of workers changes who computes a batch, never what is in it, because ``make``
+    draws from streams that are functions of the step.
+
+    Args:
+        make: builds the whole batch of one step.
+        start: first step.
+        stop: step after the last.
+        workers: processes that prepare batches ahead; 0 for none.
+    """
+    loader: DataLoader[Batch] = DataLoader(
+        _Steps(make),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+    )
+    yield from loader

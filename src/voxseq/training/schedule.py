@@ -1,0 +1,35 @@
+"""Learning-rate schedules as functions of the step, so that a resumed run needs no memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+def lr_factor(schedule: str, warmup_steps: int, steps: int) -> Callable[[int], float]:
+    """Factor of the base learning rate at each step.
+
+    Args:
+        schedule: ``cosine`` (to 0), ``poly`` ((1 - t/T)^0.9) or ``constant``.
+        warmup_steps: steps of linear warm-up from 0 before the schedule begins.
+        steps: steps of the whole training.
+
+    Returns:
+        A function from the step (0 is the first update) to the factor, in 0..1.
+    """
+    shapes: dict[str, Callable[[float], float]] = {
+        "cosine": lambda t: 0.5 * (1.0 + math.cos(math.pi * t)),
+        "poly": lambda t: (1.0 - t) ** 0.9,
+        "constant": lambda _: 1.0,
+    }
+    if schedule not in shapes:
+        raise ValueError(f"unknown schedule {schedule!r}; expected one of {', '.join(shapes)}")
+    shape = shapes[schedule]
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        span = max(steps - warmup_steps, 1)
+        return shape(min((step - warmup_steps) / span, 1.0))
+
+    return factor

@@ -1,0 +1,34 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Folder of real volumes; the test is skipped where there is none."""
+    folder = Path(os.environ.get("VOXSEQ_REALDATA", ROOT / "../shared/realdata"))
+    if not folder.is_dir():
+        pytest.skip(f"no real volumes: {folder} is not a folder (set VOXSEQ_REALDATA)")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of reference values of the published code; skipped where there is none."""
+    folder = Path(os.environ.get("VOXSEQ_GOLDEN", ROOT / "../shared/golden"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference values: {folder} is not a folder (set VOXSEQ_GOLDEN)")
+    return folder.resolve()

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from voxseq.errors import DataError
+from voxseq.evaluation.classification import accuracy, auc
+
+cases = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 10).map(lambda n: n / 10)), min_size=2, max_size=20
+)
+
+
+@given(cases)
+def test_auc_is_the_share_of_ordered_pairs(pairs: list[tuple[int, float]]) -> None:
+    target, probability = (np.array(column) for column in zip(*pairs, strict=True))
+    positive, negative = probability[target == 1], probability[target == 0]
+    assume(len(positive) and len(negative))
+    wins = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auc(target, probability) == pytest.approx(np.mean(wins))
+
+
+@given(cases)
+def test_accuracy_is_the_share_on_the_right_side(pairs: list[tuple[int, float]]) -> None:
+    target, probability = (np.array(column) for column in zip(*pairs, strict=True))
+    right = [(p > 0.5) == bool(t) for t, p in pairs]
+    assert accuracy(target, probability) == pytest.approx(np.mean(right))
+
+
+def test_auc_of_one_class_is_refused_with_the_next_step() -> None:
+    with pytest.raises(DataError, match="undefined: all 3 cases") as error:
+        auc(np.ones(3), np.array([0.1, 0.2, 0.3]))
+    assert "both classes" in error.value.hint

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from finetune_store import (
+    CLASSIFICATION,
+    ENCODER,
+    SEGMENTATION,
+    SHARED,
+    classification_store,
+    context,
+    segmentation_store,
+)
+
+from voxseq.config.model import EncoderConfig
+from voxseq.errors import DataError, IntegrityError
+from voxseq.files import read_json
+from voxseq.finetune import run
+from voxseq.finetune.classification import ClassificationTraining
+from voxseq.finetune.segmentation import SegmentationTraining, score_cases
+from voxseq.finetune.volumes import Volumes
+from voxseq.models.encoder import build_encoder
+from voxseq.models.transfer import ENCODER_FILE, save_encoder
+
+TASKS = {"segmentation": SEGMENTATION, "classification": CLASSIFICATION}
+TRAININGS = {"segmentation": SegmentationTraining, "classification": ClassificationTraining}
+kinds = pytest.mark.parametrize("kind", ["segmentation", "classification"])
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("stores")
+    return {
+        "segmentation": segmentation_store(root / "segmentation"),
+        "classification": classification_store(root / "classification"),
+    }
+
+
+def finish(root: Path, store: Path, task: dict[str, Any], **changes: Any) -> Path:
+    """Do one run and return its results."""
+    given = context(root, store, task, **changes)
+    run.execute(given)
+    return given.out
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in out.iterdir() if p.name != "cost.json"}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def straight(
+    stores: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, bytes]]:
+    """Results of one undisturbed run of each kind."""
+    root = tmp_path_factory.mktemp("straight")
+    return {
+        kind: contents(finish(root / kind, stores[kind], TASKS[kind])) for kind in sorted(TASKS)
+    }
+
+
+def test_segmentation_writes_its_files(stores: dict[str, Path], tmp_path: Path) -> None:
+    out = finish(tmp_path, stores["segmentation"], SEGMENTATION)
+    assert {p.name for p in out.iterdir()} == {
+        "metrics.csv",
+        "scores.csv",
+        "validation.csv",
+        "example.npz",
+        "summary.json",
+        "cost.json",
+    }
+    scores = table(out / "scores.csv")
+    assert [(r["case"], r["label"], r["metric"]) for r in scores] == [
+        (f"d/test{n}", label, "dice") for n in range(3) for label in ("organ", "tumour")
+    ]
+    summary = read_json(out / "summary.json")
+    assert (summary["n_train"], summary["n_val"], summary["n_test"]) == (6, 3, 3)
+    assert set(read_json(out / "cost.json")) == {"seconds", "peak_memory_mb"}
+    with np.load(out / "example.npz", allow_pickle=False) as example:
+        truth = Volumes(stores["segmentation"]).label(9)
+        index = int((truth > 0).sum(axis=(0, 1)).argmax())
+        np.testing.assert_array_equal(example["truth"], truth[..., index])
+        image = Volumes(stores["segmentation"]).image(9)
+        np.testing.assert_array_equal(example["image"], image[..., index])
+        assert example["image"].dtype == np.float32
+        assert example["prediction"].dtype == np.uint8
+        assert example["prediction"].shape == truth.shape[:2]
+
+
+def test_classification_writes_its_files(stores: dict[str, Path], tmp_path: Path) -> None:
+    out = finish(tmp_path, stores["classification"], CLASSIFICATION)
+    assert {p.name for p in out.iterdir()} == {
+        "metrics.csv",
+        "scores.csv",
+        "validation.csv",
+        "predictions.csv",
+        "summary.json",
+        "cost.json",
+    }
+    scores = {r["metric"]: float(r["value"]) for r in table(out / "scores.csv")}
+    predictions = table(out / "predictions.csv")
+    assert [r["case"] for r in predictions] == [f"d/test{n}" for n in range(6)]
+    right = [(float(r["probability"]) > 0.5) == (r["target"] == "1") for r in predictions]
+    assert scores["accuracy"] == pytest.approx(np.mean(right))
+    assert set(scores) == {"accuracy", "auc"}
+
+
+def test_summary_agrees_with_the_validation_scores(
+    straight: dict[str, dict[str, bytes]], stores: dict[str, Path], tmp_path: Path
+) -> None:
+    out = finish(tmp_path, stores["segmentation"], SEGMENTATION)
+    rows = table(out / "validation.csv")
+    means = [
+        np.mean([float(r["value"]) for r in rows if r["label"] == label])
+        for label in ("organ", "tumour")
+    ]
+    summary = read_json(out / "summary.json")
+    assert summary["validation_score"] == pytest.approx(np.mean(means))
+    curve = [
+        (int(r["step"]), float(r["value"]))
+        for r in table(out / "metrics.csv")
+        if (r["split"], r["name"]) == ("val", "dice")
+    ]
+    best = max(value for _, value in curve)
+    assert summary["selected_step"] == next(step for step, value in curve if value == best)
+
+
+@kinds
+def test_same_run_same_bytes(
+    kind: str, straight: dict[str, dict[str, bytes]], stores: dict[str, Path], tmp_path: Path
+) -> None:
+    # Zip archives have time stamps of two seconds' resolution.
+    time.sleep(2.1 if kind == "segmentation" else 0)
+    torch.manual_seed(99)
+    assert contents(finish(tmp_path, stores[kind], TASKS[kind])) == straight[kind]
+
+
+@kinds
+def test_workers_do_not_change_a_bit(
+    kind: str, straight: dict[str, dict[str, bytes]], stores: dict[str, Path], tmp_path: Path
+) -> None:
+    shared = {**SHARED, "workers": 2}
+    out = finish(tmp_path, stores[kind], TASKS[kind], shared=shared)
+    assert contents(out) == straight[kind]
+
+
+@pytest.mark.parametrize("case", [(kind, step) for kind in sorted(TASKS) for step in (3, 4)])
+def test_resumed_run_is_the_straight_run(
+    case: tuple[str, int],
+    straight: dict[str, dict[str, bytes]],
+    stores: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind, crash = case
+
+    def power_cut(self: torch.nn.Module, step: int) -> None:
+        if step == crash:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TRAININGS[kind], "after_step", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            finish(tmp_path, stores[kind], TASKS[kind])
+    assert (tmp_path / "state" / "checkpoint.pt").exists()
+    assert contents(finish(tmp_path, stores[kind], TASKS[kind])) == straight[kind]
+
+
+def test_test_labels_do_not_touch_the_selection(
+    straight: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    store = classification_store(tmp_path / "store", flip_test=True)
+    found = contents(finish(tmp_path, store, CLASSIFICATION))
+    expected = straight["classification"]
+    for name in ("metrics.csv", "validation.csv", "summary.json"):
+        assert found[name] == expected[name]
+    auc = [
+        next(r for r in f["scores.csv"].decode().split() if "auc" in r) for f in (found, expected)
+    ]
+    values = [float(line.rsplit(",", 1)[1]) for line in auc]
+    assert values[0] == pytest.approx(1 - values[1])
+
+
+def test_test_images_are_segmented_once_and_after_training(
+    stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = Volumes._read
+
+    def spy(self: Volumes, kind: str, row: int) -> Any:
+        read.append(self.name(row))
+        return original(self, kind, row)
+
+    def fitted(*args: Any, **kwargs: Any) -> Any:
+        result = run_fit(*args, **kwargs)
+        assert not any("test" in name for name in read)
+        read.append("fitted")
+        return result
+
+    segmented: list[int] = []
+
+    def counted(network: Any, volumes: Volumes, rows: Any, recipe: Any) -> Any:
+        for case in score_cases(network, volumes, rows, recipe):
+            segmented.append(case.row)
+            yield case
+
+    run_fit = run.fit
+    monkeypatch.setattr(Volumes, "_read", spy)
+    monkeypatch.setattr(run, "fit", fitted)
+    monkeypatch.setattr(run.segmentation, "score_cases", counted)
+    finish(tmp_path, stores["segmentation"], SEGMENTATION)
+    assert "fitted" in read
+    volumes = Volumes(stores["segmentation"])
+    for row in volumes.rows("test"):
+        assert segmented.count(row) == 1
+
+
+def test_native_grid_without_resampling_scores_the_same(
+    straight: dict[str, dict[str, bytes]], stores: dict[str, Path], tmp_path: Path
+) -> None:
+    task = {**SEGMENTATION, "score_grid": "native"}
+    found = contents(finish(tmp_path, stores["segmentation"], task))
+    assert found == straight["segmentation"]
+
+
+def test_share_of_the_labels(stores: dict[str, Path], tmp_path: Path) -> None:
+    out = finish(tmp_path, stores["classification"], CLASSIFICATION, ratio=0.1)
+    # One of ten would be one class only.
+    assert read_json(out / "summary.json")["n_train"] == 2
+
+
+def test_pretrained_encoder_is_where_training_starts(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    config = EncoderConfig.model_validate(ENCODER)
+    encoder = build_encoder(config, 77, pretraining=True)
+    save_encoder(tmp_path / "pre" / ENCODER_FILE, encoder, config, {})
+    for kind, task in TASKS.items():
+        given = context(tmp_path / kind, stores[kind], task, pretrained="pretrain/ours")
+        given.inputs["pretrain/ours"] = tmp_path / "pre"  # type: ignore[index]
+        recipe = run._RECIPE.validate_python(task)
+        network = run._network(given, recipe)
+        scratch = run._network(context(tmp_path / kind, stores[kind], task), recipe)
+        for key, value in network.state_dict().items():
+            if key.startswith("encoder."):
+                assert torch.equal(value, encoder.state_dict()[key.removeprefix("encoder.")])
+            else:
+                assert torch.equal(value, scratch.state_dict()[key])
+
+
+def test_encoder_of_another_geometry_is_refused(stores: dict[str, Path], tmp_path: Path) -> None:
+    config = EncoderConfig.model_validate({**ENCODER, "depth": 1})
+    encoder = build_encoder(config, 0, pretraining=True)
+    save_encoder(tmp_path / "pre" / ENCODER_FILE, encoder, config, {})
+    given = context(tmp_path, stores["classification"], CLASSIFICATION, pretrained="pretrain/ours")
+    given.inputs["pretrain/ours"] = tmp_path / "pre"  # type: ignore[index]
+    with pytest.raises(IntegrityError, match="depth: file 1, network 2"):
+        run.execute(given)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_split_of_one_class_is_refused_before_training(split: str, tmp_path: Path) -> None:
+    store = classification_store(tmp_path / "store", one_class=split)
+    with pytest.raises(DataError, match=rf"{split} split .* \[0\].*AUC is undefined"):
+        finish(tmp_path, store, CLASSIFICATION)
+    assert not (tmp_path / "out" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_empty_split_is_refused(split: str, tmp_path: Path) -> None:
+    splits = {name: 2 for name in ("train", "val", "test") if name != split}
+    store = segmentation_store(tmp_path / "store", splits)
+    with pytest.raises(DataError, match=f"the {split} split has no case"):
+        finish(tmp_path, store, SEGMENTATION)
+
+
+def test_split_without_foreground_is_refused(tmp_path: Path) -> None:
+    from finetune_store import row
+
+    from voxseq.config.data import StoreConfig
+    from voxseq.data.store import StoreWriter
+
+    (tmp_path / "store").mkdir()
+    writer = StoreWriter(tmp_path / "store", StoreConfig())
+    for key, split in enumerate(("train", "val", "test")):
+        label = np.full((8, 8, 8), int(split != "val"), np.uint8)
+        writer.add(key, label.astype(np.float32), label, row(f"d/{key}", split, -1, (8, 8, 8)))
+    writer.close()
+    with pytest.raises(DataError, match="no case of the val split has a foreground voxel"):
+        finish(tmp_path, tmp_path / "store", SEGMENTATION)
+
+
+@pytest.mark.slow
+def test_it_learns(tmp_path: Path) -> None:
+    """Both networks solve a task that is easy: brightness."""
+    store = segmentation_store(tmp_path / "seg", {"train": 8, "val": 3, "test": 3})
+    task = {**SEGMENTATION, "steps": 120, "validate_every": 40, "decoder_features": 8}
+    rows = table(finish(tmp_path / "a", store, task) / "scores.csv")
+    assert np.mean([float(r["value"]) for r in rows]) > 0.7
+    store = classification_store(tmp_path / "cls", {"train": 60, "val": 20, "test": 40})
+    task = {**CLASSIFICATION, "steps": 150, "validate_every": 25}
+    rows = table(finish(tmp_path / "b", store, task) / "scores.csv")
+    assert float(rows[0]["value"]) > 0.9

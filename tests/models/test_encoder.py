@@ -1,0 +1,155 @@
+"""The shared encoder."""
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from voxseq.config.model import EncoderConfig
+from voxseq.models.attention import SelfAttention, prefix_mask
+from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.initialise import seeded
+from voxseq.models.patches import patchify, token_order
+from voxseq.models.positions import sincos_positions
+
+CONFIG = EncoderConfig(width=12, depth=3, heads=2, mlp_width=20, patch_size=(2, 4, 3))
+
+
+def volume(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_shapes_without_start_token():
+    encoded = build_encoder(CONFIG, 0, pretraining=True)(volume(2, 1, 4, 8, 9))
+    assert encoded.tokens.shape == (2, 12, 12)
+    assert encoded.start.shape == (2, 12)
+    assert [tuple(h.shape) for h in encoded.hidden] == [(2, 12, 12)] * 3
+
+
+def test_positions_of_each_axis_have_their_own_third():
+    positions = sincos_positions((2, 3, 4), 12, torch.device("cpu")).reshape(2, 3, 4, 12)
+    for x, y, z in ((0, 0, 0), (1, 2, 3), (1, 0, 2)):
+        expected = []
+        for index in (x, y, z):
+            angles = [index, index * 10_000**-0.5]
+            expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+        torch.testing.assert_close(positions[x, y, z], torch.tensor(expected))
+    with pytest.raises(ValueError, match="6"):
+        sincos_positions((1, 1, 1), 8, torch.device("cpu"))
+
+
+def test_positions_are_fixed_and_no_part_of_the_state():
+    encoder = Encoder(CONFIG)
+    assert not [key for key in encoder.state_dict() if "position" in key]
+    assert not list(encoder.buffers())
+
+
+def test_one_block_equals_torchs():
+    """Independent implementation of the same pre-norm block."""
+    block = build_encoder(CONFIG, 0, pretraining=True).blocks[0]
+    other = nn.TransformerEncoderLayer(
+        12, 2, 20, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    renamed = {
+        "self_attn.in_proj_weight": block.attention.qkv.weight,
+        "self_attn.in_proj_bias": torch.zeros(36),
+        "self_attn.out_proj.weight": block.attention.projection.weight,
+        "self_attn.out_proj.bias": block.attention.projection.bias,
+    }
+    for part in ("weight", "bias"):
+        for ours, theirs in (
+            (block.mlp.linear1, "linear1"),
+            (block.mlp.linear2, "linear2"),
+            (block.norm1, "norm1"),
+            (block.norm2, "norm2"),
+        ):
+            renamed[f"{theirs}.{part}"] = getattr(ours, part)
+    other.load_state_dict(renamed, strict=True)
+    tokens = volume(2, 6, 12)
+    mask = prefix_mask(torch.tensor([0, 3]), 5)
+    hidden_from = ~mask.expand(2, 2, 6, 6).reshape(4, 6, 6)
+    torch.testing.assert_close(
+        block(tokens, mask), other(tokens, src_mask=hidden_from), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_order_permutes_the_tokens_and_keeps_their_positions():
+    encoder = build_encoder(CONFIG, 0, pretraining=True)
+    image = volume(2, 1, 4, 8, 12)
+    order = token_order((2, 2, 4), 4, "patch_major")
+    torch.testing.assert_close(
+        encoder(image, order=order).tokens,
+        encoder(image).tokens[:, order],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_steps_one_by_one_accept_a_choice_of_tokens():
+    """What a masked autoencoder needs: visible tokens only, with their true positions."""
+    encoder = build_encoder(CONFIG, 0, pretraining=True)
+    image = volume(2, 1, 4, 8, 9)
+    visible = torch.tensor([7, 1, 4])
+    chosen = encoder.embed_patches(
+        patchify(image, CONFIG.patch_size)[:, visible], (2, 2, 3), visible
+    )
+    torch.testing.assert_close(chosen, encoder.embed(image)[:, visible])
+    assert encoder.encode_tokens(chosen).tokens.shape == (2, 3, 12)
+
+
+def test_seed_decides_the_weights_and_the_global_generator_stays():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_encoder(CONFIG, 5, pretraining=True).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    second = build_encoder(CONFIG, 5, pretraining=True).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    other = build_encoder(CONFIG, 6, pretraining=True).state_dict()
+    assert not torch.equal(first["start_token"], other["start_token"])
+
+
+def test_global_generator_comes_back_after_an_error():
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError), seeded(3):
+        torch.rand(3)
+        raise RuntimeError
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initial_weights_follow_the_published_rules():
+    config = EncoderConfig(width=96, depth=1, heads=4, mlp_width=384, patch_size=(4, 4, 4))
+    encoder = build_encoder(config, 0, pretraining=True)
+    block = encoder.blocks[0]
+    limits = {
+        # A third of the joint matrix is a square layer of its own.
+        "qkv": (block.attention.qkv.weight, math.sqrt(6 / (96 + 96))),
+        "mlp": (block.mlp.linear1.weight, math.sqrt(6 / (96 + 384))),
+        "patch": (encoder.patch_embedding.weight, math.sqrt(6 / (96 + 64))),
+    }
+    for weight, limit in limits.values():
+        assert 0.98 * limit < float(weight.abs().max().detach()) <= limit
+    assert not block.attention.projection.bias.any()
+    assert 0.015 < float(encoder.start_token.std().detach()) < 0.025
+    scratch = build_encoder(config, 0, pretraining=False).patch_embedding.weight
+    assert 0.98 / 8 < float(scratch.abs().max().detach()) <= 1 / 8
+
+
+def test_impossible_geometry_is_refused():
+    with pytest.raises(ValidationError, match="heads"):
+        EncoderConfig(width=12, heads=5)
+    with pytest.raises(ValueError, match="heads"):
+        SelfAttention(12, 5)
+    with pytest.raises(ValueError, match="multiple of the patch size"):
+        Encoder(CONFIG)(volume(1, 1, 4, 8, 8))
+
+
+def test_positions_made_without_gradients_serve_training_later():
+    encoder = build_encoder(CONFIG, 0, pretraining=True)
+    image = volume(1, 1, 6, 8, 9)
+    with torch.inference_mode():
+        encoder(image)
+    encoder(image).tokens.sum().backward()
+    assert encoder.start_token.grad is not None

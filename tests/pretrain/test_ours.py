@@ -1,0 +1,276 @@
+"""Autoregressive pre-training: who sees whom, the loss, and that it falls."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig
+from voxseq.interop import PublishedPretrainingModel
+from voxseq.models.attention import prefix_mask
+from voxseq.models.patches import normalised_targets, unpatchify
+from voxseq.pretrain.base import Item
+from voxseq.pretrain.ours import AutoregressiveMethod
+from voxseq.pretrain.settings import OursSettings
+
+#: Grid of tokens, number of patches, voxels of a token: never a cube.
+GEOMETRIES = [
+    ((2, 3, 4), 2, (2, 1, 3)),
+    ((1, 2, 4), 4, (3, 2, 1)),
+    ((3, 1, 6), 3, (1, 2, 2)),
+    ((2, 2, 5), 1, (2, 2, 2)),
+]
+
+
+def method(
+    geometry=GEOMETRIES[0], order="patch_major", attention="prefix", seed=0
+) -> AutoregressiveMethod:
+    grid, length, patch = geometry
+    shape = tuple(g * p for g, p in zip(grid, patch, strict=True))
+    sequences = SequencesConfig(
+        volume_shape=shape,
+        length=length,
+        contrast={"contrasts": [f"c{i}" for i in range(length)]},
+        spatial={"window_shape": shape, "stride": 1}
+        if length == 1
+        else {"window_shape": (*shape[:2], shape[2] + length), "stride": 1},
+    )
+    config = EncoderConfig(width=24, depth=2, heads=2, mlp_width=32, patch_size=patch)
+    chosen = OursSettings(attention=attention, token_order=order)
+    return AutoregressiveMethod(chosen, config, sequences, seed)
+
+
+def random_volumes(model: AutoregressiveMethod, count: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 1, *model.sequences.volume_shape, generator=generator)
+
+
+def as_volume(model: AutoregressiveMethod, patches: torch.Tensor) -> torch.Tensor:
+    """Volume whose tokens, in the order of the sequence, are ``patches``."""
+    raster = torch.empty_like(patches)
+    raster[:, model.order] = patches
+    return unpatchify(raster, model.grid, model.patch_size)
+
+
+@torch.no_grad()
+def predictions(model: AutoregressiveMethod, patches: torch.Tensor, prefix: int) -> torch.Tensor:
+    """Predict through a real volume, so that the whole way from voxels on is under test."""
+    sequence = model.sequence(as_volume(model, patches))
+    assert torch.equal(sequence, patches)
+    return model.predict(sequence, torch.full((len(patches),), prefix))
+
+
+def changed_from(patches: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Other voxels in tokens ``first..last`` (exclusive) of each sample."""
+    index = torch.arange(patches.shape[1])
+    touched = (index >= first[:, None]) & (index < last[:, None])
+    return torch.where(touched[..., None], patches * -3.0 + 7.0, patches)
+
+
+cases = {
+    "geometry": st.sampled_from(GEOMETRIES),
+    "order": st.sampled_from(["patch_major", "raster"]),
+    "seed": st.integers(0, 50),
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(**cases, data=st.data())
+def test_scored_tokens_see_neither_themselves_nor_later_ones(geometry, order, seed, data):
+    """Bit for bit, for every scored token at once: sample j changes token j and all after it."""
+    model = method(geometry, order, seed=seed)
+    count = model.length
+    prefix = data.draw(st.integers(0, count - 1))
+    same = model.sequence(random_volumes(model, 1, seed)).expand(count, -1, -1).contiguous()
+    every = torch.arange(count)
+    before = predictions(model, same, prefix)[every, every]
+    for last in (every + 1, torch.full_like(every, count)):
+        after = predictions(model, changed_from(same, every, last), prefix)[every, every]
+        assert torch.equal(after[prefix:], before[prefix:])
+    later = predictions(model, changed_from(same, every + 1, torch.full_like(every, count)), prefix)
+    assert torch.equal(later[every, every][prefix:], before[prefix:])
+
+
+@settings(max_examples=25, deadline=None)
+@given(**cases, data=st.data())
+def test_scored_tokens_see_the_whole_prefix_and_their_past(geometry, order, seed, data):
+    model = method(geometry, order, seed=seed)
+    count = model.length
+    prefix = data.draw(st.integers(0, count - 1))
+    same = model.sequence(random_volumes(model, 1, seed)).expand(count, -1, -1).contiguous()
+    every = torch.arange(count)
+    before = predictions(model, same, prefix)
+    after = predictions(model, changed_from(same, every, every + 1), prefix)
+    differs = (before != after).any(dim=-1)
+    for token in range(count):
+        for scored in range(max(prefix, token + 1), count):
+            assert differs[token, scored]
+        if token < prefix - 1:
+            # Within the prefix attention goes both ways: an earlier output changes too.
+            later = predictions(model, changed_from(same, every[1:2], every[2:3]), prefix)
+            assert (later[:, 0] != before[:, 0]).any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(**cases)
+def test_causal_attention_hides_the_future_from_every_token(geometry, order, seed):
+    model = method(geometry, order, attention="causal", seed=seed)
+    count = model.length
+    drawn = model.draw_prefix(5, torch.Generator().manual_seed(seed))
+    assert drawn.tolist() == [0] * 5
+    same = model.sequence(random_volumes(model, 1, seed)).expand(count, -1, -1).contiguous()
+    every = torch.arange(count)
+    before = predictions(model, same, 0)[every, every]
+    changed = changed_from(same, every, torch.full_like(every, count))
+    assert torch.equal(predictions(model, changed, 0)[every, every], before)
+
+
+@pytest.mark.parametrize("attention", ["prefix", "causal"])
+def test_nothing_leaks_in_long_sequences(attention):
+    """Attention kernels work in blocks; 768 tokens span several in both directions."""
+    model = method(((8, 8, 12), 4, (2, 1, 1)), "patch_major", attention)
+    prefix = 100 if attention == "prefix" else 0
+    first = torch.tensor([prefix, 127, 300, 511, 512, 767])
+    rows = torch.arange(len(first))
+    same = model.sequence(random_volumes(model, 1, 0)).expand(len(first), -1, -1).contiguous()
+    changed = changed_from(same, first, torch.full_like(first, model.length))
+    before, after = predictions(model, same, prefix), predictions(model, changed, prefix)
+    assert torch.equal(before[rows, first], after[rows, first])
+    for row, token in enumerate(first.tolist()):
+        assert torch.equal(before[row, prefix : token + 1], after[row, prefix : token + 1])
+
+
+def test_half_precision_keeps_targets_and_loss_in_float32():
+    model = method()
+    batch = {"volume": random_volumes(model, 4, 0)}
+    exact = model.training_loss(batch, 0, torch.Generator().manual_seed(1))["loss"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model.training_loss(batch, 0, torch.Generator().manual_seed(1))["loss"]
+    assert rounded.dtype == torch.float32
+    assert float(rounded.detach()) == pytest.approx(float(exact.detach()), rel=0.02)
+
+
+@pytest.mark.parametrize("order", ["patch_major", "raster"])
+def test_loss_is_the_mean_over_all_scored_voxels_of_the_batch(order):
+    model = method(order=order)
+    volumes = random_volumes(model, 6, 3)
+    prefix = model.draw_prefix(6, torch.Generator().manual_seed(9))
+    assert len(set(prefix.tolist())) > 1
+    loss = model.training_loss({"volume": volumes}, 0, torch.Generator().manual_seed(9))["loss"]
+    patches = model.sequence(volumes)
+    errors = (model.predict(patches, prefix) - normalised_targets(patches)).square()
+    scored = torch.cat([errors[i, int(p) :].flatten() for i, p in enumerate(prefix)])
+    torch.testing.assert_close(loss, scored.mean())
+    validation = model.validation_loss({"volume": volumes}, torch.Generator().manual_seed(9))
+    assert torch.equal(validation["loss"], loss)
+
+
+def test_prefix_is_uniform_over_all_starts():
+    model = method()
+    drawn = model.draw_prefix(24_000, torch.Generator().manual_seed(0))
+    counts = torch.bincount(drawn, minlength=24)
+    assert len(counts) == model.length == 24
+    assert 850 < int(counts.min()) <= int(counts.max()) < 1150
+
+
+@pytest.mark.parametrize("order", ["patch_major", "raster"])
+def test_order_decides_who_sees_whom_and_not_where_a_token_is(order):
+    """Predictions equal those of the whole encoder, whose tokens keep their own positions."""
+    model = method(order=order)
+    volumes, prefix = random_volumes(model, 3, 0), torch.tensor([0, 5, 23])
+    encoded = model.backbone(volumes, prefix_mask(prefix, model.length), model.order)
+    states = torch.cat([encoded.start[:, None], encoded.tokens[:, :-1]], dim=1)
+    predicted = model.predict(model.sequence(volumes), prefix)
+    torch.testing.assert_close(predicted, model.head(states), rtol=1e-4, atol=1e-5)
+    in_place = model.backbone.embed(volumes)[:, model.order]
+    torch.testing.assert_close(model.backbone.embed(volumes, model.order), in_place)
+
+
+def test_in_raster_order_loss_and_gradients_are_those_of_the_published_model():
+    """The last token and the end token, which are left out here, change nothing."""
+    model = method(order="raster")
+    published = PublishedPretrainingModel(model.backbone.config, model.sequences.volume_shape)
+    published.encoder.load_state_dict(model.backbone.state_dict())
+    published.head.load_state_dict(model.head.state_dict())
+    volumes = random_volumes(model, 4, 2)
+    loss = model.training_loss({"volume": volumes}, 0, torch.Generator().manual_seed(5))["loss"]
+    prefix = model.draw_prefix(4, torch.Generator().manual_seed(5))
+    expected = published(volumes[:, 0], prefix).loss
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    theirs = dict(published.named_parameters())
+    for name, parameter in model.named_parameters():
+        twin = theirs[name.replace("backbone.", "encoder.")]
+        torch.testing.assert_close(parameter.grad, twin.grad, rtol=1e-4, atol=1e-6)
+    assert not published.end_token.grad.any()
+
+
+def test_seed_decides_everything():
+    first, second, other = method(seed=3), method(seed=3), method(seed=4)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key])
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_every_parameter_learns_and_other_shapes_are_refused():
+    model = method()
+    batch = {"volume": random_volumes(model, 2, 0)}
+    model(batch, 0, torch.Generator().manual_seed(1))["loss"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+    with pytest.raises(ValueError, match="voxels"):
+        model.sequence(torch.zeros(1, 1, 4, 3, 15))
+
+
+def test_without_sequences_it_is_fed_single_images():
+    grid, length, patch = GEOMETRIES[0]
+    base = method((grid, length, patch))
+    single = AutoregressiveMethod(
+        OursSettings(sequences=False), base.backbone.config, base.sequences, 0
+    )
+    assert (base.needs, single.needs) == ("sequence", "image")
+
+
+def structured(count: int, rng: np.random.Generator) -> list[Item]:
+    """Soft balls, bright or dark: which of the two, only earlier tokens can tell."""
+    axes = np.meshgrid(*[np.linspace(-1, 1, 8)] * 3, indexing="ij")
+    items = []
+    for _ in range(count):
+        centre, sign = rng.uniform(-0.3, 0.3, size=3), rng.choice([-1, 1])
+        distance = sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True))
+        ball = 0.5 + 0.5 * sign * np.exp(-distance)
+        items.append(Item(ball.astype(np.float32), "spatial", "balls"))
+    return items
+
+
+@pytest.mark.parametrize("attention", ["prefix", "causal"])
+def test_loss_falls_on_structured_volumes(attention):
+    sequences = SequencesConfig(
+        volume_shape=(8, 8, 8), spatial={"window_shape": (8, 8, 8), "stride": 2}
+    )
+    config = EncoderConfig(width=48, depth=2, heads=4, mlp_width=96, patch_size=(4, 4, 2))
+    chosen = OursSettings(attention=attention, optimiser={"lr": 2e-3})
+    model = AutoregressiveMethod(chosen, config, sequences, 0)
+    optimiser = torch.optim.AdamW(model.parameter_groups(chosen.optimiser))
+    rng = np.random.default_rng(0)
+    held_out = model.collate(structured(64, rng), rng)
+
+    def score() -> float:
+        with torch.no_grad():
+            loss = model.validation_loss(held_out, torch.Generator().manual_seed(0))["loss"]
+        return float(loss)
+
+    before = score()
+    for step in range(60):
+        batch = model.collate(structured(16, rng), rng)
+        loss = model.training_loss(batch, step, torch.Generator().manual_seed(step))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    # Predicting zeros scores (V - 1) / V, just under 1.
+    assert score() < 0.8 < before
+    statistics = model.feature_statistics(held_out["volume"])
+    assert statistics["feature_sd"] > 0.01
+    assert statistics["effective_rank"] > 1.2

@@ -1,0 +1,51 @@
+"""Pre-training: one encoder a method, and one an ablation variant."""
+
+
+use rule get_dataset as pretrain_method with:
+    input:
+        needs_of("pretrain"),
+    output:
+        marker_of("pretrain"),
+    log:
+        f"{LOGS}/pretrain/{{job}}-{{fingerprint}}.log",
+    benchmark:
+        f"{BENCHMARKS}/pretrain/{{job}}-{{fingerprint}}.tsv"
+    params:
+        stage="pretrain",
+        job="{job}",
+        fingerprint="{fingerprint}",
+    threads: resources_of("pretrain").threads
+    resources:
+        mem_mb=resources_of("pretrain").mem_mb,
+        runtime=resources_of("pretrain").runtime,
+        gpu=resources_of("pretrain").gpu,
+    message:
+        "Pre-training {wildcards.job}"
+
+
+use rule pretrain_method as pretrain_variant with:
+    input:
+        needs_of("ablation"),
+    output:
+        marker_of("ablation"),
+    log:
+        f"{LOGS}/ablation/{{job}}-{{fingerprint}}.log",
+    benchmark:
+        f"{BENCHMARKS}/ablation/{{job}}-{{fingerprint}}.tsv"
+    params:
+        stage="ablation",
+        job="{job}",
+        fingerprint="{fingerprint}",
+    wildcard_constraints:
+        job=r"pretrain\.[A-Za-z0-9_.]+",
+    message:
+        "Ablation: pre-training {wildcards.job}"
+
+
+rule pretrain:
+    input:
+        markers("pretrain"),
+    log:
+        f"{LOGS}/pretrain.log",
+    message:
+        "All encoders are pre-trained"

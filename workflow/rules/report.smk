@@ -1,0 +1,77 @@
+"""Tables, figures and the report."""
+
+CAPTIONS = Path(workflow.basedir) / "workflow/report"
+
+
+use rule get_dataset as make_tables with:
+    input:
+        [ancient(path) for path in PLAN.needed_markers(only_job("tables"))],
+    output:
+        markers("tables"),
+        report(
+            expand(f"{RESULTS}/tables/table{{number}}.md", number=[1, 2, 3, 4]),
+            caption=CAPTIONS / "tables.rst",
+            category="Tables",
+        ),
+        expand(
+            f"{RESULTS}/tables/table{{number}}.{{format}}",
+            number=[1, 2, 3, 4],
+            format=["csv", "tex"],
+        ),
+        f"{RESULTS}/metrics.json",
+    log:
+        f"{LOGS}/tables/all.log",
+    benchmark:
+        f"{BENCHMARKS}/tables/all.tsv"
+    params:
+        stage="tables",
+        job=only_job("tables").name,
+        fingerprint=only_job("tables").fingerprint,
+    threads: resources_of("report").threads
+    resources:
+        mem_mb=resources_of("report").mem_mb,
+        runtime=resources_of("report").runtime,
+        gpu=resources_of("report").gpu,
+    message:
+        "Making the tables"
+
+
+use rule make_tables as make_figures with:
+    input:
+        [ancient(path) for path in PLAN.needed_markers(only_job("figures"))],
+    output:
+        markers("figures"),
+        report(
+            expand(f"{RESULTS}/figures/figure{{number}}.png", number=[1, 2]),
+            caption=CAPTIONS / "figures.rst",
+            category="Figures",
+        ),
+        f"{RESULTS}/report/index.html",
+    log:
+        f"{LOGS}/figures/all.log",
+    benchmark:
+        f"{BENCHMARKS}/figures/all.tsv"
+    params:
+        stage="figures",
+        job=only_job("figures").name,
+        fingerprint=only_job("figures").fingerprint,
+    message:
+        "Drawing the figures"
+
+
+rule tables:
+    input:
+        markers("tables"),
+    log:
+        f"{LOGS}/tables.log",
+    message:
+        "The tables are in {RESULTS}/tables"
+
+
+rule figures:
+    input:
+        markers("figures"),
+    log:
+        f"{LOGS}/figures.log",
+    message:
+        "The figures are in {RESULTS}/figures"
