@@ -330,9 +330,7 @@ def _finetune_runs(builder: _Builder, config: Config) -> list[_Cell]:
     for task in config.ablation.tasks:
         for variant in config.ablation.variants:
             pairs = [(1.0, seed) for seed in seeds]
-            cells += _add_cells(
-                builder, config, "ablation", task, METHODS["ours"], variant, pairs
-            )
+            cells += _add_cells(builder, config, "ablation", task, METHODS["ours"], variant, pairs)
     return cells
 
 
@@ -401,17 +399,21 @@ _SHARED_FINETUNE = ("precision", "workers", "threads", "log_every", "checkpoint_
 
 
 def _report_runs(builder: _Builder, config: Config, cells: list[_Cell]) -> None:
-    pretrained = [r for r in builder.runs.values() if r.action == "pretrain"]
+    # Sorted, because the order of keys in a file must not matter: DVC does not see it, and the
+    # resolved configuration that jobs read has sorted keys.
+    cells = sorted(cells, key=lambda cell: cell.id)
+    trainings = (run for run in builder.runs.values() if run.action == "pretrain")
+    pretrained = sorted(trainings, key=lambda run: run.id)
     study: Settings = {
         "scale": config.scale,
         "report": _dump(config.report),
         "methods": _in_table_order([*config.finetune.scratch, *config.pretrain.methods]),
-        "tasks": {name: _dump(task) for name, task in config.finetune.tasks.items()},
+        "tasks": {name: _dump(task) for name, task in sorted(config.finetune.tasks.items())},
         "seeds": list(config.finetune.seeds),
         "ratios": [1.0, *(r for r in config.label_ratio.ratios if r < 1.0)],
         "ratio_tasks": list(config.label_ratio.tasks),
         "ablation_tasks": list(config.ablation.tasks),
-        "ablation": {k: _dump(v) for k, v in config.ablation.variants.items()},
+        "ablation": {k: _dump(v) for k, v in sorted(config.ablation.variants.items())},
         "runs": [vars(cell) for cell in cells],
         "pretrain_runs": [
             {

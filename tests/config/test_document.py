@@ -54,3 +54,9 @@ def test_links_lead_to_headings() -> None:
 def test_tables_have_four_columns() -> None:
     rows = [line for line in document().splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+
+
+def test_bounds_are_shown() -> None:
+    text = document()
+    assert "| `depth` | whole number > 0 |" in text
+    assert "| `overlap` | number ≥ 0 and < 1 |" in text

@@ -377,9 +377,7 @@ def test_brats_groups_need_all_contrasts(tmp_path: Path) -> None:
     part = next(folder.iterdir())
     (part / subjects[1] / f"{subjects[1]}-t1c.nii.gz").unlink()
     _truncate(part / subjects[2] / f"{subjects[2]}-t2w.nii.gz")
-    trees.write_nifti(
-        part / subjects[3] / f"{subjects[3]}-t2f.nii.gz", trees.image((9, 8, 6))
-    )
+    trees.write_nifti(part / subjects[3] / f"{subjects[3]}-t2f.nii.gz", trees.image((9, 8, 6)))
     out = trees.run_download(tmp_path / "data", tmp_path, "brats23")
     index = download.read_index(out)
     # Two time points of one person are two groups of one subject.

@@ -53,9 +53,7 @@ def msd(root: Path, names: Sequence[str], task: str = "Task09_Spleen") -> Path:
     for number, name in enumerate(names):
         write_nifti(folder / "imagesTr" / f"{name}.nii.gz", image(seed=number))
         write_nifti(folder / "labelsTr" / f"{name}.nii.gz", label())
-        items.append(
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
-        )
+        items.append({"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"})
     (folder / "dataset.json").write_text(json.dumps({"training": items}))
     return folder
 

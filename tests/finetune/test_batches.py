@@ -129,6 +129,16 @@ def test_batch_is_a_function_of_the_step_and_the_seed(store: Path) -> None:
     assert not same(make(2), other(2))
 
 
+def test_a_volume_that_comes_again_is_cropped_anew(store: Path) -> None:
+    recipe = crops(store).recipe
+    make = CropBatches(Volumes(store), [0], recipe, build_augmentation("la", recipe.roi), seed=0)
+    seen = {image.numpy().tobytes() for step in range(5) for image in make(step)["image"]}
+    assert len(seen) == 20
+    images = ImageBatches(Volumes(store), [0], 4, build_augmentation("la", (12, 10, 8)), seed=0)
+    seen = {image.numpy().tobytes() for step in range(5) for image in images(step)["image"]}
+    assert len(seen) > 10
+
+
 def test_volumes_come_in_epochs_and_crops_in_groups(store: Path) -> None:
     make = crops(store)
     ids = torch.cat([make(step)["ids"] for step in range(3)])

@@ -300,6 +300,14 @@ def test_split_without_foreground_is_refused(tmp_path: Path) -> None:
         finish(tmp_path, tmp_path / "store", SEGMENTATION)
 
 
+@kinds
+def test_mixed_precision_runs(kind: str, stores: dict[str, Path], tmp_path: Path) -> None:
+    shared = {**SHARED, "precision": "bf16-mixed"}
+    out = finish(tmp_path, stores[kind], TASKS[kind], shared=shared)
+    losses = [float(r["value"]) for r in table(out / "metrics.csv") if r["name"] == "loss"]
+    assert np.isfinite(losses).all()
+
+
 @pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     """Both networks solve a task that is easy: brightness."""

@@ -22,8 +22,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Config.report": "tables and figures",
     "Config.execution": "resources of jobs; no part of any fingerprint",
     "DataConfig.root": "folder of the real data sets; null: phantoms are generated",
-    "DataConfig.release": "name of the state of the files; change it when they change, and all runs "
-    "that read them are done again",
+    "DataConfig.release": "name of the state of the files; change it when they change, and all "
+    "runs that read them are done again",
     "DataConfig.phantoms": "phantoms; read only without a root",
     "DataConfig.split_seed": "seed of the random splits by subject",
     "DataConfig.split_ratio": "training, validation and test shares of tasks without published "
@@ -58,8 +58,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "EncoderConfig.depth": "transformer blocks",
     "EncoderConfig.heads": "attention heads",
     "EncoderConfig.mlp_width": "hidden channels of a block's two-layer perceptron",
-    "EncoderConfig.patch_size": "voxels of a token; segmentation needs a cube whose side is a power "
-    "of two",
+    "EncoderConfig.patch_size": "voxels of a token; segmentation needs a cube whose side is a "
+    "power of two",
     "PretrainConfig.steps": "optimiser steps of every method",
     "PretrainConfig.batch_size": "sequences, or single images, of a step",
     "PretrainConfig.seed": "seed of initial weights, draws and augmentation",
@@ -90,8 +90,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "ClassificationTask.title": "name in the tables",
     "ClassificationTask.dataset": "a data set of the catalogue, see docs/datasets.md",
     "ClassificationTask.data": "preparation of the volumes; needs resize",
-    "TaskDataConfig.normalise": "window: map the window to 0..1; zscore: whole-volume mean 0 and sd "
-    "1; none: values as they are",
+    "TaskDataConfig.normalise": "window: map the window to 0..1; zscore: whole-volume mean 0 and "
+    "sd 1; none: values as they are",
     "TaskDataConfig.foreground_crop": "cut to the box of voxels above the window's lower end or, "
     "without window, above the minimum",
     "TaskDataConfig.crop_margin": "voxels kept around that box",
@@ -111,8 +111,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "SegmentationTask.volumes_per_batch": "volumes of a step",
     "SegmentationTask.crop_sampling": "class_balanced: the centre is a voxel of a class drawn with "
     "equal chances; uniform: anywhere",
-    "SegmentationTask.augmentation": "chain of random transforms: that of the MSD tasks, that of LA, "
-    "or none",
+    "SegmentationTask.augmentation": "chain of random transforms: that of the MSD tasks, that of "
+    "LA, or none",
     "SegmentationTask.decoder_features": "channels of the decoder at full resolution",
     "SegmentationTask.overlap": "share of a sliding window that its neighbour covers too",
     "SegmentationTask.steps": "optimiser steps",

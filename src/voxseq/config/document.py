@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from voxseq.config.base import LARGEST
 from voxseq.config.descriptions import DESCRIPTIONS
 from voxseq.config.root import Config
 
@@ -39,6 +40,17 @@ what was expected. Anchors, aliases and duplicate keys are refused too.
 """
 _ALTERNATIVES = re.compile(r"\^\(([\w.|-]+)\)\$")
 _NAME_LENGTH = 64
+#: Bounds, in the words of JSON schema and in those that pydantic leaves beside a validator.
+_SIGNS: Mapping[str, str] = {
+    "exclusiveMinimum": ">",
+    "gt": ">",
+    "minimum": "≥",
+    "ge": "≥",
+    "exclusiveMaximum": "<",
+    "lt": "<",
+    "maximum": "≤",
+    "le": "≤",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ def _collect(model: type[BaseModel], path: str, sections: dict[str, _Section]) -
             return
         schema = models[name]
         sections[name] = _Section(name, schema, [place])
-        above = place.split(" (")[0]
+        above = place.split(" (", maxsplit=1)[0]
         for key, value in schema.get("properties", {}).items():
             for reference, below in _references(value, f"{above}.{key}".lstrip(".")):
                 visit(reference, below)
@@ -195,8 +207,11 @@ def _string(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> str:
-    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-    found = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    found = [
+        f"{sign} {schema[key]:g}"
+        for key, sign in _SIGNS.items()
+        if key in schema and schema[key] != LARGEST
+    ]
     return " and ".join(found)
 
 

@@ -47,7 +47,15 @@ def read_runs(
         if path is None:
             continue
         frame = read_csv(path, columns)
-        keys = (run.id, run.stage, run.task, run.method, run.variant, run.ratio, run.seed)
+        keys: tuple[Any, ...] = (
+            run.id,
+            run.stage,
+            run.task,
+            run.method,
+            run.variant,
+            run.ratio,
+            run.seed,
+        )
         frame = frame.assign(**dict(zip(KEYS, keys, strict=True)))
         frames.append(frame.loc[:, [*KEYS, *columns]])
     if not frames:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("voxseq.report.figures")
 SEQUENCES_RUN = "sequences/all"
 SOURCE_PREFIX = "preprocess/source/"
+TokenOrder = Literal["patch_major", "raster"]
 _KINDS = ("spatial", "contrast", "semantic")
 
 
@@ -127,7 +128,7 @@ def _first_figure(context: RunContext, study: Study) -> Figure | None:
         examples.append(Example(kind, volume, caption))
     if not examples:
         return None
-    order = str(context.config.get("token_order", "patch_major"))
+    order: TokenOrder = context.config.get("token_order", "patch_major")
     geometry = geometry_of(settings, EncoderConfig.model_validate(encoder), order)
     return figure1(examples, geometry, prefix=3 * len(geometry.order) // 8)
 
@@ -141,7 +142,7 @@ def source_folders(inputs: Mapping[str, Path]) -> dict[str, Path]:
     }
 
 
-def geometry_of(sequences: SequencesConfig, encoder: EncoderConfig, order: str) -> Geometry:
+def geometry_of(sequences: SequencesConfig, encoder: EncoderConfig, order: TokenOrder) -> Geometry:
     """Token grid and order of a study's sequences."""
     from voxseq.models.patches import token_order
 

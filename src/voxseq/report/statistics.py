@@ -320,13 +320,12 @@ def _dice(filled: Array, valid: Array, cases: Array, seeds: Array) -> Array:
     """Weighted score for each row of weights: mean over cases, then classes, then seeds."""
     total = np.einsum("bc,sck->bsk", cases, filled)
     count = np.einsum("bc,sck->bsk", cases, valid)
-    per_class = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    per_seed = _nanmean(per_class, (2,))
+    per_seed = _nanmean(_divided(total, count), (2,))
     usable = np.isfinite(per_seed)
     weight = np.where(usable, seeds, 0.0)
     norm = weight.sum(axis=1)
     summed = (np.where(usable, per_seed, 0.0) * weight).sum(axis=1)
-    return np.divide(summed, norm, out=np.full_like(summed, np.nan), where=norm > 0)
+    return _divided(summed, norm)
 
 
 def _wins(positive: Array, negative: Array) -> Array:
@@ -340,7 +339,7 @@ def _auc(wins: Sequence[Array], positive: Array, negative: Array, seeds: Array) 
     per_seed = [np.einsum("bp,pn,bn->b", positive, w, negative, optimize=True) for w in wins]
     mean = (np.stack(per_seed, axis=1) * seeds).sum(axis=1) / seeds.sum(axis=1)
     # A sample that drew one class only has no AUC.
-    return np.divide(mean, norm, out=np.full_like(mean, np.nan), where=norm > 0)
+    return _divided(mean, norm)
 
 
 def _interval(boot: Array) -> tuple[float, float]:
@@ -353,9 +352,15 @@ def _interval(boot: Array) -> tuple[float, float]:
 
 def _nanmean(values: Array, axes: tuple[int, ...]) -> Array:
     valid = np.isfinite(values)
-    count = valid.sum(axis=axes)
     total = np.where(valid, values, 0.0).sum(axis=axes)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return _divided(total, valid.sum(axis=axes, dtype=np.float64))
+
+
+def _divided(total: Array, count: Array) -> Array:
+    """The quotient, NaN where there is nothing to divide by."""
+    quotient: Array = np.full(total.shape, np.nan)
+    np.divide(total, count, out=quotient, where=count > 0)
+    return quotient
 
 
 def _near(ratios: pd.Series[Any], ratio: float) -> pd.Series[bool]:

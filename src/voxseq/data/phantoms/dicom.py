@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from voxseq.data.phantoms.shapes import Field, Spacing
@@ -69,22 +71,50 @@ def write_series(
     stored = image[::-1, ::-1, ::-1] - series.intercept
     kind = "<i2" if series.signed else "<u2"
     pixels = np.ascontiguousarray(stored.transpose(2, 1, 0)).round().astype(kind)
-    header = _header(series, pixels, spacing)
     top = spacing[2] * (image.shape[2] - 1)
     corner = [-(n - 1) / 2 * s for n, s in zip(image.shape[:2], spacing[:2], strict=True)]
+    header = _header(series, pixels, spacing)
+    common, meta = _encode(header), _encode(header.file_meta)
     for index in range(len(pixels)):
-        header.SOPInstanceUID = f"{series.series_uid}.{index + 1}"
-        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-        header.InstanceNumber = index + 1
         height = top - index * spacing[2]
-        header.ImagePositionPatient = [round(v, 4) for v in (*corner, height)]
-        header.SliceLocation = round(height, 4)
-        header.PixelData = pixels[index].tobytes()
-        header.save_as(folder / file_name(index + 1), enforce_file_format=True)
+        uid = f"{series.series_uid}.{index + 1}"
+        single = Dataset()
+        single.SOPInstanceUID = uid
+        single.InstanceNumber = index + 1
+        single.ImagePositionPatient = [round(v, 4) for v in (*corner, height)]
+        single.SliceLocation = round(height, 4)
+        single.add_new("PixelData", "OW", pixels[index].tobytes())
+        of_meta = Dataset()
+        of_meta.MediaStorageSOPInstanceUID = uid
+        content = _join(meta | _encode(of_meta), group_length=True)
+        content += _join(common | _encode(single))
+        (folder / file_name(index + 1)).write_bytes(bytes(128) + b"DICM" + content)
+
+
+def _encode(dataset: Dataset) -> dict[int, bytes]:
+    """Each element as bytes by its tag. Most elements are the same in all slices of a series and
+    encoding them is what takes the time, so it is done once."""
+    encoded = {}
+    for element in dataset:
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_data_element(buffer, element)
+        encoded[int(element.tag)] = buffer.getvalue()
+    return encoded
+
+
+def _join(elements: dict[int, bytes], group_length: bool = False) -> bytes:
+    body = b"".join(elements[tag] for tag in sorted(elements))
+    if not group_length:
+        return body
+    length = Dataset()
+    length.FileMetaInformationGroupLength = len(body)
+    return _join(_encode(length)) + body
 
 
 def _header(series: Series, pixels: NDArray[np.integer], spacing: Spacing) -> Dataset:
     meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = _WRITER_UID

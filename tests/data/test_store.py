@@ -1,0 +1,156 @@
+"""The volume store gives back what was put in."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trees
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxseq.config.data import StoreConfig
+from voxseq.data.index import INDEX
+from voxseq.data.store import StoreWriter, VolumeStore, class_locations, compact
+from voxseq.errors import IntegrityError
+
+CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
+
+
+def _row(name: str) -> dict[str, Any]:
+    text = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
+    row: dict[str, Any] = dict.fromkeys(
+        (*text, "split", "orientation", "dtype", "content_hash"), ""
+    )
+    numbers = [
+        f"{k}_{a}" for k in ("shape", "p", "crop_start", "crop_shape", "native") for a in "xyz"
+    ]
+    row |= dict.fromkeys((*numbers, "label", "centre_x", "centre_y"), 1)
+    row |= dict.fromkeys([f"{k}_{a}" for k in ("spacing", "p_spacing") for a in "xyz"], 1.0)
+    return row | {"volume_id": name, "minimum": 0.0, "maximum": 1.0}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VolumeStore:
+    writer = StoreWriter(tmp_path, CONFIG)
+    writer.add(0, trees.image((20, 17, 9)), trees.label((20, 17, 9)), _row("a"), trees.label())
+    writer.add(1, trees.image((5, 30, 12), 1).astype(np.float32) / 3, None, _row("b"))
+    writer.close()
+    return VolumeStore(tmp_path)
+
+
+def test_images_and_labels_come_back(store: VolumeStore) -> None:
+    assert len(store) == 2
+    assert store.image(0).dtype == np.int16
+    np.testing.assert_array_equal(store.image(0)[...], trees.image((20, 17, 9)))
+    np.testing.assert_array_equal(store.image(1)[...], trees.image((5, 30, 12), 1).astype("f4") / 3)
+    np.testing.assert_array_equal(store.label(0)[...], trees.label((20, 17, 9)))
+    np.testing.assert_array_equal(store.native_label(0), trees.label())
+    row = store.table.loc[0]
+    assert json.loads(row["voxels"]) == {"0": 20 * 17 * 9 - 48, "1": 48}
+    assert (row["p_x"], row["p_y"], row["p_z"]) == (20, 17, 9)
+    assert row["p1"], row["p999"] == tuple(np.percentile(trees.image((20, 17, 9)), (1, 99.9)))
+    assert store.table["has_label"].tolist() == [True, False]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_crop_is_the_same_part_of_the_whole(data: st.DataObject) -> None:
+    store = _shared_store()
+    index = data.draw(st.integers(0, 1))
+    whole = store.image(index)[...]
+    start = [data.draw(st.integers(0, n - 1)) for n in whole.shape]
+    shape = [data.draw(st.integers(1, n - s)) for n, s in zip(whole.shape, start, strict=True)]
+    box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
+    np.testing.assert_array_equal(store.crop(index, start, shape), whole[box])
+
+
+_STORES: list[VolumeStore] = []
+
+
+def _shared_store() -> VolumeStore:
+    if not _STORES:
+        import tempfile
+
+        folder = Path(tempfile.mkdtemp())
+        writer = StoreWriter(folder, CONFIG)
+        for key, shape in enumerate(((20, 17, 9), (5, 30, 12))):
+            writer.add(key, trees.image(shape, key), None, _row(str(key)))
+        writer.close()
+        _STORES.append(VolumeStore(folder, open_files=1))
+    return _STORES[0]
+
+
+@pytest.mark.parametrize("start", [(-1, 0, 0), (13, 0, 0), (0, 0, 2)])
+def test_a_crop_that_leaves_the_image_is_refused(
+    store: VolumeStore, start: tuple[int, int, int]
+) -> None:
+    with pytest.raises(ValueError, match="leaves"):
+        store.crop(0, start, (8, 8, 8))
+
+
+def test_locations_are_voxels_of_their_class(store: VolumeStore) -> None:
+    locations = store.locations(0)
+    label = store.label(0)[...]
+    assert sorted(locations) == [0, 1]
+    for number, places in locations.items():
+        assert places.dtype == np.int32
+        assert places.shape == (20, 3)
+        assert (label[tuple(places.T)] == number).all()
+        assert places.tolist() == sorted(places.tolist())
+        assert len(np.unique(places, axis=0)) == 20
+
+
+def test_locations_depend_on_the_volume_and_not_on_the_call() -> None:
+    label = trees.label((20, 17, 9))
+    first = class_locations(label, 20, "a")[1]
+    np.testing.assert_array_equal(first, class_locations(label, 20, "a")[1])
+    assert not np.array_equal(first, class_locations(label, 20, "b")[1])
+    assert len(class_locations(label, 1000, "a")[1]) == 48
+
+
+def test_a_store_goes_to_worker_processes_without_its_open_files(store: VolumeStore) -> None:
+    store.image(0)
+    copy = pickle.loads(pickle.dumps(store))  # noqa: S301
+    np.testing.assert_array_equal(copy.image(0)[...], store.image(0)[...])
+
+
+def test_damage_is_named(store: VolumeStore) -> None:
+    path = store.folder / "images" / "000001.b2nd"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(IntegrityError, match=r"000001\.b2nd"):
+        store.image(1)
+    with pytest.raises(IntegrityError, match=r"000001\.b2nd"):
+        store.label(1)
+    (store.folder / "store.parquet").write_bytes(b"PAR1")
+    with pytest.raises(IntegrityError, match=r"store\.parquet"):
+        VolumeStore(store.folder)
+    with pytest.raises(IntegrityError, match=INDEX):
+        from voxseq.data.index import read_index
+
+        read_index(store.folder)
+
+
+def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None:
+    with pytest.raises(FileExistsError):
+        StoreWriter(store.folder, CONFIG).add(0, trees.image(), None, _row("a"))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.array([0, 255], np.uint8), np.int16),
+        (np.array([-32768, 32767], np.int64), np.int16),
+        (np.array([0, 32768], np.uint16), np.float32),
+        (np.array([0.0, 5.0], np.float64), np.int16),
+        (np.array([0.0, 0.5], np.float32), np.float32),
+        (np.array([0.0, 1e9], np.float32), np.float32),
+    ],
+)
+def test_small_whole_numbers_take_two_bytes(values: np.ndarray, kind: type) -> None:
+    assert compact(values).dtype == kind
+    np.testing.assert_array_equal(compact(values), values)
