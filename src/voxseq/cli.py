@@ -56,15 +56,24 @@ def _load(params: Path, overlays: tuple[Path, ...]) -> Config:
 @click.option("--json", "as_json", is_flag=True, help="Every run with its configuration.")
 def plan(params: Path, overlays: tuple[Path, ...], stage: str | None, as_json: bool) -> None:
     """Print the runs of a configuration, after checking it."""
-    from voxseq.plan import STAGES, build_plan
+    from voxseq.plan import build_plan
 
-    if stage is not None and stage not in STAGES:
-        raise VoxseqError(f"unknown stage {stage!r}", f"choose from {', '.join(STAGES)}")
+    if stage is not None:
+        _check_stages(stage)
     built = build_plan(_load(params, overlays))
     if as_json:
-        click.echo(json.dumps([vars(r) for r in built.runs.values()], indent=2))
+        runs = [vars(r) for r in built.runs.values() if stage in (None, r.stage)]
+        click.echo(json.dumps(runs, indent=2))
         return
     _print_plan(built, stage)
+
+
+def _check_stages(*stages: str) -> None:
+    from voxseq.plan import STAGES
+
+    for stage in stages:
+        if stage not in STAGES:
+            raise VoxseqError(f"unknown stage {stage!r}", f"choose from {', '.join(STAGES)}")
 
 
 def _print_plan(built: Plan, stage: str | None) -> None:
@@ -84,9 +93,7 @@ def _print_plan(built: Plan, stage: str | None) -> None:
     console.print(table)
     finished = sum(workspace.is_finished(r) for r in runs)
     jobs = {(r.stage, r.job) for r in runs}
-    console.print(
-        f"{len(runs)} runs in {len(jobs)} jobs, {finished} finished, scale {built.scale}"
-    )
+    console.print(f"{len(runs)} runs in {len(jobs)} jobs, {finished} finished, scale {built.scale}")
 
 
 @cli.command()
@@ -119,7 +126,8 @@ def run(
         )
     reads_volumes = chosen.action in ("download", "preprocess")
     root = data_root(config.data.root) if reads_volumes else None
-    Workspace(Path.cwd(), built, root).execute(chosen)
+    resources = getattr(config.execution, chosen.action, config.execution.report)
+    Workspace(Path.cwd(), built, root, resources.workers).execute(chosen)
 
 
 @cli.command()
@@ -131,6 +139,7 @@ def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> 
     from voxseq.plan import STAGES, build_plan
     from voxseq.runs import Workspace
 
+    _check_stages(*stages)
     workspace = Workspace(Path.cwd(), build_plan(_load(params, overlays)))
     for name in workspace.prune(stages or STAGES):
         click.echo(f"moved to the attic: {name}")
@@ -182,6 +191,19 @@ def config_check(params: Path, overlays: tuple[Path, ...]) -> None:
     """Check a configuration without doing anything."""
     loaded = _load(params, overlays)
     click.echo(f"{params} is valid: scale {loaded.scale}")
+
+
+@config.command("docs")
+@click.option("--write", is_flag=True, help="Write docs/configuration.md instead of printing.")
+def config_docs(write: bool) -> None:
+    """Print the reference of all keys, generated from the configuration models."""
+    from voxseq.config.document import document
+    from voxseq.files import write_text
+
+    if write:
+        write_text(Path("docs/configuration.md"), document())
+    else:
+        click.echo(document(), nl=False)
 
 
 @config.command("use")
@@ -236,8 +258,8 @@ def code_bump(names: tuple[str, ...]) -> None:
 
 
 def _record_code(names: tuple[str, ...], *, bump: bool) -> None:
-    from voxseq.fingerprint import VERSIONS, behaviour, units
     from voxseq.files import read_json, write_json
+    from voxseq.fingerprint import VERSIONS, behaviour, units
 
     known = units()
     unknown = [name for name in names if name not in known and name != "all"]

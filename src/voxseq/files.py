@@ -28,7 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

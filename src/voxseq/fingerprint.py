@@ -64,7 +64,7 @@ def versions() -> dict[str, int]:
     try:
         recorded: Mapping[str, Mapping[str, Any]] = read_json(VERSIONS)
         return {name: int(entry["version"]) for name, entry in recorded.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{VERSIONS.name} cannot be read: {error}", "restore it from version control"
         ) from None

@@ -33,11 +33,11 @@ STAGES: tuple[Stage, ...] = Stage.__args__  # type: ignore[attr-defined]
 CODE: Mapping[str, tuple[str, ...]] = {
     "download": ("data",),
     "preprocess": ("data",),
-    "sequences": ("data", "sequences"),
+    "sequences": ("data", "sequences", "training"),
     "pretrain": ("models", "pretrain", "sequences", "training"),
     "finetune": ("evaluation", "finetune", "models", "training"),
     "tables": ("methods", "report"),
-    "figures": ("methods", "report", "sequences"),
+    "figures": ("methods", "models", "report", "sequences"),
 }
 #: Units that every run goes through.
 CODE_OF_ALL = ("plan", "runs")
@@ -395,7 +395,7 @@ def _finetune_settings(
     return settings, inputs
 
 
-_SHARED_FINETUNE = ("precision", "workers", "threads", "log_every", "checkpoint_every")
+_SHARED_FINETUNE = ("precision", "threads", "log_every", "checkpoint_every")
 
 
 def _report_runs(builder: _Builder, config: Config, cells: list[_Cell]) -> None:
@@ -431,6 +431,7 @@ def _report_runs(builder: _Builder, config: Config, cells: list[_Cell]) -> None:
         **study,
         "sequences": _dump(config.sequences),
         "encoder": _dump(config.encoder),
+        "token_order": config.pretrain.methods.get("ours", {}).get("token_order", "patch_major"),
     }
     data = [r for r in builder.runs if r.startswith(("sequences/", "preprocess/source/"))]
     builder.add("figures", "figures", "all", figure_study, [*trained, *data, "tables/all"])

@@ -64,6 +64,7 @@ class RunContext:
         state: folder for log, progress and checkpoints; it survives failures.
         inputs: run id → folder of each run this one depends on.
         data_root: the user's folder of real data; ``None`` where phantoms are generated.
+        workers: processes that prepare batches ahead; they change no result.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class RunContext:
     state: Path
     inputs: Mapping[str, Path]
     data_root: Path | None
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Workspace:
     root: Path
     plan: Plan
     data_root: Path | None = None
+    workers: int = 0
 
     def folder(self, run: Run) -> Path:
         """Folder of a run's results."""
@@ -128,7 +131,7 @@ class Workspace:
         out, state = self.folder(run), self.state(run)
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
-        context = RunContext(run.id, run.config, out, state, inputs, self.data_root)
+        context = RunContext(run.id, run.config, out, state, inputs, self.data_root, self.workers)
         with _log_file(state / "log.txt"):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
             began = time.monotonic()
@@ -178,7 +181,7 @@ class Workspace:
         target = self.attic(fingerprint)
         _remove(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder, target)
+        folder.replace(target)
 
     def _restore(self, run: Run) -> bool:
         source = self.attic(run.fingerprint)
@@ -186,7 +189,7 @@ class Workspace:
             return False
         self._clear(run)
         self.folder(run).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, self.folder(run))
+        source.replace(self.folder(run))
         return True
 
     def prune(self, stages: tuple[str, ...]) -> list[str]:
@@ -202,12 +205,12 @@ class Workspace:
             base = self.root / self.plan.artefacts / stage
             # A stage without runs still has a folder, which DVC expects of its outputs.
             base.mkdir(parents=True, exist_ok=True)
-            for marker in sorted(base.rglob("run-*.json")):
-                folder = marker.parent
-                if folder not in wanted:
-                    self._to_attic(folder, marker.stem.removeprefix("run-"))
-                    _remove(folder)
-                    moved.append(str(folder.relative_to(base)))
+            for stray in _strays(base, wanted | {base / "jobs"}):
+                # Unfinished runs have no marker; nothing of them is worth keeping.
+                for marker in sorted(stray.rglob("run-*.json")):
+                    moved.append(str(marker.parent.relative_to(base)))
+                    self._to_attic(marker.parent, marker.stem.removeprefix("run-"))
+                _remove(stray)
             for marker in sorted((base / "jobs").glob("*.json")):
                 if marker not in jobs:
                     marker.unlink()
@@ -234,7 +237,7 @@ def data_root(configured: str | None) -> Path | None:
     """
     if configured is None:
         return None
-    given = os.environ.get(DATA_VARIABLE, configured)
+    given = os.environ.get(DATA_VARIABLE) or configured
     folder = Path(given).expanduser().resolve()
     if not folder.is_dir():
         raise DataError(
@@ -272,18 +275,18 @@ def _problem(marker: Path, *, thorough: bool = False) -> str | None:
     """
     try:
         record = read_json(marker)
-        files: Mapping[str, Mapping[str, Any]] = record["files"]
+        files = {name: (f["bytes"], f["sha256"]) for name, f in record["files"].items()}
     except FileNotFoundError:
         return f"{marker} does not exist"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
         return f"{marker} cannot be read: {error}"
-    for name, facts in files.items():
+    for name, (size, checksum) in files.items():
         path = marker.parent / name
         if not path.is_file():
             return f"{path} is missing"
-        if path.stat().st_size != facts["bytes"]:
-            return f"{path} has {path.stat().st_size} bytes, recorded were {facts['bytes']}"
-        if thorough and _sha256(path) != facts["sha256"]:
+        if path.stat().st_size != size:
+            return f"{path} has {path.stat().st_size} bytes, recorded were {size}"
+        if thorough and _sha256(path) != checksum:
             return f"{path} does not have its recorded checksum"
     return None
 
@@ -296,6 +299,16 @@ def _sha256(path: Path) -> str:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def _strays(base: Path, wanted: set[Path]) -> Iterator[Path]:
+    """Outermost folders below ``base`` that neither are nor hold nor lie in a wanted one."""
+    parents = {parent for folder in wanted for parent in folder.parents}
+    for path in sorted(base.iterdir()):
+        if path in parents:
+            yield from _strays(path, wanted)
+        elif path.is_dir() and path not in wanted:
+            yield path
 
 
 def _remove_empty(base: Path) -> None:

@@ -302,6 +302,7 @@ TREES = st.recursive(
 MAPPINGS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
 
 
+@settings(deadline=None)
 @given(MAPPINGS, MAPPINGS)
 def test_merging_keeps_what_the_overlay_does_not_name(
     base: dict[str, Any], overlay: dict[str, Any]

@@ -59,7 +59,7 @@ def test_leaving_one_subject_out_moves_only_those_at_the_borders(
     names = sorted(str(n) for n in numbers)
     before = ratio_split(names, RATIO, seed)
     after = ratio_split(names[1:], RATIO, seed)
-    assert sum(before[n] != after[n] for n in names[1:]) <= 2
+    assert sum(before[n] != after[n] for n in names[1:]) <= 3
 
 
 @given(subjects, seeds, st.floats(0.01, 1.0))

@@ -43,6 +43,16 @@ def store(tmp_path: Path) -> VolumeStore:
     return VolumeStore(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> VolumeStore:
+    folder = tmp_path_factory.mktemp("store")
+    writer = StoreWriter(folder, CONFIG)
+    for key, shape in enumerate(((20, 17, 9), (5, 30, 12))):
+        writer.add(key, trees.image(shape, key), None, _row(str(key)))
+    writer.close()
+    return VolumeStore(folder, open_files=1)
+
+
 def test_images_and_labels_come_back(store: VolumeStore) -> None:
     assert len(store) == 2
     assert store.image(0).dtype == np.int16
@@ -59,30 +69,14 @@ def test_images_and_labels_come_back(store: VolumeStore) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_a_crop_is_the_same_part_of_the_whole(data: st.DataObject) -> None:
-    store = _shared_store()
+def test_a_crop_is_the_same_part_of_the_whole(shared: VolumeStore, data: st.DataObject) -> None:
+    store = shared
     index = data.draw(st.integers(0, 1))
     whole = store.image(index)[...]
     start = [data.draw(st.integers(0, n - 1)) for n in whole.shape]
     shape = [data.draw(st.integers(1, n - s)) for n, s in zip(whole.shape, start, strict=True)]
     box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
     np.testing.assert_array_equal(store.crop(index, start, shape), whole[box])
-
-
-_STORES: list[VolumeStore] = []
-
-
-def _shared_store() -> VolumeStore:
-    if not _STORES:
-        import tempfile
-
-        folder = Path(tempfile.mkdtemp())
-        writer = StoreWriter(folder, CONFIG)
-        for key, shape in enumerate(((20, 17, 9), (5, 30, 12))):
-            writer.add(key, trees.image(shape, key), None, _row(str(key)))
-        writer.close()
-        _STORES.append(VolumeStore(folder, open_files=1))
-    return _STORES[0]
 
 
 @pytest.mark.parametrize("start", [(-1, 0, 0), (13, 0, 0), (0, 0, 2)])

@@ -19,7 +19,7 @@ from voxseq.data import download, preprocess
 from voxseq.files import read_json
 from voxseq.runs import RunContext
 
-STORE = {"chunk_shape": [8, 8, 8], "compression_level": 5, "locations_per_class": 50}
+STORE = {"chunk_shape": [64, 64, 64], "compression_level": 3, "locations_per_class": 50}
 SEGMENTATION = {"type": "segmentation", "labels": 1}
 CLASSIFICATION = {"type": "classification", "labels": 2}
 

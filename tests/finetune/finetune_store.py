@@ -22,7 +22,6 @@ ENCODER = {
 }
 SHARED = {
     "precision": "32-true",
-    "workers": 0,
     "threads": 1,
     "log_every": 1,
     "checkpoint_every": 2,
@@ -138,7 +137,9 @@ def classification_store(
     return folder
 
 
-def context(root: Path, store: Path, task: dict[str, Any], **changes: Any) -> RunContext:
+def context(
+    root: Path, store: Path, task: dict[str, Any], workers: int = 0, **changes: Any
+) -> RunContext:
     """A run of ``task`` with its folders below ``root``."""
     config = {
         "task": task,
@@ -156,4 +157,5 @@ def context(root: Path, store: Path, task: dict[str, Any], **changes: Any) -> Ru
     out, state = root / "out", root / "state"
     out.mkdir(parents=True, exist_ok=True)
     state.mkdir(parents=True, exist_ok=True)
-    return RunContext("finetune/toy/x/s0", config, out, state, {"preprocess/task/toy": store}, None)
+    inputs = {"preprocess/task/toy": store}
+    return RunContext("finetune/toy/x/s0", config, out, state, inputs, None, workers)

@@ -20,10 +20,10 @@ from voxseq.finetune.batches import (
     ImageBatches,
     pad_end,
     start_around,
-    stream,
     uniform_start,
 )
 from voxseq.finetune.volumes import Volumes
+from voxseq.training.batches import stepwise
 from voxseq.training.seeding import numpy_generator
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
@@ -161,7 +161,7 @@ def test_workers_and_start_do_not_change_a_bit(
     make = crops(store, augmentation=augmentation)
     make(0)
     state = torch.get_rng_state()
-    batches = list(stream(make, 5, workers)(2))
+    batches = list(stepwise(make, 2, 5, workers))
     assert torch.equal(torch.get_rng_state(), state)
     assert len(batches) == 3
     fresh = crops(store, augmentation=augmentation)

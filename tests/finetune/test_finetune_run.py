@@ -149,8 +149,7 @@ def test_same_run_same_bytes(
 def test_workers_do_not_change_a_bit(
     kind: str, straight: dict[str, dict[str, bytes]], stores: dict[str, Path], tmp_path: Path
 ) -> None:
-    shared = {**SHARED, "workers": 2}
-    out = finish(tmp_path, stores[kind], TASKS[kind], shared=shared)
+    out = finish(tmp_path, stores[kind], TASKS[kind], workers=2)
     assert contents(out) == straight[kind]
 
 

@@ -11,8 +11,9 @@ from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.errors import ConfigError
 from voxseq.models.encoder import Encoder
-from voxseq.pretrain.base import Item, PretrainMethod
+from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.settings import MethodSettings
+from voxseq.sequences.reading import Item
 
 CONFIG = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
 SEQUENCES = SequencesConfig(

@@ -11,9 +11,9 @@ from voxseq.config.model import EncoderConfig
 from voxseq.interop import PublishedPretrainingModel
 from voxseq.models.attention import prefix_mask
 from voxseq.models.patches import normalised_targets, unpatchify
-from voxseq.pretrain.base import Item
 from voxseq.pretrain.ours import AutoregressiveMethod
 from voxseq.pretrain.settings import OursSettings
+from voxseq.sequences.reading import Item
 
 #: Grid of tokens, number of patches, voxels of a token: never a cube.
 GEOMETRIES = [

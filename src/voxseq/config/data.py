@@ -116,7 +116,8 @@ class SequencesConfig(Model):
     as published; otherwise every used kind needs a weight."""
 
     volume_shape: Shape3 = Field(
-        (16, 16, 16), description="voxels of a sequence: `length` patches joined along the last axis"
+        (16, 16, 16),
+        description="voxels of a sequence: its patches joined along the last axis",
     )
     length: Positive = 4
     percentiles: tuple[float, float] = (1.0, 99.9)

@@ -64,7 +64,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "PretrainConfig.batch_size": "sequences, or single images, of a step",
     "PretrainConfig.seed": "seed of initial weights, draws and augmentation",
     "PretrainConfig.precision": "arithmetic of forward and backward passes",
-    "PretrainConfig.workers": "processes that prepare batches ahead; they change no batch",
     "PretrainConfig.validate_every": "steps between validations; the weights with the smallest "
     "validation loss are kept",
     "PretrainConfig.validation_sequences": "held-out sequences that are scored, at most",
@@ -73,7 +72,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "PretrainConfig.methods": "methods to pre-train, each with its own settings, below",
     "FinetuneConfig.seeds": "every cell of the tables is trained once with each",
     "FinetuneConfig.precision": "arithmetic of forward and backward passes",
-    "FinetuneConfig.workers": "processes that prepare batches ahead; they change no batch",
     "FinetuneConfig.log_every": "steps between entries of metrics.csv",
     "FinetuneConfig.checkpoint_every": "steps between checkpoints",
     "FinetuneConfig.tasks": "the downstream tasks",

@@ -14,6 +14,9 @@ class Resources(Model):
     mem_mb: Positive = 2000
     runtime: Positive = Field(60, description="minutes")
     gpu: NonNegative = 0
+    workers: NonNegative = Field(
+        0, description="processes that prepare batches ahead; they change no batch"
+    )
 
 
 class ExecutionConfig(Model):

@@ -107,14 +107,11 @@ class FinetuneConfig(Model):
 
     seeds: Seeds = (0, 1, 2)
     precision: str = Field("32-true", pattern="^(32-true|bf16-mixed|16-mixed)$")
-    workers: NonNegative = 0
     threads: Positive = Field(1, description="CPU threads of one training; part of the result")
     log_every: Positive = 20
     checkpoint_every: Positive = 100
     runs_per_job: Positive = Field(12, description="runs that one workflow job does in turn")
-    scratch: Names = Field(
-        ("unetr", "vit"), description="networks trained from random weights"
-    )
+    scratch: Names = Field(("unetr", "vit"), description="networks trained from random weights")
     tasks: dict[Name, Task] = Field(min_length=1)
 
     @model_validator(mode="before")

@@ -61,7 +61,6 @@ class PretrainConfig(Model):
     batch_size: Positive = 16
     seed: NonNegative = 42
     precision: str = Field("32-true", pattern="^(32-true|bf16-mixed|16-mixed)$")
-    workers: NonNegative = 0
     threads: Positive = Field(1, description="CPU threads of one training; part of the result")
     validate_every: Positive = 200
     validation_sequences: Positive = 128

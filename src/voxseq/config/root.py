@@ -63,7 +63,9 @@ class Config(Model):
                     f"ablation.variants.{name}: without {variant.without} no source is left"
                 )
         if self.ablation.variants and "ours" not in self.pretrain.methods:
-            raise ValueError("ablation.variants are variants of 'ours', which pretrain.methods lacks")
+            raise ValueError(
+                "ablation.variants are variants of 'ours', which pretrain.methods lacks"
+            )
         if self.pretrain.methods and not self.sequences.sources:
             raise ValueError("pretrain.methods need at least one entry in sequences.sources")
         return self

@@ -47,7 +47,8 @@ SCHEMA = pa.schema(
 )
 _INT16 = np.iinfo(np.int16)
 #: Blosc2 would choose blocks by the size of this machine's caches; a fixed size keeps the bytes.
-_BLOCK_SIDE = 32
+#: A crop unpacks whole blocks: 16 reads crops of 24 voxels twice as fast as 32, and packs as well.
+_BLOCK_SIDE = 16
 
 
 class StoreWriter:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from voxseq.config.base import Shape3
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.finetune.augment import Array, Augmentation
 from voxseq.finetune.volumes import Volumes
-from voxseq.training.seeding import numpy_generator, torch_generator
+from voxseq.training.seeding import numpy_generator
 
 Batch = dict[str, Tensor]
 MakeBatch = Callable[[int], Batch]
@@ -87,7 +86,7 @@ class CropBatches:
         return self.augmentation(image, label, rng)
 
     def _centre(self, row: int, rng: np.random.Generator) -> Array:
-        locations = {k: v for k, v in self.volumes.locations(row).items() if len(v)}
+        locations = self.volumes.locations(row)
         classes = sorted({0, *locations})
         chosen = classes[rng.integers(len(classes))]
         if chosen in locations:
@@ -149,41 +148,6 @@ def pad_end(array: Array, shape: Shape3) -> Array:
     return np.pad(array, missing) if any(end for _, end in missing) else array
 
 
-def _triple(numbers: Iterator[int]) -> Shape3:
+def _triple(numbers: Iterable[int]) -> Shape3:
     x, y, z = numbers
     return (x, y, z)
-
-
-class _Steps(Dataset[Batch]):
-    def __init__(self, make: MakeBatch, start: int, steps: int) -> None:
-        self.make, self.start, self.steps = make, start, steps
-
-    def __len__(self) -> int:
-        return self.steps - self.start
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.make(self.start + index)
-
-
-def stream(make: MakeBatch, steps: int, workers: int) -> Callable[[int], Iterator[Batch]]:
-    """Iterators over the batches from a given step on, the same for any number of workers.
-
-    Args:
-        make: batch of a step, a function of the step alone.
-        steps: of the whole training.
-        workers: processes that make batches; 0: the caller's own.
-    """
-
-    def from_step(start: int) -> Iterator[Batch]:
-        if workers == 0:
-            return (make(step) for step in range(start, steps))
-        loader: DataLoader[Batch] = DataLoader(
-            _Steps(make, start, steps),
-            batch_size=None,
-            num_workers=workers,
-            # Without its own generator the loader would draw from the global one.
-            generator=torch_generator(0, "loader"),
-        )
-        return iter(loader)
-
-    return from_step

@@ -16,13 +16,14 @@ from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.files import write_json
 from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.augment import build_augmentation
-from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch, stream
+from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
 from voxseq.finetune.networks import build_network
 from voxseq.finetune.optim import build_optimiser
 from voxseq.finetune.subsets import subset
 from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import Encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
+from voxseq.training.batches import stepwise
 from voxseq.training.loop import FitResult, LoopConfig, Trainable, fit
 from voxseq.training.schedule import lr_factor
 
@@ -126,7 +127,7 @@ def _train(
     make_batch = _batches(recipe, volumes, splits.train, config["seed"])
     return fit(
         trainable,
-        stream(make_batch, recipe.steps, shared["workers"]),
+        lambda start: stepwise(make_batch, start, recipe.steps, context.workers),
         build_optimiser(network, optimiser, EncoderConfig.model_validate(config["encoder"]).depth),
         lr_factor(optimiser.schedule, optimiser.warmup_steps, recipe.steps),
         LoopConfig(

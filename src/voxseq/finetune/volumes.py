@@ -71,12 +71,21 @@ class Volumes:
 
     def target(self, row: int) -> int:
         """Class of a row."""
-        return int(self.table["label"].iloc[row])
+        return self._targets[row]
 
     def shape(self, row: int) -> Shape3:
         """Voxels of a prepared volume."""
-        line = self.table.iloc[row]
-        return (int(line["p_x"]), int(line["p_y"]), int(line["p_z"]))
+        return self._shapes[row]
+
+    # Plain lists: pandas takes longer to look one number up than a crop takes to be cut.
+    @cached_property
+    def _targets(self) -> list[int]:
+        return [int(label) for label in self.table["label"]]
+
+    @cached_property
+    def _shapes(self) -> list[Shape3]:
+        columns = (self.table[f"p_{axis}"] for axis in "xyz")
+        return [(int(x), int(y), int(z)) for x, y, z in zip(*columns, strict=True)]
 
     def has_foreground(self, row: int) -> bool:
         """Whether the prepared label of a row has a voxel that is no background."""
@@ -102,7 +111,8 @@ class Volumes:
     def locations(self, row: int) -> dict[int, Array]:
         """Class → voxel positions (n, 3) that have it."""
         if row not in self._locations:
-            self._locations[row] = self.store.locations(row)
+            found = self.store.locations(row)
+            self._locations[row] = {k: places for k, places in found.items() if len(places)}
         return self._locations[row]
 
     def native_label(self, row: int) -> Array:

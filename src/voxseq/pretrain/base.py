@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,23 +16,15 @@ from voxseq.errors import ConfigError
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.statistics import feature_statistics
 from voxseq.pretrain.settings import MethodSettings
+from voxseq.sequences.reading import Item
 
 Batch = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Item:
-    """One sample as the data pipeline gives it.
-
-    Attributes:
-        volume: (X, Y, Z) float32 in 0..1: the joined volume of a sequence, or one image.
-        kind: ``spatial``, ``contrast`` or ``semantic``; empty for a single image.
-        source: name of the data set.
-    """
-
-    volume: np.ndarray
-    kind: str = ""
-    source: str = ""
+def stack(items: Sequence[Item]) -> Tensor:
+    """Volumes of items as one tensor (B, 1, X, Y, Z) float32."""
+    volume = np.stack([item.volume for item in items])[:, None]
+    return torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
 
 
 class PretrainMethod(nn.Module, ABC):
@@ -92,8 +83,7 @@ class PretrainMethod(nn.Module, ABC):
             the sample (or sample and view) as first axis.
         """
         del rng
-        volume = np.stack([item.volume for item in items])[:, None]
-        return {"volume": torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))}
+        return {"volume": stack(items)}
 
     @abstractmethod
     def training_loss(

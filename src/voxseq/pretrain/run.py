@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from voxseq.files import write_json
 from voxseq.methods import METHODS
 from voxseq.models.statistics import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
-from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.base import PretrainMethod, stack
 from voxseq.runs import RunContext
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
@@ -82,8 +82,11 @@ class PretrainTask(Trainable):
                 "lower sequences.validation_every",
             )
         size = self._batch_size
+        parts = [items[i : i + size] for i in range(0, len(items), size)]
+        # The plain images beside the method's own view, to watch the features for collapse.
         self._validation = [
-            self._collated(items[i : i + size], "validation", i) for i in range(0, len(items), size)
+            self._collated(part, "validation", i) | {"image": stack(part)}
+            for i, part in enumerate(parts)
         ]
 
     def batch(self, step: int) -> Batch:
@@ -93,13 +96,16 @@ class PretrainTask(Trainable):
 
     def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
         batch = self.method.collate(items, numpy_generator(self._seed, purpose, number))
-        batch["ids"] = torch.tensor([item.id for item in items])
-        return batch
+        return batch | {"ids": torch.tensor([item.id for item in items])}
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of a training batch."""
         generator = torch_generator(self._seed, "method", step)
         return self.method.training_loss(batch, step, generator)
+
+    def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
+        """Clipping per parameter and the like."""
+        self.method.before_update(step, groups)
 
     def after_step(self, step: int) -> None:
         """Moving averages and the like."""
@@ -110,13 +116,15 @@ class PretrainTask(Trainable):
         sums: dict[str, float] = {}
         features = []
         total = 0
-        for number, batch in enumerate(self._validation):
+        device = next(self.method.parameters()).device
+        for number, kept in enumerate(self._validation):
+            batch = {name: value.to(device) for name, value in kept.items()}
             generator = torch_generator(self._seed, "validation", number)
             size = len(batch["ids"])
             total += size
             for name, value in self.method.validation_loss(batch, generator).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
-            features.append(self.method.encoder(batch["volume"]).tokens.mean(dim=1))
+            features.append(self.method.encoder(batch["image"]).tokens.mean(dim=1))
         means = {name: value / total for name, value in sums.items()}
         return means | feature_statistics(torch.cat(features).float().cpu())
 
@@ -137,6 +145,7 @@ def execute(context: RunContext) -> None:
         context.inputs["sequences/all"], stores, setup.sequences, setup.kinds, seed
     )
     method = build_method(setup)
+    method.begin(int(setup.shared["steps"]))
     task = PretrainTask(method, sampler, setup)
     optimiser_config = setup.settings.optimiser
     optimiser = torch.optim.AdamW(
@@ -156,7 +165,7 @@ def execute(context: RunContext) -> None:
     )
     result = fit(
         task,
-        lambda start: stepwise(task.batch, start, steps, int(setup.shared["workers"])),
+        lambda start: stepwise(task.batch, start, steps, context.workers),
         optimiser,
         lr_factor(optimiser_config.schedule, optimiser_config.warmup_steps, steps),
         loop_config(setup.shared, optimiser_config.clip_norm),

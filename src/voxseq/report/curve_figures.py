@@ -238,7 +238,7 @@ def _series_legend(figure: Figure, names: dict[tuple[str, str], tuple[str, Look,
         )
         for key, look, title in names.values()
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
 
 
 def _missing(axes: Axes) -> None:

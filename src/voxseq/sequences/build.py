@@ -14,7 +14,7 @@ fewer where the volume is thinner than the crop, 100 places a subject, 20,000 dr
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def execute(context: RunContext) -> None:
             continue
         chosen = volumes[volumes["dataset"].isin(names)].reset_index(drop=True)
         tables = _BUILDERS[kind](chosen, config)
-        for name, table in tables.items():
-            table = with_validation(table, int(config["validation_every"]))
+        for name, unmarked in tables.items():
+            table = with_validation(unmarked, int(config["validation_every"]))
             counts[name] = len(table)
             _write_parquet(context.out / f"{name}.parquet", table)
         if not counts[kind]:
@@ -98,12 +98,12 @@ def _usable_volumes(
         parts.append(table.assign(dataset=dataset, store=number, row=np.arange(len(table))))
     volumes = pd.concat(parts, ignore_index=True)
     reason = pd.Series("", index=volumes.index, dtype=object)
-    reason[volumes["content_hash"].isin(hashes)] = "same voxels as a held-out image of a task"
-    same = [
-        pair in subjects
-        for pair in zip(volumes["dataset"], volumes["subject"].astype(str), strict=True)
-    ]
-    reason[np.asarray(same, dtype=bool)] = "held-out subject of a task"
+    people = list(zip(volumes["dataset"], volumes["subject"].astype(str), strict=True))
+    copies = volumes["content_hash"].isin(hashes).to_numpy(bool)
+    copied = {person for person, copy in zip(people, copies, strict=True) if copy}
+    reason[[p in copied for p in people]] = "subject of an image that a task holds out"
+    reason[copies] = "same voxels as a held-out image of a task"
+    reason[[p in subjects for p in people]] = "held-out subject of a task"
     reason[volumes["split"].isin(["val", "test"])] = "held out by the data set's own lists"
     excluded = volumes.loc[reason != "", ["dataset", "volume_id", "subject"]].assign(
         reason=reason[reason != ""]
@@ -140,7 +140,7 @@ def _spatial(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.D
     crop = _triple(config["spatial"]["crop_shape"])
     full = int(config["spatial"]["crops_per_volume"])
     parts = []
-    for row in volumes.itertuples():
+    for row in _rows(volumes):
         shape = _shape(row)
         # Published: a volume thinner than the crop gives int(50 / 1.5) crops.
         count = full if shape[2] >= crop[2] else max(int(full / 1.5), 1)
@@ -159,7 +159,7 @@ def _contrast(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.
     contrasts = list(config["contrast"]["contrasts"])
     parts = []
     for (_, group), images in volumes.groupby(["dataset", "group"], sort=True):
-        by_contrast = {str(r.contrast): r for r in images.itertuples()}
+        by_contrast = {str(r.contrast): r for r in _rows(images)}
         if any(name not in by_contrast for name in contrasts):
             _LOG.warning("%s lacks a contrast of %s; it gives no sequence", group, contrasts)
             continue
@@ -181,7 +181,7 @@ def _contrast(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.
 def _semantic(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     window = config["semantic"]["window"]
     items = []
-    for row in volumes.itertuples():
+    for row in _rows(volumes):
         if row.label < 0:
             continue
         box = lesion_box(_shape(row), (int(row.centre_x), int(row.centre_y)), window)
@@ -195,14 +195,14 @@ def _semantic(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.
         if len(members) < length:
             _LOG.warning("category %s has %d lesions, too few", category, len(members))
             continue
-        generator = np.random.default_rng(entropy(config["seed"], "semantic", int(category)))
+        generator = np.random.default_rng(entropy(config["seed"], "semantic", str(category)))
         # Sorting random keys draws distinct items without a loop over the draws.
         keys = generator.random((draws, len(members)))
         picks = np.argpartition(keys, length - 1, axis=1)[:, :length]
         order = np.argsort(np.take_along_axis(keys, picks, axis=1), axis=1)
         chosen = members.index.to_numpy()[np.take_along_axis(picks, order, axis=1)]
         columns = {f"item_{i}": chosen[:, i].astype(np.int32) for i in range(length)}
-        parts.append(pd.DataFrame({"category": np.int32(category), **columns}))
+        parts.append(pd.DataFrame({"category": np.int32(str(category)), **columns}))
     return {"semantic_items": table, "semantic": _joined(parts)}
 
 
@@ -229,6 +229,11 @@ _BUILDERS = {"spatial": _spatial, "contrast": _contrast, "semantic": _semantic}
 def with_validation(table: pd.DataFrame, every: int) -> pd.DataFrame:
     """Mark every n-th row for validation, from the first on (published: 500)."""
     return table.assign(validation=np.arange(len(table)) % every == 0)
+
+
+def _rows(table: pd.DataFrame) -> Iterator[Any]:
+    """Rows with one attribute a column, whose types pandas cannot tell."""
+    return iter(table.itertuples())
 
 
 def _triple(values: Any) -> tuple[int, int, int]:

@@ -21,13 +21,13 @@ class Item:
         volume: (X, Y, Z) float32 in 0..1.
         kind: "spatial", "contrast" or "semantic".
         source: data set it comes from.
-        id: number of the sequence in the joined list of its split.
+        id: number of the sequence in the joined list of its split; -1 outside a list.
     """
 
     volume: Array
-    kind: str
-    source: str
-    id: int
+    kind: str = ""
+    source: str = ""
+    id: int = -1
 
 
 def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
@@ -36,7 +36,8 @@ def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
         return volume.astype(np.float32)
     tensor = torch.from_numpy(volume.astype(np.float32))[None, None]
     resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
-    return resized[0, 0].numpy()
+    result: Array = resized[0, 0].numpy()
+    return result
 
 
 def scale_percentiles(volume: Array, percentiles: tuple[float, float]) -> Array:

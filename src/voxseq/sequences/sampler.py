@@ -166,7 +166,8 @@ class SequenceSampler:
                 f"the weights of {', '.join(self.kinds)} sum to 0",
                 "give at least one of them a positive weight",
             )
-        return values / values.sum()
+        shares: NDArray[np.float64] = values / values.sum()
+        return shares
 
     def _permuted(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng(entropy(self.seed, "epoch", epoch)).permutation(len(self))
@@ -215,9 +216,7 @@ class SequenceSampler:
         window = config.spatial.window_shape
         crop = self._crop(store, table.number("row", row), *box, window)
         thickness, stride = config.patch_shape[2], config.spatial.stride
-        starts = start_count(
-            window[2], stride, thickness, config.length, config.spatial.max_start
-        )
+        starts = start_count(window[2], stride, thickness, config.length, config.spatial.max_start)
         start = int(generator.integers(starts))
         return slide(crop, start, stride, thickness, config.length), store
 

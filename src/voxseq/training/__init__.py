@@ -1,1 +1,1 @@
-
+"""The training loop, its schedules, seeds and checkpoints."""

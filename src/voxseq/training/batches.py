@@ -37,11 +37,16 @@ def stepwise(
         stop: step after the last.
         workers: processes that prepare batches ahead; 0 for none.
     """
+    if workers == 0:
+        yield from map(make, range(start, stop))
+        return
     loader: DataLoader[Batch] = DataLoader(
         _Steps(make),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
         worker_init_fn=_one_thread,
+        # Without its own generator the loader would draw from the global one.
+        generator=torch.Generator().manual_seed(0),
     )
     yield from loader

@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ _LOG = logging.getLogger("voxseq.training")
 Batch = dict[str, Tensor]
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
     """The run was asked to stop; its checkpoint is written."""
 
 
@@ -45,6 +45,14 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Scores on the validation split."""
+
+    def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
+        """Called between the backward pass and the update of ``step``, for clipping and the like.
+
+        Args:
+            step: from 0.
+            groups: the optimiser's parameter groups.
+        """
 
     def after_step(self, step: int) -> None:
         """Called after the update of ``step``, for moving averages and the like."""
@@ -155,15 +163,16 @@ def fit(
             losses = wrapped(batch, step)
             _check_finite(losses["loss"], step, batch, state)
             fabric.backward(losses["loss"])
+            trainable.before_update(step, optimiser.param_groups)
             if config.clip_norm is not None:
                 fabric.clip_gradients(wrapped, wrapped_optimiser, max_norm=config.clip_norm)
+            lr = max(group["lr"] for group in optimiser.param_groups)
             wrapped_optimiser.step()
             wrapped_optimiser.zero_grad(set_to_none=True)
             scheduler.step()
             trainable.after_step(step)
             progress.step = step + 1
             if step % config.log_every == 0 or progress.step == config.steps:
-                lr = max(group["lr"] for group in optimiser.param_groups)
                 _record(progress, "train", {**_scalars(losses), "lr": lr})
                 _report(state, progress, config, time.monotonic() - began)
             if progress.step % config.validate_every == 0 or progress.step == config.steps:

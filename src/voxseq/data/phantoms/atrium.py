@@ -32,8 +32,8 @@ def atrium(
     turn = rotation(rng.normal(0, 0.10, 3))
     size = np.exp(rng.normal(0, 0.05, 3) + rng.normal(0, 0.05))[:, None, None, None]
     middle = rng.normal(0, 3.0, 3)[:, None, None, None]
-    points = turn_points(grid_points(shape, spacing, (0, 0, 0)), turn) / size + middle
-    points = warp(rng, points.astype(np.float32), spacing, amplitude=2.0, scale=16.0)
+    posed = turn_points(grid_points(shape, spacing, (0, 0, 0)), turn) / size + middle
+    points = warp(rng, posed.astype(np.float32), spacing, amplitude=2.0, scale=16.0)
     canvas = Canvas.blank(points, spacing, (70.0,))
     blood = float(rng.uniform(230, 330))
     _surroundings(rng, canvas, blood)
@@ -94,4 +94,4 @@ def _acquire(rng: np.random.Generator, canvas: Canvas) -> Field:
     level = float(rng.uniform(14, 30))
     grain = noise(rng, canvas.shape, 0.4)
     image = np.sqrt((signal + level * grain) ** 2 + (level * noise(rng, canvas.shape)) ** 2)
-    return ((image - image.mean()) / image.std()).astype(np.float32)
+    return np.asarray((image - image.mean()) / image.std(), dtype=np.float32)

@@ -85,8 +85,8 @@ def brain(rng: np.random.Generator, shape: Shape, spacing: Spacing, tissues: Tis
     turn = rotation(rng.normal(0, 0.08, 3))
     size = np.exp(rng.normal(0, 0.04, 3))[:, None, None, None]
     middle = (np.asarray((0, -6, -2)) + rng.normal(0, 2.5, 3))[:, None, None, None]
-    points = turn_points(grid_points(shape, spacing, (0, 0, 0)), turn) / size + middle
-    points = warp(rng, points.astype(np.float32), spacing, amplitude=2.2, scale=18.0)
+    posed = turn_points(grid_points(shape, spacing, (0, 0, 0)), turn) / size + middle
+    points = warp(rng, posed.astype(np.float32), spacing, amplitude=2.2, scale=18.0)
     canvas = Canvas.blank(points, spacing, (0.0,) * len(tissues["white"]))
     levels = {k: _levels(rng, v) for k, v in tissues.items()}
     _cerebrum(rng, canvas, levels)
@@ -150,8 +150,8 @@ def _places(canvas: Canvas, place: str) -> Mask:
     if place == "stem":
         return canvas.mask("stem")
     if place == "edge":
-        return canvas.mask("grey") & (canvas.points[2] > -15)
-    return canvas.mask("white") & (np.abs(canvas.points[0]) > 10)
+        return np.asarray(canvas.mask("grey") & (canvas.points[2] > -15))
+    return np.asarray(canvas.mask("white") & (np.abs(canvas.points[0]) > 10))
 
 
 def _cerebrum(

@@ -76,7 +76,7 @@ def lung_vessels(rng: np.random.Generator, centre: tuple[float, float, float]) -
     branches: list[Branch] = []
     for heading in ((0.5, 0.7, 0.8), (0.9, -0.1, 0.1), (0.5, -0.5, -0.9), (0.6, -0.8, 0.5)):
         turned = np.asarray((side * heading[0], heading[1], heading[2])) + rng.normal(0, 0.15, 3)
-        branches += tree(rng, hilum, turned, 26, 4.4, 3)
+        branches += tree(rng, hilum, turned, length=26, radius=4.4, generations=3)
     return branches
 
 
@@ -94,8 +94,8 @@ def _parenchyma(
 
 
 def haze(rng: np.random.Generator, canvas: Canvas, extent: float, peripheral: bool) -> Field:
-    """Hazy patches (0..1) that cover about ``extent`` of the lungs: along the pleura, lower and
-    further back (ground-glass opacity of COVID-19), or around the hila (congestion)."""
+    """Hazy patches (0..1) that cover about ``extent`` of the lungs: along the pleura and towards
+    the back (ground-glass opacity of COVID-19), or around the hila (congestion)."""
     patches = noise(rng, canvas.shape, canvas.scale(9.0))
     shapes = [ellipsoid(canvas.points, c, LUNG_RADII) for c in LUNG_CENTRES.values()]
     lungs = union(*shapes)

@@ -89,7 +89,9 @@ def _write_part(
         formats.write_png16(path, image[:, :, shape[2] - 1 - index])
     person = case_rng(config.seed, name, part.patient, 2)
     details = (person.choice(["F", "M"]), f"{int(person.integers(20, 88))}.0")
-    return [_row(part, series, lesion, shape, spacing, details) for lesion in found if lesion]
+    return [
+        _row(part, series, lesion, shape, spacing, details=details) for lesion in found if lesion
+    ]
 
 
 def _row(
@@ -98,6 +100,7 @@ def _row(
     lesion: Lesion,
     shape: Shape,
     spacing: Spacing,
+    *,
     details: tuple[str, str],
 ) -> tuple[Any, ...]:
     """One line of DL_info.csv; pixels count from the top left, slices from the head."""

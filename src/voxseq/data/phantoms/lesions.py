@@ -91,6 +91,7 @@ def tumour(
     canvas: Canvas,
     centre: Vector,
     radius: float,
+    *,
     value: float,
     smallest: int,
     within: Field | None = None,
@@ -137,10 +138,12 @@ def typed_lesion(
         for _ in range(2):
             beside = centre + rng.normal(0, 0.9 * radius, 3)
             shape = np.minimum(shape, blob(rng, canvas, beside, 0.6 * radius, kind.rough))
+    # However rough its outline, a lesion has a middle.
+    shape = np.minimum(shape, ellipsoid(canvas.points, centre, (0.5 * radius,) * 3))
     amplitude, scale = kind.texture
     inside = float(rng.uniform(*kind.values)) + amplitude * noise(
         rng, canvas.shape, canvas.scale(scale)
     )
     shell = np.exp(-(((shape + 2.5) / 2.2) ** 2))
-    canvas.paint("lesion", shape, (inside + kind.rim * shell).astype(np.float32))
+    canvas.paint("lesion", shape, np.asarray(inside + kind.rim * shell, dtype=np.float32))
     return Lesion(centre, radius, shape < 0)

@@ -1,4 +1,5 @@
-"""Pulmonary nodules in small crops, as in NoduleMNIST3D: smooth (benign), spiculated (malignant)."""
+"""Pulmonary nodules in small crops, as in NoduleMNIST3D: smooth ones are benign, spiculated ones
+malignant."""
 
 from __future__ import annotations
 
@@ -36,13 +37,23 @@ def nodule(rng: np.random.Generator, malignant: bool, size: int = 28) -> NDArray
     (_malignant if malignant else _benign)(rng, canvas, radius)
     image = canvas.values[0] + float(rng.uniform(12, 30)) * noise(rng, canvas.shape, 0.6)
     low, high = GREY_RANGE
-    return np.round(np.clip((image - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.round(np.clip((image - low) / (high - low), 0, 1) * 255).astype(
+        np.uint8
+    )
+    return grey
 
 
 def _vessels(rng: np.random.Generator, canvas: Canvas) -> None:
     for _ in range(int(rng.integers(1, 4))):
         start = rng.uniform(-14, 14, 3)
-        branches = tree(rng, start, rng.normal(size=3), 13, float(rng.uniform(0.8, 1.6)), 3)
+        branches = tree(
+            rng,
+            start,
+            rng.normal(size=3),
+            length=13,
+            radius=float(rng.uniform(0.8, 1.6)),
+            generations=3,
+        )
         canvas.paint("vessel", tree_distance(canvas.points, branches), 20.0)
 
 

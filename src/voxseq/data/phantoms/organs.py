@@ -22,7 +22,8 @@ PANCREAS_PATH = ((27, 8, -16), (16, 18, -2), (-8, 16, 5), (-34, 4, 14), (-56, -1
 PANCREAS_RADII = (12.0, 11.0, 8.5, 9.0, 7.5)
 COLON_PATH = (
     (74, -4, -125), (80, -8, -70), (82, 2, -25), (62, 40, -28), (25, 60, -50), (-20, 60, -52),
-    (-60, 38, -18), (-82, -6, 2), (-86, -20, -50), (-80, -14, -110), (-52, 4, -138), (-12, -18, -150),
+    (-60, 38, -18), (-82, -6, 2), (-86, -20, -50), (-80, -14, -110), (-52, 4, -138),
+    (-12, -18, -150),
 )  # fmt: skip
 
 
@@ -201,11 +202,11 @@ def liver_vessels(rng: np.random.Generator) -> tuple[list[Branch], list[Branch]]
     trunk = float(rng.uniform(5.6, 6.8))
     hilum = _jitter(rng, (22, 14, 18), 2)
     portal = [
-        *tree(rng, hilum, (1.0, -0.15, 0.35), 24, trunk, 4),
-        *tree(rng, hilum, (-0.5, 0.8, 0.5), 20, 0.8 * trunk, 3),
+        *tree(rng, hilum, (1.0, -0.15, 0.35), length=24, radius=trunk, generations=4),
+        *tree(rng, hilum, (-0.5, 0.8, 0.5), length=20, radius=0.8 * trunk, generations=3),
     ]
     dome = _jitter(rng, (18, -10, 78), 2)
     hepatic: list[Branch] = []
     for heading in ((1.0, -0.2, -0.6), (0.7, 0.9, -0.7), (-0.3, 1.0, -0.5)):
-        hepatic += tree(rng, dome, heading, 30, 0.85 * trunk, 3)
+        hepatic += tree(rng, dome, heading, length=30, radius=0.85 * trunk, generations=3)
     return portal, hepatic

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -51,6 +50,6 @@ def generate(name: str, folder: Path, config: PhantomConfig) -> None:
         writer(name, unfinished, config)
         # mkdtemp makes the folder private; results are as readable as any other folder.
         unfinished.chmod(0o755)
-        os.replace(unfinished, folder)
+        unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
-Vector = Sequence[float] | NDArray[np.floating]
+Vector = Sequence[float] | Field
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
@@ -67,7 +67,7 @@ def _gaussian_response(shape: Shape, scale: Spacing) -> Field:
         frequency = np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)
         squares.append((2 * np.pi * s * frequency) ** 2)
     total = squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]
-    return np.exp(-total / 2).astype(np.float32)
+    return np.asarray(np.exp(-total / 2), dtype=np.float32)
 
 
 def blur(values: Field, scale: float | Spacing) -> Field:
@@ -86,7 +86,7 @@ def noise(rng: np.random.Generator, shape: Shape, scale: float | Spacing = 0.0) 
         return white
     smooth = blur(white, scale)
     smooth -= smooth.mean()
-    return smooth / np.maximum(smooth.std(), np.float32(1e-6))
+    return np.asarray(smooth / np.maximum(smooth.std(), np.float32(1e-6)), dtype=np.float32)
 
 
 def _shape(values: Field) -> Shape:
@@ -124,9 +124,9 @@ def capsule(points: Field, start: Vector, end: Vector, radii: tuple[float, float
     np.clip(share, 0, 1, out=share)
     total = np.zeros_like(share)
     for axis, s in zip(offset, step, strict=True):
-        axis -= share * s
-        axis *= axis
-        total += axis
+        across = axis - share * s
+        across *= across
+        total += across
     distance = np.sqrt(total, out=total)
     distance -= np.float32(radii[0]) + share * np.float32(radii[1] - radii[0])
     return Tube(distance, share * np.sqrt(squared))
@@ -175,7 +175,7 @@ def union(*distances: Field, blend: float = 0.0) -> Field:
 
 def coverage(distance: Field, width: float) -> Field:
     """Share of each voxel (0..1) that lies inside a shape; ``width`` is the border in mm."""
-    return np.clip(0.5 - distance / np.float32(width), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - distance / np.float32(width), 0, 1), dtype=np.float32)
 
 
 def warp(
@@ -199,6 +199,7 @@ def tree(
     rng: np.random.Generator,
     start: Vector,
     direction: Vector,
+    *,
     length: float,
     radius: float,
     generations: int,
@@ -212,12 +213,15 @@ def tree(
     branches = [Branch(begin.astype(np.float32), end.astype(np.float32), (radius, thinner))]
     if generations <= 1:
         return branches
-    across = np.cross(heading, rng.normal(size=3))
+    (a, b, c), (d, e, f) = heading, rng.normal(size=3)
+    across = np.asarray((b * f - c * e, c * d - a * f, a * e - b * d))
     across /= np.linalg.norm(across)
     for side in (-1.0, 1.0):
         angle = rng.uniform(0.45, 0.85)
         turned = heading * np.cos(angle) + side * across * np.sin(angle)
-        branches += tree(rng, end, turned, length * 0.82, thinner, generations - 1)
+        branches += tree(
+            rng, end, turned, length=length * 0.82, radius=thinner, generations=generations - 1
+        )
     return branches
 
 

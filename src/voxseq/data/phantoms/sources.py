@@ -9,7 +9,7 @@ import numpy as np
 from voxseq.data.phantoms import brain, lesions
 from voxseq.data.phantoms.canvas import Canvas
 from voxseq.data.phantoms.chest import ChestFindings
-from voxseq.data.phantoms.shapes import Field, Shape, Spacing, blur, case_rng, noise
+from voxseq.data.phantoms.shapes import Field, Mask, Shape, Spacing, blur, case_rng, noise
 from voxseq.data.phantoms.torso import CtStyle, scan, torso, vary
 
 Place = tuple[float, float, float]
@@ -170,24 +170,24 @@ class Stroke:
 
 def stroke_case(name: str, seed: int, case: int, shape: Shape) -> Stroke:
     """A brain with an infarct in DWI, ADC and FLAIR."""
-    images = {}
-    mask: Field | None = None
-    sizes = {
-        "dwi": (shape[0], shape[1], max(1, round(shape[2] * 0.75))),
-        "FLAIR": (round(shape[0] * 1.125), round(shape[1] * 1.125), max(1, round(shape[2] * 0.75))),
+    slices = max(1, round(shape[2] * 0.75))
+    # The same generator twice gives the same head; FLAIR has another grid: not registered.
+    rng = case_rng(seed, name, case)
+    diffusion, spacing, voxels = _stroke(rng, (shape[0], shape[1], slices))
+    dwi, adc = (brain.acquire(rng, diffusion, i, share) for i, share in ((0, 0.05), (1, 0.03)))
+    again = case_rng(seed, name, case)
+    larger = (round(shape[0] * 1.125), round(shape[1] * 1.125), slices)
+    canvas, flair_spacing, _ = _stroke(again, larger)
+    flair = brain.acquire(again, canvas, 2, 0.04)
+    images = {
+        "dwi": Image(dwi, spacing, diffusion),
+        "adc": Image(adc, spacing, diffusion),
+        "FLAIR": Image(flair, flair_spacing, canvas),
     }
-    for grid, size in sizes.items():
-        # The same generator twice: the same head. FLAIR is a little further on: not registered.
-        rng = case_rng(seed, name, case)
-        spacing = spacing_of(size, (172, 172, 134))
-        canvas = brain.brain(rng, size, spacing, brain.ISLES_TISSUES)
-        voxels = brain.infarct(rng, canvas)
-        if grid == "dwi":
-            mask = voxels.astype(np.float32)
-            images["dwi"] = Image(brain.acquire(rng, canvas, 0, 0.05), spacing, canvas)
-            images["adc"] = Image(brain.acquire(rng, canvas, 1, 0.03), spacing, canvas)
-        else:
-            images["FLAIR"] = Image(brain.acquire(rng, canvas, 2, 0.04), spacing, canvas)
-    if mask is None:
-        raise AssertionError("the diffusion images come first")
-    return Stroke(images, mask)
+    return Stroke(images, voxels.astype(np.float32))
+
+
+def _stroke(rng: np.random.Generator, size: Shape) -> tuple[Canvas, Spacing, Mask]:
+    spacing = spacing_of(size, (172, 172, 134))
+    canvas = brain.brain(rng, size, spacing, brain.ISLES_TISSUES)
+    return canvas, spacing, brain.infarct(rng, canvas)

@@ -80,13 +80,10 @@ def _atrium_case(
     """Z-scored over the whole field of view first, then cropped in x and y, as published."""
     rng = case_rng(config.seed, name, case)
     x, y, z = config.volume_shape
-    margin = max(1, x // 16)
-    whole: Shape = (x + 2 * margin, y + 2 * margin, z)
-    extent = 102.0 * np.asarray(whole) / np.asarray((x, y, z))
-    image, label = atrium(rng, whole, spacing_of(whole, (extent[0], extent[1], extent[2])))
-    low = rng.integers(0, margin + 1, 2)
-    high = rng.integers(0, margin + 1, 2)
-    box = np.s_[low[0] : whole[0] - high[0], low[1] : whole[1] - high[1]]
+    image, label = atrium(rng, config.volume_shape, spacing_of((x, y, z), (102.0, 102.0, 102.0)))
+    margin = x // 32 + 1
+    low, high = rng.integers(0, margin, 2), rng.integers(0, margin, 2)
+    box = np.s_[low[0] : x - high[0], low[1] : y - high[1]]
     return np.ascontiguousarray(image[box]), np.ascontiguousarray(label[box])
 
 
@@ -125,7 +122,7 @@ def ricord(name: str, folder: Path, config: PhantomConfig) -> None:
 
 
 def _plan(name: str, config: PhantomConfig) -> Iterator[_Chest]:
-    """Every ninth patient of a larger split has a second series, in the same split."""
+    """The first patients of each split, a tenth of its series, have two series in that split."""
     patient = 0
     for part, split in enumerate(SPLITS):
         series = config.classification_cases[part]
@@ -188,13 +185,13 @@ def ricord_image(
     dose vary in both classes, so that density alone tells little: place and pattern do.
     """
     style = vary(person, CtStyle(venous=0.1, arterial=0.1, noise=22.0, lung=-825.0))
-    congested = person.random() < (0.2 if positive else 0.6)
+    congested = person.random() < (0.2 if positive else 0.5)
     found = ChestFindings(
-        ground_glass=float(person.uniform(110, 240)) if positive else 0.0,
-        extent=float(person.uniform(0.08, 0.26)),
+        ground_glass=float(person.uniform(140, 280)) if positive else 0.0,
+        extent=float(person.uniform(0.11, 0.30) if positive else person.uniform(0.07, 0.24)),
         congestion=float(person.uniform(90, 220)) if congested else 0.0,
-        dependent=float(person.uniform(20, 160)),
-        scars=int(person.integers(0, 6)),
+        dependent=float(person.uniform(20, 150)),
+        scars=int(person.integers(0, 5)),
     )
     style = CtStyle(
         style.venous, style.arterial, float(visit.uniform(14, 34)), float(visit.uniform(0.3, 0.8)),

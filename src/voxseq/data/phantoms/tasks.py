@@ -84,7 +84,12 @@ def _liver(rng: np.random.Generator, canvas: Canvas, venous: float) -> Label:
         where = canvas.pick(rng, canvas.mask("liver", "liver_vessel"), 16.0)
         value = 56 + 52 * venous - float(rng.uniform(38, 60))
         lesions.tumour(
-            rng, canvas, where, float(rng.uniform(8, 15)), value, _smallest(canvas, 0.003)
+            rng,
+            canvas,
+            where,
+            float(rng.uniform(8, 15)),
+            value=value,
+            smallest=_smallest(canvas, 0.003),
         )
     return _classes(liver, canvas.mask("tumour"))
 
@@ -104,14 +109,28 @@ def _pancreas(rng: np.random.Generator, canvas: Canvas, venous: float) -> Label:
     gland = canvas.mask("pancreas")
     where = canvas.pick(rng, gland, 10.0)
     value = 42 + 58 * venous - float(rng.uniform(32, 48))
-    lesions.tumour(rng, canvas, where, float(rng.uniform(9, 14)), value, _smallest(canvas, 0.003))
+    lesions.tumour(
+        rng,
+        canvas,
+        where,
+        float(rng.uniform(9, 14)),
+        value=value,
+        smallest=_smallest(canvas, 0.003),
+    )
     return _classes(canvas.mask("pancreas"), canvas.mask("tumour"))
 
 
 def _vessels(rng: np.random.Generator, canvas: Canvas, venous: float) -> Label:
     where = canvas.pick(rng, canvas.mask("liver"), 16.0)
     value = 56 + 52 * venous - float(rng.uniform(38, 55))
-    lesions.tumour(rng, canvas, where, float(rng.uniform(9, 15)), value, _smallest(canvas, 0.003))
+    lesions.tumour(
+        rng,
+        canvas,
+        where,
+        float(rng.uniform(9, 15)),
+        value=value,
+        smallest=_smallest(canvas, 0.003),
+    )
     return _classes(canvas.mask("liver_vessel"), canvas.mask("tumour"))
 
 
@@ -123,7 +142,14 @@ def _colon(rng: np.random.Generator, canvas: Canvas, venous: float) -> Label:
     wall = canvas.mask("colon", "lumen")
     where = canvas.pick(rng, wall, 14.0) + rng.normal(0, 4, 3)
     value = 66 + 36 * venous
-    lesions.tumour(rng, canvas, where, float(rng.uniform(10, 15)), value, _smallest(canvas, 0.004))
+    lesions.tumour(
+        rng,
+        canvas,
+        where,
+        float(rng.uniform(10, 15)),
+        value=value,
+        smallest=_smallest(canvas, 0.004),
+    )
     return _classes(canvas.mask("tumour"))
 
 

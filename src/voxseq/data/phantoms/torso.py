@@ -87,7 +87,7 @@ def scan(rng: np.random.Generator, canvas: Canvas, style: CtStyle) -> Field:
     white = noise(rng, canvas.shape)
     coarse = noise(rng, canvas.shape, max(style.grain, 0.3))
     image = canvas.values[0] + style.noise * (0.6 * white + 0.8 * coarse)
-    return np.round(np.clip(image, -1024, 3071)).astype(np.float32)
+    return np.asarray(np.round(np.clip(image, -1024, 3071)), dtype=np.float32)
 
 
 def _pose(rng: np.random.Generator, points: Field, centre: tuple[float, float, float]) -> Field:

@@ -1,0 +1,324 @@
+"""Drawing sequences: a function of (seed, step, slot), and the right voxels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sequence_store import KINDS, SOURCES, config, direction, sampler
+
+from voxseq.errors import DataError, VoxseqError
+from voxseq.sequences.reading import Item, resize, scale_percentiles
+from voxseq.sequences.sampler import SequenceSampler, centred_box, example
+from voxseq.training.batches import stepwise
+from voxseq.training.seeding import numpy_generator
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("sampler")
+    sampler(made)
+    return made
+
+
+def same(one: list[Item], two: list[Item]) -> bool:
+    return len(one) == len(two) and all(
+        (a.kind, a.source, a.id) == (b.kind, b.source, b.id) and np.array_equal(a.volume, b.volume)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def recorded(made: SequenceSampler, steps: int, size: int) -> list[tuple[str, int, int]]:
+    """(kind, table row, id) of what is drawn in some steps."""
+    seen: list[tuple[str, int, int]] = []
+
+    def read(kind: str, row: int, *_: Any, number: int = 0, **__: Any) -> Item:
+        seen.append((kind, row, number))
+        return Item(np.zeros((1, 1, 1), np.float32), kind, "", number)
+
+    made.read = read  # type: ignore[method-assign, assignment]
+    for step in range(steps):
+        made.batch(step, size)
+    return seen
+
+
+def test_items_have_the_shape_and_range_of_the_configuration(folder: Path) -> None:
+    made = sampler(folder)
+    kinds = set()
+    for sequences in (True, False):
+        for item in made.batch(0, 40, sequences=sequences):
+            kinds.add(item.kind)
+            assert item.volume.shape == (8, 8, 8)
+            assert item.volume.dtype == np.float32
+            assert item.volume.min() >= 0
+            assert item.volume.max() <= 1
+            assert item.volume.std() > 0
+            assert (
+                item.source
+                == dict(zip(KINDS, ("brats23", "deeplesion", "amos22"), strict=True))[item.kind]
+            )
+    assert kinds == set(KINDS)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
+    straight = sampler(folder)
+    batches = [straight.batch(step, 5) for step in range(12)]
+    turned = sampler(folder)
+    for step in reversed(range(12)):
+        assert same(turned.batch(step, 5), batches[step])
+    turned.validation(6)
+    torch.rand(3)
+    np.random.rand(3)  # noqa: NPY002 - the global stream must not matter
+    assert same(turned.batch(7, 5), batches[7])
+    assert same(sampler(folder).batch(11, 5), batches[11])
+    assert not same(sampler(folder, seed=1).batch(0, 5), batches[0])
+    assert not same(batches[0], batches[1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_change_no_batch(folder: Path, workers: int) -> None:
+    """Stores that the parent has open already are read by several processes at once."""
+    made = sampler(folder)
+    made.validation(9)
+
+    def batch(step: int) -> dict[str, torch.Tensor]:
+        items = made.batch(step, 6)
+        volume = torch.from_numpy(np.stack([item.volume for item in items]))
+        return {"volume": volume, "ids": torch.tensor([item.id for item in items])}
+
+    alone = list(stepwise(batch, 2, 14, 0))
+    shared = list(stepwise(batch, 2, 14, workers))
+    assert len(alone) == len(shared) == 12
+    for one, two in zip(alone, shared, strict=True):
+        assert torch.equal(one["volume"], two["volume"])
+        assert torch.equal(one["ids"], two["ids"])
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+@pytest.mark.parametrize("kinds", [KINDS, ("semantic",), ("contrast", "spatial")])
+def test_every_training_sequence_comes_once_an_epoch(
+    folder: Path, size: int, kinds: tuple[str, ...]
+) -> None:
+    made = sampler(folder, kinds)
+    total = len(made)
+    seen = recorded(made, -(-2 * total // size), size)
+    expected = set()
+    for kind in kinds:
+        marks = pd.read_parquet(folder / f"index/{kind}.parquet")["validation"].to_numpy(bool)
+        expected |= {(kind, int(row)) for row in np.flatnonzero(~marks)}
+    assert len(expected) == total
+    epochs = [[item[:2] for item in seen[i * total : (i + 1) * total]] for i in (0, 1)]
+    for epoch in epochs:
+        assert len(epoch) == total
+        assert set(epoch) == expected
+    assert epochs[0] != epochs[1]
+    assert {number for _, _, number in seen[:total]} == set(range(total))
+
+
+def test_ids_name_the_same_sequence_always(folder: Path) -> None:
+    """The error message of a bad loss names items by these numbers."""
+    places = {}
+    for seed in (0, 1):
+        for kind, row, number in recorded(sampler(folder, seed=seed), 30, 4):
+            assert places.setdefault(number, (kind, row)) == (kind, row)
+
+
+def test_without_weights_kinds_are_mixed_by_their_number(folder: Path) -> None:
+    made = sampler(folder)
+    seen = Counter(kind for kind, _, _ in recorded(made, len(made), 1))
+    # 22, 10 and 14 sequences, of which every fourth one is for validation.
+    assert seen == {"spatial": 16, "contrast": 7, "semantic": 10}
+
+
+def test_weights_are_respected(folder: Path) -> None:
+    weights = {"spatial": {"weight": 3}, "contrast": {"weight": 1}, "semantic": {"weight": 0}}
+    made = sampler(folder, **weights)
+    seen = recorded(made, 400, 10)
+    count = Counter(kind for kind, _, _ in seen)
+    assert count["semantic"] == 0
+    assert count["spatial"] / 4000 == pytest.approx(0.75, abs=0.03)
+    rows = Counter(row for kind, row, _ in seen if kind == "contrast")
+    marks = pd.read_parquet(folder / "index/contrast.parquet")["validation"].to_numpy(bool)
+    assert set(rows) == set(np.flatnonzero(~marks))
+    assert min(rows.values()) > 0.6 * max(rows.values())
+
+
+def test_weights_of_the_kinds_left_are_scaled_anew(folder: Path) -> None:
+    weights = {"spatial": {"weight": 8}, "contrast": {"weight": 1}, "semantic": {"weight": 1}}
+    made = sampler(folder, ("contrast", "semantic"), **weights)
+    count = Counter(kind for kind, _, _ in recorded(made, 200, 10))
+    assert count["contrast"] / 2000 == pytest.approx(0.5, abs=0.04)
+
+
+def test_weights_that_sum_to_zero_are_refused(folder: Path) -> None:
+    made = sampler(folder, **{kind: {"weight": 0} for kind in KINDS})
+    with pytest.raises(DataError, match="sum to 0"):
+        made.batch(0, 1)
+
+
+def test_validation_items_are_fixed_and_are_never_trained_on(folder: Path) -> None:
+    made = sampler(folder)
+    items = made.validation(9)
+    assert same(items, sampler(folder).validation(9))
+    assert same(items[:4], made.validation(4))
+    assert [item.kind for item in items] == [*KINDS] * 3
+    everything = made.validation(1000)
+    assert Counter(item.kind for item in everything) == {
+        "spatial": 6,
+        "contrast": 3,
+        "semantic": 4,
+    }
+
+
+def explicit_spatial(folder: Path, row: int, start: int) -> np.ndarray:
+    """A spatial sequence by plain indexing of the source array."""
+    box = pd.read_parquet(folder / "index/spatial.parquet").iloc[row]
+    volume = SOURCES["amos22"][int(box["row"])].array
+    low = [int(box[f"start_{a}"]) for a in "xyz"]
+    size = [int(box[f"extent_{a}"]) for a in "xyz"]
+    crop = volume[tuple(slice(s, s + n) for s, n in zip(low, size, strict=True))]
+    scaled = scale_percentiles(resize(crop, (8, 8, 8)), (1.0, 99.9))
+    slices = [start + patch + z for patch in range(4) for z in range(2)]
+    return scaled[:, :, slices]
+
+
+def test_spatial_sequences_slide_along_the_last_axis(folder: Path) -> None:
+    """Stride 1 over depth 8: four patches of two slices, starts 0..3."""
+    made = sampler(folder, ("spatial",))
+    for row in (0, 7, 20):
+        expected = [explicit_spatial(folder, row, start) for start in range(4)]
+        seen = set()
+        for number in range(40):
+            item = made.read("spatial", row, np.random.default_rng(number))
+            matches = [i for i, e in enumerate(expected) if np.array_equal(e, item.volume)]
+            assert len(matches) == 1
+            seen.add(matches[0])
+        assert seen == {0, 1, 2, 3}
+
+
+def test_the_largest_start_can_be_limited(folder: Path) -> None:
+    made = sampler(folder, ("spatial",), spatial={"max_start": 1})
+    expected = [explicit_spatial(folder, 0, start) for start in (0, 1)]
+    for number in range(20):
+        item = made.read("spatial", 0, np.random.default_rng(number))
+        assert any(np.array_equal(e, item.volume) for e in expected)
+
+
+def test_contrasts_stand_in_the_configured_order(folder: Path) -> None:
+    made = sampler(folder, ("contrast",))
+    for item in made.batch(0, 10):
+        patches = np.split(item.volume, 4, axis=2)
+        assert [direction(patch) for patch in patches] == [0, 1, 2, 3]
+
+
+def test_contrasts_of_a_place_are_scaled_one_by_one(folder: Path) -> None:
+    for item in sampler(folder, ("contrast",)).batch(3, 4):
+        for patch in np.split(item.volume, 4, axis=2):
+            assert patch.min() == 0
+            assert patch.max() == 1
+
+
+def test_semantic_patches_are_the_drawn_lesions(folder: Path) -> None:
+    made = sampler(folder, ("semantic",))
+    draws = pd.read_parquet(folder / "index/semantic.parquet")
+    items = pd.read_parquet(folder / "index/semantic_items.parquet")
+    for row in range(len(draws)):
+        volume = made.read("semantic", row, np.random.default_rng(0)).volume
+        for place, patch in enumerate(np.split(volume, 4, axis=2)):
+            item = items.iloc[int(draws.iloc[row][f"item_{place}"])]
+            low = [int(item[f"start_{a}"]) for a in "xyz"]
+            high = [s + int(item[f"extent_{a}"]) for s, a in zip(low, "xyz", strict=True)]
+            source = SOURCES["deeplesion"][int(item["row"])].array
+            crop = source[tuple(slice(s, e) for s, e in zip(low, high, strict=True))]
+            expected = scale_percentiles(resize(crop, (8, 8, 2)), (1.0, 99.9))
+            np.testing.assert_array_equal(patch, expected)
+
+
+def test_single_images_hold_one_image_only(folder: Path) -> None:
+    made = sampler(folder)
+    directions = Counter()
+    for step in range(6):
+        for item in made.batch(step, 10, sequences=False):
+            assert item.volume.shape == (8, 8, 8)
+            if item.kind != "spatial":
+                found = direction(item.volume)
+                assert found >= 0, "patches of one image run in one direction"
+                directions[found] += 1
+    assert set(directions) == {0, 1, 2, 3}
+
+
+def test_a_single_spatial_image_is_the_whole_crop(folder: Path) -> None:
+    box = pd.read_parquet(folder / "index/spatial.parquet").iloc[2]
+    volume = SOURCES["amos22"][int(box["row"])].array
+    part = tuple(
+        slice(int(box[f"start_{a}"]), int(box[f"start_{a}"] + box[f"extent_{a}"])) for a in "xyz"
+    )
+    expected = scale_percentiles(resize(volume[part], (8, 8, 8)), (1.0, 99.9))
+    for number in range(3):
+        generator = np.random.default_rng(number)
+        item = sampler(folder).read("spatial", 2, generator, sequences=False)
+        np.testing.assert_array_equal(item.volume, expected)
+
+
+def test_the_same_places_serve_sequences_and_single_images(folder: Path) -> None:
+    """The ablation without sequences differs in the reading only."""
+    made = sampler(folder)
+    for step in range(4):
+        pairs = zip(made.batch(step, 6), made.batch(step, 6, sequences=False), strict=True)
+        assert all((a.kind, a.source, a.id) == (b.kind, b.source, b.id) for a, b in pairs)
+
+
+SIDES = st.integers(1, 20)
+
+
+@settings(deadline=None)
+@given(st.data(), st.tuples(SIDES, SIDES, SIDES), st.tuples(SIDES, SIDES, SIDES))
+def test_a_centred_box_fits_and_keeps_the_centre_where_it_can(
+    data: st.DataObject, whole: tuple[int, int, int], wanted: tuple[int, int, int]
+) -> None:
+    extent = tuple(data.draw(st.integers(1, n)) for n in whole)
+    start = tuple(data.draw(st.integers(0, n - e)) for n, e in zip(whole, extent, strict=True))
+    low, size = centred_box(start, extent, wanted, whole)  # type: ignore[arg-type]
+    for axis in range(3):
+        assert size[axis] == min(wanted[axis], whole[axis])
+        assert 0 <= low[axis] <= whole[axis] - size[axis]
+        free = start[axis] + extent[axis] // 2 - size[axis] // 2
+        if 0 <= free <= whole[axis] - size[axis]:
+            assert low[axis] == free
+
+
+def test_an_example_for_a_figure_is_a_training_sequence(folder: Path) -> None:
+    stores = {name: folder / "store" / name for name in SOURCES}
+    volume, source = example(folder / "index", stores, config(), "contrast", 0)
+    assert source == "brats23"
+    assert [direction(patch) for patch in np.split(volume, 4, axis=2)] == [0, 1, 2, 3]
+    again, _ = example(folder / "index", stores, config(), "contrast", 0)
+    np.testing.assert_array_equal(volume, again)
+
+
+def test_a_kind_without_training_sequences_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"validation_every"):
+        sampler(tmp_path, validation_every=1)
+
+
+def test_a_damaged_store_ends_in_our_own_error(tmp_path: Path) -> None:
+    made = sampler(tmp_path, ("spatial",))
+    for path in (tmp_path / "store/amos22/images").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(VoxseqError, match="damaged"):
+        made.batch(0, 2)
+
+
+def test_streams_of_different_purposes_differ() -> None:
+    draws = {
+        tuple(numpy_generator(*parts).integers(0, 2**31, 4))
+        for parts in ((0, "a", 1), (0, "b", 1), (1, "a", 1), (0, "a", 2), (0, "a", 1, 1))
+    }
+    assert len(draws) == 5

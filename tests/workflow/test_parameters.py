@@ -1,0 +1,198 @@
+"""What dvc.yaml names against what the plan reads: every value of the demo is changed once."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from voxseq.config import Config, load_config, read_yaml
+from voxseq.config.load import validate
+from voxseq.errors import ConfigError
+from voxseq.plan import STAGES, Plan, build_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+RAW = read_yaml(ROOT / "params.yaml")
+DEMO = load_config(ROOT / "params.yaml")
+PLAN = build_plan(DEMO)
+Path_ = tuple[Any, ...]
+
+
+def leaves(tree: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Places of all values, and of all lists as a whole."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, (*path, key))
+        return
+    yield path, tree
+    if isinstance(tree, list):
+        for key, value in enumerate(tree):
+            yield from leaves(value, (*path, key))
+
+
+WORDS = [
+    *("spatial", "semantic", "prefix", "causal", "raster", "window", "zscore", "none"),
+    *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
+    *("auc", "accuracy_plus_auc", "bf16-mixed"),
+]
+DATASETS = ["task04_hippocampus", "task02_heart", "flare22", "amos22", "dicom_ct"]
+
+
+def candidates(path: Path_, value: Any) -> Iterator[Any]:
+    """Other values for a place, some of which the configuration accepts."""
+    key = str(path[-1])
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int | float):
+        yield from (value + 1, value - 1, value * 2, value / 2, value + 0.05, value - 0.01)
+        yield from (value // 2, value + 4, value * 4)
+    elif isinstance(value, str):
+        yield from DATASETS if "dataset" in key else ()
+        yield from (word for word in WORDS if word != value)
+        yield from (f"{value}x", f"{value}/x")
+    elif isinstance(value, list):
+        yield from (value[:-1], value[1:], [*value, 7], value[::-1], [*value, "la"])
+        if value and all(isinstance(v, int | float) for v in value):
+            yield from ([v * 2 for v in value], [v + 1 for v in value], [v / 2 for v in value])
+    else:
+        yield from (0, 1, 0.5, "elsewhere", [2, 2, 2], [16, 16, 16], [0, 9], [1] * 2, [1] * 3)
+        yield from ("prefix", "raster", "spatial")
+
+
+def put(tree: dict[str, Any], path: Path_, value: Any) -> dict[str, Any]:
+    """A copy of ``tree`` with another value in one place; only the way there is copied."""
+    head, *rest = path
+    copied: Any = list(tree) if isinstance(tree, list) else dict(tree)
+    copied[head] = put(tree[head], tuple(rest), value) if rest else value
+    return copied
+
+
+def perturbed(tree: dict[str, Any], path: Path_, value: Any) -> Config | None:
+    for other in candidates(path, value):
+        try:
+            config = validate(put(tree, path, other), "perturbed")
+        except ConfigError:
+            continue
+        if config != DEMO:
+            return config
+    return None
+
+
+class Dvc:
+    """What dvc.yaml says of each stage."""
+
+    def __init__(self, path: Path) -> None:
+        stages = yaml.safe_load(path.read_text())["stages"]
+        self.params: dict[str, list[str]] = {n: s.get("params", []) for n, s in stages.items()}
+        prefix = "artifacts/${scale}/"
+        self.needs = {
+            name: {d.removeprefix(prefix) for d in stage["deps"] if d.startswith(prefix)}
+            for name, stage in stages.items()
+        }
+
+    def notices(self, stage: str, path: Path_, changed: set[str]) -> bool:
+        """Whether DVC runs a stage again after a change of one key that changed some stages."""
+        dotted = ".".join(str(part) for part in path)
+        named = any(dotted == p or dotted.startswith(f"{p}.") for p in self.params[stage])
+        return named or bool(self.needs[stage] & changed)
+
+
+def stages_that_differ(one: Plan, other: Plan) -> set[str]:
+    """Stages of which some job or run is another."""
+
+    def contents(plan: Plan, stage: str) -> set[tuple[str, str]]:
+        runs = {(r.id, r.fingerprint) for r in plan.runs.values() if r.stage == stage}
+        return runs | {(j.name, j.fingerprint) for j in plan.of_stage(stage)}  # type: ignore[arg-type]
+
+    return {stage for stage in STAGES if contents(one, stage) != contents(other, stage)}
+
+
+RESOLVED = DEMO.model_dump(mode="json")
+DEFAULTS = {"finetune": {"defaults": RAW["finetune"]["defaults"]}}
+CASES = [
+    *((RESOLVED, path, value) for path, value in leaves(RESOLVED)),
+    *((RAW, path, value) for path, value in leaves(DEFAULTS)),
+]
+#: Keys below these change no run at all.
+WITHOUT_EFFECT = ("execution.", "results")
+#: Values that no other value can replace alone, because they must agree with a second key.
+COUPLED = re.compile(
+    r"data\.split_ratio\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
+    r"|sequences\.(volume_shape|length|spatial\.window_shape)(\.\d)?|sequences\.\w+\.weight"
+    r"|finetune\.tasks\.\w+\.(type|labels|data\.resize|data\.spacing)"
+)
+JOINT: list[dict[str, Any]] = [
+    {"sequences.volume_shape": [16, 16, 32], "sequences.spatial.window_shape": [16, 16, 32]},
+    {"sequences.volume_shape": [32, 16, 16], "sequences.spatial.window_shape": [32, 16, 16]},
+    {"sequences.length": 2, "sequences.contrast.contrasts": ["t1n", "t1c"]},
+    {f"sequences.{kind}.weight": 1.0 for kind in ("spatial", "contrast", "semantic")},
+    {"encoder.patch_size": [2, 2, 2]},
+    {"finetune.tasks.la.labels": ["atrium", "wall"], "finetune.tasks.la.class_weights": None},
+    {"finetune.tasks.nodule": {**RAW["finetune"]["tasks"]["la"], "title": "other"}},
+    {
+        "finetune.tasks.la.data": {
+            "normalise": "none",
+            "resize": [32, 32, 32],
+            "spacing": None,
+        }
+    },
+]
+
+
+def test_dvc_names_every_stage_and_what_it_reads_from() -> None:
+    dvc = Dvc(ROOT / "dvc.yaml")
+    assert list(dvc.params) == list(STAGES)
+    for stage in STAGES:
+        read = {
+            PLAN.runs[name].stage
+            for run in PLAN.runs.values()
+            if run.stage == stage
+            for name in run.inputs
+        }
+        assert read - {stage} <= dvc.needs[stage]
+
+
+@pytest.mark.slow
+def test_dvc_notices_every_change_that_the_plan_notices() -> None:
+    """Whichever value changes, each stage with other runs names it or follows one that changed."""
+    dvc = Dvc(ROOT / "dvc.yaml")
+    unnoticed, untried, idle = [], [], []
+    for tree, path, value in CASES:
+        config = perturbed(tree, path, value)
+        dotted = ".".join(str(part) for part in path)
+        if config is None:
+            untried.append(dotted)
+            continue
+        changed = stages_that_differ(PLAN, build_plan(config))
+        if dotted.startswith(WITHOUT_EFFECT):
+            assert not changed, dotted
+        elif not changed:
+            idle.append(dotted)
+        unnoticed += [
+            f"{stage} of {dotted}" for stage in changed if not dvc.notices(stage, path, changed)
+        ]
+    assert unnoticed == []
+    assert [key for key in untried if not COUPLED.fullmatch(key)] == []
+    # A job of the demo has nine runs at most.
+    assert idle == ["finetune.runs_per_job"]
+
+
+@pytest.mark.parametrize("changes", JOINT, ids=lambda c: next(iter(c)))
+def test_dvc_notices_changes_of_values_that_must_agree(changes: dict[str, Any]) -> None:
+    dvc = Dvc(ROOT / "dvc.yaml")
+    content = copy.deepcopy(RAW)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        place = content
+        for key in parents:
+            place = place[key]
+        place[last] = value
+    changed = stages_that_differ(PLAN, build_plan(validate(content, "test")))
+    assert changed
+    for stage in changed:
+        assert any(dvc.notices(stage, tuple(key.split(".")), changed) for key in changes)
