@@ -34,11 +34,12 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        there: dict[str, str] = content["config"]
     except Exception as error:
         raise IntegrityError(
             f"{path} cannot be read: {error}", f"delete {path} to start this run from step 0"
         ) from error
-    here, there = flatten(config), content["config"]
+    here = flatten(config)
     differing = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
     if differing:
         shown = "; ".join(f"{k}: {there.get(k)} there, {here.get(k)} now" for k in differing[:8])

@@ -131,7 +131,7 @@ def fit(
         run_config: the run's whole configuration, to which the checkpoint is tied.
 
     Raises:
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or no validation with a finite score.
         Interrupted: SIGTERM or SIGUSR1 arrived; a checkpoint has been written.
     """
     torch.set_num_threads(config.threads)
@@ -165,7 +165,8 @@ def fit(
             fabric.backward(losses["loss"])
             trainable.before_update(step, optimiser.param_groups)
             if config.clip_norm is not None:
-                fabric.clip_gradients(wrapped, wrapped_optimiser, max_norm=config.clip_norm)
+                norm = _clipped(fabric, wrapped, wrapped_optimiser, config)
+                _check_finite(norm, step, batch, state, "gradient norm")
             lr = max(group["lr"] for group in optimiser.param_groups)
             wrapped_optimiser.step()
             wrapped_optimiser.zero_grad(set_to_none=True)
@@ -187,13 +188,13 @@ def fit(
                 raise Interrupted(f"stopped at step {progress.step}; checkpoint {save()}")
             if progress.step % config.checkpoint_every == 0 and progress.step < config.steps:
                 save()
+    _write_metrics(out / "metrics.csv", progress)
     if best is None or progress.best_score is None:
         raise TrainingError(
             f"no validation gave a finite {config.select} in {config.steps} steps",
             "look at metrics.csv and at the validation data",
         )
     trainable.load_state_dict(best)
-    _write_metrics(out / "metrics.csv", progress)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return FitResult(progress.best_step, progress.best_score, progress.seconds, peak)
 
@@ -212,6 +213,15 @@ def _restore(
     optimiser.load_state_dict(saved["optimiser"])
     scheduler.load_state_dict(saved["scheduler"])
     return Progress(**saved["progress"]), saved["best"]
+
+
+def _clipped(fabric: Fabric, module: Any, optimiser: Any, config: LoopConfig) -> Tensor:
+    """Clip the gradient and return the norm that it had, which is finite or a reason to stop."""
+    norm: Tensor = fabric.clip_gradients(
+        module, optimiser, max_norm=config.clip_norm, error_if_nonfinite=False
+    )
+    # With 16-bit floats an overflow is no fault: the scaler leaves the step out.
+    return norm.nan_to_num() if config.precision == "16-mixed" else norm
 
 
 def _validated(trainable: Trainable) -> dict[str, float]:
@@ -247,14 +257,14 @@ def _line(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
-def _check_finite(loss: Tensor, step: int, batch: Batch, state: Path) -> None:
-    if torch.isfinite(loss).item():
+def _check_finite(value: Tensor, step: int, batch: Batch, state: Path, what: str = "loss") -> None:
+    if torch.isfinite(value).item():
         return
     ids = batch.get("ids")
     named = f", items {ids.tolist()}" if ids is not None else ""
     last = state / checkpoint.FILE
     raise TrainingError(
-        f"the loss is {float(loss.detach())} at step {step}{named}",
+        f"the {what} is {float(value.detach())} at step {step}{named}",
         f"lower the learning rate or look at these items; last good checkpoint: {last}"
         if last.exists()
         else "lower the learning rate or look at these items; there is no checkpoint yet",

@@ -1,0 +1,128 @@
+"""Checkpoints: atomic, without unpickling, tied to one configuration."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from toy import RUN_CONFIG, Toy, train
+
+from voxseq.errors import IntegrityError
+from voxseq.training import checkpoint
+from voxseq.training.loop import Interrupted
+
+
+def stopped(folder: Path) -> Path:
+    toy = Toy()
+    toy.signal_at = 5
+    with pytest.raises(Interrupted):
+        train(folder, toy)
+    return folder / "state" / checkpoint.FILE
+
+
+def test_there_need_be_no_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path, {}) is None
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    content = {"model": {"a": torch.arange(3)}, "progress": {"rows": [(1, "train", "loss", 0.5)]}}
+    path = checkpoint.save(tmp_path, content, {"a": {"b": (1, 2)}})
+    assert path == tmp_path / checkpoint.FILE
+    loaded = checkpoint.load(tmp_path, {"a": {"b": [1, 2]}})
+    assert loaded is not None
+    assert torch.equal(loaded["model"]["a"], torch.arange(3))
+    assert loaded["progress"] == content["progress"]
+
+
+def test_another_configuration_is_refused_with_the_differing_keys(tmp_path: Path) -> None:
+    path = stopped(tmp_path)
+    other = copy.deepcopy(RUN_CONFIG)
+    other["optimiser"]["lr"] = 0.1
+    other["new"] = None
+    del other["seed"]
+    with pytest.raises(IntegrityError) as caught:
+        train(tmp_path, run_config=other)
+    message = str(caught.value)
+    assert "optimiser.lr: 0.05 there, 0.1 now" in message
+    assert "seed: 5 there, None now" in message
+    assert "new: " in message
+    assert "betas" not in message
+    assert str(path) in caught.value.hint
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.1}, {"lr": 0.05, "more": 1}, {}])
+def test_every_difference_counts(tmp_path: Path, change: dict[str, float]) -> None:
+    checkpoint.save(tmp_path, {}, {"optimiser": {"lr": 0.05}})
+    with pytest.raises(IntegrityError, match=r"another configuration \(optimiser"):
+        checkpoint.load(tmp_path, {"optimiser": change})
+    assert checkpoint.load(tmp_path, {"optimiser": {"lr": 0.05}}) is not None
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "text", "flipped", "other file"])
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    path = stopped(tmp_path)
+    content = bytearray(path.read_bytes())
+    if damage == "other file":
+        torch.save({"weights": torch.zeros(2)}, path)
+    else:
+        middle = len(content) // 2
+        path.write_bytes(
+            {
+                "empty": b"",
+                "cut": bytes(content[:middle]),
+                "noise": os.urandom(500),
+                "text": b"step: 5\n",
+                "flipped": bytes(content[:30]) + b"\xff" * 200 + bytes(content[230:]),
+            }[damage]
+        )
+    with pytest.raises(IntegrityError, match="cannot be read") as caught:
+        train(tmp_path)
+    assert str(path) in str(caught.value)
+    assert f"delete {path}" in caught.value.hint
+    path.unlink()
+    train(tmp_path)
+
+
+def test_nothing_is_executed_from_a_checkpoint(tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return (Path.touch, (witness,))
+
+    state = tmp_path / "state"
+    state.mkdir()
+    for write in (
+        lambda: torch.save({"config": {}, "model": Evil()}, state / checkpoint.FILE),
+        lambda: (state / checkpoint.FILE).write_bytes(pickle.dumps(Evil(), protocol=2)),
+    ):
+        write()
+        with pytest.raises(IntegrityError, match="cannot be read"):
+            checkpoint.load(state, {})
+        assert not witness.exists()
+
+
+def test_the_checkpoint_before_survives_a_failed_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, {"step": 1}, {})
+    before = (tmp_path / checkpoint.FILE).read_bytes()
+
+    def full(_: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, {"step": 2}, {})
+    assert (tmp_path / checkpoint.FILE).read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.FILE]
+
+
+def test_flat_keys_of_a_configuration() -> None:
+    tree = {"a": {"b": (1, 2), "c": None}, "d": "x"}
+    assert checkpoint.flatten(tree) == {"a.b": "[1, 2]", "a.c": "None", "d": "'x'"}
