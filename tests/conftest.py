@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: examples have no time limit.
+settings.register_profile(
+    "voxseq", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("voxseq")
 
 ROOT = Path(__file__).resolve().parents[1]
 

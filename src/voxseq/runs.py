@@ -327,8 +327,10 @@ def _log_file(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, Exception) and type(error).__name__ != "Interrupted":
             logger.exception("failed")
+        else:
+            logger.info("stopped: %s", error)
         raise
     finally:
         logger.removeHandler(handler)

@@ -130,14 +130,14 @@ def config(**changes: Any) -> SequencesConfig:
 
 def settings_of(sequences: SequencesConfig) -> dict[str, Any]:
     """The configuration of the sequences run, as the plan makes it."""
-    from voxseq.plan import _sequence_settings
+    from voxseq.plan.data import sequence_settings
 
     class Whole:
         pass
 
     whole = Whole()
     whole.sequences = sequences  # type: ignore[attr-defined]
-    return _sequence_settings(whole)  # type: ignore[arg-type]
+    return sequence_settings(whole)  # type: ignore[arg-type]
 
 
 SOURCES: dict[str, list[Image]] = {

@@ -180,7 +180,7 @@ def check_stride(stride: int, sequences: SequencesConfig) -> None:
 
 
 class TaskDataConfig(Model):
-    """How the volumes of a downstream task are prepared (METHODS of the published recipes)."""
+    """How the volumes of a downstream task are prepared (published recipes)."""
 
     spacing: Spacing3 | None = Field(None, description="mm; null: as stored")
     resize: Shape3 | None = Field(None, description="voxels; whole volume resized to this shape")

@@ -1,8 +1,8 @@
 """The stage that prepares the images of one data set and writes them into a volume store.
 
 As a pre-training source an image is only turned to RAS; its values and spacing stay (published
-code: neither is normalised, METHODS section 2). As a downstream task it follows the task's recipe
-(METHODS section 6): RAS, foreground crop, resampling, intensity window.
+code: neither is normalised). As a downstream task it follows the task's recipe
+(published recipes): RAS, foreground crop, resampling, intensity window.
 """
 
 from __future__ import annotations

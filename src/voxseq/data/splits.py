@@ -21,7 +21,7 @@ def ratio_split(
     seed: int,
     joined: Sequence[Sequence[str]] = (),
 ) -> dict[str, str]:
-    """Divide subjects into train, validation and test at random (METHODS: 7:1:2).
+    """Divide subjects into train, validation and test at random (paper, section 4: 7:1:2).
 
     The first two parts have round(ratio x n) subjects, the test part has the rest; from three
     subjects on no part is empty.

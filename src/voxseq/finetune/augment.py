@@ -30,7 +30,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class MsdParameters:
-    """Chain of the Medical Segmentation Decathlon tasks (METHODS, section 6)."""
+    """Chain of the Medical Segmentation Decathlon tasks (published code)."""
 
     flip: float = 0.2
     rotate90: float = 0.2
@@ -42,7 +42,7 @@ class MsdParameters:
 
 @dataclass(frozen=True)
 class LaParameters:
-    """Chain of left atrium and RICORD (METHODS, section 6).
+    """Chain of left atrium and RICORD (published code).
 
     Probabilities are those of the published chain for one channel; where it has one probability
     for the transform and one per channel, their product. The published noise "variance" is the

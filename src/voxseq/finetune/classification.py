@@ -22,7 +22,7 @@ CLASSES = 2
 def class_balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy of each class in the batch, summed, and always divided by 2.
 
-    A batch of one class thus weighs half (published code, METHODS section 6).
+    A batch of one class thus weighs half (published code).
 
     Args:
         logits: (B, 2).
@@ -116,7 +116,7 @@ class ClassificationTraining(Trainable):
         return {"loss": functional.cross_entropy(logits, batch["target"])}
 
     def validate(self) -> dict[str, float]:
-        """Scores of the validation split, and the sum by which METHODS' RICORD recipe selects."""
+        """Scores of the validation split, and the sum by which RICORD selects (published code)."""
         split = score_split(self.network, self.volumes, self.validation, self.recipe.batch_size)
         scores = split.scores
         together = scores["auc"] + scores["accuracy"]

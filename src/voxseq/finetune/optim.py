@@ -16,7 +16,7 @@ _INPUT = (f"{_ENCODER}patch_embedding.", f"{_ENCODER}start_token")
 
 def layer_id(name: str, depth: int) -> int:
     """Depth of a parameter: 0 the patch embedding and the start token, k block k of 1..depth,
-    depth + 1 the final norm and all that follows the encoder (METHODS, section 6)."""
+    depth + 1 the final norm and all that follows the encoder (published code)."""
     if name.startswith(_INPUT):
         return 0
     if name.startswith(_BLOCKS):

@@ -22,7 +22,7 @@ SELECT = "dice"
 
 
 class DiceCrossEntropy(nn.Module):
-    """Soft Dice loss plus cross-entropy, both over all classes with the background (METHODS, §6).
+    """Soft Dice loss plus cross-entropy, both over the background too (published code).
 
     The Dice term has squares in its denominator and is taken per sample and class. Class weights
     act on the cross-entropy only. Without them this is MONAI's ``DiceCELoss(to_onehot_y=True,

@@ -24,7 +24,7 @@ _NODES = 2.0
 
 @dataclass(frozen=True)
 class WarpParameters:
-    """Spatial part of the chain of left atrium and RICORD (METHODS, section 6).
+    """Spatial part of the chain of left atrium and RICORD (published code).
 
     Attributes:
         elastic_alpha: amplitude, in voxels, of uniform noise in ±1 before it is smoothed.

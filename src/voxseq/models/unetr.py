@@ -20,7 +20,7 @@ class UNETR(nn.Module):
     connections come from the volume itself and from the outputs of blocks ``depth * i // k``
     (counted from 0, i = 1..k-1); its bottom is the encoder's final output. At 16 voxels and depth
     12 this is MONAI's UNETR, weight for weight and key for key except for the transformer (blocks
-    4, 7 and 10 counted from 1; METHODS of the published recipes).
+    4, 7 and 10 counted from 1; published code).
 
     Args:
         encoder: becomes part of the network under the name ``encoder``.

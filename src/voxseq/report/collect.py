@@ -134,7 +134,7 @@ def class_means(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_means(scores: pd.DataFrame) -> pd.DataFrame:
-    """One value for every run and metric: mean over cases, then over labels (METHODS fact).
+    """One value for every run and metric: mean over cases, then over labels (published code).
 
     A label that no case of the run has is left out of the second mean.
 

@@ -7,7 +7,7 @@ The index names stores, rows and boxes; voxels stay in the volume store. One tab
 - ``semantic_items.parquet`` and ``semantic.parquet``: lesion crops, and draws of several distinct
   crops of one category.
 
-Counts follow the published code (METHODS of the paper's repository): 50 crops a volume, a third
+Counts follow the published code (AR-SSL4M): 50 crops a volume, a third
 fewer where the volume is thinner than the crop, 100 places a subject, 20,000 draws a category.
 """
 

@@ -48,7 +48,8 @@ def scale_percentiles(volume: Array, percentiles: tuple[float, float]) -> Array:
     low, high = np.percentile(volume, percentiles)
     if not high > low:
         return np.zeros_like(volume)
-    return np.clip((volume - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    scaled: Array = np.clip((volume - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    return scaled
 
 
 def slide(crop: Array, start: int, stride: int, thickness: int, length: int) -> Array:

@@ -1,0 +1,68 @@
+"""Adding runs with their fingerprints, and grouping them into jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from voxseq.config import Config
+from voxseq.fingerprint import digest
+from voxseq.plan.model import CODE, CODE_OF_ALL, Job, Plan, Run, Settings, Stage
+
+
+@dataclass
+class Builder:
+    """Collects runs; a run's inputs must be added before it."""
+
+    code: Mapping[str, int]
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def add(
+        self,
+        stage: Stage,
+        action: str,
+        key: str,
+        config: Settings,
+        inputs: Iterable[str] = (),
+        job: str | None = None,
+    ) -> str:
+        """Add one run and return its id; its inputs must be there already."""
+        run_id = f"{stage}/{key}"
+        needs = tuple(sorted(set(inputs)))
+        units = sorted({*CODE[action], *CODE_OF_ALL})
+        fingerprint = digest(
+            {
+                "id": run_id,
+                "action": action,
+                "config": config,
+                "code": {unit: self.code.get(unit, 0) for unit in units},
+                "inputs": {name: self.runs[name].fingerprint for name in needs},
+            }
+        )
+        name = job if job is not None else key.replace("/", ".")
+        self.runs[run_id] = Run(run_id, stage, action, config, needs, fingerprint, name)
+        return run_id
+
+    def plan(self, config: Config) -> Plan:
+        """Group the runs into jobs."""
+        groups: dict[tuple[Stage, str], list[Run]] = {}
+        for run in self.runs.values():
+            groups.setdefault((run.stage, run.job), []).append(run)
+        jobs = {}
+        for (stage, name), members in groups.items():
+            needs = {
+                (self.runs[i].stage, self.runs[i].job) for run in members for i in run.inputs
+            } - {(stage, name)}
+            fingerprint = digest([run.fingerprint for run in members])
+            jobs[stage, name] = Job(
+                stage, name, members[0].action, tuple(members), tuple(sorted(needs)), fingerprint
+            )
+        return Plan(config.scale, config.results, self.runs, jobs)
+
+
+def dump(model: BaseModel) -> Settings:
+    """A configuration model as plain JSON values."""
+    dumped: Settings = model.model_dump(mode="json")
+    return dumped

@@ -1,0 +1,96 @@
+"""What a plan consists of: runs, jobs, stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Settings = dict[str, Any]
+Stage = Literal[
+    "download",
+    "preprocess",
+    "sequences",
+    "pretrain",
+    "finetune",
+    "ablation",
+    "label_ratio",
+    "tables",
+    "figures",
+]
+STAGES: tuple[Stage, ...] = Stage.__args__  # type: ignore[attr-defined]
+
+#: Units of code whose version enters the fingerprint of each action.
+CODE: Mapping[str, tuple[str, ...]] = {
+    "download": ("data",),
+    "preprocess": ("data",),
+    "sequences": ("data", "sequences", "training"),
+    "pretrain": ("models", "pretrain", "sequences", "training"),
+    "finetune": ("evaluation", "finetune", "models", "training"),
+    "tables": ("methods", "report"),
+    "figures": ("methods", "models", "report", "sequences"),
+}
+#: Units that every run goes through.
+CODE_OF_ALL = ("plan", "runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One unit of work with one folder and one marker.
+
+    Attributes:
+        id: stage and key, also the run's folder below the artefacts.
+        action: which stage function does it (``ablation`` and ``label_ratio`` pre-train and
+            fine-tune like the others).
+        config: exactly the configuration that the run reads, as JSON values.
+        inputs: ids of the runs it depends on.
+        fingerprint: see :mod:`voxseq.fingerprint`.
+        job: name of the workflow job it belongs to.
+    """
+
+    id: str
+    stage: Stage
+    action: str
+    config: Settings
+    inputs: tuple[str, ...]
+    fingerprint: str
+    job: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs of one stage that one process does in turn; what the workflow sees."""
+
+    stage: Stage
+    name: str
+    action: str
+    runs: tuple[Run, ...]
+    needs: tuple[tuple[Stage, str], ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs and jobs of one configuration, in an order in which they can be done."""
+
+    scale: str
+    results: str
+    runs: Mapping[str, Run]
+    jobs: Mapping[tuple[Stage, str], Job]
+
+    @property
+    def artefacts(self) -> str:
+        """Folder of this scale's artefacts, relative to the workspace."""
+        return f"artifacts/{self.scale}"
+
+    def of_stage(self, stage: Stage) -> list[Job]:
+        """The jobs of one stage."""
+        return [job for job in self.jobs.values() if job.stage == stage]
+
+    def marker(self, job: Job) -> str:
+        """Path of the file whose existence says that ``job`` is finished."""
+        return f"{self.artefacts}/{job.stage}/jobs/{job.name}-{job.fingerprint}.json"
+
+    def needed_markers(self, job: Job) -> list[str]:
+        """Markers of the jobs that ``job`` waits for."""
+        return [self.marker(self.jobs[key]) for key in job.needs]
