@@ -171,6 +171,23 @@ def where(params: Path, overlays: tuple[Path, ...]) -> None:
     click.echo(f"scale {built.scale}: {finished} of {len(jobs)} jobs finished")
 
 
+@cli.command()
+@params_option
+@click.option("--write", is_flag=True, help="Write README.md instead of only comparing.")
+def readme(params: Path, write: bool) -> None:
+    """Compare the tables in README.md with the results, or put them there."""
+    from voxseq.files import write_text
+    from voxseq.report.readme import with_tables
+
+    path = Path("README.md")
+    text = path.read_text(encoding="utf-8")
+    wanted = with_tables(text, Path(_load(params, ()).results) / "tables")
+    if write:
+        write_text(path, wanted)
+    elif wanted != text:
+        raise VoxseqError("the tables in README.md are not those of results/tables", "--write")
+
+
 @cli.group()
 def config() -> None:
     """Show, check and change the configuration."""

@@ -35,7 +35,8 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
         VoxseqError: DVC refused.
     """
     stages = complete_stages(root, plan)
-    if not (root / ".dvc").is_dir() or not stages:
+    if not (root / ".dvc").is_dir() or not (root / ".git").exists() or not stages:
+        _LOG.info("not a DVC workspace under version control: nothing is recorded")
         return []
     Workspace(root, plan).prune(tuple(stages))
     command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", *stages]
