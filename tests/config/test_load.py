@@ -344,3 +344,12 @@ def test_the_configuration_cannot_be_changed_after_validation(demo: dict[str, An
     config = validate(demo, "x")
     with pytest.raises(ValueError, match="frozen"):
         config.pretrain.steps = 3  # type: ignore[misc]
+
+
+def test_a_key_of_a_task_is_named_as_it_stands_in_the_file(tmp_path: Path, root: Path) -> None:
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["finetune"]["tasks"]["la"]["steps"] = -3
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"  finetune\.tasks\.la\.steps: .*given: -3"):
+        load_config(path)

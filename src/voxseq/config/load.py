@@ -124,11 +124,20 @@ def _check_names(config: Config, origin: str) -> None:
 def _lines(error: ValidationError) -> list[str]:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+        key = _key(item["loc"])
         given = item["input"]
         shown = "" if isinstance(given, Mapping) else f" (given: {given!r:.80})"
-        lines.append(f"  {key}: {item['msg'].removeprefix('Value error, ')}{shown}")
+        lines.append(f"  {key}{item['msg'].removeprefix('Value error, ')}{shown}")
     return lines
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Dotted key of an error, as it stands in the file; empty when it concerns several keys."""
+    parts = [str(part) for part in location]
+    if parts[:2] == ["finetune", "tasks"]:
+        # The task's type, by which its model is chosen, is not a level of the file.
+        del parts[3:4]
+    return "".join([".".join(parts), ": "]) if parts else ""
 
 
 def explain(error: ValidationError) -> str:
