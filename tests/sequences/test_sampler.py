@@ -322,3 +322,22 @@ def test_streams_of_different_purposes_differ() -> None:
         for parts in ((0, "a", 1), (0, "b", 1), (1, "a", 1), (0, "a", 2), (0, "a", 1, 1))
     }
     assert len(draws) == 5
+
+
+def test_the_example_of_a_figure_varies_in_every_patch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = {name: folder / "store" / name for name in SOURCES}
+    real = SequenceSampler.read
+    seen: list[int] = []
+
+    def mostly_air(self: SequenceSampler, kind: str, row: int, *args: Any, **named: Any) -> Item:
+        item = real(self, kind, row, *args, **named)
+        seen.append(row)
+        # All but the third candidate are air.
+        return item if len(seen) == 3 else Item(np.zeros_like(item.volume), kind, item.source)
+
+    monkeypatch.setattr(SequenceSampler, "read", mostly_air)
+    volume, _ = example(folder / "index", stores, config(), "spatial", 0)
+    assert len(seen) > 3
+    assert all(patch.std() > 0 for patch in np.split(volume, 4, axis=2))

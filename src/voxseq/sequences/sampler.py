@@ -34,6 +34,10 @@ from voxseq.training.seeding import entropy, numpy_generator
 Integers = NDArray[np.int32]
 
 
+#: Sequences among which the one for a figure is chosen.
+CANDIDATES = 48
+
+
 @dataclass(frozen=True)
 class _Table:
     """One kind's index as plain arrays; columns as in :mod:`voxseq.sequences.build`."""
@@ -282,11 +286,27 @@ def example(
 ) -> tuple[Array, str]:
     """One training sequence of a kind, for a figure.
 
+    Random crops may show nothing but air. Of :data:`CANDIDATES` sequences, spread over the index,
+    the one is taken whose plainest patch varies most.
+
+    Args:
+        index: folder of the sequence index.
+        stores: data set → folder of its volume store.
+        config: geometry and stride.
+        kind: kind of sequence.
+        number: seed of the choice.
+
     Returns:
         The volume (X, Y, Z) in 0..1 and the name of its data set.
     """
     sampler = SequenceSampler(index, stores, config, (kind,), seed=0)
     rows = sampler._tables[kind].training
-    row = int(rows[number % len(rows)])
-    item = sampler.read(kind, row, numpy_generator(0, "example", number))
-    return item.volume, item.source
+    spread = np.linspace(0, len(rows) - 1, min(CANDIDATES, len(rows))).astype(int)
+    items = [
+        sampler.read(kind, int(rows[i]), numpy_generator(number, "example", int(i))) for i in spread
+    ]
+    variations = [
+        min(part.std() for part in np.split(item.volume, config.length, axis=2)) for item in items
+    ]
+    chosen = items[int(np.argmax(variations))]
+    return chosen.volume, chosen.source
