@@ -39,7 +39,7 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
         _LOG.info("not a DVC workspace under version control: nothing is recorded")
         return []
     Workspace(root, plan).prune(tuple(stages))
-    command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", *stages]
+    command = [sys.executable, "-m", "dvc", "commit", "--force", *stages]
     # DVC's temporary folder must not carry over from a surrounding call.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DVC_STAGE")}
     done = subprocess.run(  # noqa: S603 - fixed words and stage names
@@ -47,7 +47,7 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
     )
     if done.returncode:
         raise VoxseqError(
-            f"DVC did not record {', '.join(stages)}: {done.stderr.strip()}",
+            f"DVC did not record {', '.join(stages)}: {done.stderr.strip() or done.stdout.strip()}",
             "the results are complete; `dvc commit` records them by hand",
         )
     return stages

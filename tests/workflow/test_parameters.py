@@ -196,3 +196,13 @@ def test_dvc_notices_changes_of_values_that_must_agree(changes: dict[str, Any]) 
     assert changed
     for stage in changed:
         assert any(dvc.notices(stage, tuple(key.split(".")), changed) for key in changes)
+
+
+def test_every_parameter_that_dvc_names_stands_in_the_file(root: Path) -> None:
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    for stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].values():
+        for name in stage["params"]:
+            below = content
+            for key in name.split("."):
+                assert key in below, f"dvc.yaml names {name}, which params.yaml lacks"
+                below = below[key]
