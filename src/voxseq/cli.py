@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxseq import __version__
-from voxseq.errors import VoxseqError
+from voxseq.errors import Interrupted, VoxseqError
 
 if TYPE_CHECKING:
     from voxseq.config import Config
@@ -311,9 +311,7 @@ def main() -> None:
     except VoxseqError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
+    except Interrupted as error:
         click.echo(str(error), err=True)
         sys.exit(RETRY)
 

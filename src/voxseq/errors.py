@@ -29,5 +29,9 @@ class IntegrityError(VoxseqError):
     """An artefact that is incomplete or not what its record says."""
 
 
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
+    """The run was asked to stop; its checkpoint is written."""
+
+
 class TrainingError(VoxseqError):
     """A training run that cannot go on, such as a non-finite loss."""

@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from voxseq.errors import DataError, IntegrityError
+from voxseq.errors import DataError, IntegrityError, Interrupted
 from voxseq.files import atomic_path, read_json, write_json
 from voxseq.plan import Job, Plan, Run
 
@@ -327,7 +327,7 @@ def _log_file(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, Exception) and type(error).__name__ != "Interrupted":
+        if isinstance(error, Exception) and not isinstance(error, Interrupted):
             logger.exception("failed")
         else:
             logger.info("stopped: %s", error)

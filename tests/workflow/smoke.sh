@@ -27,6 +27,8 @@ cd "$work/snakemake"
 snakemake --cores all --quiet rules -- reproduce_tables
 dvc status | tee "$work/status"
 grep -q "up to date" "$work/status"
+snakemake --report "$work/report.html" -- reproduce_tables 2>&1 | tail -n 1
+test -s "$work/report.html"
 
 echo "== DVC runs, Snakemake finds nothing to do"
 cd "$work/dvc"

@@ -8,11 +8,14 @@ use rule get_dataset as make_tables with:
         [ancient(path) for path in PLAN.needed_markers(only_job("tables"))],
     output:
         markers("tables"),
-        report(
-            expand(f"{RESULTS}/tables/table{{number}}.md", number=[1, 2, 3, 4]),
-            caption=CAPTIONS / "tables.rst",
-            category="Tables",
-        ),
+        *[
+            report(
+                f"{RESULTS}/tables/table{number}.md",
+                caption=CAPTIONS / f"table{number}.rst",
+                category="Tables",
+            )
+            for number in (1, 2, 3, 4)
+        ],
         expand(
             f"{RESULTS}/tables/table{{number}}.{{format}}",
             number=[1, 2, 3, 4],
@@ -41,11 +44,14 @@ use rule make_tables as make_figures with:
         [ancient(path) for path in PLAN.needed_markers(only_job("figures"))],
     output:
         markers("figures"),
-        report(
-            expand(f"{RESULTS}/figures/figure{{number}}.png", number=[1, 2]),
-            caption=CAPTIONS / "figures.rst",
-            category="Figures",
-        ),
+        *[
+            report(
+                f"{RESULTS}/figures/figure{number}.png",
+                caption=CAPTIONS / f"figure{number}.rst",
+                category="Figures",
+            )
+            for number in (1, 2)
+        ],
         f"{RESULTS}/report/index.html",
     log:
         f"{LOGS}/figures/all.log",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,26 +12,11 @@ from voxseq.config.base import Shape3
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.finetune.augment import Array, Augmentation
 from voxseq.finetune.volumes import Volumes
+from voxseq.training.batches import EpochOrder
 from voxseq.training.seeding import numpy_generator
 
 Batch = dict[str, Tensor]
 MakeBatch = Callable[[int], Batch]
-
-
-class EpochOrder:
-    """An endless stream of rows: each epoch is a seeded permutation, known at any position."""
-
-    def __init__(self, rows: Sequence[int], seed: int) -> None:
-        self._rows = np.asarray(rows)
-        self._seed = seed
-        self._permutation = lru_cache(maxsize=2)(self._permute)
-
-    def __getitem__(self, position: int) -> int:
-        epoch, index = divmod(position, len(self._rows))
-        return int(self._rows[self._permutation(epoch)[index]])
-
-    def _permute(self, epoch: int) -> Array:
-        return numpy_generator(self._seed, "epoch", epoch).permutation(len(self._rows))
 
 
 class CropBatches:

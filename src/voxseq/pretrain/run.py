@@ -145,7 +145,8 @@ def execute(context: RunContext) -> None:
         context.inputs["sequences/all"], stores, setup.sequences, setup.kinds, seed
     )
     method = build_method(setup)
-    method.begin(int(setup.shared["steps"]))
+    steps = int(setup.shared["steps"])
+    method.begin(steps)
     task = PretrainTask(method, sampler, setup)
     optimiser_config = setup.settings.optimiser
     optimiser = torch.optim.AdamW(
@@ -154,7 +155,6 @@ def execute(context: RunContext) -> None:
         betas=optimiser_config.betas,
         weight_decay=optimiser_config.weight_decay,
     )
-    steps = int(setup.shared["steps"])
     _LOG.info(
         "%s: %d sequences (%s), %d steps of %d",
         setup.method,

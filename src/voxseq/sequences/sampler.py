@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,8 @@ from voxseq.sequences.reading import (
     slide,
     start_count,
 )
-from voxseq.training.seeding import entropy, numpy_generator
+from voxseq.training.batches import EpochOrder
+from voxseq.training.seeding import numpy_generator
 
 Integers = NDArray[np.int32]
 
@@ -102,7 +102,7 @@ class SequenceSampler:
             _Table.read(index / "semantic_items.parquet") if "semantic" in self.kinds else None
         )
         self._opened: dict[int, VolumeStore] = {}
-        self._permutation = lru_cache(maxsize=2)(self._permuted)
+        self._order = EpochOrder(range(len(self)), seed)
 
     def __len__(self) -> int:
         """Number of training sequences."""
@@ -150,8 +150,7 @@ class SequenceSampler:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         weights = self._weights()
         if weights is None:
-            epoch, place = divmod(position, int(offsets[-1]))
-            number = int(self._permutation(epoch)[place])
+            number = self._order[position]
             chosen = int(np.searchsorted(offsets, number, side="right")) - 1
         else:
             chosen = int(generator.choice(len(self.kinds), p=weights))
@@ -172,9 +171,6 @@ class SequenceSampler:
             )
         shares: NDArray[np.float64] = values / values.sum()
         return shares
-
-    def _permuted(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng(entropy(self.seed, "epoch", epoch)).permutation(len(self))
 
     def read(
         self,
@@ -202,11 +198,14 @@ class SequenceSampler:
         volume, store = reader(self._tables[kind], row, generator, sequences)
         return Item(volume, kind, self._names[store], number)
 
+    def _store(self, number: int) -> VolumeStore:
+        if number not in self._opened:
+            self._opened[number] = VolumeStore(self._folders[self._names[number]])
+        return self._opened[number]
+
     def _crop(self, store: int, row: int, start: Triple, extent: Triple, shape: Triple) -> Array:
         """Read a box, resize it and scale its own percentiles to 0..1."""
-        if store not in self._opened:
-            self._opened[store] = VolumeStore(self._folders[self._names[store]])
-        crop = self._opened[store].crop(row, start, extent)
+        crop = self._store(store).crop(row, start, extent)
         return scale_percentiles(resize(crop, shape), self.config.percentiles)
 
     def _spatial(
@@ -263,9 +262,7 @@ class SequenceSampler:
         return np.concatenate(patches, axis=2), store
 
     def _shape(self, store: int, row: int) -> Triple:
-        if store not in self._opened:
-            self._opened[store] = VolumeStore(self._folders[self._names[store]])
-        x, y, z = self._opened[store].image(row).shape
+        x, y, z = self._store(store).image(row).shape
         return (int(x), int(y), int(z))
 
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from voxseq.training.seeding import numpy_generator
+
 Batch = dict[str, Tensor]
+
+
+class EpochOrder:
+    """An endless stream of rows: each epoch is a seeded permutation, known at any position."""
+
+    def __init__(self, rows: Sequence[int], seed: int) -> None:
+        self._rows = np.asarray(rows)
+        self._seed = seed
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def __getitem__(self, position: int) -> int:
+        epoch, index = divmod(position, len(self._rows))
+        return int(self._rows[self._permutation(epoch)[index]])
+
+    def _permute(self, epoch: int) -> NDArray[np.int64]:
+        return numpy_generator(self._seed, "epoch", epoch).permutation(len(self._rows))
 
 
 class _Steps(Dataset[Batch]):

@@ -19,17 +19,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from voxseq.errors import TrainingError
+from voxseq.errors import Interrupted, TrainingError
 from voxseq.files import atomic_path, write_json
 from voxseq.progress import track
 from voxseq.training import checkpoint
 
 _LOG = logging.getLogger("voxseq.training")
 Batch = dict[str, Tensor]
-
-
-class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """The run was asked to stop; its checkpoint is written."""
 
 
 class Trainable(nn.Module, ABC):
