@@ -1,6 +1,7 @@
 """What every pre-training method offers, and what the later ones need."""
 
 import copy
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from voxseq.models.encoder import Encoder
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.settings import MethodSettings
 from voxseq.sequences.reading import Item
+from voxseq.sequences.sampler import SequenceSampler
 
 CONFIG = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
 SEQUENCES = SequencesConfig(
@@ -65,7 +67,7 @@ def two_views() -> TwoViews:
 
 def test_a_method_with_views_teacher_and_hooks_runs():
     method = two_views()
-    method.begin(2)
+    method.begin(2, cast(SequenceSampler, None))
     assert method.total_steps == 2
     rng = np.random.default_rng(0)
     items = [Item(rng.random((4, 4, 8)).astype(np.float32)) for _ in range(3)]

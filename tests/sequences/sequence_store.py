@@ -39,8 +39,9 @@ class Image:
         shape = self.array.shape
         content = np.ascontiguousarray(self.array, dtype=np.float32).tobytes()
         return {
-            **dict.fromkeys(("path", "locator", "modality", "label_path", "orientation"), ""),
+            **dict.fromkeys(("path", "locator", "label_path", "orientation"), ""),
             "dtype": "float32",
+            "modality": "MRI" if self.contrast else "CT",
             "volume_id": f"{dataset}/{self.subject}/{self.image}",
             "subject": self.subject,
             "image": self.image,

@@ -341,3 +341,17 @@ def test_the_example_of_a_figure_varies_in_every_patch(
     volume, _ = example(folder / "index", stores, config(), "spatial", 0)
     assert len(seen) > 3
     assert all(patch.std() > 0 for patch in np.split(volume, 4, axis=2))
+
+
+def test_numbers_divide_the_list_by_modality_and_items_are_found_by_number(folder: Path) -> None:
+    made = sampler(folder, seed=3)
+    by_modality = {m: made.numbers(m) for m in ("CT", "MRI")}
+    assert all(map(len, by_modality.values()))
+    joined = np.concatenate(list(by_modality.values()))
+    assert sorted(joined.tolist()) == list(range(len(made)))
+    for modality, numbers in by_modality.items():
+        for number in numbers[:3]:
+            item = made.item(int(number), numpy_generator(0, "item", int(number)))
+            assert (item.id, item.modality) == (int(number), modality)
+            again = made.item(int(number), numpy_generator(0, "item", int(number)))
+            assert np.array_equal(item.volume, again.volume)

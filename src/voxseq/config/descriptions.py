@@ -64,8 +64,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "PretrainConfig.batch_size": "sequences, or single images, of a step",
     "PretrainConfig.seed": "seed of initial weights, draws and augmentation",
     "PretrainConfig.precision": "arithmetic of forward and backward passes",
-    "PretrainConfig.validate_every": "steps between validations; the weights with the smallest "
-    "validation loss are kept",
+    "PretrainConfig.validate_every": "steps between validations; which weights are kept is the "
+    "method's: the last ones, or those of the smallest validation loss",
     "PretrainConfig.validation_sequences": "held-out sequences that are scored, at most",
     "PretrainConfig.log_every": "steps between entries of metrics.csv",
     "PretrainConfig.checkpoint_every": "steps between checkpoints",

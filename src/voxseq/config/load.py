@@ -86,7 +86,7 @@ def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Confi
 
 def validate(content: Mapping[str, Any], origin: str) -> Config:
     """Validate a configuration tree, method settings included."""
-    from voxseq.pretrain.settings import validate_methods
+    from voxseq.pretrain.validate import validate_methods
 
     try:
         config = Config.model_validate(content)

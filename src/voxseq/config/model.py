@@ -51,6 +51,9 @@ class OptimiserConfig(Model):
     decoder_lr: PositiveFloat | None = Field(None, description="null: lr")
     warmup_steps: NonNegative = 0
     schedule: str = Field("cosine", pattern="^(cosine|poly|constant)$")
+    final_lr_factor: float = Field(
+        0.0, ge=0.0, le=1.0, description="learning rate at the end of the cosine, as a share of lr"
+    )
     clip_norm: PositiveFloat | None = None
 
 

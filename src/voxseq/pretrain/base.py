@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.statistics import feature_statistics
 from voxseq.pretrain.settings import MethodSettings
 from voxseq.sequences.reading import Item
+from voxseq.sequences.sampler import SequenceSampler
 
 Batch = dict[str, Tensor]
 
@@ -30,10 +31,11 @@ def stack(items: Sequence[Item]) -> Tensor:
 class PretrainMethod(nn.Module, ABC):
     """A pre-training method: its networks, its view of the data and its loss.
 
-    The order of calls is: :meth:`begin` once; then for each step :meth:`collate`,
-    :meth:`training_loss`, backward, :meth:`before_update`, the optimiser, :meth:`after_step`.
-    Everything random comes from the generators that are handed in, which are functions of the
-    seed and the step; state that must survive a restart lies in parameters and buffers.
+    The order of calls is: :meth:`begin` once; :meth:`begin_stage` before each stage; then for each
+    step :meth:`draw`, :meth:`collate`, :meth:`training_loss`, backward, :meth:`before_update`, the
+    optimiser, :meth:`after_step`. Everything random comes from the generators that are handed in,
+    which are functions of the seed and the step; state that must survive a restart lies in
+    parameters and buffers, which have their final shapes after :meth:`begin`.
 
     Args:
         settings: the method's own configuration.
@@ -43,11 +45,14 @@ class PretrainMethod(nn.Module, ABC):
 
     Attributes:
         needs: which view of the data the method is fed.
+        selection: which weights are kept: the last ones, or those of the smallest validation
+            loss, which only makes sense where the loss is comparable between steps.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
     """
 
     needs: Literal["sequence", "image"] = "image"
+    selection: ClassVar[Literal["last", "validation_loss"]] = "last"
 
     def __init__(
         self,
@@ -67,9 +72,36 @@ class PretrainMethod(nn.Module, ABC):
         """The encoder that is transferred; another one than the backbone in some methods."""
         return self.backbone
 
-    def begin(self, total_steps: int) -> None:
-        """Tell the method how long training is, for schedules inside its loss."""
+    def stages(self, steps: int) -> tuple[range, ...]:
+        """The steps of each stage of the training, one after the other.
+
+        A stage has a fresh optimiser and a learning-rate schedule of its own, and its batches are
+        drawn after :meth:`begin_stage`. Most methods have one.
+        """
+        return (range(steps),)
+
+    def begin(self, total_steps: int, data: SequenceSampler) -> None:
+        """Learn the length of the training and the data before anything else, also on resuming.
+
+        Args:
+            total_steps: of all stages together.
+            data: all training items; for their number.
+        """
+        del data
         self.total_steps = total_steps
+
+    def begin_stage(self, number: int, data: SequenceSampler) -> None:
+        """Called before the first batch of a stage; not again when a run resumes inside it.
+
+        Args:
+            number: of the stage, from 0.
+            data: all training items.
+        """
+
+    def draw(self, data: SequenceSampler, step: int, size: int) -> list[Item]:
+        """Choose the items of one batch, as a function of the step and of the method's state at
+        the beginning of the stage; may run in another process."""
+        return data.batch(step, size, sequences=self.needs == "sequence")
 
     def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
         """Make a batch; methods with several views make them here.

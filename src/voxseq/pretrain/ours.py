@@ -28,6 +28,7 @@ class AutoregressiveMethod(PretrainMethod):
     scored may attend to either, so they are left out here: loss and gradients are the same.
     """
 
+    selection = "validation_loss"
     order: Tensor
 
     def __init__(

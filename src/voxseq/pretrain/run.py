@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from voxseq.config.data import SequencesConfig
-from voxseq.config.model import EncoderConfig
+from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.errors import DataError
 from voxseq.files import write_json
 from voxseq.methods import METHODS
@@ -72,10 +72,9 @@ class PretrainTask(Trainable):
         self._sampler = sampler
         self._seed = int(setup.shared["seed"])
         self._batch_size = int(setup.shared["batch_size"])
-        self._steps = int(setup.shared["steps"])
-        self._sequences = method.needs == "sequence"
+        self.steps = int(setup.shared["steps"])
         count = int(setup.shared["validation_sequences"])
-        items = sampler.validation(count, sequences=self._sequences)
+        items = sampler.validation(count, sequences=method.needs == "sequence")
         if len(items) < 2:
             raise DataError(
                 f"{len(items)} validation sequences, expected at least 2",
@@ -91,7 +90,7 @@ class PretrainTask(Trainable):
 
     def batch(self, step: int) -> Batch:
         """The batch of one step; a function of seed and step alone."""
-        items = self._sampler.batch(step, self._batch_size, sequences=self._sequences)
+        items = self.method.draw(self._sampler, step, self._batch_size)
         return self._collated(items, "views", step)
 
     def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
@@ -109,7 +108,11 @@ class PretrainTask(Trainable):
 
     def after_step(self, step: int) -> None:
         """Moving averages and the like."""
-        self.method.after_step(step, self._steps)
+        self.method.after_step(step, self.steps)
+
+    def begin_stage(self, number: int) -> None:
+        """Rehearsal buffers and the like."""
+        self.method.begin_stage(number, self._sampler)
 
     def validate(self) -> dict[str, float]:
         """Mean validation loss, and whether the features have collapsed."""
@@ -146,7 +149,7 @@ def execute(context: RunContext) -> None:
     )
     method = build_method(setup)
     steps = int(setup.shared["steps"])
-    method.begin(steps)
+    method.begin(steps, sampler)
     task = PretrainTask(method, sampler, setup)
     optimiser_config = setup.settings.optimiser
     optimiser = torch.optim.AdamW(
@@ -165,10 +168,10 @@ def execute(context: RunContext) -> None:
     )
     result = fit(
         task,
-        lambda start: stepwise(task.batch, start, steps, context.workers),
+        lambda start: staged_batches(task, optimiser, start, context.workers),
         optimiser,
-        lr_factor(optimiser_config.schedule, optimiser_config.warmup_steps, steps),
-        loop_config(setup.shared, optimiser_config.clip_norm),
+        staged_lr_factor(optimiser_config, method.stages(steps)),
+        loop_config(setup.shared, optimiser_config.clip_norm, method.selection),
         state=context.state,
         out=context.out,
         run_config=context.config,
@@ -178,12 +181,47 @@ def execute(context: RunContext) -> None:
     write_json(context.out / "cost.json", cost)
 
 
-def loop_config(shared: Mapping[str, Any], clip_norm: float | None) -> LoopConfig:
-    """Loop settings of a pre-training: weights are chosen by validation loss, as published."""
+def staged_batches(
+    task: PretrainTask, optimiser: torch.optim.Optimizer, start: int, workers: int
+) -> Iterator[Batch]:
+    """Batches from step ``start`` on; each stage begins with a fresh optimiser.
+
+    The stage begins when its first batch is asked for, that is after the last update of the stage
+    before; a run that resumes at this very step begins it again, with the same outcome.
+    """
+    for number, steps in enumerate(task.method.stages(task.steps)):
+        if start >= steps.stop:
+            continue
+        if start <= steps.start:
+            optimiser.state.clear()
+            task.begin_stage(number)
+        yield from stepwise(task.batch, max(start, steps.start), steps.stop, workers)
+
+
+def staged_lr_factor(
+    optimiser: OptimiserConfig, stages: Sequence[range]
+) -> Callable[[int], float]:
+    """Learning-rate factor of each step: every stage warms up and decays by itself."""
+    factors = [
+        lr_factor(
+            optimiser.schedule, optimiser.warmup_steps, len(steps), optimiser.final_lr_factor
+        )
+        for steps in stages
+    ]
+
+    def factor(step: int) -> float:
+        number = next((i for i, steps in enumerate(stages) if step in steps), len(stages) - 1)
+        return factors[number](step - stages[number].start)
+
+    return factor
+
+
+def loop_config(shared: Mapping[str, Any], clip_norm: float | None, selection: str) -> LoopConfig:
+    """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
         steps=int(shared["steps"]),
         select="loss",
-        mode="min",
+        mode="last" if selection == "last" else "min",
         log_every=int(shared["log_every"]),
         validate_every=int(shared["validate_every"]),
         checkpoint_every=int(shared["checkpoint_every"]),

@@ -22,12 +22,14 @@ class Item:
         kind: "spatial", "contrast" or "semantic".
         source: data set it comes from.
         id: number of the sequence in the joined list of its split; -1 outside a list.
+        modality: "CT" or "MRI", "" where unknown.
     """
 
     volume: Array
     kind: str = ""
     source: str = ""
     id: int = -1
+    modality: str = ""
 
 
 def resize(volume: NDArray[np.generic], shape: Triple) -> Array:

@@ -102,6 +102,7 @@ class SequenceSampler:
             _Table.read(index / "semantic_items.parquet") if "semantic" in self.kinds else None
         )
         self._opened: dict[int, VolumeStore] = {}
+        self._modality_of: dict[int, NDArray[np.str_]] = {}
         self._order = EpochOrder(range(len(self)), seed)
 
     def __len__(self) -> int:
@@ -146,18 +147,56 @@ class SequenceSampler:
 
     def _choose(self, position: int, generator: np.random.Generator) -> tuple[str, int, int]:
         """Kind, table row and list number of the item at a position of the endless stream."""
-        sizes = [len(self._tables[kind].training) for kind in self.kinds]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
         weights = self._weights()
         if weights is None:
-            number = self._order[position]
-            chosen = int(np.searchsorted(offsets, number, side="right")) - 1
-        else:
-            chosen = int(generator.choice(len(self.kinds), p=weights))
-            number = int(offsets[chosen]) + int(generator.integers(sizes[chosen]))
+            return self._located(self._order[position])
+        chosen = int(generator.choice(len(self.kinds), p=weights))
+        size = len(self._tables[self.kinds[chosen]].training)
+        return self._located(int(self._offsets()[chosen]) + int(generator.integers(size)))
+
+    def _offsets(self) -> NDArray[np.int64]:
+        """List number of each kind's first training sequence, and the length of the list."""
+        sizes = [len(self._tables[kind].training) for kind in self.kinds]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def _located(self, number: int) -> tuple[str, int, int]:
+        """Kind, table row and list number of an entry of the list."""
+        offsets = self._offsets()
+        chosen = int(np.searchsorted(offsets, number, side="right")) - 1
         kind = self.kinds[chosen]
-        row = int(self._tables[kind].training[number - int(offsets[chosen])])
-        return kind, row, number
+        return kind, int(self._tables[kind].training[number - int(offsets[chosen])]), number
+
+    def numbers(self, modality: str) -> NDArray[np.int64]:
+        """List numbers, rising, of the training sequences from volumes of one modality.
+
+        Args:
+            modality: "CT" or "MRI".
+        """
+        found = [
+            offset + np.flatnonzero(self._modalities(kind) == modality)
+            for offset, kind in zip(self._offsets(), self.kinds, strict=False)
+        ]
+        return np.concatenate(found).astype(np.int64)
+
+    def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
+        """Read the entry of the training list with this number; arguments as in :meth:`read`."""
+        kind, row, _ = self._located(number)
+        return self.read(kind, row, generator, sequences=sequences, number=number)
+
+    def _modalities(self, kind: str) -> NDArray[np.str_]:
+        """Modality of each training sequence of a kind; a sequence has one."""
+        table = self._tables[kind]
+        return np.asarray([self._modality(kind, int(row)) for row in table.training], dtype=np.str_)
+
+    def _modality(self, kind: str, row: int) -> str:
+        table, column = self._tables[kind], "row_0" if kind == "contrast" else "row"
+        if kind == "semantic":
+            assert self._items is not None
+            table, row = self._items, table.number("item_0", row)
+        store = table.number("store", row)
+        if store not in self._modality_of:
+            self._modality_of[store] = self._store(store).table["modality"].to_numpy(str)
+        return str(self._modality_of[store][table.number(column, row)])
 
     def _weights(self) -> NDArray[np.float64] | None:
         given = [getattr(self.config, kind).weight for kind in self.kinds]
@@ -196,7 +235,7 @@ class SequenceSampler:
             "semantic": self._semantic,
         }[kind]
         volume, store = reader(self._tables[kind], row, generator, sequences)
-        return Item(volume, kind, self._names[store], number)
+        return Item(volume, kind, self._names[store], number, self._modality(kind, row))
 
     def _store(self, number: int) -> VolumeStore:
         if number not in self._opened:

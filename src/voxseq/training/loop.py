@@ -60,12 +60,12 @@ class LoopConfig:
 
     Attributes:
         select: validation score by which the weights are chosen.
-        mode: whether a larger or a smaller score is better.
+        mode: whether a larger or a smaller score is better, or the last weights are kept.
     """
 
     steps: int
     select: str
-    mode: Literal["max", "min"]
+    mode: Literal["max", "min", "last"]
     log_every: int = 20
     validate_every: int = 100
     checkpoint_every: int = 100
@@ -77,7 +77,7 @@ class LoopConfig:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
         if math.isnan(score):
             return False
-        if best is None:
+        if best is None or self.mode == "last":
             return True
         return score > best if self.mode == "max" else score < best
 

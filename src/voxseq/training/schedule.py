@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 
 
-def lr_factor(schedule: str, warmup_steps: int, steps: int) -> Callable[[int], float]:
+def lr_factor(
+    schedule: str, warmup_steps: int, steps: int, final: float = 0.0
+) -> Callable[[int], float]:
     """Factor of the base learning rate at each step.
 
     Args:
-        schedule: ``cosine`` (to 0), ``poly`` ((1 - t/T)^0.9) or ``constant``.
+        schedule: ``cosine`` (to ``final``), ``poly`` ((1 - t/T)^0.9) or ``constant``.
         warmup_steps: steps of linear warm-up from 0 before the schedule begins.
         steps: steps of the whole training.
+        final: factor at which a falling schedule ends, in 0..1.
 
     Returns:
         A function from the step (0 is the first update) to the factor, in 0..1.
@@ -30,6 +33,6 @@ def lr_factor(schedule: str, warmup_steps: int, steps: int) -> Callable[[int], f
         if step < warmup_steps:
             return step / warmup_steps
         span = max(steps - warmup_steps, 1)
-        return shape(min((step - warmup_steps) / span, 1.0))
+        return final + (1.0 - final) * shape(min((step - warmup_steps) / span, 1.0))
 
     return factor

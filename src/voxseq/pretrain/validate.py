@@ -1,36 +1,16 @@
-"""Settings of each pre-training method; free of torch, so that the plan can read them fast."""
+"""Validating the settings of the pre-training methods, each by its own model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from voxseq.config.base import Model
 from voxseq.config.load import explain
-from voxseq.config.model import OptimiserConfig
 from voxseq.config.root import Config
 from voxseq.errors import ConfigError
-
-
-class MethodSettings(Model):
-    """What every method has."""
-
-    optimiser: OptimiserConfig
-
-
-class OursSettings(MethodSettings):
-    """Autoregressive sequence modelling (paper, section 3; optimiser of the published code)."""
-
-    optimiser: OptimiserConfig = OptimiserConfig(lr=1e-4)
-    attention: Literal["prefix", "causal"] = Field(
-        "prefix", description="prefix: a random start, tokens before it see each other"
-    )
-    token_order: Literal["patch_major", "raster"] = Field(
-        "patch_major", description="patch_major: the paper's text; raster: the published code"
-    )
-    sequences: bool = Field(True, description="false: single images in place of sequences")
+from voxseq.methods import pretrained
 
 
 def validate_methods(config: Config, origin: str) -> Config:
@@ -39,8 +19,6 @@ def validate_methods(config: Config, origin: str) -> Config:
     Raises:
         ConfigError: an unknown method or a setting that its model refuses.
     """
-    from voxseq.methods import pretrained
-
     known = pretrained()
     complete: dict[str, Mapping[str, Any]] = {}
     for name, given in config.pretrain.methods.items():

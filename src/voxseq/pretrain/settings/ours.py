@@ -1,0 +1,23 @@
+"""Settings of our method."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from voxseq.config.model import OptimiserConfig
+from voxseq.pretrain.settings.base import MethodSettings
+
+
+class OursSettings(MethodSettings):
+    """Autoregressive sequence modelling (paper, section 3; optimiser of the published code)."""
+
+    optimiser: OptimiserConfig = OptimiserConfig(lr=1e-4)
+    attention: Literal["prefix", "causal"] = Field(
+        "prefix", description="prefix: a random start, tokens before it see each other"
+    )
+    token_order: Literal["patch_major", "raster"] = Field(
+        "patch_major", description="patch_major: the paper's text; raster: the published code"
+    )
+    sequences: bool = Field(True, description="false: single images in place of sequences")

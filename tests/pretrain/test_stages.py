@@ -1,0 +1,140 @@
+"""Stages of a pre-training: fresh optimiser, own schedule, exact resume."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sequences"))
+from sequence_store import KINDS, config, sampler
+
+from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.methods import METHODS, Method
+from voxseq.models.transfer import ENCODER_FILE
+from voxseq.pretrain import run
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.run import staged_lr_factor
+from voxseq.pretrain.settings import MethodSettings
+from voxseq.runs import RunContext
+from voxseq.training.seeding import numpy_generator
+
+STEPS = 8
+OPTIMISER = OptimiserConfig(lr=1e-2, warmup_steps=1)
+
+
+class TwoStages(PretrainMethod):
+    """Pulls the tokens to zero; the second stage knows a number that the first one ended with."""
+
+    calls: list[tuple[str, int]] = []  # noqa: RUF012
+    fail_after: int | None = None
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.register_buffer("memory", torch.zeros(1))
+
+    def stages(self, steps):
+        return (range(steps // 2), range(steps // 2, steps))
+
+    def begin_stage(self, number, data):
+        self.calls.append(("stage", number))
+        self.memory.fill_(float(self.backbone.start_token.detach().sum()) + len(data))
+
+    def draw(self, data, step, size):
+        self.calls.append(("draw", step))
+        return [
+            data.item((int(1000 * self.memory) + step + i) % len(data), rng(i)) for i in range(size)
+        ]
+
+    def training_loss(self, batch, step, generator):
+        return {"loss": self.backbone(batch["volume"]).tokens.square().mean()}
+
+    def validation_loss(self, batch, generator):
+        return self.training_loss(batch, 0, generator)
+
+    def after_step(self, step, total):
+        if step == self.fail_after:
+            type(self).fail_after = None
+            raise RuntimeError("power cut")
+
+
+def rng(number: int):
+    return numpy_generator(0, "toy", number)
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sampler(tmp_path / "data")
+    row = Method("toy", "Toy", {}, settings=MethodSettings, implementation="toy_stages:TwoStages")
+    monkeypatch.setitem(METHODS, "toy", row)
+    monkeypatch.setitem(sys.modules, "toy_stages", SimpleNamespace(TwoStages=TwoStages))
+    monkeypatch.setattr(TwoStages, "calls", [])
+    monkeypatch.setattr(TwoStages, "fail_after", None)
+    sequences = config()
+    encoder = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
+    stores = {f"preprocess/source/{p.name}": p for p in (tmp_path / "data/store").iterdir()}
+
+    def make(name: str) -> RunContext:
+        for folder in ("out", "state"):
+            (tmp_path / name / folder).mkdir(parents=True, exist_ok=True)
+        return RunContext(
+            run_id="pretrain/toy",
+            config={
+                "method": "toy",
+                "settings": {"optimiser": OPTIMISER.model_dump(mode="json")},
+                "encoder": encoder.model_dump(mode="json"),
+                "sequences": sequences.model_dump(mode="json"),
+                "kinds": list(KINDS),
+                "shared": {
+                    **{"seed": 1, "batch_size": 2, "steps": STEPS, "validation_sequences": 4},
+                    **{"log_every": 1, "validate_every": 4, "checkpoint_every": 1},
+                    **{"precision": "32-true", "threads": 1},
+                },
+            },
+            out=tmp_path / name / "out",
+            state=tmp_path / name / "state",
+            inputs={"sequences/all": tmp_path / "data/index", **stores},
+            data_root=None,
+        )
+
+    return make
+
+
+def test_a_stage_begins_between_the_batches_of_two_stages(context):
+    run.execute(context("straight"))
+    assert TwoStages.calls == [
+        *[("stage", 0), *(("draw", step) for step in range(4))],
+        *[("stage", 1), *(("draw", step) for step in range(4, 8))],
+    ]
+
+
+@pytest.mark.parametrize("last", [2, 3, 5])
+def test_a_run_cut_in_any_stage_ends_with_the_same_weights(context, last):
+    run.execute(context("straight"))
+    TwoStages.fail_after = last
+    with pytest.raises(RuntimeError, match="power cut"):
+        run.execute(context("cut"))
+    TwoStages.calls.clear()
+    run.execute(context("cut"))
+    assert ("stage", 0) not in TwoStages.calls
+    straight, cut = (context(name).out / ENCODER_FILE for name in ("straight", "cut"))
+    assert straight.read_bytes() == cut.read_bytes()
+
+
+def test_the_last_weights_are_kept_whatever_their_loss(context, monkeypatch):
+    monkeypatch.setattr(TwoStages, "selection", "last")
+    run.execute(context("last"))
+    assert f'"selected_step": {STEPS}' in (context("last").out / "summary.json").read_text()
+
+
+def test_each_stage_has_a_schedule_of_its_own():
+    optimiser = OptimiserConfig(lr=1.0, warmup_steps=2, final_lr_factor=0.25)
+    factor = staged_lr_factor(optimiser, (range(0, 10), range(10, 20)))
+    values = [factor(step) for step in range(20)]
+    assert values[:10] == values[10:]
+    assert (values[0], values[1], values[2]) == (0.0, 0.5, 1.0)
+    assert 0.25 < values[9] < 0.35
+    assert factor(20) == 0.25
