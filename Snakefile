@@ -25,6 +25,7 @@ localrules:
     finetune,
     ablation,
     label_ratio,
+    beyond,
     tables,
     figures,
 

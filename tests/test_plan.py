@@ -24,6 +24,8 @@ RAW = read_yaml(ROOT / "params.yaml")
 DEMO = load_config(ROOT / "params.yaml")
 PLAN = build_plan(DEMO)
 REPORT = {"tables/all", "figures/all"}
+#: Runs that load no pre-trained weights.
+WITHOUT_ENCODER = re.compile(r"/(unetr|vit|unet3d|resnet)(/|_)|_trivial/")
 
 
 def changed_config(changes: dict[str, Any]) -> Config:
@@ -117,6 +119,11 @@ def test_the_grid_of_the_demo() -> None:
     assert count["finetune"] == tasks * 2 * seeds  # from scratch and ours
     assert count["label_ratio"] == 2 * 2 * 3 * seeds
     assert count["ablation"] == variants + variants * 2 * seeds
+    # Raster order; recipes of random and of our weights; frozen UNETRs and ours; mean shape.
+    segmentation = 2 * (seeds + 2 * seeds + 2 * seeds + 1)
+    # The probe of our encoder has one seed; majority and logistic regression.
+    classification = seeds + 2 * seeds + (seeds + 1) + 2
+    assert count["beyond"] == 1 + segmentation + classification
     assert "finetune/la/unetr/s0" in PLAN.runs
     assert "finetune/la/vit/s0" not in PLAN.runs
     assert "finetune/nodule/vit/s2" in PLAN.runs
@@ -181,12 +188,12 @@ def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str) -> None
         "pretrained": {"lr": 5e-4},
     }
     moved, removed, added = differing(changed_config({f"finetune.tasks.la.{key}": values[key]}))
-    rows = ("ours",) if key == "pretrained" else ("ours", "unetr")
-    expected = {
-        run.id
-        for run in PLAN.runs.values()
-        if run.action == "finetune" and "/la/" in run.id and run.config["method"] in rows
-    }
+    expected = {r.id for r in PLAN.runs.values() if r.config.get("task_name") == "la"}
+    if key == "pretrained":
+        values_of = DEMO.finetune.tasks["la"].pretrained.model_dump(mode="json")
+        expected = {n for n in expected if PLAN.runs[n].config.get("optimiser") == values_of}
+        assert "beyond/finetune/la/unetr_frozen/s0" in expected
+        assert "beyond/finetune/la/ours_scratch_recipe/s0" not in expected
     assert expected
     assert moved == expected | REPORT
     assert not removed | added
@@ -214,7 +221,7 @@ def test_a_pretraining_parameter_reaches_the_method_and_what_follows() -> None:
     assert ours > {"pretrain/ours", "ablation/pretrain/stride4"}
     assert moved == followers(PLAN, ours)
     assert not removed | added
-    assert not any("/unetr/" in name or "/vit/" in name for name in moved)
+    assert not any(WITHOUT_ENCODER.search(name) for name in moved)
 
 
 def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
@@ -227,7 +234,7 @@ def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
     for changes in ({"pretrain.steps": 9}, {"sequences.seed": 9}, {"pretrain.seed": 9}):
         moved, _, _ = differing(changed_config(changes))
         assert "pretrain/ours" in moved
-        assert not any("/unetr/" in name or "/vit/" in name for name in moved)
+        assert not any(WITHOUT_ENCODER.search(name) for name in moved)
 
 
 def test_a_variant_changes_its_own_runs_only() -> None:
@@ -240,7 +247,7 @@ def test_a_variant_changes_its_own_runs_only() -> None:
 def test_removing_a_network_removes_its_runs_and_moves_only_the_report(name: str) -> None:
     kept = [n for n in RAW["finetune"]["scratch"] if n != name]
     moved, removed, added = differing(changed_config({"finetune.scratch": kept}))
-    assert removed == {r.id for r in PLAN.runs.values() if f"/{name}/" in r.id}
+    assert removed == {n for n in PLAN.runs if f"/{name}/" in n or f"/{name}_" in n}
     assert removed
     assert moved == REPORT
     assert not added
@@ -249,8 +256,8 @@ def test_removing_a_network_removes_its_runs_and_moves_only_the_report(name: str
 def test_removing_the_method_removes_its_runs_and_moves_only_the_report() -> None:
     changes = {"pretrain.methods": {}, "ablation.variants": {}}
     moved, removed, added = differing(changed_config(changes))
-    trained = {r.id for r in PLAN.runs.values() if r.action in ("pretrain", "finetune")}
-    assert removed == {n for n in trained if "/unetr/" not in n and "/vit/" not in n}
+    trained = {r.id for r in PLAN.runs.values() if r.action in ("pretrain", "finetune", "probe")}
+    assert removed == {n for n in trained if not WITHOUT_ENCODER.search(n)}
     assert moved == REPORT
     assert not added
 

@@ -126,7 +126,9 @@ def run(
         )
     reads_volumes = chosen.action in ("download", "preprocess")
     root = data_root(config.data.root) if reads_volumes else None
-    resources = getattr(config.execution, chosen.action, config.execution.report)
+    # Probes and baselines share jobs with fine-tuning.
+    kind = "finetune" if chosen.action in ("probe", "baseline") else chosen.action
+    resources = getattr(config.execution, kind, config.execution.report)
     Workspace(Path.cwd(), built, root, resources.workers).execute(chosen)
 
 

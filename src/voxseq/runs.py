@@ -41,6 +41,8 @@ ACTIONS: Mapping[str, str] = {
     "sequences": "voxseq.sequences.build:execute",
     "pretrain": "voxseq.pretrain.run:execute",
     "finetune": "voxseq.finetune.run:execute",
+    "probe": "voxseq.finetune.probe:execute",
+    "baseline": "voxseq.finetune.baselines:execute",
     "tables": "voxseq.report.run:execute_tables",
     "figures": "voxseq.report.run:execute_figures",
 }

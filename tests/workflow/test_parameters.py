@@ -38,7 +38,7 @@ def leaves(tree: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 WORDS = [
     *("spatial", "semantic", "prefix", "causal", "raster", "window", "zscore", "none"),
     *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
-    *("auc", "accuracy_plus_auc", "bf16-mixed"),
+    *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
 ]
 DATASETS = ["task04_hippocampus", "task02_heart", "flare22", "amos22", "dicom_ct"]
 
@@ -61,7 +61,7 @@ def candidates(path: Path_, value: Any) -> Iterator[Any]:
             yield from ([v * 2 for v in value], [v + 1 for v in value], [v / 2 for v in value])
     else:
         yield from (0, 1, 0.5, "elsewhere", [2, 2, 2], [16, 16, 16], [0, 9], [1] * 2, [1] * 3)
-        yield from ("prefix", "raster", "spatial")
+        yield from ("prefix", "raster", "spatial", ["ours"])
 
 
 def put(tree: dict[str, Any], path: Path_, value: Any) -> dict[str, Any]:
@@ -122,7 +122,7 @@ CASES = [
 WITHOUT_EFFECT = ("execution.", "results")
 #: Values that no other value can replace alone, because they must agree with a second key.
 COUPLED = re.compile(
-    r"data\.split_ratio\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
+    r"data\.split_ratio\.\d|beyond\.parts\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
     r"|sequences\.(volume_shape|length|spatial\.window_shape)(\.\d)?|sequences\.\w+\.weight"
     r"|finetune\.tasks\.\w+\.(type|labels|data\.resize|data\.spacing)"
 )
@@ -178,8 +178,7 @@ def test_dvc_notices_every_change_that_the_plan_notices() -> None:
         ]
     assert unnoticed == []
     assert [key for key in untried if not COUPLED.fullmatch(key)] == []
-    # A job of the demo has nine runs at most.
-    assert idle == ["finetune.runs_per_job"]
+    assert idle == []
 
 
 @pytest.mark.parametrize("changes", JOINT, ids=lambda c: next(iter(c)))

@@ -59,6 +59,25 @@ use rule finetune_task as finetune_fewer_labels with:
         "Fewer labels: fine-tuning {wildcards.job}"
 
 
+use rule finetune_task as finetune_beyond with:
+    input:
+        needs_of("beyond"),
+    output:
+        marker_of("beyond"),
+    log:
+        f"{LOGS}/beyond/{{job}}-{{fingerprint}}.log",
+    benchmark:
+        f"{BENCHMARKS}/beyond/{{job}}-{{fingerprint}}.tsv"
+    params:
+        stage="beyond",
+        job="{job}",
+        fingerprint="{fingerprint}",
+    wildcard_constraints:
+        job=r"finetune\.[A-Za-z0-9_.]+",
+    message:
+        "Beyond the paper: {wildcards.job}"
+
+
 rule finetune:
     input:
         markers("finetune"),
@@ -84,3 +103,12 @@ rule label_ratio:
         f"{LOGS}/label_ratio.log",
     message:
         "The label ratios are done"
+
+
+rule beyond:
+    input:
+        markers("beyond"),
+    log:
+        f"{LOGS}/beyond.log",
+    message:
+        "All rows beyond the paper are done"

@@ -42,6 +42,25 @@ use rule pretrain_method as pretrain_variant with:
         "Ablation: pre-training {wildcards.job}"
 
 
+use rule pretrain_method as pretrain_beyond with:
+    input:
+        needs_of("beyond"),
+    output:
+        marker_of("beyond"),
+    log:
+        f"{LOGS}/beyond/{{job}}-{{fingerprint}}.log",
+    benchmark:
+        f"{BENCHMARKS}/beyond/{{job}}-{{fingerprint}}.tsv"
+    params:
+        stage="beyond",
+        job="{job}",
+        fingerprint="{fingerprint}",
+    wildcard_constraints:
+        job=r"pretrain\.[A-Za-z0-9_.]+",
+    message:
+        "Beyond the paper: pre-training {wildcards.job}"
+
+
 rule pretrain:
     input:
         markers("pretrain"),

@@ -19,6 +19,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Config.finetune": "fine-tuning of every method on every task",
     "Config.ablation": "Table 4",
     "Config.label_ratio": "Table 3",
+    "Config.beyond": "what the paper does not ask: Table 5",
     "Config.report": "tables and figures",
     "Config.execution": "resources of jobs; no part of any fingerprint",
     "DataConfig.root": "folder of the real data sets; null: phantoms are generated",
@@ -129,6 +130,11 @@ DESCRIPTIONS: Mapping[str, str] = {
     "LabelRatioConfig.ratios": "shares of the training cases; all of them always belong to the "
     "table",
     "LabelRatioConfig.tasks": "tasks of the table; none: no such runs",
+    "BeyondConfig.tasks": "tasks of the table; none: no such runs",
+    "BeyondConfig.parts": "token_order: our method with tokens in raster order; recipes: random "
+    "weights with the recipe for pre-trained encoders, and the other way round; frozen: every "
+    "encoder frozen, with a linear probe or a trained decoder; trivial: baselines without a "
+    "network",
     "ReportConfig.bootstrap_samples": "resamples behind a confidence interval",
     "ReportConfig.figure_seed": "seed of the choice of examples in figures",
     "ReportConfig.dpi": "resolution of figures",

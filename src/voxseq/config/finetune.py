@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from voxseq.config.base import (
     Distinct,
-    Fraction,
     Model,
     Name,
     NonNegative,
@@ -133,37 +132,3 @@ class FinetuneConfig(Model):
             for name, task in content["tasks"].items()
         }
         return content
-
-
-class LabelRatioConfig(Model):
-    """Fine-tuning with fewer labels (Table 3)."""
-
-    ratios: Annotated[tuple[Fraction, ...], Distinct] = (0.5, 0.25, 0.1)
-    tasks: Names = ()
-
-
-class AblationVariant(Model):
-    """What one row of Table 4 changes; a field left out stays as in the full method."""
-
-    title: str
-    sequences: bool = Field(True, description="false: single images in place of sequences")
-    attention: Literal["prefix", "causal"] | None = None
-    token_order: Literal["patch_major", "raster"] | None = None
-    without: Literal["spatial", "contrast", "semantic"] | None = None
-    stride: Positive | None = None
-
-
-class AblationConfig(Model):
-    """Changes to our method (Table 4): row name → settings that differ from the full method."""
-
-    tasks: Names = ()
-    variants: dict[Name, AblationVariant] = Field(default_factory=dict)
-
-
-class ReportConfig(Model):
-    """Tables and figures."""
-
-    bootstrap_samples: Positive = 2000
-    figure_seed: NonNegative = 0
-    dpi: Positive = 130
-    max_curve_points: Positive = 400

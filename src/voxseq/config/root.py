@@ -7,15 +7,9 @@ from pydantic import Field, model_validator
 from voxseq.config.base import Model, Name, Shape3
 from voxseq.config.data import DataConfig, SequencesConfig, StoreConfig, check_stride
 from voxseq.config.execution import ExecutionConfig
-from voxseq.config.finetune import (
-    AblationConfig,
-    ClassificationTask,
-    FinetuneConfig,
-    LabelRatioConfig,
-    ReportConfig,
-    SegmentationTask,
-)
+from voxseq.config.finetune import ClassificationTask, FinetuneConfig, SegmentationTask
 from voxseq.config.model import EncoderConfig, PretrainConfig
+from voxseq.config.studies import AblationConfig, BeyondConfig, LabelRatioConfig, ReportConfig
 
 
 class Config(Model):
@@ -31,6 +25,7 @@ class Config(Model):
     finetune: FinetuneConfig
     ablation: AblationConfig = AblationConfig()
     label_ratio: LabelRatioConfig = LabelRatioConfig()
+    beyond: BeyondConfig = BeyondConfig()
     report: ReportConfig = ReportConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
@@ -45,12 +40,7 @@ class Config(Model):
             )
         for name, task in self.finetune.tasks.items():
             _check_task(name, task, self.encoder)
-        for name in (*self.label_ratio.tasks, *self.ablation.tasks):
-            if name not in self.finetune.tasks:
-                raise ValueError(
-                    f"unknown task {name!r} in label_ratio.tasks or ablation.tasks; "
-                    f"finetune.tasks has {', '.join(self.finetune.tasks)}"
-                )
+        _check_studies(self)
         kinds = {s.kind for s in self.sequences.sources}
         for name, variant in self.ablation.variants.items():
             if variant.stride is not None:
@@ -69,6 +59,23 @@ class Config(Model):
         if self.pretrain.methods and not self.sequences.sources:
             raise ValueError("pretrain.methods need at least one entry in sequences.sources")
         return self
+
+
+def _check_studies(config: Config) -> None:
+    for study in ("label_ratio", "ablation", "beyond"):
+        for name in getattr(config, study).tasks:
+            if name not in config.finetune.tasks:
+                raise ValueError(
+                    f"unknown task {name!r} in {study}.tasks; "
+                    f"finetune.tasks has {', '.join(config.finetune.tasks)}"
+                )
+    methods = (*config.finetune.scratch, *config.pretrain.methods)
+    for name in config.label_ratio.methods or ():
+        if name not in methods:
+            raise ValueError(
+                f"unknown method {name!r} in label_ratio.methods; the study has "
+                f"{', '.join(methods)}"
+            )
 
 
 def _check_grid(key: str, shape: Shape3, encoder: EncoderConfig) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from voxseq.config import Config
 from voxseq.fingerprint import versions
+from voxseq.plan.beyond import add_beyond_runs
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import add_data_runs
 from voxseq.plan.model import CODE, CODE_OF_ALL, STAGES, Job, Plan, Run, Stage
@@ -27,5 +28,6 @@ def build_plan(config: Config) -> Plan:
     add_data_runs(builder, config)
     add_pretrain_runs(builder, config)
     study = add_finetune_runs(builder, config)
-    add_report_runs(builder, config, study)
+    beyond, further = add_beyond_runs(builder, config)
+    add_report_runs(builder, config, [*study, *further], beyond)
     return builder.plan(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ class Builder:
 
     code: Mapping[str, int]
     runs: dict[str, Run] = field(default_factory=dict)
+    _sizes: Counter[tuple[Stage, str]] = field(default_factory=Counter)
 
     def add(
         self,
@@ -44,6 +46,12 @@ class Builder:
         name = job if job is not None else key.replace("/", ".")
         self.runs[run_id] = Run(run_id, stage, action, config, needs, fingerprint, name)
         return run_id
+
+    def shared_job(self, stage: Stage, row: str, size: int) -> str:
+        """Name of the job for the next run of a row: ``size`` runs share one."""
+        number = self._sizes[stage, row]
+        self._sizes[stage, row] += 1
+        return f"{row}.part{number // size}"
 
     def plan(self, config: Config) -> Plan:
         """Group the runs into jobs."""

@@ -15,6 +15,7 @@ Stage = Literal[
     "finetune",
     "ablation",
     "label_ratio",
+    "beyond",
     "tables",
     "figures",
 ]
@@ -27,6 +28,8 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "sequences": ("data", "sequences", "training"),
     "pretrain": ("models", "pretrain", "sequences", "training"),
     "finetune": ("evaluation", "finetune", "models", "training"),
+    "probe": ("evaluation", "finetune", "models", "training"),
+    "baseline": ("evaluation", "finetune"),
     "tables": ("methods", "report"),
     "figures": ("methods", "models", "report", "sequences"),
 }
@@ -41,7 +44,7 @@ class Run:
     Attributes:
         id: stage and key, also the run's folder below the artefacts.
         action: which stage function does it (``ablation`` and ``label_ratio`` pre-train and
-            fine-tune like the others).
+            fine-tune like the others, ``beyond`` also probes and scores baselines).
         config: exactly the configuration that the run reads, as JSON values.
         inputs: ids of the runs it depends on.
         fingerprint: see :mod:`voxseq.fingerprint`.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from voxseq.config import Config
+from voxseq.plan.beyond import Row
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
 from voxseq.plan.training import Cell, in_table_order
 
 
-def add_report_runs(builder: Builder, config: Config, cells: list[Cell]) -> None:
+def add_report_runs(builder: Builder, config: Config, cells: list[Cell], beyond: list[Row]) -> None:
     """Tables and figures, which read all that was trained."""
     # Sorted, because the order of keys in a file must not matter: DVC does not see it, and the
     # resolved configuration that jobs read has sorted keys.
@@ -25,12 +26,14 @@ def add_report_runs(builder: Builder, config: Config, cells: list[Cell]) -> None
         "ratio_tasks": list(config.label_ratio.tasks),
         "ablation_tasks": list(config.ablation.tasks),
         "ablation": {k: dump(v) for k, v in sorted(config.ablation.variants.items())},
+        "beyond_tasks": list(config.beyond.tasks),
+        "beyond": [{"key": f"{row.method}.{row.variant}", **vars(row)} for row in beyond],
         "runs": [vars(cell) for cell in cells],
         "pretrain_runs": [
             {
                 "id": run.id,
                 "method": run.config["method"],
-                "variant": run.id.split("/")[-1] if run.stage == "ablation" else None,
+                "variant": run.id.split("/")[-1] if run.stage != "pretrain" else None,
                 "sequences": run.config["sequences"],
             }
             for run in pretrained

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from voxseq.config import Config
-from voxseq.config.finetune import AblationVariant
+from voxseq.config.studies import AblationVariant
 from voxseq.methods import METHODS, Method
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings, Stage
@@ -19,8 +20,15 @@ def add_pretrain_runs(builder: Builder, config: Config) -> None:
         _add_pretrain(builder, config, "pretrain", method, settings)
     if config.ablation.tasks:
         for name, variant in config.ablation.variants.items():
-            settings = _pretrain_settings(config, "ours", variant)
-            _add_pretrain(builder, config, "ablation", f"pretrain/{name}", settings)
+            add_variant(builder, config, "ablation", name, variant)
+
+
+def add_variant(
+    builder: Builder, config: Config, stage: Stage, name: str, variant: AblationVariant
+) -> str:
+    """Pre-training of our method with one thing changed; returns the run's id."""
+    settings = _pretrain_settings(config, "ours", variant)
+    return _add_pretrain(builder, config, stage, f"pretrain/{name}", settings)
 
 
 def in_table_order(names: Iterable[str]) -> list[str]:
@@ -64,7 +72,7 @@ class Cell:
     """One fine-tuning run and its place in the tables."""
 
     id: str
-    stage: str
+    stage: Stage
     task: str
     method: str
     variant: str | None
@@ -76,22 +84,24 @@ def add_finetune_runs(builder: Builder, config: Config) -> list[Cell]:
     """Fine-tuning of all methods, label ratios and ablation variants; returns the cells."""
     cells: list[Cell] = []
     seeds = config.finetune.seeds
-    for task in config.finetune.tasks:
-        for method in _rows_of(config, task):
-            pairs = [(1.0, seed) for seed in seeds]
-            cells += _add_cells(builder, config, "finetune", task, method, None, pairs)
-            if task in config.label_ratio.tasks:
-                ratios = [r for r in config.label_ratio.ratios if r < 1.0]
-                pairs = [(ratio, seed) for ratio in ratios for seed in seeds]
-                cells += _add_cells(builder, config, "label_ratio", task, method, None, pairs)
+    full = [(1.0, seed) for seed in seeds]
+    ratios = [(r, seed) for r in config.label_ratio.ratios if r < 1.0 for seed in seeds]
+    # Sorted: the order of keys in a file must not decide which runs share a job.
+    for task in sorted(config.finetune.tasks):
+        for method in rows_of(config, task):
+            tuning = Tuning(task, method.name, pretrained=_encoder_of(method))
+            cells += add_cells(builder, config, "finetune", tuning, full)
+            if task in config.label_ratio.tasks and _has_ratios(config, method):
+                cells += add_cells(builder, config, "label_ratio", tuning, ratios)
     for task in config.ablation.tasks:
-        for variant in config.ablation.variants:
-            pairs = [(1.0, seed) for seed in seeds]
-            cells += _add_cells(builder, config, "ablation", task, METHODS["ours"], variant, pairs)
+        for name in sorted(config.ablation.variants):
+            encoder = f"ablation/pretrain/{name}"
+            tuning = Tuning(task, "ours", variant=name, pretrained=encoder)
+            cells += add_cells(builder, config, "ablation", tuning, full)
     return cells
 
 
-def _rows_of(config: Config, task: str) -> Iterator[Method]:
+def rows_of(config: Config, task: str) -> Iterator[Method]:
     """Methods that have a row for ``task``, in table order."""
     kind = config.finetune.tasks[task].type
     for name in in_table_order([*config.finetune.scratch, *config.pretrain.methods]):
@@ -99,57 +109,125 @@ def _rows_of(config: Config, task: str) -> Iterator[Method]:
             yield METHODS[name]
 
 
-def _add_cells(
+def _encoder_of(method: Method) -> str | None:
+    return f"pretrain/{method.name}" if method.is_pretrained else None
+
+
+def _has_ratios(config: Config, method: Method) -> bool:
+    chosen = config.label_ratio.methods
+    return chosen is None or method.name in chosen
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is fine-tuned on a task, and how.
+
+    Attributes:
+        variant: what differs from the method's own row; None for that row.
+        pretrained: id of the run whose encoder is loaded; None: random weights.
+        recipe: "pretrained" or "scratch"; None: what ``pretrained`` says.
+        trained: "all", or "decoder" with a frozen encoder.
+        action: "finetune", or "probe" for a linear probe.
+    """
+
+    task: str
+    method: str
+    variant: str | None = None
+    pretrained: str | None = None
+    recipe: Literal["pretrained", "scratch"] | None = None
+    trained: Literal["all", "decoder"] = "all"
+    action: Literal["finetune", "probe"] = "finetune"
+
+
+def add_cells(
     builder: Builder,
     config: Config,
     stage: Stage,
-    task: str,
-    method: Method,
-    variant: str | None,
+    tuning: Tuning,
     pairs: list[tuple[float, int]],
 ) -> list[Cell]:
-    row = variant or method.name
-    prefix = f"finetune/{task}/{row}" if stage == "ablation" else f"{task}/{row}"
-    size = config.finetune.runs_per_job
+    """Add one run for each pair of label ratio and seed.
+
+    The runs of one row, over all tasks, share jobs of ``finetune.runs_per_job`` runs: starting a
+    process takes as long as training a small run.
+    """
     cells = []
-    for number, (ratio, seed) in enumerate(pairs):
+    for ratio, seed in pairs:
         share = "" if ratio == 1.0 else f"r{100 * ratio:g}_".replace(".", "p")
-        part = f".part{number // size}" if len(pairs) > size else ""
-        settings, inputs = _finetune_settings(config, task, method, variant, ratio, seed)
-        run_id = builder.add(
-            stage,
-            "finetune",
-            f"{prefix}/{share}s{seed}",
-            settings,
-            inputs,
-            job=prefix.replace("/", ".") + part,
+        settings, inputs = _finetune_settings(config, tuning, ratio, seed)
+        cells.append(
+            add_cell(
+                builder,
+                config,
+                Cell(
+                    f"{share}s{seed}",
+                    stage,
+                    tuning.task,
+                    tuning.method,
+                    tuning.variant,
+                    ratio,
+                    seed,
+                ),
+                tuning.action,
+                settings,
+                inputs,
+            )
         )
-        cells.append(Cell(run_id, stage, task, method.name, variant, ratio, seed))
     return cells
 
 
+def add_cell(
+    builder: Builder,
+    config: Config,
+    cell: Cell,
+    action: str,
+    settings: Settings,
+    inputs: list[str],
+) -> Cell:
+    """Add the run of one cell, whose id is still the last part of its key; returns the cell."""
+    row = cell.variant or cell.method
+    if cell.stage == "beyond":
+        row = f"{cell.method}_{cell.variant}"
+    # Probes and baselines take a second each: those of all rows share a job.
+    shared = row if action == "finetune" else f"{action}s"
+    # Stages that pre-train as well keep their two kinds of job apart by the first word.
+    first = "" if cell.stage in ("finetune", "label_ratio") else "finetune/"
+    run_id = builder.add(
+        cell.stage,
+        action,
+        f"{first}{cell.task}/{row}/{cell.id}",
+        settings,
+        inputs,
+        job=builder.shared_job(
+            cell.stage, f"{first}{shared}".replace("/", "."), config.finetune.runs_per_job
+        ),
+    )
+    return replace(cell, id=run_id)
+
+
 def _finetune_settings(
-    config: Config, task: str, method: Method, variant: str | None, ratio: float, seed: int
+    config: Config, tuning: Tuning, ratio: float, seed: int
 ) -> tuple[Settings, list[str]]:
-    pretrained = None
-    if method.is_pretrained:
-        pretrained = f"ablation/pretrain/{variant}" if variant else f"pretrain/{method.name}"
-    recipe = "pretrained" if pretrained else "scratch"
-    shared = {k: getattr(config.finetune, k) for k in _SHARED_FINETUNE}
+    task = config.finetune.tasks[tuning.task]
+    recipe = tuning.recipe or ("pretrained" if tuning.pretrained else "scratch")
     settings: Settings = {
-        "task": dump(config.finetune.tasks[task].recipe()),
-        "task_name": task,
-        "method": method.name,
-        "network": method.networks[config.finetune.tasks[task].type],
+        "task": dump(task.recipe()),
+        "task_name": tuning.task,
+        "method": tuning.method,
+        "network": METHODS[tuning.method].networks[task.type],
         "encoder": dump(config.encoder),
-        "pretrained": pretrained,
-        "optimiser": dump(getattr(config.finetune.tasks[task], recipe)),
+        "pretrained": tuning.pretrained,
+        "trained": tuning.trained,
+        "optimiser": dump(getattr(task, recipe)),
         "seed": seed,
         "ratio": ratio,
-        "shared": shared,
+        "shared": shared_settings(config),
     }
-    inputs = [f"preprocess/task/{task}", *([pretrained] if pretrained else [])]
-    return settings, inputs
+    inputs = [f"preprocess/task/{tuning.task}"]
+    return settings, [*inputs, *([tuning.pretrained] if tuning.pretrained else [])]
 
 
-_SHARED_FINETUNE = ("precision", "threads", "log_every", "checkpoint_every")
+def shared_settings(config: Config) -> Settings:
+    """What all runs of fine-tuning have in common."""
+    keys = ("precision", "threads", "log_every", "checkpoint_every")
+    return {key: getattr(config.finetune, key) for key in keys}

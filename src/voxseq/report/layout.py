@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from voxseq.config.finetune import AblationVariant
+from voxseq.config.studies import AblationVariant
 from voxseq.report.study import REFERENCE, Study, Task, find_method, same_name, title_of
 
 _SELF_SUPERVISED = ("SimCLR", "MoCo v3", "DINO", "PCRLv2", "MAE3D", "MedCoSS")

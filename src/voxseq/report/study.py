@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from voxseq.config.finetune import AblationVariant, ReportConfig
+from voxseq.config.studies import AblationVariant, ReportConfig
 from voxseq.methods import METHODS
 
 #: The method whose rows the others are compared with.

@@ -1,0 +1,64 @@
+"""The studies around fine-tuning, and the report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from voxseq.config.base import Distinct, Fraction, Model, Name, NonNegative, Positive
+from voxseq.config.finetune import Names
+
+BeyondPart = Literal["token_order", "recipes", "frozen", "trivial"]
+
+
+class LabelRatioConfig(Model):
+    """Fine-tuning with fewer labels (Table 3)."""
+
+    ratios: Annotated[tuple[Fraction, ...], Distinct] = (0.5, 0.25, 0.1)
+    tasks: Names = ()
+    methods: Names | None = Field(None, description="methods that are trained so; null: all")
+
+
+class AblationVariant(Model):
+    """What one row of Table 4 changes; a field left out stays as in the full method."""
+
+    title: str
+    sequences: bool = Field(True, description="false: single images in place of sequences")
+    attention: Literal["prefix", "causal"] | None = None
+    token_order: Literal["patch_major", "raster"] | None = None
+    without: Literal["spatial", "contrast", "semantic"] | None = None
+    stride: Positive | None = None
+
+
+class AblationConfig(Model):
+    """Changes to our method (Table 4): row name → settings that differ from the full method."""
+
+    tasks: Names = ()
+    variants: dict[Name, AblationVariant] = Field(default_factory=dict)
+
+
+class BeyondConfig(Model):
+    """What the paper does not ask (Table 5).
+
+    Parts: ``token_order``, our method with tokens in raster order; ``recipes``, random weights with
+    the recipe for pre-trained encoders and the other way round; ``frozen``, every encoder frozen,
+    with a linear probe or a trained decoder; ``trivial``, baselines without a network.
+    """
+
+    tasks: Names = ()
+    parts: Annotated[tuple[BeyondPart, ...], Distinct] = (
+        "token_order",
+        "recipes",
+        "frozen",
+        "trivial",
+    )
+
+
+class ReportConfig(Model):
+    """Tables and figures."""
+
+    bootstrap_samples: Positive = 2000
+    figure_seed: NonNegative = 0
+    dpi: Positive = 130
+    max_curve_points: Positive = 400

@@ -1,0 +1,154 @@
+"""Runs that answer what the paper does not ask: the rows of Table 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from voxseq.config import Config
+from voxseq.config.studies import AblationVariant
+from voxseq.methods import METHODS, Method
+from voxseq.plan.builder import Builder, dump
+from voxseq.plan.training import (
+    Cell,
+    Tuning,
+    add_cell,
+    add_cells,
+    add_variant,
+    rows_of,
+    shared_settings,
+)
+
+RASTER = "beyond/pretrain/raster"
+#: A probe of given weights and a baseline draw nothing: all seeds would agree.
+NO_SEED = 0
+#: Networks around the shared encoder, which alone can take weights or be frozen.
+ENCODER_NETWORKS = ("unetr", "vit")
+#: Baselines without a network, by type of task: name and title.
+BASELINES = {
+    "segmentation": {"mean_shape": "Mean shape of the training labels"},
+    "classification": {
+        "majority": "Majority class",
+        "intensity_logistic": "Logistic regression on intensity and size",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table 5, and the row that it is compared with."""
+
+    group: str
+    title: str
+    method: str
+    variant: str
+    reference_method: str
+    reference_variant: str
+
+
+def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[Row], list[Cell]]:
+    """Add the runs of Table 5; returns its rows in order, and the cells."""
+    found: dict[Row, list[Cell]] = {}
+    adders = {
+        "token_order": _token_order,
+        "recipes": _recipes,
+        "frozen": _frozen,
+        "trivial": _trivial,
+    }
+    if config.beyond.tasks and "token_order" in config.beyond.parts and _has_ours(config):
+        variant = AblationVariant.model_validate({"title": "raster", "token_order": "raster"})
+        add_variant(builder, config, "beyond", "raster", variant)
+    for task in config.beyond.tasks:
+        for part in config.beyond.parts:
+            for row, cells in adders[part](builder, config, task):
+                found.setdefault(row, []).extend(cells)
+    return sorted(found, key=_place), [cell for cells in found.values() for cell in cells]
+
+
+def _has_ours(config: Config) -> bool:
+    return "ours" in config.pretrain.methods
+
+
+def _place(row: Row) -> tuple[int, int]:
+    groups = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
+    order = [*METHODS, *(name for names in BASELINES.values() for name in names)]
+    return groups.index(row.group), order.index(row.method)
+
+
+Added = Iterator[tuple[Row, list[Cell]]]
+
+
+def _full(config: Config) -> list[tuple[float, int]]:
+    return [(1.0, seed) for seed in config.finetune.seeds]
+
+
+def _token_order(builder: Builder, config: Config, task: str) -> Added:
+    if _has_ours(config):
+        row = Row("Token order", "Ours, tokens in raster order", "ours", "raster", "ours", "")
+        tuning = Tuning(task, "ours", "raster", pretrained=RASTER)
+        yield row, add_cells(builder, config, "beyond", tuning, _full(config))
+
+
+def _recipes(builder: Builder, config: Config, task: str) -> Added:
+    group = "Recipe and weights"
+    for method in _encoder_methods(config, task):
+        if not method.is_pretrained:
+            title = f"{method.title}, random weights, recipe for pre-trained ones"
+            row = Row(group, title, method.name, "pretrained_recipe", method.name, "")
+            tuning = Tuning(task, method.name, "pretrained_recipe", recipe="pretrained")
+            yield row, add_cells(builder, config, "beyond", tuning, _full(config))
+    if _has_ours(config):
+        title = "Ours, recipe for random weights"
+        row = Row(group, title, "ours", "scratch_recipe", "ours", "")
+        tuning = Tuning(
+            task, "ours", "scratch_recipe", pretrained="pretrain/ours", recipe="scratch"
+        )
+        yield row, add_cells(builder, config, "beyond", tuning, _full(config))
+
+
+def _frozen(builder: Builder, config: Config, task: str) -> Added:
+    is_segmentation = config.finetune.tasks[task].type == "segmentation"
+    reference = ("ours", "frozen") if _has_ours(config) else ("", "")
+    for method in _encoder_methods(config, task):
+        encoder = f"pretrain/{method.name}" if method.is_pretrained else None
+        title = method.title if encoder else f"{method.title}, random weights"
+        tuning = Tuning(
+            task,
+            method.name,
+            "frozen",
+            pretrained=encoder,
+            recipe="pretrained",
+            trained="decoder",
+            action="finetune" if is_segmentation else "probe",
+        )
+        pairs = _full(config)
+        if encoder and not is_segmentation:
+            pairs = [(1.0, NO_SEED)]
+        row = Row("Frozen encoder", title, method.name, "frozen", *reference)
+        yield row, add_cells(builder, config, "beyond", tuning, pairs)
+
+
+def _trivial(builder: Builder, config: Config, task: str) -> Added:
+    found = config.finetune.tasks[task]
+    reference = ("ours", "") if _has_ours(config) else ("", "")
+    for name, title in BASELINES[found.type].items():
+        settings = {
+            "task": dump(found.recipe()),
+            "task_name": task,
+            "method": name,
+            "baseline": name,
+            "seed": NO_SEED,
+            "ratio": 1.0,
+            "shared": shared_settings(config),
+        }
+        cell = Cell(f"s{NO_SEED}", "beyond", task, name, "trivial", 1.0, NO_SEED)
+        done = add_cell(builder, config, cell, "baseline", settings, [f"preprocess/task/{task}"])
+        yield Row("Trivial baselines", title, name, "trivial", *reference), [done]
+
+
+def _encoder_methods(config: Config, task: str) -> Iterator[Method]:
+    """Methods of the study whose network has the shared encoder, in table order."""
+    kind = config.finetune.tasks[task].type
+    for method in rows_of(config, task):
+        if method.networks[kind] in ENCODER_NETWORKS:
+            yield method
