@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from voxseq.pretrain.settings import MethodSettings, OursSettings
+from voxseq.pretrain.settings.base import MethodSettings
+from voxseq.pretrain.settings.moco_v3 import MoCoV3Settings
+from voxseq.pretrain.settings.ours import OursSettings
+from voxseq.pretrain.settings.simclr import SimCLRSettings
 
 TaskType = Literal["segmentation", "classification"]
 
@@ -44,6 +47,20 @@ METHODS: dict[str, Method] = {
     for m in (
         Method("unetr", "UNETR", {"segmentation": "unetr"}, group="from scratch"),
         Method("vit", "ViT", {"classification": "vit"}, group="from scratch"),
+        Method(
+            "simclr",
+            "SimCLR",
+            _ENCODER_NETWORKS,
+            settings=SimCLRSettings,
+            implementation="voxseq.pretrain.simclr:SimCLRMethod",
+        ),
+        Method(
+            "moco_v3",
+            "MoCo v3",
+            _ENCODER_NETWORKS,
+            settings=MoCoV3Settings,
+            implementation="voxseq.pretrain.moco_v3:MoCoV3Method",
+        ),
         Method(
             "ours",
             "Ours",

@@ -166,7 +166,8 @@ def make_view(volume: Array, recipe: ViewRecipe, rng: np.random.Generator) -> Ar
     if rng.random() < recipe.solarise:
         view = solarise(view)
     # Trilinear weights and kernels sum to 1 only up to rounding.
-    return np.clip(view, 0, 1, dtype=np.float32)
+    clipped: Array = np.clip(view, 0, 1, dtype=np.float32)
+    return clipped
 
 
 def make_views(items: Sequence[Item], recipe: ViewRecipe, rng: np.random.Generator) -> Tensor:

@@ -1,0 +1,24 @@
+"""Settings of SimCLR."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from voxseq.config.base import Positive, PositiveFloat, Shape3
+from voxseq.config.model import OptimiserConfig
+from voxseq.pretrain.settings.base import MethodSettings
+from voxseq.pretrain.settings.view import CropScale
+
+
+class SimCLRSettings(MethodSettings):
+    """SimCLR (Chen et al. 2020), for a vision transformer and volumes."""
+
+    optimiser: OptimiserConfig = OptimiserConfig(
+        lr=1.6875e-4, weight_decay=0.1, decay_one_dimensional=False, warmup_steps=10_000
+    )
+    view_shape: Shape3 = Field((96, 96, 96), description="voxels of each of the two views")
+    scale: CropScale = Field(
+        (0.2, 1.0), description="smallest and largest share of the volume that a view covers"
+    )
+    temperature: PositiveFloat = Field(0.1, description="of the NT-Xent loss")
+    output_width: Positive = Field(128, description="channels of the projection that is compared")
