@@ -28,10 +28,12 @@ $(READY): requirements.lock pyproject.toml
 # PATH, so that the commands which the engines start find this environment's programs.
 reproduce: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) reproduce_tables
+	@$(BIN)/voxseq tables
 	@$(BIN)/voxseq where
 
 open: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile workflow/scales/open.yaml -- reproduce_tables
+	@$(BIN)/voxseq tables --overlay workflow/scales/open.yaml
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
 
 test: $(READY)

@@ -160,6 +160,18 @@ def record(params: Path) -> None:
 @cli.command()
 @params_option
 @overlay_option
+def tables(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Print the tables of the results folder, and what they cost."""
+    from voxseq.report.show import printed
+
+    config = _load(params, overlays)
+    is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
+    click.echo(printed(Path(config.results), ascii_only=is_ascii), nl=False)
+
+
+@cli.command()
+@params_option
+@overlay_option
 def where(params: Path, overlays: tuple[Path, ...]) -> None:
     """Say where tables, figures and the report lie, and whether they are up to date."""
     from voxseq.plan import build_plan

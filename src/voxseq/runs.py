@@ -48,11 +48,16 @@ ACTIONS: Mapping[str, str] = {
 }
 #: What a stage's run publishes in the results folder.
 PUBLISHED: Mapping[str, tuple[str, ...]] = {
-    "tables": ("tables", "plots", "metrics.json"),
+    "tables": ("tables", "plots", "cost", "metrics.json"),
     "figures": ("figures", "report"),
 }
 #: Files of a run folder that differ from call to call and are in no marker.
-VOLATILE = frozenset({"log.txt", "progress.json", "cost.json", "environment.json"})
+VOLATILE = frozenset(
+    {
+        *("log.txt", "progress.json", "environment.json"),
+        *("cost.json", "cost.csv", "cost.md", "cost.tex"),
+    }
+)
 #: Packages whose versions are recorded with every run.
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "blosc2", "scikit-learn", "voxseq")
 

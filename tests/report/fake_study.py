@@ -43,6 +43,23 @@ SEQUENCES = SequencesConfig(
         SourceConfig(dataset="deeplesion", kind="semantic"),
     )
 ).model_dump(mode="json")
+#: Rows of Table 5 in the order of the plan; each is compared with its last two words.
+BEYOND = (
+    ("Token order", "Ours, tokens in raster order", "ours", "raster", "ours", ""),
+    ("Recipe and weights", "Ours, recipe for random weights", "ours", "scratch_recipe", "ours", ""),
+    ("Frozen encoder", "Random weights", "vit", "frozen", "ours", "frozen"),
+    ("Frozen encoder", "Ours", "ours", "frozen", "ours", "frozen"),
+    ("Trivial baselines", "Mean shape", "mean_shape", "trivial", "ours", ""),
+    ("Trivial baselines", "Majority class", "majority", "trivial", "ours", ""),
+)
+#: Methods with a network for one type of task only.
+ONLY_SEGMENTATION = ("unetr", "unet3d")
+ONLY_CLASSIFICATION = ("vit", "resnet")
+#: Every row of Tables 1 and 2.
+ALL_METHODS = (
+    *(*ONLY_SEGMENTATION, *reversed(ONLY_CLASSIFICATION)),
+    *("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss", "ours"),
+)
 CASES = 12
 PATIENTS = 40
 
@@ -67,10 +84,12 @@ def build(
     ablation_tasks: tuple[str, ...] = ("task06_lung", "ricord"),
     missing: tuple[str, ...] = (),
     steps: int = 200,
+    beyond_tasks: tuple[str, ...] = (),
 ) -> Context:
     """Write every run's files below ``folder`` except those whose id contains a ``missing``."""
     all_tasks = {name: _task(name) for name in tasks}
     runs = _runs(methods, all_tasks, seeds, ratio_tasks, ablation_tasks)
+    runs += [run for task in beyond_tasks for run in _beyond_runs(task, seeds)]
     pretrain = _pretrain_runs(methods, bool(ablation_tasks))
     inputs = {}
     for run in runs:
@@ -89,6 +108,7 @@ def build(
         "ratio_tasks": list(ratio_tasks),
         "ablation_tasks": list(ablation_tasks),
         "ablation": ABLATION if ablation_tasks else {},
+        **({"beyond": _beyond(), "beyond_tasks": list(beyond_tasks)} if beyond_tasks else {}),
         "runs": runs,
         "pretrain_runs": pretrain,
         "results": "results",
@@ -132,8 +152,9 @@ def _runs(
 ) -> list[dict[str, Any]]:
     runs = []
     for task, spec in tasks.items():
-        lacking = {"segmentation": "vit", "classification": "unetr"}[spec["type"]]
-        for method in (m for m in methods if m != lacking):
+        is_segmentation = spec["type"] == "segmentation"
+        lacking = ONLY_CLASSIFICATION if is_segmentation else ONLY_SEGMENTATION
+        for method in (m for m in methods if m not in lacking):
             for ratio in (1.0, 0.5, 0.25, 0.1) if task in ratio_tasks else (1.0,):
                 stage = "finetune" if ratio == 1.0 else "label_ratio"
                 runs += [_run(stage, task, method, None, ratio=ratio, seed=seed) for seed in seeds]
@@ -154,8 +175,29 @@ def _run(
     return dict(zip(keys, (name, stage, task, method, variant, ratio, seed), strict=True))
 
 
+def _beyond() -> list[dict[str, str]]:
+    names = ("group", "title", "method", "variant", "reference_method", "reference_variant")
+    return [dict(zip(("key", *names), (f"{r[2]}.{r[3]}", *r), strict=True)) for r in BEYOND]
+
+
+def _beyond_runs(task: str, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Trivial baselines and our linear probe have one seed, and not every task has every row."""
+    is_segmentation = task in SEGMENTATION
+    lacking = "majority" if is_segmentation else "mean_shape"
+    runs = []
+    for _, _, method, variant, *_ in BEYOND:
+        probe = variant == "frozen" and method == "ours" and not is_segmentation
+        chosen = seeds[:1] if variant == "trivial" or probe else seeds
+        if method != lacking and (method != "vit" or not is_segmentation):
+            for seed in chosen:
+                run = _run("beyond", task, method, variant, ratio=1.0, seed=seed)
+                run["id"] = f"beyond/finetune/{task}/{method}_{variant}/s{seed}"
+                runs.append(run)
+    return runs
+
+
 def _pretrain_runs(methods: tuple[str, ...], ablation: bool) -> list[dict[str, Any]]:
-    names = [(m, None) for m in methods if m not in {"unetr", "vit"}]
+    names = [(m, None) for m in methods if m not in ONLY_SEGMENTATION + ONLY_CLASSIFICATION]
     names += [("ours", variant) for variant in ABLATION] if ablation else []
     return [
         {"id": f"pretrain/{v or m}", "method": m, "variant": v, "sequences": SEQUENCES}
@@ -171,8 +213,10 @@ def _write_run(folder: Path, run: dict[str, Any], task: dict[str, Any], steps: i
     if task["type"] == "segmentation":
         rows = _dice_rows(task, skill, rng)
         _write_example(folder / "example.npz", run, task, skill)
+        _write_worst_segmentation(folder, rows)
     else:
         rows = _classification_rows(folder, skill, rng)
+        _write_worst_classification(folder)
     _csv(folder / "scores.csv", ("case", "label", "metric", "value"), rows)
     _csv(folder / "validation.csv", ("case", "label", "metric", "value"), rows)
     curve = [(s, "train", "loss", 1.2 * np.exp(-s / 60) + 0.2) for s in range(0, steps, 10)]
@@ -229,6 +273,35 @@ def _write_example(path: Path, run: dict[str, Any], task: dict[str, Any], skill:
     np.savez(path, image=image.astype(np.float32), truth=truth, prediction=prediction)
 
 
+def _write_worst_segmentation(folder: Path, rows: list[Any]) -> None:
+    """The case with the lowest mean Dice over classes; its picture is the example, moved."""
+    values: dict[str, list[float]] = {}
+    for case, _, _, value in rows:
+        values.setdefault(case, []).append(float(value))
+    score, case = min((float(np.nanmean(found)), case) for case, found in values.items())
+    with np.load(folder / "example.npz") as arrays:
+        image, truth = arrays["image"], arrays["truth"]
+    prediction = np.roll(truth, (4, 2), (0, 1))
+    np.savez(
+        folder / "worst.npz", image=image, truth=truth, prediction=prediction, case=case,
+        score=np.float64(score),
+    )  # fmt: skip
+
+
+def _write_worst_classification(folder: Path) -> None:
+    """The case whose true class has the lowest probability."""
+    with (folder / "predictions.csv").open() as handle:
+        rows = [
+            (r["case"], int(r["target"]), float(r["probability"])) for r in csv.DictReader(handle)
+        ]
+    score, case, target = min((p if t else 1 - p, case, t) for case, t, p in rows)
+    np.savez(
+        folder / "worst.npz", image=phantom_volume(len(case))[:, :, 8], truth=np.uint8(target),
+        prediction=np.uint8(target if score > 0.5 else 1 - target), case=case,
+        score=np.float64(score),
+    )  # fmt: skip
+
+
 def _write_pretrain(folder: Path, run: dict[str, Any], steps: int) -> Path:
     folder.mkdir(parents=True)
     rng = np.random.default_rng([len(run["id"]), 11])
@@ -238,8 +311,13 @@ def _write_pretrain(folder: Path, run: dict[str, Any], steps: int) -> Path:
         rows.append((step, "train", "loss", loss + 0.03 * rng.normal()))
         if step % 20 == 0:
             rows.append((step, "val", "loss", loss + 0.02))
+            # SimCLR is the one whose features collapse.
+            collapsed = run["method"] == "simclr" and step > steps // 2
+            rows.append((step, "val", "feature_sd", 2e-4 if collapsed else 0.1 + step / 4000))
+            rows.append((step, "val", "effective_rank", 1.2 if collapsed else 8 + step / 50))
     _csv(folder / "metrics.csv", ("step", "split", "name", "value"), rows)
-    _json(folder / "summary.json", {"selected_step": steps})
+    sizes = {"parameters": 458_944, "encoder_parameters": 452_736}
+    _json(folder / "summary.json", {"selected_step": steps, **sizes})
     _json(folder / "cost.json", {"seconds": 120.0, "peak_memory_mb": 950.0})
     return folder
 

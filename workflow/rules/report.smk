@@ -14,11 +14,11 @@ use rule get_dataset as make_tables with:
                 caption=CAPTIONS / f"table{number}.rst",
                 category="Tables",
             )
-            for number in (1, 2, 3, 4)
+            for number in (1, 2, 3, 4, 5)
         ],
         expand(
             f"{RESULTS}/tables/table{{number}}.{{format}}",
-            number=[1, 2, 3, 4],
+            number=[1, 2, 3, 4, 5],
             format=["csv", "tex"],
         ),
         f"{RESULTS}/metrics.json",
@@ -52,7 +52,16 @@ use rule make_tables as make_figures with:
             )
             for number in (1, 2)
         ],
+        *[
+            report(
+                f"{RESULTS}/figures/{name}.png",
+                caption=CAPTIONS / f"{name}.rst",
+                category="Figures",
+            )
+            for name in ("heatmap", "reliability")
+        ],
         f"{RESULTS}/report/index.html",
+        f"{RESULTS}/report/cases.html",
     log:
         f"{LOGS}/figures/all.log",
     benchmark:

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from voxseq.report.curves import mean_over_seeds
-from voxseq.report.study import FACTORS, METRIC_TITLES, UNITS, Study, Task, series_title
-from voxseq.report.style import MISSING_FACE, MISSING_TEXT, Look, new_figure
+from voxseq.report.study import (
+    FACTORS,
+    METRIC_TITLES,
+    REFERENCE,
+    UNITS,
+    PretrainRun,
+    Study,
+    Task,
+    series_title,
+)
+from voxseq.report.style import Look, missing, new_figure
 
 _COLUMNS = 4
 _PANEL = (2.5, 1.95)
+_RATIO_PANEL = (4.1, 3.3)
+_RATIO_COLUMNS = 3
 _TRAIN_COLOUR = "#999999"
 _VAL_COLOUR = "#0072B2"
+#: With more series than this, the single seeds are left out of a panel.
+_FEW = 4
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One line of a panel: a method or a variant of one."""
+
+    method: str
+    variant: str
+    key: str
+    title: str
+    look: Look
 
 
 def curves_page(
@@ -32,47 +57,39 @@ def curves_page(
 
     Args:
         study: what was planned; a planned run without data gets a panel that says "missing".
-        pretrain: frame of ``pretraining_curves``; shown on the pages "finetune" (the methods)
-            and "ablation" (the variants).
+        pretrain: frame of ``pretraining_curves``; shown on the pages "finetune" (the methods),
+            "ablation" (its variants) and "beyond" (all others).
         validation: frame of ``validation_curves``.
         look: colours of the methods.
-        stage: "finetune", "label_ratio" or "ablation".
+        stage: "finetune", "label_ratio", "ablation" or "beyond".
     """
-    wanted = {"finetune": False, "ablation": True}
-    pretrained = [
-        run for run in study.pretrain_runs if stage in wanted and bool(run.variant) == wanted[stage]
-    ]
+    pretrained = [run for run in study.pretrain_runs if stage == _stage_of(study, run)]
     panels = list(dict.fromkeys((run.task, run.ratio) for run in study.runs if run.stage == stage))
-    used = {(run.method, run.variant) for run in study.runs if run.stage == stage}
-    order = [(m, v) for m in study.methods for v in ("", *study.ablation)]
-    series = [pair for pair in order if pair in used]
+    series = _series(study, stage, look)
     if not panels and not pretrained:
         return None
     heights = [math.ceil(len(part) / _COLUMNS) for part in (pretrained, panels)]
-    figure = new_figure(_COLUMNS * _PANEL[0], sum(h * _PANEL[1] + 0.45 for h in heights if h) + 0.3)
-    parts = figure.subfigures(
-        sum(1 for h in heights if h),
-        1,
-        height_ratios=[h * _PANEL[1] + 0.45 for h in heights if h],
-        squeeze=False,
-    )[:, 0]
-    index = 0
+    inches = [h * _PANEL[1] + 0.55 for h in heights if h]
+    figure = new_figure(_COLUMNS * _PANEL[0], sum(inches) + 0.3)
+    parts = list(figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0])
     if pretrained:
-        parts[index].suptitle("Pre-training loss", fontsize=10, fontweight="bold")
-        for axes, run in zip(_grid(parts[index], len(pretrained)), pretrained, strict=True):
+        part = parts.pop(0)
+        part.suptitle("Pre-training loss", fontsize=10, fontweight="bold")
+        for axes, run in zip(_grid(part, len(pretrained)), pretrained, strict=True):
             title = series_title(study, run.method, run.variant)
             _pretrain_panel(axes, pretrain[pretrain["run"] == run.id], title)
-        _loss_legend(parts[index])
-        index += 1
+        _loss_legend(part)
     if panels:
-        heading = "Validation score during fine-tuning (thin: seeds, thick: mean)"
-        parts[index].suptitle(heading, fontsize=10, fontweight="bold")
+        part = parts.pop(0)
         chosen = validation[validation["stage"] == stage]
-        for axes, (task, ratio) in zip(_grid(parts[index], len(panels)), panels, strict=True):
+        ran = set(zip(chosen["method"], chosen["variant"], strict=True))
+        series = [s for s in series if (s.method, s.variant) in ran]
+        part.suptitle(_heading(len(series)), fontsize=10, fontweight="bold")
+        for axes, (task, ratio) in zip(_grid(part, len(panels)), panels, strict=True):
             near = (chosen["ratio"].astype(float) - ratio).abs() < 1e-9
             data = chosen[(chosen["task"] == task) & near]
-            _score_panel(axes, data, study.tasks[task], ratio, _names(series, look, study))
-        _series_legend(parts[index], _names(series, look, study))
+            _score_panel(axes, data, study.tasks[task], ratio, series)
+        _series_legend(part, series)
     return figure
 
 
@@ -81,9 +98,9 @@ def label_ratio_figure(study: Study, curve: pd.DataFrame, look: Look) -> Figure 
     panels = [(study.tasks[t], m) for t in study.ratio_tasks for m in study.tasks[t].metrics]
     if not panels:
         return None
-    columns = min(len(panels), 3)
+    columns = min(len(panels), _RATIO_COLUMNS)
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(3.3 * columns + 0.2, 2.9 * rows + 0.6)
+    figure = new_figure(_RATIO_PANEL[0] * columns + 0.2, _RATIO_PANEL[1] * rows + 0.8)
     grid = figure.subplots(rows, columns, squeeze=False)
     flat = [axes for line in grid for axes in line]
     for axes in flat[len(panels) :]:
@@ -91,22 +108,57 @@ def label_ratio_figure(study: Study, curve: pd.DataFrame, look: Look) -> Figure 
     for axes, (task, metric) in zip(flat, panels, strict=False):
         data = curve[(curve["task"] == task.name) & (curve["metric"] == metric)]
         _ratio_panel(axes, data, study, task=task, metric=metric, look=look)
-    present = list(dict.fromkeys(curve["method"]))
+    present = set(curve["method"])
     handles = [
         Line2D(
             [], [],
-            color=look.colour(m), marker=look.marker(m), linestyle=look.dashes(m), markersize=4,
+            color=look.colour(m), marker=look.marker(m), linestyle=look.dashes(m), markersize=5,
             linewidth=look.width(m), label=series_title(study, m, ""),
         )
         for m in study.methods
         if m in present
     ]  # fmt: skip
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * columns),
+            handlelength=3.5,
+        )  # fmt: skip
     return figure
 
 
-def _grid(figure: Figure, count: int) -> list[Axes]:
+def _stage_of(study: Study, run: PretrainRun) -> str:
+    """The page that a pre-training belongs to; its id begins with its stage."""
+    stage = run.id.split("/")[0]
+    if stage in ("ablation", "beyond"):
+        return stage
+    return "ablation" if run.variant in study.ablation else "finetune"
+
+
+def _series(study: Study, stage: str, look: Look) -> list[_Series]:
+    """The methods and variants that a stage plans, in the order of its table."""
+    used = dict.fromkeys((run.method, run.variant) for run in study.runs if run.stage == stage)
+    place = {name: i for i, name in enumerate(study.methods)}
+    variants = {name: i for i, name in enumerate(study.ablation)}
+    rows = {row.series: i for i, row in enumerate(study.beyond)} if stage == "beyond" else {}
+
+    def order(pair: tuple[str, str]) -> tuple[int, int, int]:
+        method, variant = pair
+        return rows.get(pair, 0), place.get(method, len(place)), variants.get(variant, -1)
+
+    pairs = sorted(used, key=order)
+    keys = {pair: "/".join(filter(None, pair)) for pair in pairs}
+    own = Look([keys[pair] for pair in pairs if pair[1]])
+    return [
+        _Series(m, v, keys[m, v], series_title(study, m, v), own if v else look) for m, v in pairs
+    ]
+
+
+def _heading(count: int) -> str:
+    lines = "thin: seeds, thick: mean" if count <= _FEW else "mean over seeds"
+    return f"Validation score during fine-tuning ({lines})"
+
+
+def _grid(figure: FigureBase, count: int) -> list[Axes]:
     rows = math.ceil(count / _COLUMNS)
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     flat: list[Axes] = [axes for line in grid for axes in line]
@@ -115,19 +167,10 @@ def _grid(figure: Figure, count: int) -> list[Axes]:
     return flat[:count]
 
 
-def _names(
-    series: list[tuple[str, str]], look: Look, study: Study
-) -> dict[tuple[str, str], tuple[str, Look, str]]:
-    """(method, variant) → key of its look, the look, its title."""
-    variants = [v for _, v in series if v]
-    own = Look(variants) if variants else look
-    return {(m, v): (v or m, own if v else look, series_title(study, m, v)) for m, v in series}
-
-
 def _pretrain_panel(axes: Axes, data: pd.DataFrame, title: str) -> None:
     axes.set_title(title)
     if data.empty:
-        _missing(axes)
+        missing(axes)
         return
     for split, colour, width in (("train", _TRAIN_COLOUR, 0.9), ("val", _VAL_COLOUR, 1.8)):
         part = data[data["split"] == split]
@@ -146,31 +189,32 @@ def _pretrain_panel(axes: Axes, data: pd.DataFrame, title: str) -> None:
 
 
 def _score_panel(
-    axes: Axes,
-    data: pd.DataFrame,
-    task: Task,
-    ratio: float,
-    names: dict[tuple[str, str], tuple[str, Look, str]],
+    axes: Axes, data: pd.DataFrame, task: Task, ratio: float, series: list[_Series]
 ) -> None:
     axes.set_title(task.title if ratio == 1.0 else f"{task.title}, {100 * ratio:g} % of labels")
     if data.empty:
-        _missing(axes)
+        missing(axes)
         return
     name = str(data["name"].iloc[0])
     factor = FACTORS.get(name, 1.0)
-    mean = mean_over_seeds(data)
-    for (method, variant), (key, look, _) in names.items():
-        mine = data[(data["method"] == method) & (data["variant"] == variant)]
-        thick = mean[(mean["method"] == method) & (mean["variant"] == variant)]
-        colour = look.colour(key)
-        for _, seed in mine.groupby("seed"):
-            axes.plot(seed["step"], factor * seed["value"], color=colour, linewidth=0.6, alpha=0.35)
+    means = dict(list(mean_over_seeds(data).groupby(["method", "variant"])))
+    for item in series:
+        thick = means.get((item.method, item.variant))
+        if thick is None:
+            continue
+        colour = item.look.colour(item.key)
+        if len(series) <= _FEW:
+            mine = data[(data["method"] == item.method) & (data["variant"] == item.variant)]
+            for _, seed in mine.groupby("seed"):
+                values = factor * seed["value"]
+                axes.plot(seed["step"], values, color=colour, linewidth=0.6, alpha=0.35)
         axes.plot(
             thick["step"],
             factor * thick["value"],
             color=colour,
-            linestyle=look.dashes(key),
-            linewidth=look.width(key),
+            linestyle=item.look.dashes(item.key),
+            linewidth=item.look.width(item.key),
+            zorder=item.look.order(item.key),
         )
     axes.set_xlabel("step")
     axes.set_ylabel(_score_label(name))
@@ -182,25 +226,24 @@ def _ratio_panel(
 ) -> None:
     axes.set_title(task.title)
     if data.empty:
-        _missing(axes)
+        missing(axes)
         return
     present = [m for m in study.methods if m in set(data["method"])]
+    # Shifted a little, so that the error bars of the methods stay apart.
+    step = 1.025 if len(present) <= _FEW else 1.018
     for position, method in enumerate(present):
         part = data[data["method"] == method].sort_values("ratio")
-        # Shifted a little, so that the error bars of the methods stay apart.
-        shift = 1.025 ** (position - (len(present) - 1) / 2)
-        axes.errorbar(
-            100 * part["ratio"].astype(float) * shift,
-            part["mean"].astype(float),
-            yerr=part["sd"].astype(float).fillna(0.0),
-            color=look.colour(method),
-            marker=look.marker(method),
-            linestyle=look.dashes(method),
-            linewidth=look.width(method),
-            markersize=4,
-            capsize=2,
-            elinewidth=0.8,
-        )
+        x = 100 * part["ratio"].astype(float) * step ** (position - (len(present) - 1) / 2)
+        mean, sd = part["mean"].astype(float), part["sd"].astype(float).fillna(0.0)
+        ours = method == REFERENCE
+        lines = axes.errorbar(
+            x, mean, yerr=sd, color=look.colour(method), marker=look.marker(method),
+            linestyle=look.dashes(method), linewidth=look.width(method),
+            markersize=5 if ours else 3.8, capsize=2 if ours else 1.5,
+            elinewidth=1.2 if ours else 0.7, zorder=look.order(method),
+        )  # fmt: skip
+        for bar in (*lines[1], *lines[2]):
+            bar.set_alpha(1.0 if ours else 0.55)
     ratios = sorted({100 * ratio for ratio in (1.0, *study.ratios)})
     axes.set_xscale("log")
     axes.set_xticks(ratios)
@@ -221,7 +264,7 @@ def _ticks(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _loss_legend(figure: Figure) -> None:
+def _loss_legend(figure: FigureBase) -> None:
     handles = [
         Line2D([], [], color=_TRAIN_COLOUR, linewidth=0.9, label="training"),
         Line2D([], [], color=_VAL_COLOUR, linewidth=1.8, label="validation"),
@@ -229,24 +272,19 @@ def _loss_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
-def _series_legend(figure: Figure, names: dict[tuple[str, str], tuple[str, Look, str]]) -> None:
+def _series_legend(figure: FigureBase, series: list[_Series]) -> None:
     handles = [
         Line2D(
             [], [],
-            color=look.colour(key), linestyle=look.dashes(key), linewidth=look.width(key),
-            label=title,
+            color=item.look.colour(item.key), linestyle=item.look.dashes(item.key),
+            linewidth=item.look.width(item.key), label=item.title,
         )
-        for key, look, title in names.values()
+        for item in series
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
-
-
-def _missing(axes: Axes) -> None:
-    axes.set_facecolor(MISSING_FACE)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    axes.text(
-        0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center",
-        fontsize=9, color=MISSING_TEXT,
-    )  # fmt: skip
+    if handles:
+        longest = max(len(item.title) for item in series)
+        columns = 6 if longest <= 14 else 4 if longest <= 28 else 3
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(len(handles), columns),
+            handlelength=3.0,
+        )  # fmt: skip

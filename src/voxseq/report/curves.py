@@ -71,7 +71,9 @@ def label_ratio_curve(study: Study, means: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for task in (study.tasks[name] for name in study.ratio_tasks):
-        for method in study.methods_of(task.type):
+        # A method that is planned with all labels only has no curve.
+        planned = {r.method for r in study.runs if r.task == task.name and r.stage == "label_ratio"}
+        for method in (m for m in study.methods_of(task.type) if m in planned):
             for metric in task.metrics:
                 for ratio in sorted({1.0, *study.ratios}, reverse=True):
                     values = FACTORS[metric] * select(

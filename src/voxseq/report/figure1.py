@@ -15,7 +15,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from voxseq.report.style import new_figure
+from voxseq.report.slices import rgb
+from voxseq.report.style import bare, new_figure
 
 _PREFIX = "#56B4E9"
 _SCORED = "#E69F00"
@@ -135,8 +136,8 @@ def _patch(axes: Axes, example: Example, geometry: Geometry, index: int, prefix:
         colour = _PREFIX if number <= prefix else _SCORED
         corner = (i * step_x, j * step_y)
         axes.add_patch(
-            Rectangle(corner, step_x, step_y, facecolor=(*_rgb(colour), 0.13), linewidth=0.6,
-                      edgecolor=(*_rgb(colour), 0.9))
+            Rectangle(corner, step_x, step_y, facecolor=(*rgb(colour), 0.13), linewidth=0.6,
+                      edgecolor=(*rgb(colour), 0.9))
         )  # fmt: skip
         text = axes.text(
             corner[0] + step_x / 2, corner[1] + step_y / 2, str(number), ha="center", va="center",
@@ -144,11 +145,7 @@ def _patch(axes: Axes, example: Example, geometry: Geometry, index: int, prefix:
         )  # fmt: skip
         text.set_path_effects([patheffects.withStroke(linewidth=1.4, foreground="black")])
     axes.set_title(f"patch {index + 1}", fontsize=8)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    bare(axes)
 
 
 def _mask(figure: Figure, prefix: int, length: int) -> None:
@@ -175,11 +172,6 @@ def _mask(figure: Figure, prefix: int, length: int) -> None:
         Patch(facecolor=_MASKED, edgecolor="#BBBBBB", label="hidden"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=1)
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
 
 
 def _wrapped(text: str, width: int = 26, lines: int = 2) -> str:

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
-from voxseq.errors import IntegrityError
 from voxseq.report.collect import run_file
 from voxseq.report.layout import ordered_tasks
-from voxseq.report.study import Study, Task, title_of
-from voxseq.report.style import CLASS_COLOURS, MISSING_FACE, MISSING_TEXT, new_figure
+from voxseq.report.slices import Slice, class_colour, read_slice, show_slice, slice_dice, window_of
+from voxseq.report.study import REFERENCE, Study, Task, title_of
+from voxseq.report.style import MISSING_TEXT, bare, missing, new_figure, outlined
 
-_CELL = 1.5
-_ALPHA = 0.45
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One slice, all arrays of shape (X, Y): image in any unit, class indices 0, 1, 2, …"""
-
-    image: NDArray[np.float32]
-    truth: NDArray[np.int64]
-    prediction: NDArray[np.int64]
-
-
-def read_slice(path: Path) -> Slice:
-    """Read example.npz of a segmentation run.
-
-    Raises:
-        IntegrityError: not an npz file, a missing array, or arrays that are not 2D of one shape.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            image, truth, prediction = (arrays[n] for n in ("image", "truth", "prediction"))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise IntegrityError(f"{path} is not an example slice: {error}") from None
-    if image.ndim != 2 or not image.shape == truth.shape == prediction.shape:
-        shapes = ", ".join(str(a.shape) for a in (image, truth, prediction))
-        raise IntegrityError(f"{path}: expected three 2D arrays of one shape, found {shapes}")
-    return Slice(image.astype(np.float32), truth.astype(np.int64), prediction.astype(np.int64))
+#: Width in inches that the cells of a row share, and the bounds of one cell.
+_SHARED = 12.6
+_SMALLEST, _LARGEST = 0.9, 1.5
+_GAP = 0.05
 
 
 def collect_slices(study: Study, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slice]:
@@ -56,19 +30,10 @@ def collect_slices(study: Study, inputs: Mapping[str, Path]) -> dict[tuple[str, 
         key = (run.task, run.method)
         if run.variant or run.ratio != 1.0 or study.tasks[run.task].type != "segmentation":
             continue
-        path = run_file(inputs, run.id, "example.npz")
-        if path is not None and key not in found:
+        path = run_file(inputs, run.id, "example.npz") if key not in found else None
+        if path is not None:
             found[key] = read_slice(path)
     return found
-
-
-def slice_dice(truth: NDArray[np.int64], prediction: NDArray[np.int64]) -> float | None:
-    """Mean Dice (0..1) of the classes that the true slice has; ``None`` where it has none."""
-    values = []
-    for label in np.unique(truth[truth > 0]):
-        a, b = truth == label, prediction == label
-        values.append(2.0 * np.logical_and(a, b).sum() / (a.sum() + b.sum()))
-    return float(np.mean(values)) if values else None
 
 
 def figure2(study: Study, slices: Mapping[tuple[str, str], Slice]) -> Figure | None:
@@ -81,15 +46,21 @@ def figure2(study: Study, slices: Mapping[tuple[str, str], Slice]) -> Figure | N
     if not tasks:
         return None
     columns = 2 + len(methods)
-    longest = max(len(text) for task in tasks for text in (task.title, *task.labels))
-    width = columns * (_CELL + 0.05) + 0.085 * longest + 0.35
-    figure = new_figure(width, len(tasks) * (_CELL + 0.06) + 0.6)
+    cell = float(np.clip(_SHARED / columns, _SMALLEST, _LARGEST))
+    longest = max(len(text) for task in tasks for text in _label_lines(task))
+    width = columns * (cell + _GAP) + 0.085 * longest + 0.35
+    figure = new_figure(width, len(tasks) * (cell + _GAP) + 0.75, pad=0.02)
     grid = figure.subplots(len(tasks), columns, squeeze=False)
-    for index, title in enumerate(["Image", "Ground truth", *map(title_of, methods)]):
-        grid[0][index].set_title(title, fontsize=10, fontweight="bold")
+    titles = ["Image", "Ground truth", *map(title_of, methods)]
+    for axes, title in zip(grid[0], titles, strict=True):
+        ours = title == title_of(REFERENCE)
+        axes.set_title(title, fontsize=9.5, fontweight="bold" if ours else "normal")
     for line, task in zip(grid, tasks, strict=True):
         _row(line, task, methods, slices)
-    note = "Number: mean Dice of the classes in this slice, in %."
+    note = (
+        "Filled: prediction; white line: ground truth. Number: mean Dice of the classes over the "
+        "whole slice, in %; bold frame: best of the row."
+    )
     figure.supxlabel(note, fontsize=8, color=MISSING_TEXT)
     return figure
 
@@ -101,86 +72,61 @@ def _row(
     slices: Mapping[tuple[str, str], Slice],
 ) -> None:
     for axes in line:
-        _bare(axes)
+        bare(axes)
     _label(line[0], task)
-    present = [slices[task.name, m] for m in methods if (task.name, m) in slices]
-    if present:
-        first = present[0]
-        _show(line[0], first.image, None)
-        _show(line[1], first.image, first.truth)
-    else:
-        _missing(line[0])
-        _missing(line[1])
-    for axes, method in zip(line[2:], methods, strict=True):
-        item = slices.get((task.name, method))
-        if item is None:
-            _missing(axes)
-            continue
-        _show(axes, item.image, item.prediction)
-        dice = slice_dice(item.truth, item.prediction)
-        if dice is not None:
-            text = axes.text(
-                0.96, 0.04, f"{100 * dice:.1f}", transform=axes.transAxes, ha="right", va="bottom",
-                fontsize=8.5, color="white",
-            )  # fmt: skip
-            text.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="black")])
-
-
-def _show(axes: Axes, image: NDArray[np.float32], labels: NDArray[np.int64] | None) -> None:
-    """The slice in grey with each class filled and outlined; x to the right, y upwards."""
-    finite = image[np.isfinite(image)]
-    low, high = np.percentile(finite, (1.0, 99.0)) if finite.size else (0.0, 1.0)
-    if not low < high:
-        low, high = low - 0.5, low + 0.5
-    axes.imshow(image.T, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
-    if labels is None:
+    present = {m: slices[task.name, m] for m in methods if (task.name, m) in slices}
+    if not present:
+        for axes in line:
+            missing(axes, square=True)
         return
-    overlay = np.zeros((*labels.T.shape, 4))
-    for label in np.unique(labels[labels > 0]):
-        colour = class_colour(int(label))
-        inside = label == labels.T
-        overlay[inside] = (*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), _ALPHA)
-        if inside.any() and not inside.all() and min(inside.shape) > 1:
-            axes.contour(inside.astype(float), levels=[0.5], colors=[colour], linewidths=1.0)
-    axes.imshow(overlay, origin="lower", interpolation="nearest")
+    first = next(iter(present.values()))
+    window = window_of(first.truth > 0)
+    shown = first.part(window)
+    show_slice(line[0], shown.image)
+    show_slice(line[1], shown.image, shown.truth)
+    scores = {m: slice_dice(item.truth, item.prediction) for m, item in present.items()}
+    best = max((score for score in scores.values() if score is not None), default=None)
+    for axes, method in zip(line[2:], methods, strict=True):
+        if method not in present:
+            missing(axes, square=True)
+            continue
+        # Slices of one task are of one case; another shape is shown whole.
+        same = present[method].truth.shape == first.truth.shape
+        shown = present[method].part(window) if same else present[method]
+        show_slice(axes, shown.image, shown.prediction, shown.truth)
+        score = scores[method]
+        if score is not None:
+            outlined(axes, f"{100 * score:.1f}", 8.5)
+            if score == best and len(present) > 1:
+                _frame(axes)
 
 
-def class_colour(label: int) -> str:
-    """Colour of foreground class ``label`` = 1, 2, …"""
-    return CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
+def _frame(axes: Axes) -> None:
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=2.0, edgecolor="black")
+
+
+def _label_lines(task: Task) -> list[str]:
+    return [*wrap(task.title, 16), *task.labels]
 
 
 def _label(axes: Axes, task: Task) -> None:
     """Title of the task and the names of its classes, each with its colour, left of the row."""
-    names = task.labels
-    top = 0.5 + 0.075 * (len(names) + 1)
-    axes.text(
-        -0.08, top - 0.04, task.title, transform=axes.transAxes, ha="right", va="center",
-        fontsize=9.5, fontweight="bold",
-    )  # fmt: skip
-    for index, name in enumerate(names, start=1):
-        y = top - 0.04 - 0.15 * index
-        axes.text(-0.17, y, name, transform=axes.transAxes, ha="right", va="center", fontsize=8)
+    titles = wrap(task.title, 16)
+    step = 0.17
+    y = 0.5 + step * (len(titles) + len(task.labels) - 1) / 2
+    for title in titles:
+        axes.text(
+            -0.08, y, title, transform=axes.transAxes, ha="right", va="center", fontsize=9.5,
+            fontweight="bold",
+        )  # fmt: skip
+        y -= step
+    for index, name in enumerate(task.labels, start=1):
+        axes.text(-0.19, y, name, transform=axes.transAxes, ha="right", va="center", fontsize=8)
         axes.add_patch(
             Rectangle(
-                (-0.14, y - 0.035), 0.07, 0.07, transform=axes.transAxes, clip_on=False,
+                (-0.16, y - 0.04), 0.08, 0.08, transform=axes.transAxes, clip_on=False,
                 facecolor=class_colour(index), edgecolor="#444444", linewidth=0.4,
             )
         )  # fmt: skip
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _missing(axes: Axes) -> None:
-    axes.set_facecolor(MISSING_FACE)
-    axes.set_box_aspect(1)
-    axes.text(
-        0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center", fontsize=9,
-        color=MISSING_TEXT,
-    )  # fmt: skip
+        y -= step

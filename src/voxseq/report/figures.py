@@ -1,9 +1,9 @@
-"""Stage "figures": Figures 1 and 2, training curves, the label-ratio curve, and the report page."""
+"""Stage "figures": Figures 1 and 2, heat map, curves, reliability plot, and the two pages."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,23 +13,37 @@ from matplotlib.figure import Figure
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
 from voxseq.files import write_text
-from voxseq.report import curves, statistics
-from voxseq.report.collect import collect, run_means
+from voxseq.report import reliability
+from voxseq.report.cases_page import render_cases
+from voxseq.report.collapse import collapse_rows
+from voxseq.report.collect import collect
+from voxseq.report.cost import cost_rows
 from voxseq.report.curve_figures import curves_page, label_ratio_figure
+from voxseq.report.curves import label_ratio_curve, pretraining_curves, validation_curves
 from voxseq.report.figure1 import Example, Geometry, figure1
 from voxseq.report.figure2 import collect_slices, figure2
-from voxseq.report.page import Picture, facts_of, render_page
+from voxseq.report.heatmap import heatmap_figure
+from voxseq.report.markup import Picture
+from voxseq.report.page import CASES_PAGE, Content, facts_of, render_page
+from voxseq.report.render import frame_to_csv
+from voxseq.report.source import source_of
 from voxseq.report.study import Study
-from voxseq.report.style import Look, save, styled
-from voxseq.report.tables import all_tables, source_of
+from voxseq.report.style import Look, save, small_png, styled
+from voxseq.report.tables import all_tables
+from voxseq.report.worst_cases import case_scores, collect_worst, short_names
+from voxseq.report.worst_figure import worst_figure
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from voxseq.runs import RunContext
 
 _LOG = logging.getLogger("voxseq.report.figures")
 SEQUENCES_RUN = "sequences/all"
 SOURCE_PREFIX = "preprocess/source/"
 TokenOrder = Literal["patch_major", "raster"]
+#: Resolution of the pictures of the cases page, which has one for each task.
+_PAGE_DPI = 90
 _KINDS = ("spatial", "contrast", "semantic")
 
 
@@ -44,71 +58,121 @@ class _Plan:
 
 
 def execute_figures(context: RunContext) -> None:
-    """Write figures/*.png and report/index.html into ``context.out``."""
+    """Write figures/ and report/ into ``context.out``."""
     study = Study.from_config(context.config)
     scores = collect(context)
-    means = run_means(scores)
+    source = source_of(context, scores, study)
+    found = reliability.calibrations(study, context.inputs)
     pictures = []
     with styled():
-        for plan in _plans(context, study, means):
+        for plan in _plans(context, study, source.means, found):
             if plan.figure is None:
                 _LOG.warning("%s is left out: the study has nothing to show in it", plan.title)
                 continue
             path = context.out / "figures" / f"{plan.stem}.png"
             save(plan.figure, path, study.settings.dpi)
             pictures.append(Picture(plan.title, plan.caption, path.read_bytes()))
-    source = source_of(context, scores, study)
-    page = render_page(
+    _write_calibration(context.out / "figures", study, found)
+    content = Content(
         study=study,
         facts=facts_of(study, scores, context.inputs),
         tables=all_tables(source),
-        differences=statistics.differences(study, scores, context.inputs),
+        differences=source.differences,
+        collapse=collapse_rows(study, context.inputs),
+        cost=cost_rows(study, context.inputs),
         pictures=pictures,
     )
-    write_text(context.out / "report" / "index.html", page)
+    write_text(context.out / "report" / "index.html", render_page(content))
+    cases = case_scores(study, scores, context.inputs)
+    page = render_cases(study, cases, _worst_pictures(study, context.inputs, cases))
+    write_text(context.out / "report" / CASES_PAGE, page)
 
 
-def _plans(context: RunContext, study: Study, means: Any) -> list[_Plan]:
+def _plans(
+    context: RunContext,
+    study: Study,
+    means: pd.DataFrame,
+    found: Mapping[tuple[str, str], reliability.Calibration],
+) -> Iterator[_Plan]:
+    """The figures in the order of the page, each drawn when it is asked for."""
     look = Look(study.methods)
-    pretrain = curves.pretraining_curves(study, context.inputs)
-    validation = curves.validation_curves(study, context.inputs)
-    return [
-        _Plan(
-            "figure1",
-            "Figure 1. Patch sequences and the prefix-causal mask",
-            "Middle slice of each patch of one spatial, one contrast and one semantic sequence of "
-            "the study's own data. Numbers give the place of each token in the sequence.",
-            _first_figure(context, study),
-        ),
-        _Plan(
-            "figure2",
-            "Figure 2. Segmentations of one test case of each task",
-            "Overlays: ground truth and the prediction of each method (first seed that has run), "
-            "on the same slice.",
-            figure2(study, collect_slices(study, context.inputs)),
-        ),
-        _Plan(
-            "label_ratio",
-            "Label-ratio curve",
-            "Test score against the share of the training labels; mean and sd over seeds. Points "
-            "are shifted sideways a little to keep the bars apart.",
-            label_ratio_figure(study, curves.label_ratio_curve(study, means), look),
-        ),
-        *(
-            _Plan(
-                stem,
-                title,
-                "Losses of every pre-training of this stage, and the validation score of every "
-                "fine-tuning over its steps.",
-                curves_page(study, pretrain, validation, look, stage=stage),
-            )
-            for stem, title, stage in (
-                ("curves", "Training curves", "finetune"),
-                ("curves_label_ratio", "Training curves with fewer labels", "label_ratio"),
-                ("curves_ablation", "Training curves of the ablation", "ablation"),
-            )
-        ),
-    ]
+    yield _Plan(
+        "figure1",
+        "Figure 1. Patch sequences and the prefix-causal mask",
+        "Middle slice of each patch of one spatial, one contrast and one semantic sequence of "
+        "the study's own data. Numbers give the place of each token in the sequence.",
+        _first_figure(context, study),
+    )
+    yield _Plan(
+        "figure2",
+        "Figure 2. Segmentations of one test case of each task",
+        "The ground truth and the prediction of each method (first seed that has run) on the same "
+        "slice; the part around the ground truth is shown.",
+        figure2(study, collect_slices(study, context.inputs)),
+    )
+    yield _Plan(
+        "heatmap",
+        "Heat map of all methods and tasks",
+        "Mean over seeds: Dice in % of the segmentations, AUC of the classifications. Colours run "
+        "from the worst to the best of each task and cannot be compared between tasks.",
+        heatmap_figure(study, means),
+    )
+    yield _Plan(
+        "label_ratio",
+        "Label-ratio curve",
+        "Test score against the share of the training labels; mean and sd over seeds. Points "
+        "are shifted sideways a little to keep the bars apart.",
+        label_ratio_figure(study, label_ratio_curve(study, means), look),
+    )
+    yield _Plan(
+        "reliability",
+        "Reliability of the classifications",
+        f"Test predictions of all seeds together in {reliability.BINS} bins of equal width: share "
+        "of positive cases against mean probability; on the dashed line the two agree. Larger "
+        "points and bars: more predictions. ECE: mean gap between the two, weighted by the number "
+        "of predictions. Brier: mean squared difference of probability and outcome. Both are "
+        "better when smaller; calibration.csv has them beside the Brier score of the base rate.",
+        reliability.reliability_figure(study, found, look),
+    )
+    pretrain = pretraining_curves(study, context.inputs)
+    validation = validation_curves(study, context.inputs)
+    for stem, title, stage in (
+        ("curves", "Training curves", "finetune"),
+        ("curves_label_ratio", "Training curves with fewer labels", "label_ratio"),
+        ("curves_ablation", "Training curves of the ablation", "ablation"),
+        ("curves_beyond", "Training curves beyond the paper", "beyond"),
+    ):
+        yield _Plan(
+            stem,
+            title,
+            "Losses of every pre-training of this stage, and the validation score of every "
+            "fine-tuning over its steps.",
+            curves_page(study, pretrain, validation, look, stage=stage),
+        )
+
+
+def _write_calibration(
+    folder: Path, study: Study, found: Mapping[tuple[str, str], reliability.Calibration]
+) -> None:
+    """Write the numbers behind the reliability plot."""
+    summary = reliability.summary_frame(study, found)
+    write_text(folder / "calibration.csv", frame_to_csv(summary))
+    write_text(folder / "calibration_bins.csv", frame_to_csv(reliability.bin_frame(study, found)))
+
+
+def _worst_pictures(
+    study: Study, inputs: Mapping[str, Path], cases: pd.DataFrame
+) -> dict[str, bytes]:
+    """Task → PNG of the worst case of each method."""
+    worst = collect_worst(study, inputs)
+    pictures = {}
+    with styled():
+        for task in study.tasks.values():
+            names = short_names(cases.loc[cases["task"] == task.name, "case"].unique())
+            figure = worst_figure(task, study.methods_of(task.type), worst, names)
+            if figure is not None:
+                pictures[task.name] = small_png(figure, min(study.settings.dpi, _PAGE_DPI))
+    return pictures
 
 
 def _first_figure(context: RunContext, study: Study) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Rows and columns of the paper's Tables 1–4, and how a study's names map onto them."""
+"""Rows and columns of the tables, and how a study's names map onto them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from voxseq.config.studies import AblationVariant
+from voxseq.methods import METHODS
 from voxseq.report.study import REFERENCE, Study, Task, find_method, same_name, title_of
 
 _SELF_SUPERVISED = ("SimCLR", "MoCo v3", "DINO", "PCRLv2", "MAE3D", "MedCoSS")
 OURS = "Ours"
 SCRATCH_GROUP = "From scratch"
 PRETRAINED_GROUP = "Self-supervised pre-training"
+ABLATION_GROUP = "Ablation"
 #: Rows of Table 1 (segmentation) and Table 2 (classification); Table 3 uses both.
 ROWS: Mapping[str, tuple[str, ...]] = {
     "segmentation": ("UNETR", "3D UNet", *_SELF_SUPERVISED, OURS),
@@ -97,11 +99,16 @@ def method_rows(study: Study, kind: str) -> tuple[RowSpec, ...]:
     ]
     known = {row.method for row in rows}
     further = [
-        RowSpec(title=title_of(m), group=PRETRAINED_GROUP, method=m)
-        for m in methods
-        if m not in known
+        RowSpec(title=title_of(m), group=_group_of(m), method=m) for m in methods if m not in known
     ]
-    return (*rows[:-1], *further, rows[-1])
+    scratch = [row for row in (*rows[:-1], *further) if row.group == SCRATCH_GROUP]
+    pretrained = [row for row in (*rows[:-1], *further) if row.group == PRETRAINED_GROUP]
+    return (*scratch, *pretrained, rows[-1])
+
+
+def _group_of(method: str) -> str:
+    known = METHODS.get(method)
+    return SCRATCH_GROUP if known and not known.is_pretrained else PRETRAINED_GROUP
 
 
 def ablation_rows(study: Study) -> tuple[RowSpec, ...]:

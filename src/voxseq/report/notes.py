@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
+
+from voxseq.report import statistics
+from voxseq.report.grid import Table
+from voxseq.report.source import Source
 
 LEGEND = (
     "Each cell: mean ± sd over seeds (n = number of seeds) and, in square brackets, the paper's "
     "value. The sd is the sample standard deviation; with one seed it is “–”. Bold: best mean of "
     "the column."
+)
+BEYOND_LEGEND = (
+    "Each cell: mean ± sd over seeds (n = number of seeds) and, in square brackets, the mean of "
+    "the row it is compared with. The sd is the sample standard deviation; with one seed it is "
+    "“–”. Alone in a cell, “–” says that the row has no such task."
 )
 DICE = (
     "Dice is the mean over test cases, then over classes, for each seed; a class that a case lacks "
@@ -23,45 +33,67 @@ _GRIDS = {
 }
 
 
-def table_notes(
-    *,
-    scale: str,
-    absent: Sequence[str],
-    has_columns: bool,
-    any_missing: bool,
-    any_partial: bool,
-    any_paper_missing: bool,
-    grids: Mapping[str, str],
-) -> tuple[str, ...]:
-    """The footnotes that a table needs.
+def with_notes(table: Table, source: Source, *, absent: tuple[str, ...], reference: str) -> Table:
+    """The table with the footnotes that it needs.
 
     Args:
-        scale: name of the study's scale.
+        table: the table without them.
+        source: what it was made of.
         absent: columns of the paper that the study does not have.
-        has_columns: whether the study has any column of this table.
-        any_missing: whether a run of the table is missing.
-        any_partial: whether a cell has fewer seeds than planned.
-        any_paper_missing: whether a value of the paper is not at hand.
-        grids: title of each segmentation task → grid on which Dice is computed.
+        reference: what the rows are compared with, as a reader calls it.
     """
+    columns = [column for block in table.blocks for column in block.columns]
+    is_papers = not any(block.shows_reference for block in table.blocks)
+    tasks = [source.study.tasks[c.task] for c in columns if c.task]
+    states = {cell.status for cell in table.cells}
     notes = []
-    if has_columns:
-        notes.append(LEGEND)
+    if columns:
+        notes.append(LEGEND if is_papers else BEYOND_LEGEND)
+        notes += _marks(table, source, reference)
+    if columns and is_papers:
         notes.append(
-            f"Scale of this study: {scale}. The paper's values belong to its own data, splits and "
-            "ViT-B encoder; at another scale they give orientation and are not a target."
+            f"Scale of this study: {source.study.scale}. The paper's values belong to its own "
+            "data, splits and ViT-B encoder; at another scale they give orientation and are not a "
+            "target."
         )
-    if grids:
-        notes.append(DICE)
-        for grid in sorted(set(grids.values())):
-            tasks = ", ".join(title for title, value in grids.items() if value == grid)
-            notes.append(f"Dice of {tasks} on {_GRIDS.get(grid, grid)}.")
-    if any_missing:
+    notes += _grids({task.title: task.score_grid for task in tasks if task.score_grid})
+    if "missing" in states:
         notes.append("missing: a row of the paper or a planned run that has not been run.")
-    if any_partial:
+    if "partial" in states:
         notes.append("†: fewer seeds than planned.")
-    if any_paper_missing:
+    if is_papers and any(cell.paper is None for cell in table.cells):
         notes.append(PAPER)
     if absent:
         notes.append(f"Columns of the paper that are not in this scale: {', '.join(absent)}.")
-    return tuple(notes)
+    return replace(table, notes=tuple(notes))
+
+
+def _marks(table: Table, source: Source, reference: str) -> list[str]:
+    """What the marks mean, and where none can stand."""
+    frame = source.differences[source.differences["table"] == table.number]
+    if frame.empty:
+        return []
+    text = (
+        f"▲, ▼: clearly above, clearly below {reference}: p below {statistics.SIGNIFICANT:g} after "
+        f"Holm's correction over the {len(frame)} comparisons of this table, and a 95 % interval "
+        "of the paired difference that leaves out zero; differences.md has all of them."
+    )
+    unreachable = statistics.out_of_reach(source.study, frame)
+    if not unreachable:
+        return [text]
+    return [
+        text,
+        "With too few test cases for any mark, so that its absence is no sign of equality: "
+        f"{', '.join(unreachable)}.",
+    ]
+
+
+def _grids(grids: Mapping[str, str]) -> list[str]:
+    """How Dice is computed, for the titles of segmentation tasks and their grids."""
+    if not grids:
+        return []
+    notes = [DICE]
+    for grid in sorted(set(grids.values())):
+        tasks = ", ".join(title for title, value in grids.items() if value == grid)
+        notes.append(f"Dice of {tasks} on {_GRIDS.get(grid, grid)}.")
+    return notes

@@ -1,24 +1,24 @@
-"""The report page: one self-contained HTML file with all tables and figures."""
+"""The report page: all tables and figures in one HTML file; single cases have their own page."""
 
 from __future__ import annotations
 
-import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
-from voxseq.report import statistics
+from voxseq.report import collapse, cost, markup, statistics
 from voxseq.report.collect import missing_runs, read_record, run_file
+from voxseq.report.markup import Picture, Section
 from voxseq.report.render import to_html
 from voxseq.report.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from voxseq.report.collapse import CollapseRow
+    from voxseq.report.cost import CostRow
     from voxseq.report.tables import Table
 
 _STAGES = {
@@ -26,17 +26,11 @@ _STAGES = {
     "finetune": "Fine-tuning",
     "label_ratio": "Fewer labels",
     "ablation": "Ablation",
+    "beyond": "Beyond the paper",
 }
 _SHOWN_WARNINGS = 20
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure as PNG bytes."""
-
-    title: str
-    caption: str
-    png: bytes
+#: File name of the page of single cases, beside this page.
+CASES_PAGE = "cases.html"
 
 
 @dataclass(frozen=True)
@@ -85,37 +79,63 @@ def facts_of(study: Study, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> 
     return Facts(stages, _sizes(study, inputs), tuple(warnings))
 
 
-def render_page(
-    *,
-    study: Study,
-    facts: Facts,
-    tables: Sequence[Table],
-    differences: pd.DataFrame,
-    pictures: Sequence[Picture],
-) -> str:
+@dataclass(frozen=True)
+class Content:
+    """What the page shows.
+
+    Attributes:
+        differences: frame of ``statistics.differences``.
+    """
+
+    study: Study
+    facts: Facts
+    tables: Sequence[Table]
+    differences: pd.DataFrame
+    collapse: Sequence[CollapseRow]
+    cost: Sequence[CostRow]
+    pictures: Sequence[Picture]
+
+
+def render_page(content: Content) -> str:
     """Fill page.html. Every text is escaped; figures are embedded; nothing is fetched."""
-    template = Template(
-        resources.files("voxseq.report").joinpath("page.html").read_text(encoding="utf-8")
+    facts, study = content.facts, content.study
+    sections = [
+        *(
+            Section(f"table{t.number}", f"Table {t.number}", _table_title(t), to_html(t))
+            for t in content.tables
+        ),
+        Section(
+            "differences",
+            "Differences",
+            "Rows against their references",
+            _differences(study, content.differences),
+        ),
+        Section("collapse", "Collapse", "Collapse of pre-training", _collapse(content.collapse)),
+        Section("cost", "Cost", "Cost", _cost(content.cost)),
+        *(
+            Section(f"picture{i}", p.title.split(". ")[0], p.title, markup.picture(p))
+            for i, p in enumerate(content.pictures, start=1)
+        ),
+    ]
+    stages = markup.grid(
+        ("Stage", "Runs finished", "Hours in total", "Peak memory of a run (MB)"),
+        [_stage_row(stage) for stage in facts.stages],
     )
-    links = [(f"table{t.number}", f"Table {t.number}") for t in tables]
-    links += [("differences", "Differences")]
-    links += [(f"picture{i}", p.title.split(". ")[0]) for i, p in enumerate(pictures, start=1)]
-    return template.substitute(
-        scale=html.escape(study.scale),
-        links=" ".join(f'<a href="#{key}">{html.escape(text)}</a>' for key, text in links),
-        warnings=_warnings(facts.warnings),
-        stages=_grid(
-            ("Stage", "Runs finished", "Hours in total", "Peak memory of a run (MB)"),
-            [_stage_row(stage) for stage in facts.stages],
-        ),
-        sizes=_grid(
-            ("Task", "Training", "Validation", "Test"),
-            [(title, *map(_count, sizes)) for title, sizes in facts.sizes.items()],
-        ),
-        seeds=html.escape(", ".join(map(str, study.seeds))),
-        tables="\n".join(_table(table) for table in tables),
-        differences=_differences(study, differences),
-        pictures="\n".join(_picture(i, p) for i, p in enumerate(pictures, start=1)),
+    sizes = markup.grid(
+        ("Task", "Training", "Validation", "Test"),
+        [(title, *map(_count, sizes)) for title, sizes in facts.sizes.items()],
+    )
+    front = [
+        _warnings(facts.warnings, content.collapse),
+        f"<h2>Runs</h2>\n{stages}",
+        f"<h2>Cases of each task</h2>\n{sizes}",
+    ]
+    scale, seeds = html.escape(study.scale), html.escape(", ".join(map(str, study.seeds)))
+    return markup.page(
+        title=f"voxseq report: {study.scale}",
+        lead=f"<p>Scale: <b>{scale}</b>. Fine-tuning seeds: {seeds}.</p>",
+        links=[*markup.links(sections), (CASES_PAGE, "Single cases")],
+        body="\n".join([*front, *map(markup.section, sections)]),
     )
 
 
@@ -157,46 +177,49 @@ def _stage_row(stage: StageFacts) -> tuple[str, ...]:
     )
 
 
-def _warnings(warnings: Sequence[str]) -> str:
-    if not warnings:
+def _warnings(warnings: Sequence[str], rows: Iterable[CollapseRow]) -> str:
+    found = [f"collapsed: {row.title}" for row in rows if row.verdict == "collapsed"]
+    found += warnings
+    if not found:
         return '<p class="good">Every planned run has finished.</p>'
-    items = [f"<li>{html.escape(text)}</li>" for text in warnings[:_SHOWN_WARNINGS]]
-    if len(warnings) > _SHOWN_WARNINGS:
-        items.append(f"<li>and {len(warnings) - _SHOWN_WARNINGS} more</li>")
-    return f'<div class="bad"><b>{len(warnings)} warnings</b><ul>{"".join(items)}</ul></div>'
+    items = [f"<li>{html.escape(text)}</li>" for text in found[:_SHOWN_WARNINGS]]
+    if len(found) > _SHOWN_WARNINGS:
+        items.append(f"<li>and {len(found) - _SHOWN_WARNINGS} more</li>")
+    return f'<div class="bad"><b>{len(found)} warnings</b><ul>{"".join(items)}</ul></div>'
 
 
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
-    lines = []
-    for row in rows:
-        cells = "".join(f"<td>{html.escape(text)}</td>" for text in row[1:])
-        lines.append(f"<tr><th>{html.escape(row[0])}</th>{cells}</tr>")
-    body = "\n".join(lines)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
-
-
-def _table(table: Table) -> str:
-    title = html.escape(f"Table {table.number}. {table.title}")
-    return f'<section id="table{table.number}"><h2>{title}</h2>\n{to_html(table)}</section>'
+def _table_title(table: Table) -> str:
+    return f"Table {table.number}. {table.title}"
 
 
 def _differences(study: Study, differences: pd.DataFrame) -> str:
-    rows = [statistics.markdown_row(study, row) for row in differences.to_dict("records")]
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in statistics.notes(study))
-    body = _grid(statistics.HEADER, rows) if rows else "<p>missing: no pair of methods has run.</p>"
-    return f'{body}\n<ul class="notes">{notes}</ul>'
+    """One folded table for each table of the study: together they have hundreds of rows."""
+    notes = markup.notes(statistics.notes(study))
+    if differences.empty:
+        return f"<p>missing: no pair of methods has run.</p>\n{notes}"
+    parts = []
+    for number, chosen in differences.groupby("table"):
+        records = chosen.to_dict("records")
+        clear = sum(statistics.is_clear(row) for row in records)
+        rows = [statistics.markdown_row(study, row) for row in records]
+        summary = f"Table {number}: {len(rows)} comparisons, {clear} of them clear"
+        parts.append(markup.folded(summary, markup.grid(statistics.HEADER, rows)))
+    return "\n".join([*parts, notes])
 
 
-def _picture(number: int, picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
-    title = html.escape(picture.title)
-    return (
-        f'<section id="picture{number}"><h2>{title}</h2>'
-        f'<img alt="{title}" src="data:image/png;base64,{data}">'
-        f"<p>{html.escape(picture.caption)}</p></section>"
-    )
+def _collapse(rows: Sequence[CollapseRow]) -> str:
+    if not rows:
+        return "<p>This study pre-trains nothing.</p>"
+    cells = [[text.replace("**", "") for text in row.cells] for row in rows]
+    return markup.grid(collapse.HEADER, cells) + markup.notes(collapse.notes())
+
+
+def _cost(rows: Sequence[CostRow]) -> str:
+    parts = []
+    for group in dict.fromkeys(row.group for row in rows):
+        chosen = [row.cells for row in rows if row.group == group]
+        parts += [f"<h3>{html.escape(group)}</h3>", markup.grid(cost.HEADER, chosen)]
+    return "\n".join([*parts, markup.notes(cost.NOTES)])
 
 
 def _count(value: int | None) -> str:

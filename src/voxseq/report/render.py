@@ -9,21 +9,25 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
+from voxseq.report.grid import SIGNS
+from voxseq.report.study import DIGITS, UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voxseq.report.tables import Block, Cell, Column, Row, Table
+    from voxseq.report.grid import Block, Cell, Column, Row, Table
 
 MISSING = "missing"
 NOT_AVAILABLE = "n/a"
 UNDEFINED = "undefined"
 NO_SD = "–"
+NOT_APPLICABLE = "–"
 NO_TASK = "This study has no task of this table."
+REFERENCE_HEADER = "Compared with"
+#: ``mark`` is the row against its reference: above, below, unclear, or none (not compared).
 CSV_COLUMNS = (
-    *("table", "block", "group", "row", "column", "metric", "unit", "label_ratio"),
-    *("mean", "sd", "n", "planned", "cases", "paper", "status"),
+    *("table", "block", "group", "row", "reference", "column", "metric", "unit", "label_ratio"),
+    *("mean", "sd", "n", "planned", "cases", "paper", "status", "mark", "p_holm"),
 )
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -42,6 +46,8 @@ _LATEX = {
     "–": "--",
     "±": r"$\pm$",
     "†": r"$^{\dagger}$",
+    "▲": r"$^{\blacktriangle}$",
+    "▼": r"$^{\blacktriangledown}$",
     "“": "``",
     "”": "''",
     "…": r"\dots{}",
@@ -51,14 +57,17 @@ _LATEX = {
 
 
 def value_text(cell: Cell, digits: int) -> str:
-    """Our value of a cell: "72.31 ± 0.52 (n=3)", "missing" or "undefined (n=1)"."""
+    """Our value of a cell: "72.31 ± 0.52 (n=3) ▲", "missing", "–" or "undefined (n=1)"."""
+    if not cell.exists:
+        return NOT_APPLICABLE
     if cell.mean is None:
         return MISSING
     if math.isnan(cell.mean):
         return f"{UNDEFINED} (n={cell.n})"
     sd = NO_SD if cell.sd is None else f"{cell.sd:.{digits}f}"
-    mark = "†" if cell.status == "partial" else ""
-    return f"{cell.mean:.{digits}f} ± {sd} (n={cell.n}){mark}"
+    partial = "†" if cell.status == "partial" else ""
+    sign = f" {SIGNS[cell.mark]}" if SIGNS[cell.mark] else ""
+    return f"{cell.mean:.{digits}f} ± {sd} (n={cell.n}){partial}{sign}"
 
 
 def paper_text(cell: Cell) -> str:
@@ -66,16 +75,25 @@ def paper_text(cell: Cell) -> str:
     return NOT_AVAILABLE if cell.paper is None else cell.paper
 
 
+def bracket_text(block: Block, cell: Cell, digits: int) -> str:
+    """In brackets the paper's value, or the mean of the row's reference; empty without one."""
+    if not block.shows_reference:
+        return f"[{paper_text(cell)}]"
+    return "" if cell.reference is None else f"[{cell.reference:.{digits}f}]"
+
+
 def to_csv(table: Table) -> str:
     """One line a cell, numbers in the printed unit; a missing mean is the word "missing"."""
     rows = [
         (
-            *(table.number, block.title, row.group, row.title, column.title, column.metric),
+            *(table.number, block.title, row.group, row.title, row.reference or "none"),
+            *(column.title, column.metric),
             *(UNITS[column.metric] or "0-1", f"{column.ratio:g}"),
             *(_number(cell.mean, cell), _deviation(cell), cell.n, cell.planned),
             NOT_AVAILABLE if column.cases is None else column.cases,
             paper_text(cell),
-            cell.status,
+            *(cell.status, cell.mark or "none"),
+            NOT_AVAILABLE if cell.p_holm is None else f"{cell.p_holm:.6f}",
         )
         for block, row, column, cell in _walk(table)
     ]
@@ -95,12 +113,16 @@ def to_markdown(table: Table) -> str:
         if not block.columns:
             lines += [NO_TASK, ""]
             continue
-        if block.title:
-            lines += [f"### {block.title}, {METRIC_TITLES[block.columns[0].metric]}", ""]
+        if block.heading:
+            lines += [f"### {_markdown(block.heading)}", ""]
+        heads = [_markdown(c.header).replace("\n", "<br>") for c in block.columns]
         lines += markdown_grid(
-            [block.corner, *(_markdown(c.header).replace("\n", "<br>") for c in block.columns)],
+            [*_corners(block), *heads],
             [
-                [_markdown(row.title), *(_cell_markdown(c, k) for c, k in _pairs(block, row))]
+                [
+                    *map(_markdown, _names(block, row)),
+                    *(_cell_markdown(block, c, k) for c, k in _pairs(block, row)),
+                ]
                 for row in block.rows
             ],
         )
@@ -125,18 +147,18 @@ def markdown_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 
 def to_latex(table: Table) -> str:
-    """A LaTeX table for booktabs and graphicx, complete with caption, label and footnotes."""
+    """A complete LaTeX table, for amssymb, booktabs and graphicx."""
     lines = [
-        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+        "% needs \\usepackage{amssymb}, \\usepackage{booktabs} and \\usepackage{graphicx}",
         r"\begin{table}[t]",
         r"  \centering",
-        rf"  \caption{{{_latex(table.title)}.}}",
+        rf"  \caption{{{latex_text(table.title)}.}}",
         rf"  \label{{tab:voxseq-{table.number}}}",
     ]
     for block in table.blocks:
         lines += _latex_block(block) if block.columns else [f"  {NO_TASK}"]
     lines.append(r"  \par\smallskip\footnotesize\raggedright")
-    lines += [f"  {_latex(note)}\\par" for note in table.notes]
+    lines += [f"  {latex_text(note)}\\par" for note in table.notes]
     lines.append(r"\end{table}")
     return "\n".join(lines) + "\n"
 
@@ -148,9 +170,8 @@ def to_html(table: Table) -> str:
         if not block.columns:
             parts.append(f"<p>{NO_TASK}</p>")
             continue
-        if block.title:
-            metric = METRIC_TITLES[block.columns[0].metric]
-            parts.append(f"<h3>{html.escape(block.title)}, {metric}</h3>")
+        if block.heading:
+            parts.append(f"<h3>{html.escape(block.heading)}</h3>")
         parts.append(_html_block(block))
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
     return "\n".join(parts) + f'\n<ul class="notes">{notes}</ul>'
@@ -160,64 +181,81 @@ def _html_block(block: Block) -> str:
     head = "".join(
         f"<th>{html.escape(c.header).replace(chr(10), '<br>')}</th>" for c in block.columns
     )
-    top = f"<tr><th>{block.corner}</th>{head}</tr>"
+    corners = "".join(f"<th>{corner}</th>" for corner in _corners(block))
+    top = f"<tr>{corners}{head}</tr>"
     lines = [f'<div class="wide"><table><thead>{top}</thead><tbody>']
-    group = ""
+    # A block of one group has the group's name as its heading.
+    group = block.title if block.shows_reference else ""
     for row in block.rows:
         if row.group != group:
             group = row.group
             span = len(block.columns) + 1
             lines.append(f'<tr class="group"><th colspan="{span}">{html.escape(group)}</th></tr>')
-        cells = "".join(_cell_html(column, cell) for column, cell in _pairs(block, row))
-        lines.append(f"<tr><th>{html.escape(row.title)}</th>{cells}</tr>")
+        names = "".join(f"<th>{html.escape(name)}</th>" for name in _names(block, row))
+        cells = "".join(_cell_html(block, column, cell) for column, cell in _pairs(block, row))
+        lines.append(f"<tr>{names}{cells}</tr>")
     lines.append("</tbody></table></div>")
     return "\n".join(lines)
 
 
-def _cell_html(column: Column, cell: Cell) -> str:
+def _corners(block: Block) -> list[str]:
+    """Headers of the columns that hold names."""
+    return [block.corner, *([REFERENCE_HEADER] if block.shows_reference else [])]
+
+
+def _names(block: Block, row: Row) -> list[str]:
+    """A row's title, and that of its reference where the block shows it."""
+    return [row.title, *([row.reference or NOT_APPLICABLE] if block.shows_reference else [])]
+
+
+def _cell_html(block: Block, column: Column, cell: Cell) -> str:
     digits = DIGITS[column.metric]
     kind = "missing" if cell.status == "missing" else "best" if cell.best else "value"
     ours = html.escape(value_text(cell, digits))
-    return f'<td class="{kind}">{ours}<br><small>[{paper_text(cell)}]</small></td>'
+    bracket = bracket_text(block, cell, digits)
+    below = f"<br><small>{bracket}</small>" if bracket else ""
+    return f'<td class="{kind}">{ours}{below}</td>'
 
 
-def _cell_markdown(column: Column, cell: Cell) -> str:
+def _cell_markdown(block: Block, column: Column, cell: Cell) -> str:
     digits = DIGITS[column.metric]
     ours = value_text(cell, digits)
-    return f"{f'**{ours}**' if cell.best else ours} [{paper_text(cell)}]"
+    return f"{f'**{ours}**' if cell.best else ours} {bracket_text(block, cell, digits)}".strip()
 
 
 def _latex_block(block: Block) -> list[str]:
     lines = []
-    if block.title:
-        metric = METRIC_TITLES[block.columns[0].metric]
-        lines.append(rf"  \par\medskip\textbf{{{_latex(block.title)}, {metric}}}\par\smallskip")
+    names = _corners(block)
+    if block.heading:
+        lines.append(rf"  \par\medskip\textbf{{{latex_text(block.heading)}}}\par\smallskip")
     lines += [
         r"  \resizebox{\linewidth}{!}{%",
-        rf"  \begin{{tabular}}{{l{'c' * len(block.columns)}}}",
+        rf"  \begin{{tabular}}{{{'l' * len(names)}{'c' * len(block.columns)}}}",
         r"    \toprule",
     ]
     heads = [c.header.split("\n") for c in block.columns]
     for level in range(max(len(head) for head in heads)):
-        texts = [_latex(head[level]) if level < len(head) else "" for head in heads]
-        lines.append(f"    {' & '.join(['' if level else block.corner, *texts])} \\\\")
+        texts = [latex_text(head[level]) if level < len(head) else "" for head in heads]
+        corners = [""] * len(names) if level else names
+        lines.append(f"    {' & '.join([*corners, *texts])} \\\\")
     group = block.rows[0].group if block.rows else ""
     lines.append(r"    \midrule")
     for row in block.rows:
         if row.group != group:
             group = row.group
             lines.append(r"    \midrule")
-        cells = [_cell_latex(column, cell) for column, cell in _pairs(block, row)]
-        lines.append(f"    {' & '.join([_latex(row.title), *cells])} \\\\")
+        cells = [_cell_latex(block, column, cell) for column, cell in _pairs(block, row)]
+        lines.append(f"    {' & '.join([*map(latex_text, _names(block, row)), *cells])} \\\\")
     return [*lines, r"    \bottomrule", r"  \end{tabular}}"]
 
 
-def _cell_latex(column: Column, cell: Cell) -> str:
+def _cell_latex(block: Block, column: Column, cell: Cell) -> str:
     digits = DIGITS[column.metric]
     # The brackets are braced: after a line break "[" would be read as an optional argument.
-    ours = _latex(value_text(cell, digits))
+    ours = latex_text(value_text(cell, digits))
     shown = rf"\textbf{{{ours}}}" if cell.best else ours
-    return f"{shown} {{[{paper_text(cell)}]}}"
+    bracket = bracket_text(block, cell, digits)
+    return f"{shown} {{{bracket}}}" if bracket else shown
 
 
 def _pairs(block: Block, row: Row) -> list[tuple[Column, Cell]]:
@@ -232,6 +270,8 @@ def _walk(table: Table) -> Iterator[tuple[Block, Row, Column, Cell]]:
 
 
 def _number(value: float | None, cell: Cell) -> str:
+    if not cell.exists:
+        return NOT_AVAILABLE
     if not cell.n or value is None:
         return MISSING
     return UNDEFINED if math.isnan(value) else f"{value:.6f}"
@@ -257,5 +297,6 @@ def _markdown(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Plain text with every character that LaTeX reads as a command escaped."""
     return "".join(_LATEX.get(character, character) for character in text)

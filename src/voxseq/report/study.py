@@ -70,6 +70,38 @@ class PretrainRun:
 
 
 @dataclass(frozen=True)
+class BeyondRow:
+    """One row of Table 5, and the row it is compared with (empty names: none).
+
+    Attributes:
+        reference_method: a method; its row in Tables 1 and 2 where ``reference_variant`` is empty.
+        reference_variant: a variant of another row of Table 5.
+    """
+
+    group: str
+    title: str
+    method: str
+    variant: str
+    reference_method: str = ""
+    reference_variant: str = ""
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """Method and variant of the row's runs."""
+        return self.method, self.variant
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """Method and variant that the row is compared with."""
+        return self.reference_method, self.reference_variant
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there is a reference other than the row itself."""
+        return bool(self.reference_method) and self.reference != self.series
+
+
+@dataclass(frozen=True)
 class Study:
     """Everything of the configuration that a report depends on."""
 
@@ -84,6 +116,8 @@ class Study:
     ablation: Mapping[str, AblationVariant]
     runs: tuple[Run, ...]
     pretrain_runs: tuple[PretrainRun, ...]
+    beyond: tuple[BeyondRow, ...] = ()
+    beyond_tasks: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Study:
@@ -103,6 +137,8 @@ class Study:
             },
             runs=tuple(_run(value) for value in config["runs"]),
             pretrain_runs=tuple(_pretrain_run(value) for value in config["pretrain_runs"]),
+            beyond=tuple(_beyond_row(value) for value in config.get("beyond", ())),
+            beyond_tasks=tuple(config.get("beyond_tasks", ())),
         )
 
     def tasks_of(self, kind: str) -> tuple[Task, ...]:
@@ -112,6 +148,20 @@ class Study:
     def methods_of(self, kind: str) -> tuple[str, ...]:
         """The methods of the study that have a network for this type of task."""
         return tuple(m for m in self.methods if m not in METHODS or kind in METHODS[m].networks)
+
+    @property
+    def all_ratios(self) -> tuple[float, ...]:
+        """Shares of the labels of Table 3, all labels first."""
+        return tuple(sorted({1.0, *self.ratios}, reverse=True))
+
+    def runs_of(self, task: str, method: str, variant: str, ratio: float) -> tuple[Run, ...]:
+        """The planned fine-tunings of one cell."""
+        return tuple(
+            run
+            for run in self.runs
+            if (run.task, run.method, run.variant) == (task, method, variant)
+            and abs(run.ratio - ratio) < 1e-9
+        )
 
     @property
     def full_stride(self) -> int | None:
@@ -128,14 +178,14 @@ def title_of(method: str) -> str:
     return METHODS[method].title if method in METHODS else method
 
 
-def variant_title(study: Study, variant: str) -> str:
-    """Name of an ablation row as the tables print it."""
-    return study.ablation[variant].title if variant in study.ablation else variant
-
-
 def series_title(study: Study, method: str, variant: str) -> str:
-    """Name of a method or of one of its variants."""
-    return variant_title(study, variant) if variant else title_of(method)
+    """Name of a method or of one of its variants; a row of Table 5 with its group before it."""
+    if not variant:
+        return title_of(method)
+    if method == REFERENCE and variant in study.ablation:
+        return study.ablation[variant].title
+    rows = (row for row in study.beyond if row.series == (method, variant))
+    return next((f"{row.group}: {row.title}" for row in rows), variant)
 
 
 def same_name(left: str, right: str) -> bool:
@@ -175,6 +225,17 @@ def _run(value: Mapping[str, Any]) -> Run:
         variant=str(value.get("variant") or ""),
         ratio=float(value.get("ratio") or 1.0),
         seed=int(value["seed"]),
+    )
+
+
+def _beyond_row(value: Mapping[str, Any]) -> BeyondRow:
+    return BeyondRow(
+        group=str(value["group"]),
+        title=str(value["title"]),
+        method=str(value["method"]),
+        variant=str(value["variant"]),
+        reference_method=str(value.get("reference_method") or ""),
+        reference_variant=str(value.get("reference_variant") or ""),
     )
 
 

@@ -1,0 +1,50 @@
+"""Table 5: what the paper does not ask, each row beside the row that it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from voxseq.report.grid import Block, Cell, Column, Row, Table
+from voxseq.report.layout import RowSpec
+from voxseq.report.notes import with_notes
+from voxseq.report.source import Source
+from voxseq.report.study import BeyondRow, series_title
+
+TITLE = "Beyond the paper: token order, recipes, frozen encoders, trivial baselines"
+
+
+def table5(source: Source) -> Table:
+    """Table 5: one block a group of rows; without tasks or rows a table that says so."""
+    study = source.study
+    tasks = [study.tasks[name] for name in study.beyond_tasks]
+    columns = tuple(
+        replace(source.column(task, metric), paper="") for task in tasks for metric in task.metrics
+    )
+    groups = dict.fromkeys(row.group for row in study.beyond) if columns else {}
+    blocks = tuple(
+        Block(
+            title=group,
+            columns=columns,
+            rows=tuple(_row(source, row, columns) for row in study.beyond if row.group == group),
+            corner="Row",
+            shows_reference=True,
+        )
+        for group in groups
+    )
+    table = Table(5, TITLE, blocks or (Block("", (), ()),), ())
+    return with_notes(table, source, absent=(), reference="the row's reference")
+
+
+def _row(source: Source, row: BeyondRow, columns: tuple[Column, ...]) -> Row:
+    reference = series_title(source.study, *row.reference) if row.is_compared else ""
+    cells = tuple(_cell(source, row, column) for column in columns)
+    return Row(row.title, row.group, cells, reference)
+
+
+def _cell(source: Source, row: BeyondRow, column: Column) -> Cell:
+    runs = source.study.runs_of(column.task, row.method, row.variant, column.ratio)
+    if not any(run.stage == "beyond" for run in runs):
+        return Cell(0, 0, exists=False)
+    cell = source.cell(5, RowSpec(row.title, row.group, row.method, row.variant), column)
+    mean = source.mean_of(row.reference, column) if row.is_compared else None
+    return replace(cell, paper=None, reference=mean)
