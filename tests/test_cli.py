@@ -88,7 +88,10 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["prune", "../../elsewhere"], ["../../elsewhere", "finetune"]),
         (["run", "finetune", "nobody"], ["nobody", "ours.part0"]),
         (["run", "training", "x"], ["training", "none"]),
-        (["run", "finetune", "ours.part0", "--fingerprint", "0" * 16], ["0" * 16, "start it again"]),
+        (
+            ["run", "finetune", "ours.part0", "--fingerprint", "0" * 16],
+            ["0" * 16, "start it again"],
+        ),
         (["code", "bump", "nothing"], ["nothing", "units"]),
         (["config", "use", "no.yaml"], ["no.yaml"]),
         (["config", "check", "--overlay", "bad.yaml"], ["pretrain.steps", "-1", "greater than 0"]),

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from voxseq.pretrain.settings.base import MethodSettings
+from voxseq.pretrain.settings.dino import DINOSettings
+from voxseq.pretrain.settings.mae3d import MAE3DSettings
+from voxseq.pretrain.settings.medcoss import MedCoSSSettings
 from voxseq.pretrain.settings.moco_v3 import MoCoV3Settings
 from voxseq.pretrain.settings.ours import OursSettings
+from voxseq.pretrain.settings.pcrlv2 import PCRLv2Settings
 from voxseq.pretrain.settings.simclr import SimCLRSettings
 
 TaskType = Literal["segmentation", "classification"]
@@ -46,6 +50,8 @@ METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method("unetr", "UNETR", {"segmentation": "unetr"}, group="from scratch"),
+        Method("unet3d", "3D UNet", {"segmentation": "unet3d"}, group="from scratch"),
+        Method("resnet", "ResNet", {"classification": "resnet"}, group="from scratch"),
         Method("vit", "ViT", {"classification": "vit"}, group="from scratch"),
         Method(
             "simclr",
@@ -60,6 +66,34 @@ METHODS: dict[str, Method] = {
             _ENCODER_NETWORKS,
             settings=MoCoV3Settings,
             implementation="voxseq.pretrain.moco_v3:MoCoV3Method",
+        ),
+        Method(
+            "dino",
+            "DINO",
+            _ENCODER_NETWORKS,
+            settings=DINOSettings,
+            implementation="voxseq.pretrain.dino:DINOMethod",
+        ),
+        Method(
+            "pcrlv2",
+            "PCRLv2",
+            _ENCODER_NETWORKS,
+            settings=PCRLv2Settings,
+            implementation="voxseq.pretrain.pcrlv2:PCRLv2Method",
+        ),
+        Method(
+            "mae3d",
+            "MAE3D",
+            _ENCODER_NETWORKS,
+            settings=MAE3DSettings,
+            implementation="voxseq.pretrain.mae3d:MAE3DMethod",
+        ),
+        Method(
+            "medcoss",
+            "MedCoSS",
+            _ENCODER_NETWORKS,
+            settings=MedCoSSSettings,
+            implementation="voxseq.pretrain.medcoss:MedCoSSMethod",
         ),
         Method(
             "ours",

@@ -29,6 +29,21 @@ def test_accuracy_is_the_share_on_the_right_side(pairs: list[tuple[int, float]])
     assert accuracy(target, probability) == pytest.approx(np.mean(right))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_auc_and_accuracy_agree_with_scikit_learn(seed: int) -> None:
+    from sklearn.metrics import accuracy_score, roc_auc_score
+
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 2, 50)
+    probability = rng.uniform(size=50).round(1 + seed)
+    assert auc(target, probability) == pytest.approx(roc_auc_score(target, probability))
+    assert accuracy(target, probability) == accuracy_score(target, probability > 0.5)
+
+
+def test_auc_of_probabilities_that_are_no_numbers_is_none() -> None:
+    assert np.isnan(auc(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3])))
+
+
 def test_auc_of_one_class_is_refused_with_the_next_step() -> None:
     with pytest.raises(DataError, match="undefined: all 3 cases") as error:
         auc(np.ones(3), np.array([0.1, 0.2, 0.3]))

@@ -19,11 +19,12 @@ from finetune_store import (
 )
 
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import DataError, IntegrityError
+from voxseq.errors import ConfigError, DataError, IntegrityError
 from voxseq.files import read_json
 from voxseq.finetune import run
 from voxseq.finetune.classification import ClassificationTraining
 from voxseq.finetune.segmentation import SegmentationTraining, score_cases
+from voxseq.finetune.task import read_recipe
 from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import build_encoder
 from voxseq.models.transfer import ENCODER_FILE, save_encoder
@@ -76,6 +77,7 @@ def test_segmentation_writes_its_files(stores: dict[str, Path], tmp_path: Path) 
         "scores.csv",
         "validation.csv",
         "example.npz",
+        "worst.npz",
         "summary.json",
         "cost.json",
     }
@@ -104,6 +106,7 @@ def test_classification_writes_its_files(stores: dict[str, Path], tmp_path: Path
         "scores.csv",
         "validation.csv",
         "predictions.csv",
+        "worst.npz",
         "summary.json",
         "cost.json",
     }
@@ -113,6 +116,126 @@ def test_classification_writes_its_files(stores: dict[str, Path], tmp_path: Path
     right = [(float(r["probability"]) > 0.5) == (r["target"] == "1") for r in predictions]
     assert scores["accuracy"] == pytest.approx(np.mean(right))
     assert set(scores) == {"accuracy", "auc"}
+
+
+def test_worst_case_of_a_segmentation_is_the_lowest_mean(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    out = finish(tmp_path, stores["segmentation"], SEGMENTATION)
+    by_case: dict[str, list[float]] = {}
+    for r in table(out / "scores.csv"):
+        by_case.setdefault(r["case"], []).append(float(r["value"]))
+    means = {case: float(np.nanmean(values)) for case, values in by_case.items()}
+    lowest = min(means, key=lambda case: means[case])
+    with np.load(out / "worst.npz", allow_pickle=False) as worst:
+        assert str(worst["case"]) == lowest
+        assert float(worst["score"]) == pytest.approx(means[lowest])
+        volumes = Volumes(stores["segmentation"])
+        row = next(r for r in volumes.rows("test") if volumes.name(r) == lowest)
+        truth = volumes.label(row)
+        index = int((truth > 0).sum(axis=(0, 1)).argmax())
+        np.testing.assert_array_equal(worst["truth"], truth[..., index])
+        np.testing.assert_array_equal(worst["image"], volumes.image(row)[..., index])
+        assert worst["prediction"].shape == worst["truth"].shape
+        assert worst["prediction"].dtype == worst["truth"].dtype == np.uint8
+
+
+def test_worst_case_of_a_classification_is_the_least_probable_truth(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    out = finish(tmp_path, stores["classification"], CLASSIFICATION)
+    given = {
+        r["case"]: float(r["probability"]) if r["target"] == "1" else 1 - float(r["probability"])
+        for r in table(out / "predictions.csv")
+    }
+    lowest = min(given, key=lambda case: given[case])
+    with np.load(out / "worst.npz", allow_pickle=False) as worst:
+        assert str(worst["case"]) == lowest
+        assert float(worst["score"]) == pytest.approx(given[lowest])
+        assert worst["image"].shape == (8, 8)
+        assert worst["truth"].shape == worst["prediction"].shape == ()
+        wrong = given[lowest] < 0.5
+        assert (int(worst["truth"]) != int(worst["prediction"])) == wrong
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+def test_frozen_encoder_stays_and_the_rest_learns(
+    kind: str, stores: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, Any] = {}
+    build = run._network
+
+    def remembered(*args: Any) -> Any:
+        network = build(*args)
+        kept.update(network=network, before={k: v.clone() for k, v in network.state_dict().items()})
+        return network
+
+    monkeypatch.setattr(run, "_network", remembered)
+    finish(tmp_path, stores[kind], TASKS[kind], trained="decoder")
+    after = kept["network"].state_dict()
+    changed = {key for key, value in after.items() if not torch.equal(value, kept["before"][key])}
+    assert changed
+    assert not any(key.startswith("encoder.") for key in changed)
+    assert not any(p.requires_grad for p in kept["network"].encoder.parameters())
+
+
+def test_frozen_encoder_is_in_evaluation_mode_and_records_no_gradient(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    given = context(tmp_path, stores["segmentation"], SEGMENTATION, trained="decoder")
+    recipe = read_recipe({"task": SEGMENTATION})
+    network = run._network(given, recipe)
+    volumes = Volumes(stores["segmentation"])
+    trainable = run._trainable(network, recipe, volumes, [0])
+    for mode in (True, False, True):
+        trainable.train(mode)
+        assert network.training is mode
+        assert network.get_submodule("decoder2").training is mode
+        assert not network.get_submodule("encoder").training
+        assert not network.get_submodule("encoder.blocks.0").training
+    encoded = network.get_submodule("encoder")(torch.zeros(1, 1, 8, 8, 8))
+    assert not encoded.tokens.requires_grad
+    assert not any(state.requires_grad for state in encoded.hidden)
+
+
+def test_network_without_encoder_cannot_be_frozen(stores: dict[str, Path], tmp_path: Path) -> None:
+    given = context(
+        tmp_path, stores["classification"], CLASSIFICATION, network="resnet", trained="decoder"
+    )
+    with pytest.raises(ConfigError, match="ResNet18 has no encoder"):
+        run.execute(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "network", "settings"),
+    [
+        ("segmentation", "unet3d", {"features": [4, 4, 8, 8, 8, 4], "norm": "batch"}),
+        ("classification", "resnet", {"stem": "small", "width": 0.0625}),
+    ],
+)
+def test_networks_of_their_own_train_and_resume(
+    kind: str,
+    network: str,
+    settings: dict[str, Any],
+    stores: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Batch norm has state beside its weights, which a resumed run must find again."""
+    task = {**TASKS[kind], "steps": 4, **({"roi": [16, 16, 16]} if kind[0] == "s" else {})}
+    changes = {"network": network, "network_settings": settings}
+    straight = contents(finish(tmp_path / "a", stores[kind], task, **changes))
+
+    def power_cut(self: torch.nn.Module, step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TRAININGS[kind], "after_step", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            finish(tmp_path / "b", stores[kind], task, **changes)
+    assert (tmp_path / "b" / "state" / "checkpoint.pt").exists()
+    assert contents(finish(tmp_path / "b", stores[kind], task, **changes)) == straight
 
 
 def test_summary_agrees_with_the_validation_scores(
@@ -208,8 +331,8 @@ def test_test_images_are_segmented_once_and_after_training(
 
     segmented: list[int] = []
 
-    def counted(network: Any, volumes: Volumes, rows: Any, recipe: Any) -> Any:
-        for case in score_cases(network, volumes, rows, recipe):
+    def counted(predict: Any, volumes: Volumes, rows: Any, recipe: Any) -> Any:
+        for case in score_cases(predict, volumes, rows, recipe):
             segmented.append(case.row)
             yield case
 
@@ -217,6 +340,7 @@ def test_test_images_are_segmented_once_and_after_training(
     monkeypatch.setattr(Volumes, "_read", spy)
     monkeypatch.setattr(run, "fit", fitted)
     monkeypatch.setattr(run.segmentation, "score_cases", counted)
+    monkeypatch.setattr(run.results, "score_cases", counted)
     finish(tmp_path, stores["segmentation"], SEGMENTATION)
     assert "fitted" in read
     volumes = Volumes(stores["segmentation"])
@@ -247,7 +371,7 @@ def test_pretrained_encoder_is_where_training_starts(
     for kind, task in TASKS.items():
         given = context(tmp_path / kind, stores[kind], task, pretrained="pretrain/ours")
         given.inputs["pretrain/ours"] = tmp_path / "pre"  # type: ignore[index]
-        recipe = run._RECIPE.validate_python(task)
+        recipe = read_recipe({"task": task})
         network = run._network(given, recipe)
         scratch = run._network(context(tmp_path / kind, stores[kind], task), recipe)
         for key, value in network.state_dict().items():

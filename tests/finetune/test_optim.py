@@ -125,5 +125,14 @@ def test_networks_share_the_encoder_of_a_seed() -> None:
 
 
 def test_unknown_network_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown network 'resnet'"):
-        network("resnet")
+    with pytest.raises(ConfigError, match="unknown network 'alexnet'"):
+        network("alexnet")
+
+
+def test_network_without_encoder_learns_at_one_rate() -> None:
+    module = build_network(
+        "resnet", CONFIG, classes=2, features=1, seed=0, settings={"width": 0.0625}
+    )
+    found = by_name(module, settings(decoder_lr=7.0))
+    assert {rate for rate, _ in found.values()} == {1.0}
+    assert len(found) == len(list(module.parameters()))

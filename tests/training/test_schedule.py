@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from voxseq.training.schedule import lr_factor
 
+SCHEDULES = ["cosine", "poly", "constant", "multistep"]
+
 
 def test_cosine_with_warm_up_by_hand() -> None:
     factor = lr_factor("cosine", 4, 12)
@@ -36,7 +38,18 @@ def test_constant_by_hand() -> None:
     assert [factor(step) for step in (0, 1, 2, 9, 10)] == [0, 0.5, 1, 1, 1]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "poly", "constant"])
+def test_multistep_by_hand() -> None:
+    """A tenth from half and again from three quarters of the steps (MedMNIST v2)."""
+    factor = lr_factor("multistep", 0, 100)
+    assert [factor(step) for step in (0, 49, 50, 74, 75, 99, 100)] == [1, 1, 0.1, 0.1, 0.01] + [
+        0.01
+    ] * 2
+    # The milestones are those of what is left after warm-up.
+    factor = lr_factor("multistep", 20, 100)
+    assert [factor(step) for step in (10, 20, 59, 60, 79, 80)] == [0.5, 1, 1, 0.1, 0.1, 0.01]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warm_up_as_long_as_the_training_ends_at_the_top(schedule: str) -> None:
     factor = lr_factor(schedule, 5, 5)
     assert [factor(step) for step in range(5)] == [0, 0.2, 0.4, 0.6, 0.8]
@@ -44,7 +57,11 @@ def test_warm_up_as_long_as_the_training_ends_at_the_top(schedule: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.sampled_from(["cosine", "poly", "constant"]), st.integers(0, 50), st.integers(1, 200))
+@given(
+    st.sampled_from(SCHEDULES),
+    st.integers(0, 50),
+    st.integers(1, 200),
+)
 def test_factors_rise_then_fall_between_0_and_1(schedule: str, warmup: int, steps: int) -> None:
     values = [lr_factor(schedule, warmup, steps)(step) for step in range(steps + 1)]
     assert all(0 <= value <= 1 for value in values)

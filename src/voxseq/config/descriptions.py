@@ -101,7 +101,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "OptimiserConfig.layer_decay": "factor of the learning rate from each block to the one below; "
     "fine-tuning only; null: none",
     "OptimiserConfig.warmup_steps": "steps of linear rise from 0",
-    "OptimiserConfig.schedule": "after warm-up: half cosine to 0, (1 - t/T)^0.9, or constant",
+    "OptimiserConfig.schedule": "after warm-up: half cosine to 0, (1 - t/T)^0.9, constant, or a "
+    "tenth from 50 % and again from 75 % of the steps",
     "OptimiserConfig.clip_norm": "largest norm of the whole gradient; null: no clipping",
     "SegmentationTask.type": "kind of task",
     "SegmentationTask.roi": "voxels of a training crop and of the sliding window; multiples of the "

@@ -24,14 +24,78 @@ Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]
 
 
+Features = tuple[Positive, Positive, Positive, Positive, Positive, Positive]
+#: Halvings of the resolution in the 3D UNet.
+UNET_LEVELS = 4
+
+
+class UNet3DSettings(Model):
+    """3D UNet: MONAI's ``BasicUNet``."""
+
+    features: Features = Field(
+        (32, 64, 128, 256, 512, 32),
+        description="channels of the five levels, from full resolution down, and of the last block",
+    )
+    norm: Literal["instance", "batch"] = Field(
+        "instance", description="instance norm needs more than one voxel at a sixteenth of the roi"
+    )
+    optimiser: OptimiserConfig | None = Field(
+        None, description="in place of the task's recipe for random weights"
+    )
+
+
+class ResNetSettings(Model):
+    """ResNet-18 in 3D, by MONAI."""
+
+    stem: Literal["large", "small"] = Field(
+        "large",
+        description="large: 7³ convolution and max-pooling; small: 3³ convolution alone, for "
+        "inputs of about 28³ (MedMNIST v2)",
+    )
+    width: float = Field(
+        1.0, ge=1 / 16, le=4.0, description="factor of all channels, which are 64 to 512"
+    )
+    input_shape: Shape3 | None = Field(
+        None,
+        description="voxels to which prepared images are resized trilinearly; null: as they are",
+    )
+    optimiser: OptimiserConfig | None = Field(
+        None, description="in place of the task's recipe for random weights"
+    )
+
+
+class NetworksConfig(Model):
+    """Networks without the shared encoder; those with it take its geometry."""
+
+    unet3d: UNet3DSettings = Field(UNet3DSettings(), description="3D UNet, for segmentation")
+    resnet: ResNetSettings = Field(ResNetSettings(), description="ResNet-18, for classification")
+
+
 class TaskSource(Model):
-    """What a task is called, where its volumes come from, and its two optimiser recipes."""
+    """What a task is called, where its volumes come from, and how networks are trained on it."""
 
     title: str
     dataset: Name
     data: TaskDataConfig
     pretrained: OptimiserConfig = Field(description="recipe from a pre-trained encoder")
     scratch: OptimiserConfig = Field(description="recipe from random weights")
+    networks: NetworksConfig = Field(
+        NetworksConfig(), description="laid over finetune.networks for this task"
+    )
+
+    def network_settings(self, network: str) -> dict[str, Any]:
+        """Settings of a network as JSON values; none for those on the shared encoder."""
+        settings = getattr(self.networks, network, None)
+        return {} if settings is None else settings.model_dump(mode="json", exclude={"optimiser"})
+
+    def optimiser_of(
+        self, network: str, recipe: Literal["pretrained", "scratch"]
+    ) -> OptimiserConfig:
+        """The network's own recipe where it has one, else the task's."""
+        own: OptimiserConfig | None = getattr(
+            getattr(self.networks, network, None), "optimiser", None
+        )
+        return own or (self.pretrained if recipe == "pretrained" else self.scratch)
 
 
 class SegmentationRecipe(Model):
@@ -110,25 +174,76 @@ class FinetuneConfig(Model):
     log_every: Positive = 20
     checkpoint_every: Positive = 100
     runs_per_job: Positive = Field(12, description="runs that one workflow job does in turn")
-    scratch: Names = Field(("unetr", "vit"), description="networks trained from random weights")
+    scratch: Names = Field(
+        ("unetr", "unet3d", "resnet", "vit"), description="networks trained from random weights"
+    )
     tasks: dict[Name, Task] = Field(min_length=1)
+    networks: NetworksConfig = Field(
+        NetworksConfig(), description="settings of networks without the shared encoder, all tasks"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, content: Any) -> Any:
-        """Lay each task over ``defaults.<its type>``, which saves repeating what tasks share."""
+        """Lay each task over ``defaults.<its type>``, and its networks over ``networks``.
+
+        This saves repeating what tasks share.
+        """
         if not isinstance(content, Mapping) or not isinstance(content.get("tasks"), Mapping):
             return content
         content = dict(content)
         defaults = content.pop("defaults", {})
         if not isinstance(defaults, Mapping) or set(defaults) - {"segmentation", "classification"}:
             raise ValueError("defaults: expected the keys segmentation and classification")
-        if not all(isinstance(shared, Mapping) for shared in defaults.values()):
+        if not all(isinstance(part, Mapping) for part in defaults.values()):
             raise ValueError("defaults: expected a mapping below segmentation and classification")
+        networks = content.get("networks", {})
+        shared = {"networks": networks} if isinstance(networks, Mapping) else {}
         content["tasks"] = {
-            name: merge(defaults.get(str(task.get("type")), {}), task)
+            name: merge(merge(shared, defaults.get(str(task.get("type")), {})), task)
             if isinstance(task, Mapping)
             else task
             for name, task in content["tasks"].items()
         }
         return content
+
+    @model_validator(mode="after")
+    def _networks_fit(self) -> Self:
+        for name, task in self.tasks.items():
+            if isinstance(task, SegmentationTask) and "unet3d" in self.scratch:
+                check_unet3d(f"tasks.{name}", task, task.networks.unet3d)
+            if isinstance(task, ClassificationTask) and "resnet" in self.scratch:
+                check_resnet(f"tasks.{name}", task)
+        return self
+
+
+def check_unet3d(key: str, recipe: SegmentationRecipe, settings: UNet3DSettings) -> None:
+    """Refuse a roi that the 3D UNet cannot be trained on.
+
+    Raises:
+        ValueError: an axis is gone after four halvings, or too little is left for the norm.
+    """
+    bottom = [size // 2**UNET_LEVELS for size in recipe.roi]
+    if min(bottom) < 1:
+        raise ValueError(
+            f"{key}.roi {recipe.roi}: the 3D UNet halves the resolution {UNET_LEVELS} times, "
+            f"every axis needs {2**UNET_LEVELS} voxels or more"
+        )
+    crops = recipe.crops_per_volume * recipe.volumes_per_batch
+    values = max(bottom) * (crops if settings.norm == "batch" else 1)
+    if values < 2:
+        raise ValueError(
+            f"{key}.roi {recipe.roi}: at the bottom of the 3D UNet one voxel is left, which "
+            f"{settings.norm} norm maps to zero; use a roi with an axis of {2**UNET_LEVELS * 2} "
+            "or more, or networks.unet3d.norm: batch with several crops in a batch"
+        )
+
+
+def check_resnet(key: str, recipe: ClassificationRecipe) -> None:
+    """Refuse single images, of which batch norm has no statistics worth the name.
+
+    Raises:
+        ValueError: ``batch_size`` is 1.
+    """
+    if recipe.batch_size < 2:
+        raise ValueError(f"{key}.batch_size 1: the batch norm of the ResNet needs 2 or more")

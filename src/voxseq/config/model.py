@@ -50,7 +50,7 @@ class OptimiserConfig(Model):
     layer_decay: float | None = Field(None, gt=0.0, le=1.0)
     decoder_lr: PositiveFloat | None = Field(None, description="null: lr")
     warmup_steps: NonNegative = 0
-    schedule: str = Field("cosine", pattern="^(cosine|poly|constant)$")
+    schedule: str = Field("cosine", pattern="^(cosine|poly|constant|multistep)$")
     final_lr_factor: float = Field(
         0.0, ge=0.0, le=1.0, description="learning rate at the end of the cosine, as a share of lr"
     )

@@ -128,8 +128,11 @@ def uniform_start(shape: Shape3, roi: Shape3, rng: np.random.Generator) -> Shape
 
 def pad_end(array: Array, shape: Shape3) -> Array:
     """Pad (X, Y, Z) with 0 at the end of each axis up to ``shape``."""
-    missing = [(0, n - s) for s, n in zip(array.shape, shape, strict=True)]
-    return np.pad(array, missing) if any(end for _, end in missing) else array
+    if array.shape == shape:
+        return array
+    padded = np.zeros(shape, array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded
 
 
 def _triple(numbers: Iterable[int]) -> Shape3:

@@ -13,10 +13,13 @@ from torch.nn import functional
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.errors import DataError
 from voxseq.evaluation.classification import Array, accuracy, auc
+from voxseq.finetune.training import TaskTraining
 from voxseq.finetune.volumes import Volumes
-from voxseq.training.loop import Batch, Trainable
+from voxseq.training.loop import Batch
 
 CLASSES = 2
+#: Least probability of which a logarithm is taken.
+_LEAST = 1e-12
 
 
 def class_balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -58,6 +61,14 @@ class SplitScore:
         }
 
 
+def scored(volumes: Volumes, rows: Sequence[int], probability: Array) -> SplitScore:
+    """Scores of given probabilities (n,) of class 1."""
+    target = np.array([volumes.target(row) for row in rows])
+    given = np.where(target == 1, probability, 1.0 - probability)
+    loss = float(-np.log(np.maximum(given, _LEAST)).mean())
+    return SplitScore(tuple(rows), target, np.asarray(probability, np.float64), loss)
+
+
 def score_split(
     network: nn.Module, volumes: Volumes, rows: Sequence[int], batch_size: int
 ) -> SplitScore:
@@ -94,7 +105,7 @@ def require_both_classes(volumes: Volumes, rows: Sequence[int], split: str) -> N
         )
 
 
-class ClassificationTraining(Trainable):
+class ClassificationTraining(TaskTraining):
     """A classifier with its loss and its validation cases."""
 
     def __init__(
@@ -104,8 +115,7 @@ class ClassificationTraining(Trainable):
         volumes: Volumes,
         validation: Sequence[int],
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.recipe, self.volumes, self.validation = recipe, volumes, validation
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:

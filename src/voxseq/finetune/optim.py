@@ -30,10 +30,10 @@ def parameter_groups(
     """Group the trainable parameters by learning rate and weight decay.
 
     A parameter of layer id i learns at lr · layer_decay^(depth + 1 − i); the decoder or head at
-    ``decoder_lr`` where one is given.
+    ``decoder_lr`` where one is given. A network without the shared encoder learns at lr throughout.
 
     Args:
-        network: a module whose attribute ``encoder`` is the shared encoder.
+        network: a module whose attribute ``encoder``, if any, is the shared encoder.
         config: the recipe.
         depth: blocks of the encoder.
 
@@ -41,6 +41,8 @@ def parameter_groups(
         AdamW groups with ``params``, ``lr``, ``weight_decay`` and ``name``, in a fixed order.
     """
     groups: dict[str, dict[str, Any]] = {}
+    has_encoder = any(name.startswith(_ENCODER) for name, _ in network.named_parameters())
+    head_lr = config.decoder_lr if has_encoder and config.decoder_lr else config.lr
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -49,7 +51,7 @@ def parameter_groups(
         is_exempt = not config.decay_one_dimensional and (
             parameter.ndim <= 1 or name.endswith("start_token")
         )
-        base = config.lr if in_encoder else config.decoder_lr or config.lr
+        base = config.lr if in_encoder else head_lr
         key = f"{'encoder' if in_encoder else 'head'} {identity}{' no decay' if is_exempt else ''}"
         group = groups.setdefault(
             key,

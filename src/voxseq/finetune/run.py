@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import Field, TypeAdapter
+import torch
 from torch import nn
 
-from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
+from voxseq.config.finetune import SegmentationRecipe
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.files import write_json
 from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.augment import build_augmentation
 from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
-from voxseq.finetune.networks import build_network
+from voxseq.finetune.networks import build_network, freeze_encoder
 from voxseq.finetune.optim import build_optimiser
-from voxseq.finetune.subsets import subset
+from voxseq.finetune.task import Recipe, Splits, choose_splits, read_recipe
 from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import Encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
@@ -31,58 +29,30 @@ if TYPE_CHECKING:
     from voxseq.runs import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
-Recipe = SegmentationRecipe | ClassificationRecipe
-_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="type")])
-
-
-@dataclass(frozen=True)
-class _Splits:
-    """Rows of the store by split; ``train`` is the share that the run may use."""
-
-    train: tuple[int, ...]
-    val: tuple[int, ...]
-    test: tuple[int, ...]
 
 
 def execute(context: RunContext) -> None:
     """Fine-tune, select by validation, then score the test split once.
 
-    Writes metrics.csv, scores.csv (test), validation.csv, summary.json and cost.json, and for
-    segmentation example.npz, for classification predictions.csv. No weights are kept.
+    Writes metrics.csv, scores.csv (test), validation.csv, worst.npz, summary.json and cost.json,
+    and for segmentation example.npz, for classification predictions.csv. No weights are kept.
 
     Raises:
+        ConfigError: an unknown network, or one without the encoder that is to be frozen.
         DataError: a split that cannot be trained on or scored.
         IntegrityError: a pre-trained encoder that is damaged or of another geometry.
         TrainingError: a loss or a validation score that is not finite.
     """
     config = context.config
-    recipe = _RECIPE.validate_python(config["task"])
+    recipe = read_recipe(config)
     volumes = Volumes(context.inputs[f"preprocess/task/{config['task_name']}"])
-    splits = _splits(volumes, recipe, config["ratio"], config["seed"])
+    splits = choose_splits(volumes, recipe, config["ratio"], config["seed"])
     network = _network(context, recipe)
     trainable = _trainable(network, recipe, volumes, splits.val)
     result = _train(context, trainable, recipe, volumes, splits)
     trainable.eval()
-    if isinstance(recipe, SegmentationRecipe):
-        _score_segmentation(context.out, network, recipe, volumes, splits)
-    else:
-        _score_classification(context.out, network, recipe, volumes, splits)
+    _score(context.out, network, recipe, volumes, splits)
     _summarise(context, network, recipe, splits, result)
-
-
-def _splits(volumes: Volumes, recipe: Recipe, ratio: float, seed: int) -> _Splits:
-    train, val, test = (volumes.rows(split) for split in ("train", "val", "test"))
-    for split, rows in (("val", val), ("test", test)):
-        if isinstance(recipe, SegmentationRecipe):
-            segmentation.require_foreground(volumes, rows, split)
-        else:
-            classification.require_both_classes(volumes, rows, split)
-    row_of = {volumes.name(row): row for row in train}
-    targets = None
-    if isinstance(recipe, ClassificationRecipe):
-        targets = [volumes.target(row) for row in train]
-    chosen = subset(list(row_of), targets, ratio, seed)
-    return _Splits(tuple(row_of[name] for name in chosen), val, test)
 
 
 def _network(context: RunContext, recipe: Recipe) -> nn.Module:
@@ -94,11 +64,23 @@ def _network(context: RunContext, recipe: Recipe) -> nn.Module:
         classes=len(recipe.labels) + is_segmentation,
         features=recipe.decoder_features if isinstance(recipe, SegmentationRecipe) else 1,
         seed=config["seed"],
+        settings=config["network_settings"],
     )
     if config["pretrained"] is not None:
         encoder = cast(Encoder, network.get_submodule("encoder"))
         load_encoder(context.inputs[config["pretrained"]] / ENCODER_FILE, encoder)
+    if config["trained"] == "decoder":
+        freeze_encoder(network)
+    if not torch.cuda.is_available():
+        _channels_last(network)
     return network
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Store convolution kernels with channels last: gradients of few channels are faster so."""
+    for parameter in network.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _trainable(
@@ -118,7 +100,7 @@ def _batches(recipe: Recipe, volumes: Volumes, train: Sequence[int], seed: int) 
 
 
 def _train(
-    context: RunContext, trainable: Trainable, recipe: Recipe, volumes: Volumes, splits: _Splits
+    context: RunContext, trainable: Trainable, recipe: Recipe, volumes: Volumes, splits: Splits
 ) -> FitResult:
     config = context.config
     shared: Mapping[str, Any] = config["shared"]
@@ -129,7 +111,9 @@ def _train(
         trainable,
         lambda start: stepwise(make_batch, start, recipe.steps, context.workers),
         build_optimiser(network, optimiser, EncoderConfig.model_validate(config["encoder"]).depth),
-        lr_factor(optimiser.schedule, optimiser.warmup_steps, recipe.steps),
+        lr_factor(
+            optimiser.schedule, optimiser.warmup_steps, recipe.steps, optimiser.final_lr_factor
+        ),
         LoopConfig(
             steps=recipe.steps,
             select=_selected_by(recipe),
@@ -151,54 +135,32 @@ def _selected_by(recipe: Recipe) -> str:
     return segmentation.SELECT if isinstance(recipe, SegmentationRecipe) else recipe.select_by
 
 
-def _score_segmentation(
-    out: Path, network: nn.Module, recipe: SegmentationRecipe, volumes: Volumes, splits: _Splits
-) -> None:
-    for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
-        scores: list[results.Row] = []
-        for case in segmentation.score_cases(network, volumes, rows, recipe):
-            if name == "scores.csv" and case.row == splits.test[0]:
-                example = (volumes.image(case.row), volumes.label(case.row), case.prediction)
-                results.write_example(out / "example.npz", *example)
-            scores += results.dice_rows(case, volumes, recipe.labels)
-        results.write_scores(out / name, scores)
-
-
-def _score_classification(
-    out: Path, network: nn.Module, recipe: ClassificationRecipe, volumes: Volumes, splits: _Splits
-) -> None:
-    for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
-        scored = classification.score_split(network, volumes, rows, recipe.batch_size)
-        results.write_scores(out / name, results.split_rows(scored))
-    results.write_predictions(out / "predictions.csv", scored, volumes)
+def _score(out: Path, network: nn.Module, recipe: Recipe, volumes: Volumes, splits: Splits) -> None:
+    if isinstance(recipe, SegmentationRecipe):
+        predict = segmentation.by_windows(network, recipe)
+        results.score_segmentation(out, predict, recipe, volumes, splits)
+        return
+    validation, test = (
+        classification.score_split(network, volumes, rows, recipe.batch_size)
+        for rows in (splits.val, splits.test)
+    )
+    results.write_classification(out, validation, test, volumes)
 
 
 def _summarise(
-    context: RunContext, network: nn.Module, recipe: Recipe, splits: _Splits, result: FitResult
+    context: RunContext, network: nn.Module, recipe: Recipe, splits: Splits, result: FitResult
 ) -> None:
-    summary = {
-        "task": context.config["task_name"],
-        "method": context.config["method"],
-        "seed": context.config["seed"],
-        "ratio": context.config["ratio"],
-        "n_train": len(splits.train),
-        "n_val": len(splits.val),
-        "n_test": len(splits.test),
+    numbers = {
         "selected_by": _selected_by(recipe),
         "selected_step": result.best_step,
         "validation_score": result.best_score,
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    write_json(context.out / "summary.json", summary)
-    cost = {
-        "seconds": round(result.seconds, 2),
-        "peak_memory_mb": round(result.peak_memory_mb, 1),
-    }
-    write_json(context.out / "cost.json", cost)
+    results.write_summary(context, splits, numbers, result.seconds)
     _LOG.info(
         "%s: selected step %d with %s %.4f",
         context.run_id,
         result.best_step,
-        summary["selected_by"],
+        numbers["selected_by"],
         result.best_score,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from voxseq.config.finetune import SegmentationRecipe
 from voxseq.errors import DataError
 from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
 from voxseq.evaluation.inference import predict_logits
+from voxseq.finetune.training import TaskTraining
 from voxseq.finetune.volumes import Volumes
-from voxseq.training.loop import Batch, Trainable
+from voxseq.training.loop import Batch
 
 SELECT = "dice"
+#: Image (X, Y, Z) on the prepared grid → logits (C, X, Y, Z), background first.
+Predict = Callable[[Array], Tensor]
 
 
 class DiceCrossEntropy(nn.Module):
@@ -66,8 +70,13 @@ class CaseScore:
     prediction: Array
 
 
+def by_windows(network: nn.Module, recipe: SegmentationRecipe) -> Predict:
+    """Segmentation of whole volumes by a network, window by window."""
+    return partial(predict_logits, network, roi=recipe.roi, overlap=recipe.overlap)
+
+
 def score_cases(
-    network: nn.Module, volumes: Volumes, rows: Sequence[int], recipe: SegmentationRecipe
+    predict: Predict, volumes: Volumes, rows: Sequence[int], recipe: SegmentationRecipe
 ) -> Iterator[CaseScore]:
     """Segment whole volumes and score them on the grid that the recipe names.
 
@@ -75,7 +84,7 @@ def score_cases(
     """
     classes = len(recipe.labels)
     for row in rows:
-        logits = predict_logits(network, volumes.image(row), recipe.roi, recipe.overlap)
+        logits = predict(volumes.image(row))
         prediction = logits.argmax(dim=0).numpy().astype(np.uint8)
         if recipe.score_grid == "native":
             native = volumes.to_native(logits.softmax(dim=0).numpy(), row)
@@ -99,7 +108,7 @@ def require_foreground(volumes: Volumes, rows: Sequence[int], split: str) -> Non
         )
 
 
-class SegmentationTraining(Trainable):
+class SegmentationTraining(TaskTraining):
     """A segmentation network with its loss and its validation cases."""
 
     def __init__(
@@ -109,8 +118,7 @@ class SegmentationTraining(Trainable):
         volumes: Volumes,
         validation: Sequence[int],
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.loss = DiceCrossEntropy(recipe.class_weights)
         self.recipe, self.volumes, self.validation = recipe, volumes, validation
 
@@ -121,7 +129,8 @@ class SegmentationTraining(Trainable):
 
     def validate(self) -> dict[str, float]:
         """Mean Dice, over all and per class, of whole validation volumes."""
-        cases = score_cases(self.network, self.volumes, self.validation, self.recipe)
+        predict = by_windows(self.network, self.recipe)
+        cases = score_cases(predict, self.volumes, self.validation, self.recipe)
         scores = np.stack([case.dice for case in cases])
         means = class_means(scores)
         per_class = {

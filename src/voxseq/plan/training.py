@@ -118,6 +118,9 @@ def _has_ratios(config: Config, method: Method) -> bool:
     return chosen is None or method.name in chosen
 
 
+Recipe = Literal["pretrained", "scratch"]
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What is fine-tuned on a task, and how.
@@ -134,7 +137,7 @@ class Tuning:
     method: str
     variant: str | None = None
     pretrained: str | None = None
-    recipe: Literal["pretrained", "scratch"] | None = None
+    recipe: Recipe | None = None
     trained: Literal["all", "decoder"] = "all"
     action: Literal["finetune", "probe"] = "finetune"
 
@@ -209,16 +212,18 @@ def _finetune_settings(
     config: Config, tuning: Tuning, ratio: float, seed: int
 ) -> tuple[Settings, list[str]]:
     task = config.finetune.tasks[tuning.task]
-    recipe = tuning.recipe or ("pretrained" if tuning.pretrained else "scratch")
+    recipe: Recipe = tuning.recipe or ("pretrained" if tuning.pretrained else "scratch")
+    network = METHODS[tuning.method].networks[task.type]
     settings: Settings = {
         "task": dump(task.recipe()),
         "task_name": tuning.task,
         "method": tuning.method,
-        "network": METHODS[tuning.method].networks[task.type],
+        "network": network,
+        "network_settings": task.network_settings(network),
         "encoder": dump(config.encoder),
         "pretrained": tuning.pretrained,
         "trained": tuning.trained,
-        "optimiser": dump(getattr(task, recipe)),
+        "optimiser": dump(task.optimiser_of(network, recipe)),
         "seed": seed,
         "ratio": ratio,
         "shared": shared_settings(config),

@@ -198,14 +198,10 @@ def staged_batches(
         yield from stepwise(task.batch, max(start, steps.start), steps.stop, workers)
 
 
-def staged_lr_factor(
-    optimiser: OptimiserConfig, stages: Sequence[range]
-) -> Callable[[int], float]:
+def staged_lr_factor(optimiser: OptimiserConfig, stages: Sequence[range]) -> Callable[[int], float]:
     """Learning-rate factor of each step: every stage warms up and decays by itself."""
     factors = [
-        lr_factor(
-            optimiser.schedule, optimiser.warmup_steps, len(steps), optimiser.final_lr_factor
-        )
+        lr_factor(optimiser.schedule, optimiser.warmup_steps, len(steps), optimiser.final_lr_factor)
         for steps in stages
     ]
 

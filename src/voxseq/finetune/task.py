@@ -1,0 +1,99 @@
+"""What a run is about: the task's recipe, and the cases it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, TypeAdapter
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
+from voxseq.errors import ConfigError
+from voxseq.finetune import classification, segmentation
+from voxseq.finetune.subsets import subset
+from voxseq.finetune.volumes import Volumes
+
+Recipe = SegmentationRecipe | ClassificationRecipe
+_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="type")])
+
+
+def read_recipe(config: Mapping[str, Any]) -> Recipe:
+    """The task's recipe in a run's configuration."""
+    return _RECIPE.validate_python(config["task"])
+
+
+def classification_recipe(config: Mapping[str, Any], what: str) -> ClassificationRecipe:
+    """The same where only a classification makes sense.
+
+    Raises:
+        ConfigError: the task is a segmentation.
+    """
+    recipe = read_recipe(config)
+    if not isinstance(recipe, ClassificationRecipe):
+        raise ConfigError(
+            f"{config['task_name']} is a segmentation, {what} needs a classification",
+            "choose another task",
+        )
+    return recipe
+
+
+def segmentation_recipe(config: Mapping[str, Any], what: str) -> SegmentationRecipe:
+    """The same where only a segmentation makes sense.
+
+    Raises:
+        ConfigError: the task is a classification.
+    """
+    recipe = read_recipe(config)
+    if not isinstance(recipe, SegmentationRecipe):
+        raise ConfigError(
+            f"{config['task_name']} is a classification, {what} needs a segmentation",
+            "choose another task",
+        )
+    return recipe
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows of the store by split; ``train`` is the share that the run may use."""
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def choose_splits(volumes: Volumes, recipe: Recipe, ratio: float, seed: int) -> Splits:
+    """The cases of a run.
+
+    Args:
+        volumes: store of the task.
+        recipe: of the task.
+        ratio: share of the training cases, see :func:`voxseq.finetune.subsets.subset`.
+        seed: of the choice of that share.
+
+    Raises:
+        DataError: a split that is empty or cannot be scored.
+    """
+    train, val, test = (volumes.rows(split) for split in ("train", "val", "test"))
+    for split, rows in (("val", val), ("test", test)):
+        if isinstance(recipe, SegmentationRecipe):
+            segmentation.require_foreground(volumes, rows, split)
+        else:
+            classification.require_both_classes(volumes, rows, split)
+    row_of = {volumes.name(row): row for row in train}
+    targets = None
+    if isinstance(recipe, ClassificationRecipe):
+        targets = [volumes.target(row) for row in train]
+    chosen = subset(list(row_of), targets, ratio, seed)
+    return Splits(tuple(row_of[name] for name in chosen), val, test)
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Use ``count`` threads for arithmetic: their number can change the last bits of a sum."""
+    torch.set_num_threads(count)
+    with threadpool_limits(limits=count):
+        yield

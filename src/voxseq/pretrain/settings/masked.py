@@ -1,0 +1,31 @@
+"""Settings that the methods with masked tokens and a decoder share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from voxseq.config.base import Positive
+from voxseq.pretrain.settings.base import MethodSettings
+
+#: Share of the tokens that are hidden; neither none nor all.
+MaskRatio = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class MaskedSettings(MethodSettings):
+    """Masked autoencoder (He et al. 2022)."""
+
+    mask_ratio: MaskRatio = Field(0.75, description="share of the tokens that are hidden")
+    decoder_width: Positive = Field(512, description="channels of the decoder")
+    decoder_depth: Positive = Field(8, description="transformer blocks of the decoder")
+    decoder_heads: Positive = Field(8, description="attention heads of the decoder")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"decoder_width {self.decoder_width} is not divisible by decoder_heads "
+                f"{self.decoder_heads}"
+            )
+        return self

@@ -1,0 +1,544 @@
+"""MedCoSS: CT then MRI, the rehearsal buffer, the frozen teacher, mixed rehearsal batches."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sequences"))
+from sequence_store import sampler
+
+from training import (
+    PhantomSampler,
+    make_optimiser,
+    phantom_items,
+    phantom_sampler,
+    resumes_exactly,
+    train,
+)
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.errors import ConfigError, DataError
+from voxseq.models.encoder import EncoderOutput
+from voxseq.models.patches import patchify
+from voxseq.models.transfer import load_encoder, save_encoder
+from voxseq.models.unetr import UNETR
+from voxseq.pretrain.masked import draw_mask
+from voxseq.pretrain.medcoss import EMPTY, MedCoSSMethod, mix
+from voxseq.pretrain.rehearsal import (
+    BufferSize,
+    choose_candidates,
+    mean_features,
+    nearest_to_centroids,
+    read_item,
+)
+from voxseq.pretrain.settings.medcoss import MedCoSSSettings
+from voxseq.sequences.reading import Item
+
+ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
+SEQUENCES = SequencesConfig()
+OPTIMISER = OptimiserConfig(lr=3e-3, betas=(0.9, 0.95), decay_one_dimensional=False)
+STEPS = 12
+SMALL = {
+    **{"decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
+    **{"buffer_share": 0.5, "cluster_share": 0.25},
+}
+
+
+def make(data=None, seed=0, steps=STEPS, **changed) -> MedCoSSMethod:
+    method = MedCoSSMethod(MedCoSSSettings(**SMALL | changed), ENCODER, SEQUENCES, seed)
+    method.begin(steps, data or phantom_sampler(16))
+    return method
+
+
+def trained(steps=STEPS, until=None, size=16, **changed):
+    """A method after some steps, and its data."""
+    data = phantom_sampler(size)
+    method = make(data, steps=steps, **changed)
+    until = steps if until is None else until
+    train(method, make_optimiser(method, OPTIMISER), data, range(until), steps, batch_size=4)
+    return method, data
+
+
+def in_second_stage(**changed):
+    """A method at the beginning of the second stage; the first one has trained it."""
+    method, data = trained(until=STEPS // 2, **changed)
+    method.begin_stage(1, data)
+    return method, data
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def volumes(count=4):
+    return torch.from_numpy(np.stack([item.volume for item in phantom_items(count)]))[:, None]
+
+
+def copies(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_defaults_are_those_at_paper_scale():
+    settings = MedCoSSSettings()
+    assert (settings.mask_ratio, settings.buffer_share, settings.cluster_share) == (
+        0.75,
+        0.05,
+        0.01,
+    )
+    assert (settings.decoder_width, settings.decoder_depth, settings.decoder_heads) == (512, 8, 16)
+    assert settings.optimiser.lr == pytest.approx(1.5e-4 * 288 / 256)
+    assert settings.optimiser.betas == (0.9, 0.95)
+    assert not settings.optimiser.decay_one_dimensional
+    with pytest.raises(ValueError, match="cluster_share"):
+        MedCoSSSettings(buffer_share=0.01, cluster_share=0.02)
+
+
+def test_a_volume_that_does_not_divide_is_refused():
+    encoder = ENCODER.model_copy(update={"patch_size": (4, 4, 3)})
+    with pytest.raises(ConfigError, match=r"sequences\.volume_shape"):
+        MedCoSSMethod(MedCoSSSettings(**SMALL), encoder, SEQUENCES, 0)
+
+
+@pytest.mark.parametrize(("missing", "left"), [("MRI", 0), ("CT", 1)])
+def test_a_missing_modality_is_named(missing, left):
+    data = PhantomSampler(8)
+    data.items = data.items[left::2]
+    with pytest.raises(DataError, match=f"has no {missing}") as error:
+        make(data)
+    assert "sequences.sources" in error.value.hint
+
+
+# Stages and batches
+
+
+@pytest.mark.parametrize("steps", [2, 7, 12])
+def test_two_stages_of_equal_length(steps):
+    first, second = make().stages(steps)
+    assert [*first, *second] == list(range(steps))
+    assert 0 <= len(first) - len(second) <= 1
+
+
+def test_ct_then_mri_and_the_buffer_in_batches_of_one_source():
+    data = phantom_sampler(48)
+    method = make(data, steps=40)
+    train(method, make_optimiser(method, OPTIMISER), data, range(20), 40, batch_size=4)
+    for step in range(20):
+        assert {item.modality for item in method.draw(data, step, 4)} == {"CT"}
+    method.begin_stage(1, data)
+    buffered = set(method.buffered().tolist())
+    assert 0 < len(buffered) <= 12
+    rehearsed = 0
+    for step in range(20, 40):
+        items = method.draw(data, step, 4)
+        (modality,) = {item.modality for item in items}
+        rehearsal = method.source(step, 4) == "rehearsal"
+        assert modality == ("CT" if rehearsal else "MRI")
+        if rehearsal:
+            assert {item.id for item in items} <= buffered
+            rehearsed += 1
+    assert rehearsed > 2
+
+
+def test_an_epoch_has_a_batch_for_every_size_items_of_each_source():
+    data = phantom_sampler(48)
+    method = make(data, steps=200)
+    method.rehearsal[:8] = torch.arange(8) * 2
+    epochs = [[method.source(100 + 8 * e + i, 4) for i in range(8)] for e in range(10)]
+    # 24 MRI and a buffer of 8, by 4.
+    assert all(Counter(epoch) == {"MRI": 6, "rehearsal": 2} for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 5
+
+
+def test_a_buffer_smaller_than_a_batch_is_still_rehearsed():
+    method = make(steps=100)
+    method.rehearsal[:2] = torch.tensor([0, 2])
+    assert Counter(method.source(50 + i, 16) for i in range(2)) == {"MRI": 1, "rehearsal": 1}
+    assert Counter(method.source(50 + i, 4) for i in range(3)) == {"MRI": 2, "rehearsal": 1}
+
+
+def test_batches_are_a_function_of_the_step():
+    method, data = in_second_stage()
+    for step in range(STEPS):
+        first, again = ([item.id for item in method.draw(data, step, 4)] for _ in range(2))
+        assert first == again
+    drawn = [tuple(item.id for item in method.draw(data, step, 4)) for step in range(6)]
+    assert len(set(drawn)) == 6
+    assert any(len(set(batch)) < 4 for batch in drawn), "drawn with replacement"
+
+
+def test_half_of_the_items_are_mirrored():
+    method = make()
+    item = phantom_items(1)[0]
+    batch = method.collate([item] * 400, np.random.default_rng(0))
+    assert batch["ct"].all()
+    flips = {
+        np.flip(item.volume, [a for a in range(3) if which >> a & 1]).tobytes(): which
+        for which in range(8)
+    }
+    seen = Counter(flips[volume[0].numpy().tobytes()] for volume in batch["volume"])
+    assert set(seen) == set(range(8))
+    # Of those that are mirrored, one in eight is mirrored along no axis.
+    assert seen[0] / 400 == pytest.approx(0.5 + 0.5 / 8, abs=0.08)
+
+
+# Buffer
+
+
+@pytest.mark.parametrize(
+    ("items", "clusters", "per_cluster"),
+    [(1000, 10, 5), (700, 7, 5), (2900, 29, 5), (9600, 96, 5), (150, 1, 7), (20, 1, 1), (3, 1, 1)],
+)
+def test_size_of_the_buffer(items, clusters, per_cluster):
+    assert BufferSize.of(items, 0.01, 0.05) == BufferSize(clusters, per_cluster)
+
+
+def test_the_buffer_holds_a_twentieth_of_the_ct_items():
+    """400 CT items; their features are so many that no cluster is smaller than its share."""
+    data = phantom_sampler(800)
+    method = make(data, buffer_share=0.05, cluster_share=0.01)
+    assert method.rehearsal.shape == (20,)
+    assert method.rehearsal.eq(EMPTY).all()
+    method.begin_stage(1, data)
+    buffered = method.buffered()
+    assert len(set(buffered.tolist())) == len(buffered) == 20
+    assert {data.items[number].modality for number in buffered} == {"CT"}
+
+
+def test_the_members_nearest_to_each_centroid_are_chosen():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(4), [30, 20, 25, 25]))
+    centres = np.array([[0, 0], [100, 0], [0, 100], [100, 100]], dtype=float)
+    features = centres[labels] + rng.normal(0, 3, (100, 2))
+    chosen = nearest_to_centroids(features, BufferSize(4, 5), 0)
+    expected = []
+    for label in range(4):
+        members = np.flatnonzero(labels == label)
+        centroid = features[members].mean(axis=0)
+        distance = ((features[members] - centroid) ** 2).sum(axis=1)
+        expected += members[np.argsort(distance)[:5]].tolist()
+    assert chosen.tolist() == sorted(expected)
+
+
+def test_a_small_cluster_gives_what_it_has():
+    features = np.concatenate([np.linspace(0, 1, 20), [100.0, 101.0]])[:, None]
+    chosen = nearest_to_centroids(features, BufferSize(2, 5), 0)
+    assert {20, 21} <= set(chosen.tolist())
+    assert len(chosen) == 7
+    same = nearest_to_centroids(np.ones((6, 3)), BufferSize(4, 1), 0)
+    assert len(same) == 1
+
+
+def test_features_are_the_mean_of_all_tokens_of_the_whole_image():
+    method, data = make().train(), phantom_sampler(40)
+    numbers = np.arange(1, 40)
+    features = mean_features(method.backbone, data, numbers)
+    assert method.backbone.training
+    with torch.no_grad():
+        for row, number in ((0, 1), (38, 39)):
+            encoded = method.backbone(torch.from_numpy(data.items[number].volume)[None, None])
+            states = torch.cat([encoded.start, encoded.tokens[0]]).double().mean(dim=0)
+            np.testing.assert_allclose(features[row], states.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_candidates_are_drawn_by_seed():
+    numbers = np.arange(0, 200, 2)
+    assert choose_candidates(numbers, None, 0) is numbers
+    assert choose_candidates(numbers, 500, 0) is numbers
+    drawn = choose_candidates(numbers, 30, 0)
+    assert len(set(drawn.tolist())) == 30
+    assert set(drawn.tolist()) <= set(numbers.tolist())
+    assert (np.diff(drawn) > 0).all()
+    assert drawn.tolist() == choose_candidates(numbers, 30, 0).tolist()
+    assert drawn.tolist() != choose_candidates(numbers, 30, 1).tolist()
+    method, data = make(phantom_sampler(32), buffer_candidates=5), phantom_sampler(32)
+    method.begin_stage(1, data)
+    kept = choose_candidates(method.numbers["CT"], 5, method.seed)
+    assert set(method.buffered().tolist()) <= set(kept.tolist())
+
+
+class NoisySampler(PhantomSampler):
+    """Each reading of an item looks another way, as the choice of a contrast does."""
+
+    def item(self, number, generator, *, sequences=False):
+        return Item(generator.random((16, 16, 16), np.float32), "", "", number, "CT")
+
+
+def test_an_item_of_the_buffer_looks_the_same_each_time():
+    data = NoisySampler(8)
+    first, again, other = (read_item(data, number).volume for number in (2, 2, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    method = make(data)
+    method.rehearsal[:2] = torch.tensor([2, 4])
+    step = next(s for s in range(6, 12) if method.source(s, 4) == "rehearsal")
+    known = {2: first.tobytes(), 4: other.tobytes()}
+    assert all(item.volume.tobytes() == known[item.id] for item in method.draw(data, step, 4))
+    assert not np.array_equal(*(method.draw(data, s, 1)[0].volume for s in (0, 1)))
+
+
+def test_the_buffer_depends_on_seed_and_weights_alone():
+    first, _ = in_second_stage(size=64)
+    again, _ = in_second_stage(size=64)
+    other, _ = in_second_stage(size=64, seed=1)
+    assert torch.equal(first.rehearsal, again.rehearsal)
+    assert not torch.equal(first.rehearsal, other.rehearsal)
+
+
+# Teacher and decoder
+
+
+def test_the_second_stage_begins_with_a_copied_teacher_and_a_new_decoder():
+    method, data = trained(until=STEPS // 2)
+    student, decoder, fresh = (
+        copies(method.backbone),
+        copies(method.decoder),
+        copies(make().decoder),
+    )
+    assert not equal(student, copies(method.teacher))
+    method.begin_stage(1, data)
+    assert equal(student, copies(method.backbone))
+    assert equal(student, copies(method.teacher))
+    for former in (decoder, fresh):
+        renewed = copies(method.decoder)
+        assert not torch.equal(renewed["positions"], former["positions"])
+        assert not torch.equal(renewed["head.weight"], former["head.weight"])
+    again, _ = in_second_stage()
+    assert equal(copies(again.decoder), copies(method.decoder))
+
+
+def test_the_decoder_of_the_optimiser_is_the_renewed_one():
+    method, data = trained(until=STEPS // 2)
+    before = {name: id(parameter) for name, parameter in method.named_parameters()}
+    method.begin_stage(1, data)
+    assert {name: id(parameter) for name, parameter in method.named_parameters()} == before
+
+
+def test_the_teacher_is_frozen_and_in_evaluation():
+    method, data = in_second_stage()
+    teacher, student = copies(method.teacher), copies(method.backbone)
+    assert not any(parameter.requires_grad for parameter in method.teacher.parameters())
+    groups = method.parameter_groups(OPTIMISER)
+    listed = {id(parameter) for group in groups for parameter in group["params"]}
+    assert not listed & {id(parameter) for parameter in method.teacher.parameters()}
+    optimiser = make_optimiser(method, OPTIMISER)
+    train(method, optimiser, data, range(STEPS // 2, STEPS), STEPS, batch_size=4)
+    assert method.backbone.training
+    assert not any(part.training for part in method.teacher.modules())
+    assert equal(teacher, copies(method.teacher))
+    assert not equal(student, copies(method.backbone))
+
+
+def test_the_encoder_that_goes_on_is_the_student(tmp_path):
+    method, _ = trained()
+    assert method.encoder is method.backbone
+    save_encoder(tmp_path / "encoder.safetensors", method.encoder, ENCODER, {})
+    network = UNETR(make(seed=5).backbone, classes=2, feature_size=4)
+    report = load_encoder(tmp_path / "encoder.safetensors", network.encoder)
+    assert report.loaded == len(method.backbone.state_dict())
+    assert equal(copies(method.backbone), copies(network.encoder))
+
+
+# Losses
+
+
+def batch(method, count=4, ct=True):
+    return {"volume": volumes(count), "ct": torch.full((count,), ct)}
+
+
+def kinds(method, step, ct):
+    return set(method.training_loss(batch(method, ct=ct), step, generator()))
+
+
+def test_only_ct_in_the_second_stage_is_distilled():
+    method, _ = in_second_stage()
+    assert kinds(method, 0, True) == {"loss", "reconstruction"}
+    assert kinds(method, STEPS // 2, False) == {"loss", "reconstruction"}
+    assert kinds(method, STEPS // 2, True) == {"loss", "distillation"}
+    assert kinds(method, STEPS - 1, True) == {"loss", "distillation"}
+
+
+def test_teacher_and_student_see_the_same_visible_tokens():
+    method, _ = in_second_stage()
+    seen = {"backbone": [], "teacher": []}
+
+    def keep(inputs_seen):
+        return lambda _, inputs: inputs_seen.append(inputs[0].detach())
+
+    for name, inputs_seen in seen.items():
+        encoder = getattr(method, name)
+        encoder.patch_embedding.register_forward_pre_hook(keep(inputs_seen))
+        encoder.blocks[0].register_forward_pre_hook(keep(inputs_seen))
+    method.training_loss(batch(method), STEPS - 1, generator())
+    assert [tuple(part.shape) for part in seen["backbone"]] == [(4, 16, 64), (4, 17, 24)]
+    for student, teacher in zip(seen["backbone"], seen["teacher"], strict=True):
+        # Of equal weights at this point, so positions are the same as well.
+        assert torch.equal(student, teacher)
+
+
+def test_distillation_by_hand():
+    """Visible tokens and the start token, squared differences in float64."""
+    method, _ = in_second_stage()
+    given = volumes()
+    assert float(method.distillation_loss(given, generator()).detach()) == 0
+    with torch.no_grad():
+        for parameter in method.backbone.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator(1)), alpha=0.1)
+        loss = method.distillation_loss(given, generator())
+        mask = draw_mask(patchify(given, (4, 4, 4)), 0.75, generator())
+        errors = []
+        for sample in range(4):
+            outputs = []
+            for encoder in (method.backbone, method.teacher):
+                tokens = encoder.embed(given[sample : sample + 1])[:, mask.visible[sample]]
+                encoded = encoder.encode_tokens(tokens)
+                outputs.append(torch.cat([encoded.start, encoded.tokens[0]]).double())
+            errors.append((outputs[0] - outputs[1]).square())
+    assert errors[0].shape == (17, 24)
+    assert float(loss) == pytest.approx(float(torch.stack(errors).mean()), rel=1e-4)
+    assert float(loss) > 0.01
+
+
+def test_rehearsal_moves_the_student_alone():
+    method, _ = in_second_stage()
+    with torch.no_grad():
+        method.backbone.start_token.add_(1.0)
+    method.training_loss(batch(method), STEPS - 1, generator())["loss"].backward()
+    assert all(parameter.grad is None for parameter in method.teacher.parameters())
+    assert all(parameter.grad is None for parameter in method.decoder.parameters())
+    assert method.backbone.patch_embedding.weight.grad.any()
+    assert method.backbone.start_token.grad.any()
+
+
+def test_mixed_values():
+    given = volumes(6)
+    mixed = mix(given, generator(3))
+    stream = generator(3)
+    other = torch.randperm(6, generator=stream).tolist()
+    shares = torch.rand(6, 1, 1, 1, 1, generator=stream).flatten().tolist()
+    for sample in range(6):
+        share = shares[sample]
+        expected = share * given[sample].double() + (1 - share) * given[other[sample]].double()
+        torch.testing.assert_close(mixed[sample].double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_shares_are_uniform_and_of_each_sample():
+    """Volumes of a constant value each: the mixed value tells the share."""
+    given = torch.arange(2.0)[:, None, None, None, None].expand(2, 1, 4, 4, 4)
+    shares = []
+    for seed in range(600):
+        mixed = mix(given, generator(seed))
+        if mixed[0, 0, 0, 0, 0] != 0:
+            shares.append([1 - float(mixed[0].mean()), float(mixed[1].mean())])
+    first, second = np.array(shares).T
+    assert len(shares) == pytest.approx(300, abs=60)
+    for share in (first, second):
+        assert share.min() < 0.03
+        assert share.max() > 0.97
+        np.testing.assert_allclose(
+            np.quantile(share, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.1
+        )
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+
+
+def test_rehearsal_batches_are_mixed_and_current_ones_are_not(monkeypatch):
+    method, _ = in_second_stage()
+    shown = []
+    for name in ("distillation_loss", "reconstruction_loss"):
+        monkeypatch.setattr(
+            method, name, lambda volume, generator: (shown.append(volume), volume.sum())[1]
+        )
+    for step, ct in ((STEPS - 1, True), (STEPS - 1, False), (0, True)):
+        method.training_loss(batch(method, ct=ct), step, generator())
+    assert torch.equal(shown[0], mix(volumes(), generator()))
+    assert not torch.equal(shown[0], volumes())
+    assert torch.equal(shown[1], volumes())
+    assert torch.equal(shown[2], volumes())
+
+
+def test_reconstruction_by_hand():
+    """Squared errors of hidden voxels, normalised by their token, in float64."""
+    method = make()
+    given = volumes()
+    shown = {}
+    method.decoder.register_forward_hook(lambda _, inputs, output: shown.update(p=output.detach()))
+    loss = method.reconstruction_loss(given, generator())
+    patches = patchify(given, (4, 4, 4)).double().numpy()
+    mask = draw_mask(patchify(given, (4, 4, 4)), 0.75, generator())
+    errors = []
+    for sample in range(4):
+        for place, token in enumerate(mask.hidden[sample].tolist()):
+            voxels = patches[sample, token]
+            target = (voxels - voxels.mean()) / np.sqrt(voxels.var(ddof=1) + 1e-6)
+            errors.append((shown["p"][sample, place].double().numpy() - target) ** 2)
+    assert len(errors) == 4 * 48
+    assert float(loss.detach()) == pytest.approx(float(np.mean(errors)), rel=1e-5)
+
+
+def test_exactly_the_hidden_tokens_carry_loss(monkeypatch):
+    method = make()
+
+    def encode_tokens(tokens, attn_mask=None):
+        return EncoderOutput(torch.ones_like(tokens).detach(), torch.ones(len(tokens), 24), [])
+
+    monkeypatch.setattr(method.backbone, "encode_tokens", encode_tokens)
+    given = volumes().requires_grad_()
+    method.reconstruction_loss(given, generator()).backward()
+    scored = (patchify(given.grad, (4, 4, 4)) != 0).any(dim=2)
+    hidden = draw_mask(patchify(given, (4, 4, 4)), 0.75, generator()).hidden
+    assert torch.equal(scored, torch.zeros(4, 64, dtype=torch.bool).scatter(1, hidden, True))
+    with torch.no_grad():
+        plain, brighter = (
+            float(method.reconstruction_loss(v, generator())) for v in (volumes(), volumes() * 2)
+        )
+    # Each token is normalised by itself: neither brightness nor contrast count.
+    assert brighter == pytest.approx(plain, rel=1e-2)
+
+
+# Training
+
+
+def test_loss_falls_on_32_phantoms():
+    """In both stages, each by its own modality; and rehearsal keeps CT close to the teacher.
+
+    Predicting 0, the mean of every token, gives 63/64, since the variance is unbiased.
+    """
+    data, steps = phantom_sampler(32), 320
+    method = make(data, steps=steps)
+    losses = np.array(
+        train(method, make_optimiser(method, OPTIMISER), data, range(steps), steps, batch_size=16)
+    )
+    sources = np.array([method.source(step, 16) for step in range(steps)])
+    for modality in ("CT", "MRI"):
+        own = losses[sources == modality]
+        assert own[-16:].mean() < own[:16].mean() - 0.05, modality
+    assert losses[sources == "MRI"][-16:].mean() < 0.95 * 63 / 64
+    assert (losses[sources == "rehearsal"] < losses[sources == "MRI"].min()).all()
+
+
+def test_resumes_exactly():
+    resumes_exactly(make, steps=8)
+
+
+def test_real_sequences(tmp_path):
+    """Stored volumes: CT crops and lesions first, then BraTS with a buffer."""
+    data = sampler(tmp_path)
+    encoder = ENCODER.model_copy(update={"patch_size": (2, 2, 2)})
+    method = MedCoSSMethod(MedCoSSSettings(**SMALL), encoder, data.config, 0)
+    method.begin(6, data)
+    sizes = [len(method.numbers[modality]) for modality in ("CT", "MRI")]
+    assert min(sizes) > 0
+    assert sum(sizes) == len(data)
+    losses = train(method, make_optimiser(method, OPTIMISER), data, range(6), 6, batch_size=4)
+    assert np.isfinite(losses).all()
+    assert 0 < len(method.buffered()) <= method.buffer_size.total
+    assert set(method.buffered().tolist()) <= set(method.numbers["CT"].tolist())

@@ -1,0 +1,222 @@
+"""PCRLv2: views, decoder, stop of gradients, losses, and a training that works."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from training import OPTIMISER, loss_falls, phantom_items, phantom_sampler, resumes_exactly
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig
+from voxseq.errors import ConfigError
+from voxseq.pretrain.pcrlv2 import (
+    Decoder,
+    PCRLv2Method,
+    agreement,
+    restoration_weight,
+)
+from voxseq.pretrain.settings.pcrlv2 import PCRLv2Settings
+
+ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48)
+SETTINGS = PCRLv2Settings(
+    optimiser=OPTIMISER,
+    global_shape=(12, 12, 12),
+    local_shape=(8, 8, 8),
+    local_views=3,
+    local_side=(0.3, 0.6),
+    decoder_channels=(16, 8, 4),
+    swap_block=(2, 1, 2),
+)
+
+
+def method(**changes) -> PCRLv2Method:
+    settings = SETTINGS.model_copy(update=changes)
+    made = PCRLv2Method(settings, ENCODER, SequencesConfig(), 0)
+    made.begin(100, phantom_sampler())
+    return made
+
+
+def batch(made: PCRLv2Method, size: int = 4):
+    return made.collate(phantom_items(size), np.random.default_rng(3))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_views_have_their_shapes_and_the_target_is_clean():
+    made = method()
+    views = batch(made)
+    assert views["first"].shape == views["second"].shape == (4, 1, 12, 12, 12)
+    assert views["local"].shape == (4, 3, 1, 8, 8, 8)
+    assert 0.0 <= float(views["target"].min()) < float(views["target"].max()) <= 1.0
+    # The network's input is corrupted and standardised, the target is neither.
+    assert abs(float(views["first"][0].mean())) < 1e-5
+    assert float(views["first"][0].std()) == pytest.approx(1.0, abs=0.01)
+    standard = (views["target"][0] - views["target"][0].mean()) / views["target"][0].std()
+    assert float((standard - views["first"][0]).abs().mean()) > 0.05
+
+
+def test_a_batch_is_a_function_of_the_generator():
+    one, other = batch(method()), batch(method())
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_nothing_passes_the_bottleneck_but_the_last_tokens():
+    """With tokens that no longer depend on the volume, neither does anything that is decoded."""
+    made = method().eval()
+    views = batch(made)
+    open_way = [made.features(views[name], 3) for name in ("first", "second")]
+    assert not torch.equal(open_way[0][-1], open_way[1][-1])
+    torch.nn.init.zeros_(made.backbone.norm.weight)
+    closed = [made.features(views[name], 3) for name in ("first", "second")]
+    for one, other in zip(*closed, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("stages", "sizes"), [(2, [3, 6, 12]), (4, [6, 12, 24]), (3, [6, 12, 24])])
+def test_the_three_deepest_scales_carry_the_heads(stages, sizes):
+    decoder = Decoder(12, stages, (8, 6, 4, 2))
+    features = decoder(torch.rand(2, 12, 3, 3, 3), len(decoder.parts))
+    assert [f.shape[2] for f in features][:3] == sizes
+    assert decoder.channels == (8, 6, 4)
+    assert features[-1].shape[2] == 3 * 2**stages
+    assert decoder.out(features[-1]).shape == (2, 1, *(3 * 2**stages,) * 3)
+
+
+def test_the_predicted_projection_gets_no_gradient():
+    z1, p1, z2, p2 = (torch.randn(5, 4, requires_grad=True) for _ in range(4))
+    agreement((z1, p1), (z2, p2)).backward()
+    assert z1.grad is None
+    assert z2.grad is None
+    assert float(p1.grad.abs().sum()) > 0
+    assert float(p2.grad.abs().sum()) > 0
+
+
+def test_agreement_is_the_mean_of_both_negative_cosines():
+    rng = np.random.default_rng(0)
+    z1, p1, z2, p2 = (rng.normal(size=(5, 4)) for _ in range(4))
+
+    def cosine(a, b):
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+
+    expected = -(cosine(p1, z2).mean() + cosine(p2, z1).mean()) / 2
+    tensors = [torch.from_numpy(a) for a in (z1, p1, z2, p2)]
+    ours = agreement((tensors[0], tensors[1]), (tensors[2], tensors[3]))
+    assert float(ours) == pytest.approx(expected, abs=1e-12)
+    swapped = agreement((tensors[2], tensors[3]), (tensors[0], tensors[1]))
+    assert float(swapped) == pytest.approx(expected, abs=1e-12)
+    same = agreement((tensors[0], tensors[0]), (tensors[0], tensors[0]))
+    assert float(same) == pytest.approx(-1.0)
+
+
+def test_losses_equal_a_plain_recomputation_in_float64():
+    made = method().double().eval()
+    views = {name: value.double() for name, value in batch(made).items()}
+    step = 30
+    losses = {
+        name: float(value.detach())
+        for name, value in made.training_loss(views, step, generator(5)).items()
+    }
+    scale, pairs = made.draw_scales(generator(5))
+
+    def embed(volume, s):
+        features = made.features(volume, s + 1)[s].detach().numpy()
+        head = made.scale_heads[s]
+        pooled = torch.from_numpy(features.reshape(*features.shape[:2], -1).mean(2))
+        z = head.projection(pooled)
+        return z.detach().numpy(), head.predictor(z).detach().numpy()
+
+    def agree(one, other):
+        cosine = [
+            (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+            for a, b in ((one[1], other[0]), (other[1], one[0]))
+        ]
+        return -(cosine[0].mean() + cosine[1].mean()) / 2
+
+    large = agree(embed(views["first"], scale), embed(views["second"], scale))
+    small = np.mean(
+        [
+            agree(embed(views["local"][:, i], s), embed(views[name], s))
+            for i, pair in enumerate(pairs)
+            for name, s in zip(("first", "second"), pair, strict=True)
+        ]
+    )
+    assert losses["large"] == pytest.approx(large, abs=1e-9)
+    assert losses["small"] == pytest.approx(small, abs=1e-9)
+    features = made.features(views["first"], 3)
+    full = 1 / (1 + np.exp(-made.decoder.out(features[-1]).detach().numpy()))
+    restoration = ((full - views["target"].numpy()) ** 2).mean()
+    assert losses["restoration"] == pytest.approx(restoration, abs=1e-12)
+    beta = (1 + math.cos(math.pi * step / 100)) / 2
+    coarse = made.scale_heads[scale].restore(features[scale], (12, 12, 12)).detach().numpy()
+    assert losses["coarse"] == pytest.approx(((coarse - views["target"].numpy()) ** 2).mean())
+    total = restoration + large + small + beta * losses["coarse"]
+    assert losses["loss"] == pytest.approx(total, abs=1e-9)
+
+
+def test_scales_are_drawn_for_each_step_and_each_pair():
+    made = method()
+    draws = [made.draw_scales(generator(seed)) for seed in range(60)]
+    assert {whole for whole, _ in draws} == {0, 1, 2}
+    assert all(np.shape(pairs) == (3, 2) for _, pairs in draws)
+    assert any(len({s for pair in pairs for s in pair}) > 1 for _, pairs in draws)
+    assert made.draw_scales(generator(4)) == made.draw_scales(generator(4))
+
+
+def test_only_the_drawn_scale_restores():
+    made = method()
+    scale, _ = made.draw_scales(generator(5))
+    made.training_loss(batch(made), 0, generator(5))["coarse"].backward()
+    for number, head in enumerate(made.scale_heads):
+        got = any(p.grad is not None for p in head.restoration.parameters())
+        assert got == (number == scale)
+
+
+def test_the_weight_of_the_coarse_restoration_falls_from_one_to_zero():
+    assert restoration_weight(0, 100) == 1.0
+    assert restoration_weight(50, 100) == pytest.approx(0.5)
+    assert restoration_weight(100, 100) == pytest.approx(0.0)
+    values = [restoration_weight(step, 100) for step in range(101)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_one_encoder_sees_all_views_and_is_transferred():
+    made = method()
+    assert made.encoder is made.backbone
+    names = {name.split(".")[0] for name, _ in made.named_parameters()}
+    assert names == {"backbone", "decoder", "heads"}
+    assert all(p.requires_grad for p in made.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"global_shape": (10, 12, 12)}, "global_shape"),
+        ({"swap_block": (16, 1, 1)}, "swap_block"),
+        ({"decoder_channels": (8, 4)}, "decoder_channels"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        method(**changes)
+
+
+def test_tokens_that_are_no_power_of_two_are_refused():
+    odd = ENCODER.model_copy(update={"patch_size": (3, 3, 3)})
+    settings = SETTINGS.model_copy(update={"local_shape": (6, 6, 6)})
+    with pytest.raises(ConfigError, match="power of"):
+        PCRLv2Method(settings, odd, SequencesConfig(), 0)
+
+
+@pytest.mark.slow
+def test_loss_falls_on_32_phantoms():
+    first, last = loss_falls(method(), steps=40)
+    assert last < first - 0.1
+
+
+def test_a_cut_run_ends_as_the_straight_one():
+    resumes_exactly(method, steps=4, stops=[1, 3])
