@@ -323,6 +323,21 @@ def test_the_decoder_of_the_optimiser_is_the_renewed_one():
     assert {name: id(parameter) for name, parameter in method.named_parameters()} == before
 
 
+def test_the_second_stage_has_a_fresh_optimiser():
+    data, method = phantom_sampler(16), make()
+    optimiser = make_optimiser(method, OPTIMISER)
+    train(method, optimiser, data, range(STEPS), STEPS, batch_size=4)
+    sources = [method.source(step, 4) for step in range(STEPS // 2, STEPS)]
+    assert set(sources) == {"MRI", "rehearsal"}
+    counted = {
+        n: int(optimiser.state[p]["step"])
+        for n, p in method.named_parameters()
+        if p in optimiser.state
+    }
+    assert counted["backbone.start_token"] == STEPS // 2
+    assert counted["decoder.head.weight"] == sources.count("MRI")
+
+
 def test_the_teacher_is_frozen_and_in_evaluation():
     method, data = in_second_stage()
     teacher, student = copies(method.teacher), copies(method.backbone)

@@ -131,11 +131,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "LabelRatioConfig.ratios": "shares of the training cases; all of them always belong to the "
     "table",
     "LabelRatioConfig.tasks": "tasks of the table; none: no such runs",
-    "BeyondConfig.tasks": "tasks of the table; none: no such runs",
-    "BeyondConfig.parts": "token_order: our method with tokens in raster order; recipes: random "
-    "weights with the recipe for pre-trained encoders, and the other way round; frozen: every "
-    "encoder frozen, with a linear probe or a trained decoder; trivial: baselines without a "
-    "network",
     "ReportConfig.bootstrap_samples": "resamples behind a confidence interval",
     "ReportConfig.figure_seed": "seed of the choice of examples in figures",
     "ReportConfig.dpi": "resolution of figures",

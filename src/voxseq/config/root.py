@@ -66,7 +66,7 @@ def _check_studies(config: Config) -> None:
         for name in getattr(config, study).tasks:
             if name not in config.finetune.tasks:
                 raise ValueError(
-                    f"unknown task {name!r} in {study}.tasks; "
+                    f"unknown task {name!r} in {study}; "
                     f"finetune.tasks has {', '.join(config.finetune.tasks)}"
                 )
     methods = (*config.finetune.scratch, *config.pretrain.methods)

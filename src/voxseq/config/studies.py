@@ -9,8 +9,6 @@ from pydantic import Field
 from voxseq.config.base import Distinct, Fraction, Model, Name, NonNegative, Positive
 from voxseq.config.finetune import Names
 
-BeyondPart = Literal["token_order", "recipes", "frozen", "trivial"]
-
 
 class LabelRatioConfig(Model):
     """Fine-tuning with fewer labels (Table 3)."""
@@ -39,20 +37,24 @@ class AblationConfig(Model):
 
 
 class BeyondConfig(Model):
-    """What the paper does not ask (Table 5).
+    """What the paper does not ask (Table 5): each part with the tasks that it is done on."""
 
-    Parts: ``token_order``, our method with tokens in raster order; ``recipes``, random weights with
-    the recipe for pre-trained encoders and the other way round; ``frozen``, every encoder frozen,
-    with a linear probe or a trained decoder; ``trivial``, baselines without a network.
-    """
-
-    tasks: Names = ()
-    parts: Annotated[tuple[BeyondPart, ...], Distinct] = (
-        "token_order",
-        "recipes",
-        "frozen",
-        "trivial",
+    token_order: Names = Field((), description="our method with tokens in raster order")
+    recipes: Names = Field(
+        (),
+        description="random weights with the recipe for pre-trained encoders, and the other way "
+        "round",
     )
+    frozen: Names = Field(
+        (), description="every encoder frozen, with a linear probe or a trained decoder"
+    )
+    trivial: Names = Field((), description="baselines without a network")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks of the table."""
+        parts = (*self.token_order, *self.recipes, *self.frozen, *self.trivial)
+        return tuple(dict.fromkeys(parts))
 
 
 class ReportConfig(Model):

@@ -55,12 +55,12 @@ def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[Row], list[C
         "frozen": _frozen,
         "trivial": _trivial,
     }
-    if config.beyond.tasks and "token_order" in config.beyond.parts and _has_ours(config):
+    if config.beyond.token_order and _has_ours(config):
         variant = AblationVariant.model_validate({"title": "raster", "token_order": "raster"})
         add_variant(builder, config, "beyond", "raster", variant)
-    for task in config.beyond.tasks:
-        for part in config.beyond.parts:
-            for row, cells in adders[part](builder, config, task):
+    for part, add in adders.items():
+        for task in getattr(config.beyond, part):
+            for row, cells in add(builder, config, task):
                 found.setdefault(row, []).extend(cells)
     return sorted(found, key=_place), [cell for cells in found.values() for cell in cells]
 
