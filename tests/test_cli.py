@@ -15,6 +15,7 @@ import yaml
 
 from voxseq import __version__, cli
 from voxseq.config import load_config, read_yaml
+from voxseq.methods import pretrained
 from voxseq.plan import build_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,9 +161,12 @@ def test_plan_of_one_stage(
     assert call(monkeypatch, "plan", "--stage", "pretrain") == 0
     out = capsys.readouterr().out
     assert "pretrain/ours" in out
+    assert "pretrain/simclr" in out
     assert "finetune/" not in out
     assert call(monkeypatch, "plan", "--stage", "pretrain", "--json") == 0
-    assert [r["id"] for r in json.loads(capsys.readouterr().out)] == ["pretrain/ours"]
+    assert [r["id"] for r in json.loads(capsys.readouterr().out)] == [
+        f"pretrain/{name}" for name in pretrained()
+    ]
 
 
 def test_plan_as_json_of_another_configuration(
@@ -264,11 +268,11 @@ def test_run_does_a_job_and_its_marker_appears(
     caplog.set_level(logging.INFO)
     assert call(monkeypatch, "config", "use", str(SMOKE)) == 0
     plan = build_plan(load_config(workspace / "params.yaml"))
-    job = plan.jobs["download", "task09_spleen"]
-    words = ("run", "download", "task09_spleen", "--fingerprint", job.fingerprint)
+    job = plan.jobs["download", "task07_pancreas"]
+    words = ("run", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
     assert call(monkeypatch, *words) == 0
     assert (workspace / plan.marker(job)).exists()
-    log = (workspace / "artifacts/smoke/download/task09_spleen/log.txt").read_text()
+    log = (workspace / "artifacts/smoke/download/task07_pancreas/log.txt").read_text()
     assert job.runs[0].fingerprint in log
 
 

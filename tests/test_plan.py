@@ -115,15 +115,18 @@ def test_the_grid_of_the_demo() -> None:
     assert count["download"] == tasks + sources
     assert count["preprocess"] == tasks + sources
     assert count["sequences"] == count["tables"] == count["figures"] == 1
-    assert count["pretrain"] == 1
-    assert count["finetune"] == tasks * 2 * seeds  # from scratch and ours
-    assert count["label_ratio"] == 2 * 2 * 3 * seeds
+    methods = 7
+    assert count["pretrain"] == methods
+    rows = 2 + methods  # two networks from scratch for each type of task
+    assert count["finetune"] == tasks * rows * seeds
+    assert count["label_ratio"] == 2 * rows * 3 * seeds
     assert count["ablation"] == variants + variants * 2 * seeds
-    # Raster order; recipes of random and of our weights; frozen UNETRs and ours; mean shape.
-    segmentation = 2 * (seeds + 2 * seeds + 2 * seeds + 1)
-    # The probe of our encoder has one seed; majority and logistic regression.
-    classification = seeds + 2 * seeds + (seeds + 1) + 2
-    assert count["beyond"] == 1 + segmentation + classification
+    raster = 1 + 2 * seeds
+    recipes = 3 * 2 * seeds
+    # A random encoder and every method on LA; probes of given weights have one seed.
+    frozen = (1 + methods) * seeds + seeds + methods
+    trivial = 7 + 2 * 2
+    assert count["beyond"] == raster + recipes + frozen + trivial
     assert "finetune/la/unetr/s0" in PLAN.runs
     assert "finetune/la/vit/s0" not in PLAN.runs
     assert "finetune/nodule/vit/s2" in PLAN.runs
@@ -217,7 +220,8 @@ def test_the_preparation_of_one_task_reaches_its_store_and_what_reads_it() -> No
 def test_a_pretraining_parameter_reaches_the_method_and_what_follows() -> None:
     changes = {"pretrain.methods.ours.optimiser": {"lr": 2e-3}}
     moved, removed, added = differing(changed_config(changes))
-    ours = {run.id for run in PLAN.runs.values() if run.action == "pretrain"}
+    trainings = [run for run in PLAN.runs.values() if run.action == "pretrain"]
+    ours = {run.id for run in trainings if run.config["method"] == "ours"}
     assert ours > {"pretrain/ours", "ablation/pretrain/stride4"}
     assert moved == followers(PLAN, ours)
     assert not removed | added

@@ -149,6 +149,7 @@ def test_results_are_published_by_copy(tmp_path: Path, actions: Actions) -> None
     assert files_of(target) == {
         "tables/table1.csv": b"3\n",
         "plots/p.csv": b"x",
+        "cost/cost.csv": b"5",
         "metrics.json": b"3",
     }
     source = workspace.folder(run_of(workspace, "tables/all"))

@@ -68,6 +68,8 @@ class Actions:
         inner = context.out / "tables"
         inner.mkdir()
         (inner / "table1.csv").write_text(f"{context.config['value']}\n")
+        (context.out / "cost").mkdir()
+        (context.out / "cost/cost.csv").write_text(f"{len(self.done)}")
         (context.out / "metrics.json").write_text(f"{context.config['value']}")
         (context.out / "plots").mkdir()
         (context.out / "plots/p.csv").write_text("x")

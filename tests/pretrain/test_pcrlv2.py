@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -60,6 +61,35 @@ def test_views_have_their_shapes_and_the_target_is_clean():
     assert float((standard - views["first"][0]).abs().mean()) > 0.05
 
 
+def standardised(volumes):
+    flat = volumes.flatten(1)
+    return (flat - flat.mean(dim=1, keepdim=True)) / flat.std(dim=1, keepdim=True, correction=0)
+
+
+def test_the_target_is_the_first_view_before_its_corruption(monkeypatch):
+    monkeypatch.setattr("voxseq.pretrain.pcrlv2_views._LOG_GAMMA", 0.0)
+    made = method(blur=0.0, noise=0.0)
+    swapped = batch(made)
+    made.corrupt_global = dataclasses.replace(made.corrupt_global, swaps=0)
+    plain = batch(made)
+    target = standardised(plain["target"])
+    torch.testing.assert_close(plain["first"].flatten(1), target, atol=1e-4, rtol=0)
+    assert float((plain["second"].flatten(1) - target).abs().mean()) > 0.1
+    # With blocks exchanged the voxels are the same at other places.
+    assert torch.equal(swapped["target"], plain["target"])
+    moved = (swapped["first"].flatten(1) - target).abs() > 1e-3
+    assert 0.2 < float(moved.float().mean()) < 0.9
+    ordered = swapped["first"].flatten(1).sort(dim=1).values
+    torch.testing.assert_close(ordered, target.sort(dim=1).values, atol=1e-4, rtol=0)
+
+
+def test_blocks_are_exchanged_in_large_views_only():
+    made = method()
+    assert (made.corrupt_global.swaps, made.corrupt_global.block) == (100, (2, 1, 2))
+    assert made.corrupt_local.swaps == 0
+    assert (made.corrupt_global.side, made.corrupt_local.side) == (64, 16)
+
+
 def test_a_batch_is_a_function_of_the_generator():
     one, other = batch(method()), batch(method())
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -111,6 +141,23 @@ def test_agreement_is_the_mean_of_both_negative_cosines():
     assert float(swapped) == pytest.approx(expected, abs=1e-12)
     same = agreement((tensors[0], tensors[0]), (tensors[0], tensors[0]))
     assert float(same) == pytest.approx(-1.0)
+
+
+def test_losses_are_computed_in_full_precision():
+    made = method()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = made.training_loss(batch(made), 0, generator(5))
+        features = made.features(batch(made)["first"], 3)
+        restored = made.decoder.restore(features[-1])
+        coarse = made.scale_heads[0].restore(features[0], (12, 12, 12))
+    assert features[0].dtype == torch.bfloat16
+    assert restored.dtype == coarse.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    pair = tuple(torch.randn(6, 40, generator=generator(seed)) for seed in (1, 2))
+    other = tuple(torch.randn(6, 40, generator=generator(seed)) for seed in (3, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = agreement(pair, other)
+    assert torch.equal(mixed, agreement(pair, other))
 
 
 def test_losses_equal_a_plain_recomputation_in_float64():

@@ -91,6 +91,15 @@ def _sections() -> list[_Section]:
     return list(sections.values())
 
 
+def _inherited(section: _Section, key: str) -> str:
+    """Description of a key that the settings of all methods have."""
+    from voxseq.pretrain.settings.base import MethodSettings
+
+    field = MethodSettings.model_fields.get(key)
+    is_method = section.paths[0].startswith("pretrain.methods.")
+    return (field.description or "") if is_method and field is not None else ""
+
+
 def _collect(model: type[BaseModel], path: str, sections: dict[str, _Section]) -> None:
     """Add the sections of a model and of all models below it, depth first."""
     root = model.model_json_schema()
@@ -140,6 +149,7 @@ def _section(section: _Section, titles: Mapping[str, str]) -> str:
     required = set(section.schema.get("required", ()))
     for key, value in section.schema.get("properties", {}).items():
         text = value.get("description") or DESCRIPTIONS.get(f"{section.model}.{key}", "")
+        text = text or _inherited(section, key)
         cells = [
             f"`{key}`",
             _type(value, titles),

@@ -29,7 +29,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("models", "pretrain", "sequences", "training"),
     "finetune": ("evaluation", "finetune", "models", "training"),
     "probe": ("evaluation", "finetune", "models", "training"),
-    "baseline": ("evaluation", "finetune"),
+    "baseline": ("evaluation", "finetune", "training"),
     "tables": ("methods", "report"),
     "figures": ("methods", "models", "report", "sequences"),
 }

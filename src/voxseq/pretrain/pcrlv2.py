@@ -18,6 +18,8 @@ from voxseq.models.initialise import seeded
 from voxseq.models.patches import Grid
 from voxseq.pretrain.base import Batch, PretrainMethod, stack
 from voxseq.pretrain.pcrlv2_views import (
+    LARGE_SIDE,
+    SMALL_SIDE,
     Array,
     Corruption,
     box_near,
@@ -40,6 +42,11 @@ def _convolutions(inside: int, outside: int) -> list[nn.Module]:
         nn.BatchNorm3d(outside),
         nn.ReLU(inplace=True),
     ]
+
+
+def _full(values: Tensor) -> Tensor:
+    """The same in float32 at least: half precision would round losses and restored voxels."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Decoder(nn.Module):
@@ -79,6 +86,10 @@ class Decoder(nn.Module):
             features.append(bottleneck)
         return features
 
+    def restore(self, features: Tensor) -> Tensor:
+        """The view in 0..1 from the last part's features, at their resolution."""
+        return torch.sigmoid(_full(self.out(features)))
+
 
 class ScaleHeads(nn.Module):
     """Projection, prediction and restoration at one scale (published code)."""
@@ -101,7 +112,7 @@ class ScaleHeads(nn.Module):
 
     def restore(self, features: Tensor, shape: Sequence[int]) -> Tensor:
         """The view in 0..1, (B, 1, *shape), from features of a coarser grid."""
-        coarse = torch.sigmoid(self.restoration(features))
+        coarse = torch.sigmoid(_full(self.restoration(features)))
         return F.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=False)
 
 
@@ -115,7 +126,7 @@ def agreement(one: Embedding, other: Embedding) -> Tensor:
         one: z and p of a view, each (B, C).
         other: those of another view.
     """
-    (z1, p1), (z2, p2) = one, other
+    (z1, p1), (z2, p2) = ((_full(z), _full(p)) for z, p in (one, other))
     forth = F.cosine_similarity(p1, z2.detach(), dim=1).mean()
     back = F.cosine_similarity(p2, z1.detach(), dim=1).mean()
     return -0.5 * (forth + back)
@@ -158,9 +169,9 @@ class PCRLv2Method(PretrainMethod):
             self.decoder = Decoder(encoder_config.width, stages, settings.decoder_channels)
             self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
         self.corrupt_global = Corruption(
-            settings.blur, settings.noise, settings.swaps, settings.swap_block
+            settings.blur, LARGE_SIDE, settings.noise, settings.swaps, settings.swap_block
         )
-        self.corrupt_local = Corruption(settings.blur, settings.noise)
+        self.corrupt_local = Corruption(settings.blur, SMALL_SIDE, settings.noise)
 
     def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
         """Make the views.
@@ -233,7 +244,7 @@ class PCRLv2Method(PretrainMethod):
             for which, s in enumerate(pair)
         ]
         target = batch["target"]
-        restored = torch.sigmoid(self.decoder.out(first[-1]))
+        restored = self.decoder.restore(first[-1])
         coarse = self.scale_heads[scale].restore(first[scale], target.shape[2:])
         losses = {
             "restoration": F.mse_loss(restored, target),

@@ -24,8 +24,9 @@ _ATTEMPTS = 50
 _SCALE = 0.1
 _DEGREES = 10.0
 _LOG_GAMMA = 0.3
-#: Side of the views for which the published blur holds.
-_BLUR_SIDE = 64
+#: Sides of the source's large and small views, for which the published blur holds.
+LARGE_SIDE = 64
+SMALL_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def box_near(boxes: Sequence[Box], side: tuple[float, float], rng: np.random.Gen
 def view_matrix(box: Box, rng: np.random.Generator) -> Array:
     """Affine map (3, 4) from a view's coordinates to the volume's, both in -1..1.
 
-    A rotation of at most 10° about each axis, a scale of 0.9 to 1.1, and with probability one half
-    a flip of one axis, about the centre of the box.
+    A rotation of at most 10° about each axis, a size of 0.9 to 1.1 along each, and with probability
+    one half a flip of the first axis (published code), about the centre of the box.
     """
     matrix = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(rng.uniform(-_DEGREES, _DEGREES, 3))):
@@ -90,10 +91,9 @@ def view_matrix(box: Box, rng: np.random.Generator) -> Array:
             *(np.sin(angle), np.cos(angle)),
         )
         matrix = matrix @ turn
-    matrix = matrix * rng.uniform(1 - _SCALE, 1 + _SCALE)
-    flipped = int(rng.integers(6))
-    if flipped < 3:
-        matrix[:, flipped] *= -1
+    matrix = matrix / rng.uniform(1 - _SCALE, 1 + _SCALE, 3)
+    if rng.random() < 0.5:
+        matrix[:, 0] *= -1
     linear = 2 * box.half[:, None] * matrix
     return np.concatenate([linear, (2 * box.centre - 1)[:, None]], axis=1)
 
@@ -117,62 +117,78 @@ def resample(volumes: Tensor, matrices: Array, shape: Shape3) -> Tensor:
 
 
 def swap_blocks(
-    view: NDArray[np.float32], swaps: int, block: Shape3, rng: np.random.Generator
+    views: NDArray[np.float32], swaps: int, block: Shape3, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Exchange the voxels of two random blocks that do not overlap, ``swaps`` times.
+    """Exchange the voxels of two random blocks that do not overlap, ``swaps`` times in each view.
 
     Args:
-        view: (X, Y, Z); left as it is.
+        views: (N, X, Y, Z); left as they are.
         swaps: number of exchanges; a pair that overlaps is left out.
-        block: voxels of a block, at most those of the view.
+        block: voxels of a block, at most those of a view.
     """
-    swapped = view.copy()
-    room = np.array(view.shape) - np.array(block) + 1
-    starts = rng.integers(0, room, size=(swaps, 2, 3))
-    apart = (np.abs(starts[:, 0] - starts[:, 1]) >= np.array(block)).any(axis=1)
-    for one, other in starts[apart]:
-        here, there = (
-            tuple(slice(s, s + n) for s, n in zip(start, block, strict=True))
-            for start in (one, other)
-        )
-        kept = swapped[here].copy()
-        swapped[here] = swapped[there]
-        swapped[there] = kept
+    swapped = views.copy()
+    count, *shape = views.shape
+    voxels = swapped.reshape(count, -1)
+    starts = rng.integers(0, np.array(shape) - np.array(block) + 1, size=(swaps, 2, count, 3))
+    apart = (np.abs(starts[:, 0] - starts[:, 1]) >= np.array(block)).any(axis=-1)
+    corners = starts @ np.array([shape[1] * shape[2], shape[2], 1])
+    inside = np.ravel_multi_index(tuple(np.indices(block).reshape(3, -1)), shape)
+    # All views at once: a loop over views as well would take most of the time of a batch.
+    for (one, other), used in zip(corners, apart, strict=True):
+        rows = np.flatnonzero(used)[:, None]
+        here, there = one[rows] + inside, other[rows] + inside
+        kept = voxels[rows, here]
+        voxels[rows, here] = voxels[rows, there]
+        voxels[rows, there] = kept
     return swapped
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to a view before the network sees it.
+    """What is done to views before the network sees them.
 
     Attributes:
-        blur: largest standard deviation, in voxels of a view of 64.
+        blur: largest standard deviation, in voxels of a view of ``side`` voxels.
+        side: see ``blur``.
         noise: largest standard deviation of the noise.
         swaps: exchanges of blocks; 0 for small views.
         block: voxels of a block.
     """
 
     blur: float
+    side: int
     noise: float
     swaps: int = 0
     block: Shape3 = (1, 1, 1)
 
-    def __call__(self, view: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Blur, noise, gamma, exchange of blocks, then zero mean and unit variance."""
-        sigma = rng.uniform(0.0, self.blur) * max(view.shape) / _BLUR_SIDE
-        made = ndimage.gaussian_filter(view, sigma, mode="nearest", truncate=3.0)
-        made = made + rng.uniform(0.0, self.noise) * rng.standard_normal(view.shape)
-        # A power of a negative number does not exist; noise makes a few.
-        made = np.clip(made, 0.0, None) ** np.exp(rng.uniform(-_LOG_GAMMA, _LOG_GAMMA))
+    def __call__(self, views: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Blur, noise, gamma, exchange of blocks, then zero mean and unit variance.
+
+        Args:
+            views: (N, X, Y, Z) in 0..1; each gets its own parameters.
+            rng: stream of these views.
+        """
+        each = (len(views), 1, 1, 1)
+        sigmas = rng.uniform(0.0, self.blur, (len(views), 3)) * views.shape[1:] / self.side
+        made = np.stack(
+            [
+                ndimage.gaussian_filter(view, sigma, mode="nearest", truncate=3.0)
+                for view, sigma in zip(views, sigmas, strict=True)
+            ]
+        )
+        noise = rng.standard_normal(views.shape, dtype=np.float32)
+        made += rng.uniform(0.0, self.noise, each).astype(np.float32) * noise
+        gamma = np.exp(rng.uniform(-_LOG_GAMMA, _LOG_GAMMA, each)).astype(np.float32)
+        # Noise makes negative voxels, which have no such power: they keep their sign.
+        made = np.sign(made) * np.abs(made) ** gamma
         if self.swaps:
             made = swap_blocks(made, self.swaps, self.block, rng)
-        spread = made.std()
-        scaled: NDArray[np.float32] = ((made - made.mean()) / max(spread, 1e-6)).astype(np.float32)
+        made -= made.mean(axis=(1, 2, 3), keepdims=True)
+        spread = made.std(axis=(1, 2, 3), keepdims=True)
+        scaled: NDArray[np.float32] = made / np.maximum(spread, np.float32(1e-6))
         return scaled
 
 
 def corrupted(views: Tensor, corruption: Corruption, rng: np.random.Generator) -> Tensor:
     """Corrupt each of (N, 1, X, Y, Z) by itself."""
-    return torch.from_numpy(np.stack([corruption(view, rng) for view in views[:, 0].numpy()]))[
-        :, None
-    ]
+    return torch.from_numpy(corruption(views[:, 0].numpy(), rng))[:, None]

@@ -47,6 +47,8 @@ class PCRLv2Settings(MethodSettings):
     swaps: Positive = Field(100, description="pairs of blocks that are exchanged in a large view")
     swap_block: Shape3 = Field((12, 6, 12), description="voxels of such a block")
     blur: NonNegativeFloat = Field(
-        2.0, description="largest standard deviation of the blur, in voxels of a view of 64"
+        2.0,
+        description="largest standard deviation of the blur, in voxels of a large view of 64 or a "
+        "small one of 16",
     )
     noise: NonNegativeFloat = Field(0.25, description="largest standard deviation of the noise")
