@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from voxseq.report.grid import Block, Cell, Column, Row, Table
-from voxseq.report.layout import RowSpec
+from voxseq.report.layout import RowSpec, ordered_tasks
 from voxseq.report.notes import with_notes
 from voxseq.report.source import Source
 from voxseq.report.study import BeyondRow, series_title
@@ -16,23 +16,35 @@ TITLE = "Beyond the paper: token order, recipes, frozen encoders, trivial baseli
 def table5(source: Source) -> Table:
     """Table 5: one block a group of rows; without tasks or rows a table that says so."""
     study = source.study
-    tasks = [study.tasks[name] for name in study.beyond_tasks]
+    tasks = [
+        task
+        for kind in ("segmentation", "classification")
+        for task in ordered_tasks(study, kind)
+        if task.name in study.beyond_tasks
+    ]
     columns = tuple(
         replace(source.column(task, metric), paper="") for task in tasks for metric in task.metrics
     )
     groups = dict.fromkeys(row.group for row in study.beyond) if columns else {}
-    blocks = tuple(
-        Block(
-            title=group,
-            columns=columns,
-            rows=tuple(_row(source, row, columns) for row in study.beyond if row.group == group),
-            corner="Row",
-            shows_reference=True,
-        )
-        for group in groups
-    )
+    blocks = tuple(_block(source, group, columns) for group in groups)
     table = Table(5, TITLE, blocks or (Block("", (), ()),), ())
     return with_notes(table, source, absent=(), reference="the row's reference")
+
+
+def _block(source: Source, group: str, columns: tuple[Column, ...]) -> Block:
+    """The rows of a group, with the columns of the tasks that it was done on."""
+    members = [row for row in source.study.beyond if row.group == group]
+    names = {(row.method, row.variant) for row in members}
+    runs = source.study.runs
+    planned = {run.task for run in runs if (run.method, run.variant) in names}
+    kept = tuple(column for column in columns if column.task in planned)
+    return Block(
+        title=group,
+        columns=kept,
+        rows=tuple(_row(source, row, kept) for row in members),
+        corner="Row",
+        shows_reference=True,
+    )
 
 
 def _row(source: Source, row: BeyondRow, columns: tuple[Column, ...]) -> Row:
