@@ -56,7 +56,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place, line = '        Method(\n            "ours"', "from voxseq.pretrain.settings.base import"
     assert place in text
     assert line in text
-    text = text.replace(place, page.block("Method(") + place)
+    text = text.replace(place, page.block("Method(").rstrip() + ",\n" + place)
     text = text.replace(line, page.block("from voxseq.pretrain.settings.denoising") + line)
     registry.write_text(text, encoding="utf-8")
     params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))
