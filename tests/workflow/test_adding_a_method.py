@@ -67,7 +67,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = yaml.safe_load((copy / "workflow/scales/smoke.yaml").read_text(encoding="utf-8"))
     study |= {"scale": "adding", "results": "results/adding"}
     study |= {"ablation": {"tasks": [], "variants!": {}}}
-    study |= {"label_ratio": {"tasks": []}, "beyond": {"tasks": []}}
+    study |= {"label_ratio": {"tasks": []}, "beyond!": {}}
     study["sequences"]["sources!"] = [{"dataset": "stoic", "kind": "spatial"}]
     study["pretrain"]["methods!"] = settings
     study["finetune"] |= {"seeds": [0], "scratch": ["vit"]}

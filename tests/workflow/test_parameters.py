@@ -39,6 +39,7 @@ WORDS = [
     *("spatial", "semantic", "prefix", "causal", "raster", "window", "zscore", "none"),
     *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
     *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
+    *("large", "small", "multistep"),
 ]
 DATASETS = ["task04_hippocampus", "task02_heart", "flare22", "amos22", "dicom_ct"]
 
@@ -113,18 +114,21 @@ def stages_that_differ(one: Plan, other: Plan) -> set[str]:
 
 
 RESOLVED = DEMO.model_dump(mode="json")
-DEFAULTS = {"finetune": {"defaults": RAW["finetune"]["defaults"]}}
+DEFAULTS = {"finetune": {key: RAW["finetune"][key] for key in ("defaults", "networks")}}
+#: In the resolved configuration these are laid over each task already.
+LAID_OVER = ("finetune", "networks")
 CASES = [
-    *((RESOLVED, path, value) for path, value in leaves(RESOLVED)),
+    *((RESOLVED, path, value) for path, value in leaves(RESOLVED) if path[:2] != LAID_OVER),
     *((RAW, path, value) for path, value in leaves(DEFAULTS)),
 ]
 #: Keys below these change no run at all.
 WITHOUT_EFFECT = ("execution.", "results")
 #: Values that no other value can replace alone, because they must agree with a second key.
 COUPLED = re.compile(
-    r"data\.split_ratio\.\d|beyond\.parts\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
+    r"data\.split_ratio\.\d|beyond\.trivial\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
     r"|sequences\.(volume_shape|length|spatial\.window_shape)(\.\d)?|sequences\.\w+\.weight"
     r"|finetune\.tasks\.\w+\.(type|labels|data\.resize|data\.spacing)"
+    r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm"
 )
 JOINT: list[dict[str, Any]] = [
     {"sequences.volume_shape": [16, 16, 32], "sequences.spatial.window_shape": [16, 16, 32]},
