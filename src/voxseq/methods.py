@@ -44,7 +44,8 @@ class Method:
         return self.settings is not None
 
 
-_ENCODER_NETWORKS: Mapping[TaskType, str] = {"segmentation": "unetr", "classification": "vit"}
+#: Networks around the shared encoder, which alone can take its weights or keep it frozen.
+ENCODER_NETWORKS: Mapping[TaskType, str] = {"segmentation": "unetr", "classification": "vit"}
 
 METHODS: dict[str, Method] = {
     m.name: m
@@ -56,49 +57,49 @@ METHODS: dict[str, Method] = {
         Method(
             "simclr",
             "SimCLR",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=SimCLRSettings,
             implementation="voxseq.pretrain.simclr:SimCLRMethod",
         ),
         Method(
             "moco_v3",
             "MoCo v3",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=MoCoV3Settings,
             implementation="voxseq.pretrain.moco_v3:MoCoV3Method",
         ),
         Method(
             "dino",
             "DINO",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=DINOSettings,
             implementation="voxseq.pretrain.dino:DINOMethod",
         ),
         Method(
             "pcrlv2",
             "PCRLv2",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=PCRLv2Settings,
             implementation="voxseq.pretrain.pcrlv2:PCRLv2Method",
         ),
         Method(
             "mae3d",
             "MAE3D",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=MAE3DSettings,
             implementation="voxseq.pretrain.mae3d:MAE3DMethod",
         ),
         Method(
             "medcoss",
             "MedCoSS",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=MedCoSSSettings,
             implementation="voxseq.pretrain.medcoss:MedCoSSMethod",
         ),
         Method(
             "ours",
             "Ours",
-            _ENCODER_NETWORKS,
+            ENCODER_NETWORKS,
             settings=OursSettings,
             implementation="voxseq.pretrain.ours:AutoregressiveMethod",
         ),

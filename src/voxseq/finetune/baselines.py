@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
 from voxseq.errors import ConfigError
-from voxseq.evaluation.dice import mean_dice
 from voxseq.finetune import results
 from voxseq.finetune.classification import scored
 from voxseq.finetune.intensity import intensity_features
 from voxseq.finetune.logistic import regress
 from voxseq.finetune.mean_shape import fit_mean_shape
-from voxseq.finetune.segmentation import SELECT, score_cases
+from voxseq.finetune.segmentation import SELECT
 from voxseq.finetune.task import (
     Splits,
     choose_splits,
-    classification_recipe,
     limited_threads,
     read_recipe,
-    segmentation_recipe,
+    recipe_of_type,
 )
 from voxseq.finetune.volumes import Volumes
 
@@ -60,7 +59,7 @@ def execute(context: RunContext) -> None:
 
 def _majority(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
     """The share of class 1 in training as the probability of every case; AUC is 0.5."""
-    classification_recipe(context.config, "the majority class")
+    recipe_of_type(context.config, ClassificationRecipe, "the majority class")
     share = float(np.mean([volumes.target(row) for row in splits.train]))
     validation, test = (
         scored(volumes, rows, np.full(len(rows), share)) for rows in (splits.val, splits.test)
@@ -76,7 +75,7 @@ def _majority(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
 
 def _intensity_logistic(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
     """Logistic regression on intensities and on the size of what is bright in the centre."""
-    recipe = classification_recipe(context.config, "a regression on intensities")
+    recipe = recipe_of_type(context.config, ClassificationRecipe, "a regression on intensities")
     features = {
         split: intensity_features(volumes, getattr(splits, split))
         for split in ("train", "val", "test")
@@ -88,14 +87,13 @@ def _intensity_logistic(context: RunContext, volumes: Volumes, splits: Splits) -
 
 def _mean_shape(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
     """The mean of the training labels, cut at the best validation Dice."""
-    recipe = segmentation_recipe(context.config, "a mean shape")
+    recipe = recipe_of_type(context.config, SegmentationRecipe, "a mean shape")
     shape = fit_mean_shape(volumes, splits.train, splits.val, len(recipe.labels))
-    results.score_segmentation(context.out, shape, recipe, volumes, splits)
-    cases = score_cases(shape, volumes, splits.val, recipe)
+    score = results.score_segmentation(context.out, shape, recipe, volumes, splits)
     return {
         "selected_by": SELECT,
         "selected_step": 0,
-        "validation_score": mean_dice(np.stack([case.dice for case in cases])),
+        "validation_score": score,
         "thresholds": dict(zip(recipe.labels, shape.thresholds, strict=True)),
         "parameters": shape.shares.size,
     }

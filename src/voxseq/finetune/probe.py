@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from voxseq.config.finetune import ClassificationRecipe
 from voxseq.config.model import EncoderConfig
 from voxseq.evaluation.classification import Array
 from voxseq.finetune import results
 from voxseq.finetune.logistic import regress
-from voxseq.finetune.task import choose_splits, classification_recipe, limited_threads
+from voxseq.finetune.task import choose_splits, limited_threads, recipe_of_type
 from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
@@ -39,7 +40,7 @@ def execute(context: RunContext) -> None:
         IntegrityError: a pre-trained encoder that is damaged or of another geometry.
     """
     began, config = time.monotonic(), context.config
-    recipe = classification_recipe(config, "a linear probe")
+    recipe = recipe_of_type(config, ClassificationRecipe, "a linear probe")
     volumes = Volumes(context.inputs[f"preprocess/task/{config['task_name']}"])
     splits = choose_splits(volumes, recipe, config["ratio"], config["seed"])
     geometry = EncoderConfig.model_validate(config["encoder"])

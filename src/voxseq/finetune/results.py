@@ -13,7 +13,7 @@ import numpy as np
 
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.evaluation.classification import THRESHOLD
-from voxseq.evaluation.dice import Array
+from voxseq.evaluation.dice import Array, mean_dice
 from voxseq.files import atomic_path, write_json
 from voxseq.finetune.classification import SplitScore
 from voxseq.finetune.segmentation import CaseScore, Predict, score_cases
@@ -74,18 +74,20 @@ def write_example(path: Path, image: Array, truth: Array, prediction: Array) -> 
 
 def score_segmentation(
     out: Path, predict: Predict, recipe: SegmentationRecipe, volumes: Volumes, splits: Splits
-) -> None:
-    """Segment the validation and the test split once and write their scores.
+) -> float:
+    """Segment the validation and the test split once, write their scores, return validation Dice.
 
     Writes validation.csv, scores.csv (test), example.npz (the first test case) and worst.npz (the
     test case with the smallest mean Dice over its classes, as one slice).
     """
+    validation: list[Array] = []
     for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
         scores: list[Row] = []
         lowest = math.inf
         for case in score_cases(predict, volumes, rows, recipe):
             scores += dice_rows(case, volumes, recipe.labels)
             if name == "validation.csv":
+                validation.append(case.dice)
                 continue
             shown = (volumes.image(case.row), volumes.label(case.row), case.prediction)
             if case.row == rows[0]:
@@ -96,6 +98,7 @@ def score_segmentation(
                 worst = {**_slice(*shown), **_named(volumes, case.row, lowest)}
         write_scores(out / name, scores)
     _write_arrays(out / "worst.npz", worst)
+    return mean_dice(np.stack(validation))
 
 
 def write_classification(

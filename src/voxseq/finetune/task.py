@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import Field, TypeAdapter
@@ -18,6 +18,7 @@ from voxseq.finetune.subsets import subset
 from voxseq.finetune.volumes import Volumes
 
 Recipe = SegmentationRecipe | ClassificationRecipe
+SomeRecipe = TypeVar("SomeRecipe", SegmentationRecipe, ClassificationRecipe)
 _RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="type")])
 
 
@@ -26,31 +27,22 @@ def read_recipe(config: Mapping[str, Any]) -> Recipe:
     return _RECIPE.validate_python(config["task"])
 
 
-def classification_recipe(config: Mapping[str, Any], what: str) -> ClassificationRecipe:
-    """The same where only a classification makes sense.
+def recipe_of_type(config: Mapping[str, Any], wanted: type[SomeRecipe], what: str) -> SomeRecipe:
+    """The same where only one type of task makes sense.
+
+    Args:
+        config: of the run.
+        wanted: model of that type's recipe.
+        what: is asked for, for the message.
 
     Raises:
-        ConfigError: the task is a segmentation.
+        ConfigError: the task is of the other type.
     """
     recipe = read_recipe(config)
-    if not isinstance(recipe, ClassificationRecipe):
+    if not isinstance(recipe, wanted):
+        needed = wanted.model_fields["type"].default
         raise ConfigError(
-            f"{config['task_name']} is a segmentation, {what} needs a classification",
-            "choose another task",
-        )
-    return recipe
-
-
-def segmentation_recipe(config: Mapping[str, Any], what: str) -> SegmentationRecipe:
-    """The same where only a segmentation makes sense.
-
-    Raises:
-        ConfigError: the task is a classification.
-    """
-    recipe = read_recipe(config)
-    if not isinstance(recipe, SegmentationRecipe):
-        raise ConfigError(
-            f"{config['task_name']} is a classification, {what} needs a segmentation",
+            f"{config['task_name']} is a {recipe.type}, {what} needs a {needed}",
             "choose another task",
         )
     return recipe

@@ -67,12 +67,12 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block without dropout (published code)."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPSILON)
-        self.attention = SelfAttention(config.width, config.heads)
-        self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPSILON)
-        self.mlp = MLP(config.width, config.mlp_width)
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.attention = SelfAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.mlp = MLP(width, mlp_width)
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Map (B, N, C) to (B, N, C); ``attn_mask`` as in :class:`SelfAttention`."""
@@ -97,7 +97,9 @@ class Encoder(nn.Module):
         self.config = config
         self.patch_embedding = PatchEmbedding(config.width, config.patch_size)
         self.start_token = nn.Parameter(torch.empty(config.width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_width) for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPSILON)
         initialise_encoder(self, xavier_patches=False)
 

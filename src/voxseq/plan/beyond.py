@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from voxseq.config import Config
 from voxseq.config.studies import AblationVariant
-from voxseq.methods import METHODS, Method
+from voxseq.methods import ENCODER_NETWORKS, METHODS, Method
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.training import (
     Cell,
@@ -22,8 +22,6 @@ from voxseq.plan.training import (
 RASTER = "beyond/pretrain/raster"
 #: A probe of given weights and a baseline draw nothing: all seeds would agree.
 NO_SEED = 0
-#: Networks around the shared encoder, which alone can take weights or be frozen.
-ENCODER_NETWORKS = ("unetr", "vit")
 #: Baselines without a network, by type of task: name and title.
 BASELINES = {
     "segmentation": {"mean_shape": "Mean shape of the training labels"},
@@ -150,5 +148,5 @@ def _encoder_methods(config: Config, task: str) -> Iterator[Method]:
     """Methods of the study whose network has the shared encoder, in table order."""
     kind = config.finetune.tasks[task].type
     for method in rows_of(config, task):
-        if method.networks[kind] in ENCODER_NETWORKS:
+        if method.networks[kind] == ENCODER_NETWORKS[kind]:
             yield method

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +19,9 @@ from voxseq.pretrain.momentum import frozen_copy, rising_momentum, update_averag
 from voxseq.pretrain.settings.dino import DINOSettings
 from voxseq.pretrain.views import ViewRecipe, check_view_shape, make_views
 from voxseq.sequences.reading import Item
+from voxseq.training.schedule import half_cosine
 
 GLOBAL_VIEWS = 2
-
-
-def half_cosine(first: float, last: float, step: int, total: int) -> float:
-    """Value that goes from ``first`` at step 0 to ``last`` at step ``total`` (published code)."""
-    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
 def linear_rise(first: float, last: float, step: int, length: float) -> float:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from voxseq.errors import ConfigError
-from voxseq.models.attention import SelfAttention
-from voxseq.models.encoder import MLP, NORM_EPSILON, Encoder, EncoderOutput
+from voxseq.models.encoder import NORM_EPSILON, Block, Encoder, EncoderOutput
 from voxseq.models.initialise import initialise_linears
 from voxseq.models.patches import Grid, token_grid
 from voxseq.pretrain.settings.masked import MaskedSettings
@@ -107,23 +106,6 @@ def encode_visible(encoder: Encoder, patches: Tensor, grid: Grid, mask: TokenMas
     return encoder.encode_tokens(encoder.embed_patches(visible, grid, mask.visible))
 
 
-class DecoderBlock(nn.Module):
-    """Pre-norm transformer block as in the encoder, of any width that the heads divide."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.attention = SelfAttention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.mlp = MLP(width, MLP_RATIO * width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map (B, N, D) to (B, N, D); attention is full."""
-        tokens = tokens + self.attention(self.norm1(tokens))
-        out: Tensor = tokens + self.mlp(self.norm2(tokens))
-        return out
-
-
 class MaskedDecoder(nn.Module):
     """Predict the voxels of hidden tokens from the encoded visible ones (He et al. 2022).
 
@@ -149,7 +131,8 @@ class MaskedDecoder(nn.Module):
         # Row 0 belongs to the start token.
         self.positions = nn.Parameter(torch.empty(length + 1, width))
         self.blocks = nn.ModuleList(
-            DecoderBlock(width, settings.decoder_heads) for _ in range(settings.decoder_depth)
+            Block(width, settings.decoder_heads, MLP_RATIO * width)
+            for _ in range(settings.decoder_depth)
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.head = nn.Linear(width, voxels)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TypeVar
 
 import torch
 from torch import nn
+
+from voxseq.training.schedule import half_cosine
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,4 +50,4 @@ def rising_momentum(start: float, step: int, total: int) -> float:
 
     1 - (1 - start) (1 + cos(pi step / total)) / 2 (Grill et al. 2020; published code of MoCo v3).
     """
-    return 1 - (1 - start) * 0.5 * (1 + math.cos(math.pi * step / total))
+    return half_cosine(start, 1.0, step, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -31,6 +30,7 @@ from voxseq.pretrain.pcrlv2_views import (
 from voxseq.pretrain.settings.pcrlv2 import PCRLv2Settings
 from voxseq.pretrain.views import check_view_shape
 from voxseq.sequences.reading import Item
+from voxseq.training.schedule import half_cosine
 
 #: Scales that carry the losses.
 SCALES = 3
@@ -134,7 +134,8 @@ def agreement(one: Embedding, other: Embedding) -> Tensor:
 
 def restoration_weight(step: int, total: int) -> float:
     """Weight β of the coarse restoration: half a cosine from 1 to 0."""
-    return 0.5 * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
+    length = max(total, 1)
+    return half_cosine(1.0, 0.0, min(step, length), length)
 
 
 class PCRLv2Method(PretrainMethod):

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from voxseq.errors import DataError
+from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
 
 NUMBERS = (1, 2, 3, 4, 5)
-_DIGITS = {"dice": 2, "auc": 4, "accuracy": 4}
-_SCORES = {"dice": "Dice %", "auc": "AUC", "accuracy": "ACC"}
 _SIGNS = {"above": "▲", "below": "▼"}
 _TITLES = {
     1: "segmentation, all labels",
@@ -102,7 +101,10 @@ def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
         (line["row"], line["reference"], line["column"], line["metric"]): _cell(line, seeds)
         for line in lines
     }
-    heads = [[*textwrap.wrap(column, 16), _SCORES[metric]] for column, metric in columns]
+    heads = [
+        [*textwrap.wrap(column, 16), f"{METRIC_TITLES[metric]} {UNITS[metric]}".rstrip()]
+        for column, metric in columns
+    ]
     body = [
         [
             row if reference == "none" else f"{row} [{reference}]",
@@ -119,7 +121,7 @@ def _cell(line: Line, seeds: str) -> str:
     elif line["mean"] == "undefined":
         shown = "undefined"
     else:
-        digits = _DIGITS[line["metric"]]
+        digits = DIGITS[line["metric"]]
         spread = line["sd"] not in ("n/a", "undefined", "missing")
         sd = f"{float(line['sd']):.{digits}f}" if spread else "–"
         shown = f"{float(line['mean']):.{digits}f} ± {sd}"

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of the step, so that a resumed run needs no memory."""
+"""Schedules as functions of the step, so that a resumed run needs no memory."""
 
 from __future__ import annotations
 
@@ -38,3 +38,8 @@ def lr_factor(
         return final + (1.0 - final) * shape(min((step - warmup_steps) / span, 1.0))
 
     return factor
+
+
+def half_cosine(first: float, last: float, step: int, total: int) -> float:
+    """Value that goes along half a cosine from ``first`` at step 0 to ``last`` at ``total``."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / total))

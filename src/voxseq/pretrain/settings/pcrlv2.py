@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from voxseq.config.base import NonNegativeFloat, Positive, Shape3
 from voxseq.config.model import OptimiserConfig
 from voxseq.pretrain.settings.base import MethodSettings
-
-
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    if not 0.0 < low <= high <= 1.0:
-        raise ValueError(f"{value}: expected 0 < smallest <= largest <= 1")
-    return value
-
-
-SideShare = Annotated[tuple[float, float], AfterValidator(_ordered)]
+from voxseq.pretrain.settings.view import CropScale
 
 
 class PCRLv2Settings(MethodSettings):
@@ -30,11 +19,11 @@ class PCRLv2Settings(MethodSettings):
     global_shape: Shape3 = Field((96, 96, 96), description="voxels of each of the two large views")
     local_shape: Shape3 = Field((48, 48, 48), description="voxels of each small view")
     local_views: Positive = Field(6, description="small views of each volume")
-    global_side: SideShare = Field(
+    global_side: CropScale = Field(
         (0.5, 1.0),
         description="smallest and largest side of a large view's box, as a share of the volume's",
     )
-    local_side: SideShare = Field((0.125, 0.375), description="the same for a small view")
+    local_side: CropScale = Field((0.125, 0.375), description="the same for a small view")
     overlap: float = Field(
         0.3,
         ge=0.0,

@@ -15,5 +15,5 @@ def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
     return scale
 
 
-#: Smallest and largest share of a volume's voxels that a view covers.
+#: Smallest and largest share of a volume that a view covers, of its voxels or of its sides.
 CropScale = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
