@@ -129,7 +129,8 @@ def run(
     # Probes and baselines share jobs with fine-tuning.
     kind = "finetune" if chosen.action in ("probe", "baseline") else chosen.action
     resources = getattr(config.execution, kind, config.execution.report)
-    Workspace(Path.cwd(), built, root, resources.workers).execute(chosen)
+    fetch = int(config.data.fetch_at_most_gb * 1e9)
+    Workspace(Path.cwd(), built, root, resources.workers, fetch).execute(chosen)
 
 
 @cli.command()

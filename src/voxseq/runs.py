@@ -71,7 +71,8 @@ class RunContext:
         state: folder for log, progress and checkpoints; it survives failures.
         inputs: run id → folder of each run this one depends on.
         data_root: the user's folder of real data; ``None`` where phantoms are generated.
-        workers: processes that prepare batches ahead; they change no result.
+        workers: processes that work beside this one; they change no result.
+        fetch_bytes: largest data set that may be fetched without being asked for by name.
     """
 
     run_id: str
@@ -81,6 +82,7 @@ class RunContext:
     inputs: Mapping[str, Path]
     data_root: Path | None
     workers: int = 0
+    fetch_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Workspace:
     plan: Plan
     data_root: Path | None = None
     workers: int = 0
+    fetch_bytes: int = 0
 
     def folder(self, run: Run) -> Path:
         """Folder of a run's results."""
@@ -138,7 +141,16 @@ class Workspace:
         out, state = self.folder(run), self.state(run)
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
-        context = RunContext(run.id, run.config, out, state, inputs, self.data_root, self.workers)
+        context = RunContext(
+            run.id,
+            run.config,
+            out,
+            state,
+            inputs,
+            self.data_root,
+            self.workers,
+            self.fetch_bytes,
+        )
         with _log_file(state / "log.txt"):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
             began = time.monotonic()

@@ -44,6 +44,11 @@ class DataConfig(Model):
     root: str | None = None
     release: str = "1"
     phantoms: PhantomConfig = PhantomConfig()
+    fetch_at_most_gb: NonNegativeFloat = Field(
+        0.0,
+        description="a data set up to this size that the folder lacks and that needs no account is "
+        "fetched; 0: none is",
+    )
     min_valid_fraction: Fraction = Field(
         0.8, description="a data set with a smaller share of usable volumes stops the run"
     )

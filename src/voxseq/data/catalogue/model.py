@@ -1,0 +1,83 @@
+"""What the catalogue says about one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["source", "task", "both"]
+#: How a data set is obtained: plain HTTP; an anonymous bucket; The Cancer Imaging Archive's API
+#: without a login; the user's own account with an official client; or by hand.
+Access = Literal["open", "bucket", "tcia", "account", "manual"]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a data set that can be fetched.
+
+    Attributes:
+        url: ``https://…``, or ``s3://bucket/key``; a key that ends in "/" stands for all objects
+            below it.
+        path: where it goes, relative to the data set's folder; of an archive, the folder it is
+            unpacked into ("" for the data set's own).
+        checksum: ``md5:…``, ``sha256:…`` or ``git:…`` (SHA-1 of a git blob); "" where no source
+            states one.
+        size: bytes, None where no source states them.
+        archive: kind of archive that is unpacked and then removed; "" for a plain file.
+        unpacked_size: most bytes that unpacking may write; None: ten times the archive.
+    """
+
+    url: str
+    path: str = ""
+    checksum: str = ""
+    size: int | None = None
+    archive: Literal["", "zip", "tar"] = ""
+    unpacked_size: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One row of the catalogue.
+
+    Attributes:
+        name: key in configurations.
+        title: name in tables and documents.
+        role: what it may serve as: pre-training source, downstream task, or both.
+        modality: "CT" or "MRI"; "CT and MRI" where the adapter tells them apart.
+        adapter: reader of the layout, a module of :mod:`voxseq.data.adapters`.
+        folder: its place below the user's data root.
+        citation: publication.
+        licence: licence of the images.
+        source: where it is published.
+        version: release the study uses.
+        access: how to obtain it.
+        size: bytes of the download; None where no source states them.
+        volumes: images that the publisher counts; None where unconfirmed.
+        files: what can be fetched without an account, in order.
+        steps: how to obtain it by hand or with an account, one sentence each.
+        options: what the adapter needs to know besides.
+        overlaps: data sets with which it shares images.
+        unconfirmed: facts of this row that no source settles.
+        note: traps.
+    """
+
+    name: str
+    title: str
+    role: Role
+    modality: str
+    adapter: str
+    folder: str
+    citation: str
+    licence: str
+    source: str
+    version: str
+    access: Access
+    size: int | None = None
+    volumes: int | None = None
+    files: tuple[RemoteFile, ...] = ()
+    steps: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overlaps: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
+    note: str = ""
