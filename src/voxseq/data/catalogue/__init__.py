@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from voxseq.data.catalogue.rows import CATALOGUE, DataSet, get
+from voxseq.data.catalogue import lists
+from voxseq.data.catalogue.model import Access, DataSet, RemoteFile, Role
+from voxseq.data.catalogue.rows import CATALOGUE, count_notes, get, how_to_obtain
 
-__all__ = ["CATALOGUE", "DataSet", "get"]
+__all__ = [
+    "CATALOGUE",
+    "Access",
+    "DataSet",
+    "RemoteFile",
+    "Role",
+    "count_notes",
+    "get",
+    "how_to_obtain",
+    "lists",
+]

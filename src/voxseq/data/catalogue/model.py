@@ -25,7 +25,12 @@ class RemoteFile:
             states one.
         size: bytes, None where no source states them.
         archive: kind of archive that is unpacked and then removed; "" for a plain file.
+        strip: folder at the top of the archive whose content is taken without it; "": everything
+            is taken as it is packed.
         unpacked_size: most bytes that unpacking may write; None: ten times the archive.
+        objects: files below a key that ends in "/"; None where no source states it.
+        series_uid: SeriesInstanceUID of the DICOM series that lies at the address, by which other
+            services know it; "" for what is no series.
     """
 
     url: str
@@ -34,6 +39,9 @@ class RemoteFile:
     size: int | None = None
     archive: Literal["", "zip", "tar"] = ""
     unpacked_size: int | None = None
+    strip: str = ""
+    objects: int | None = None
+    series_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,19 @@ class DataSet:
         source: where it is published.
         version: release the study uses.
         access: how to obtain it.
-        size: bytes of the download; None where no source states them.
-        volumes: images that the publisher counts; None where unconfirmed.
-        files: what can be fetched without an account, in order.
-        steps: how to obtain it by hand or with an account, one sentence each.
+        layout: paths below the folder that are read; "…/" stands for any folders, or none.
+        classes: names of the foreground classes of a segmentation, or of all classes.
+        size: bytes of the download, as exact as its source; None where no source states them.
+        volumes: images that the adapter finds in the whole data set; None where unconfirmed.
+        paper_volumes: images that the paper states; None where it states no number.
+        files: what can be fetched without an account, in order. They may be a part of the data
+            set; ``steps`` then names the rest.
+        lists: package data that belongs into the folder, a name of
+            :func:`voxseq.data.catalogue.lists.files_for`; "" for none.
+        client: what an official client fetches with the user's own account:
+            ``kaggle:<competition>`` or ``synapse:<id>``.
+        terms: what its publishers ask of users before the images are fetched; "" for nothing.
+        steps: what the user does by hand, with or without an account, one sentence each.
         options: what the adapter needs to know besides.
         overlaps: data sets with which it shares images.
         unconfirmed: facts of this row that no source settles.
@@ -73,9 +90,15 @@ class DataSet:
     source: str
     version: str
     access: Access
+    layout: str
+    classes: tuple[str, ...] = ()
     size: int | None = None
     volumes: int | None = None
+    paper_volumes: int | None = None
     files: tuple[RemoteFile, ...] = ()
+    lists: str = ""
+    client: tuple[str, ...] = ()
+    terms: str = ""
     steps: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     overlaps: tuple[str, ...] = ()

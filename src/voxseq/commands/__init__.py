@@ -1,0 +1,1 @@
+"""Groups of commands that are loaded when they are called."""
