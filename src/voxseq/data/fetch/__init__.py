@@ -1,0 +1,31 @@
+"""Obtaining data sets: transfers that resume, checksums, safe unpacking, all or nothing.
+
+- :mod:`transfer`: one file over HTTP; :mod:`services`: buckets and TCIA; :mod:`accounts`: official
+  clients.
+- :mod:`unpack`: archives that nobody has vouched for; :mod:`paths`, :mod:`checksum`.
+- :mod:`obtain`: what one remote file needs; :mod:`staging`: where a data set grows;
+  :mod:`record`: what says that it is complete; :mod:`core`: all of it in order.
+"""
+
+from __future__ import annotations
+
+from voxseq.data.fetch.accounts import AccountNeededError
+from voxseq.data.fetch.core import Outcome, fetch, provide, state, stated_size
+from voxseq.data.fetch.record import RECORD, Fetched, Record, read_record
+from voxseq.data.fetch.services import Services
+from voxseq.data.fetch.transfer import Patience
+
+__all__ = [
+    "RECORD",
+    "AccountNeededError",
+    "Fetched",
+    "Outcome",
+    "Patience",
+    "Record",
+    "Services",
+    "fetch",
+    "provide",
+    "read_record",
+    "state",
+    "stated_size",
+]

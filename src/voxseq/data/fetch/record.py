@@ -1,0 +1,107 @@
+"""The record that says a data set's folder is complete: written last, inside the folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from voxseq.data.catalogue import DataSet
+from voxseq.data.catalogue.model import RemoteFile
+from voxseq.errors import IntegrityError
+from voxseq.files import read_json, write_json
+from voxseq.fingerprint import digest
+
+#: Name of the record in the data set's folder.
+RECORD = ".voxseq-fetch.json"
+
+#: Who vouches that the bytes are right: a checksum of the catalogue, the MD5 sums that a bucket
+#: lists, a stated length only, the user's account client, or nobody.
+Vouched = Literal["checksum", "bucket", "length", "client", "nothing"]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was fetched for one :class:`RemoteFile`.
+
+    Attributes:
+        id: word for the remote file, from :func:`unit_id`.
+        url: its address in the catalogue.
+        path: where it went, relative to the data set's folder.
+        archive: kind of archive that was unpacked.
+        source: address that was read, another one where a fallback was used.
+        checksum: that of the file or archive as it arrived; "" for many objects.
+        vouched: who says that this is right.
+        size: bytes that arrived.
+        files: files in the data set's folder.
+        bytes: their bytes.
+    """
+
+    id: str
+    url: str
+    path: str
+    archive: str
+    source: str
+    checksum: str
+    vouched: Vouched
+    size: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """A complete data set.
+
+    Attributes:
+        dataset: its name.
+        version: the release that the catalogue named.
+        fetched: what was fetched, in the catalogue's order.
+        lists: files of the package that were put beside.
+    """
+
+    dataset: str
+    version: str
+    fetched: tuple[Fetched, ...]
+    lists: tuple[str, ...] = ()
+
+    def is_of(self, dataset: DataSet) -> bool:
+        """Whether it records what the catalogue names now."""
+        wanted = {unit_id(file) for file in units(dataset)}
+        return self.dataset == dataset.name and {item.id for item in self.fetched} == wanted
+
+
+def units(dataset: DataSet) -> tuple[RemoteFile, ...]:
+    """What there is to fetch: files, and what an account's client fetches as ``client:name``."""
+    clients = tuple(RemoteFile(url=name) for name in dataset.client)
+    return tuple(dict.fromkeys((*dataset.files, *clients)))
+
+
+def unit_id(file: RemoteFile) -> str:
+    """A short word for what is fetched and where it goes."""
+    return digest([file.url, file.path, file.checksum, file.archive, file.strip])
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the record of ``folder``."""
+    write_json(folder / RECORD, {"format": 1, **asdict(record)})
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a data set's folder; None for a folder that was not fetched.
+
+    Raises:
+        IntegrityError: the record cannot be read.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = read_json(path)
+        fetched = tuple(Fetched(**item) for item in content["fetched"])
+        return Record(content["dataset"], content["version"], fetched, tuple(content["lists"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{path}: cannot be read ({type(error).__name__}: {error})",
+            "remove this file to use the folder as your own, or the folder to fetch it again",
+        ) from None

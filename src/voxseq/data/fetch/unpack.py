@@ -1,0 +1,282 @@
+"""Unpacking archives that nobody has vouched for.
+
+Names must stay below the target, links and devices are refused, and the number of members and of
+bytes is limited and counted while writing, because headers may lie. Nothing here is unpacked in
+place: the caller renames the finished folder, so a killed process leaves nothing that looks whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal, Protocol, cast
+
+from voxseq.data.fetch.meter import in_words
+from voxseq.data.fetch.paths import is_left_out, safe_path
+from voxseq.data.fetch.transfer import Stopped, disk_error, require_space
+from voxseq.errors import DataError, ResourceError
+
+#: Most members of one archive; TotalSegmentator, the richest of the catalogue, has some 130,000.
+MOST_MEMBERS = 500_000
+#: Times the size of the archive that unpacking may write where the catalogue states no limit.
+MOST_TIMES = 10
+_CHUNK = 1 << 20
+#: Longest single read of a compressed tar: file headers, which are held in memory, are shorter.
+_LONGEST_READ = 1 << 26
+_TAR_BLOCK = 512
+
+Kind = Literal["zip", "tar"]
+MemberKind = Literal["file", "folder", "link", "device"]
+
+
+class _Announce(Protocol):
+    """Told how much is about to be written, exactly or with headers and padding."""
+
+    def __call__(self, size: int, *, exact: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What an archive held: files that were written, and their bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    kind: MemberKind
+    open: Callable[[], IO[bytes]]
+
+
+def unpack(
+    archive: Path,
+    kind: Kind,
+    target: Path,
+    *,
+    origin: str,
+    limit: int | None = None,
+    strip: str = "",
+    stopped: Callable[[], bool] = lambda: False,
+) -> Unpacked:
+    """Unpack into ``target``, which must not exist.
+
+    Args:
+        archive: the file.
+        kind: its kind; a tar may be compressed by gzip.
+        target: the new folder.
+        origin: address of the archive, for messages.
+        limit: most bytes that may be written; None: ten times the archive.
+        strip: folder at the top whose content is taken without it.
+        stopped: asked between blocks whether to give up.
+
+    Raises:
+        DataError: the archive is damaged or holds what it must not.
+        ResourceError: the disk is full.
+    """
+    budget = MOST_TIMES * archive.stat().st_size if limit is None else limit
+
+    def announce(size: int, *, exact: bool) -> None:
+        if exact and size > budget:
+            raise _too_big(origin, budget)
+        require_space(target, size, f"unpacking {origin}")
+
+    members = _zip_members if kind == "zip" else _tar_members
+    writer = _Writer(target, origin, budget, strip, stopped)
+    writer.folder(PurePosixPath())
+    with _reading(archive, origin):
+        for number, member in enumerate(members(archive, origin, announce)):
+            if number >= MOST_MEMBERS:
+                raise _refusal(origin, f"holds more than {MOST_MEMBERS:,} members")
+            writer.take(member)
+    if not writer.files:
+        raise DataError(f"{origin}: the archive holds no file", "obtain it again")
+    return Unpacked(writer.files, writer.bytes)
+
+
+class _Writer:
+    """Writes members below a folder and counts them."""
+
+    def __init__(
+        self, target: Path, origin: str, budget: int, strip: str, stopped: Callable[[], bool]
+    ) -> None:
+        self._target = target
+        self._origin = origin
+        self._budget = budget
+        self._strip = safe_path(strip, origin).parts
+        self._stopped = stopped
+        self.files = 0
+        self.bytes = 0
+
+    def take(self, member: _Member) -> None:
+        path = safe_path(member.name, self._origin)
+        if is_left_out(path):
+            return
+        if member.kind in ("link", "device"):
+            raise _refusal(self._origin, f"{member.name!r} is a {member.kind}")
+        if path.parts[: len(self._strip)] == self._strip:
+            path = PurePosixPath(*path.parts[len(self._strip) :])
+        if member.kind == "folder":
+            self.folder(path)
+        elif path.parts:
+            self._file(path, member)
+
+    def folder(self, path: PurePosixPath) -> None:
+        try:
+            (self._target / path).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise _refusal(self._origin, f"{str(path)!r} is a file and a folder") from None
+        except OSError as error:
+            raise _Unwritable(disk_error(self._target / path, error)) from None
+
+    def _file(self, path: PurePosixPath, member: _Member) -> None:
+        self.folder(path.parent)
+        destination = self._target / path
+        if destination.exists():
+            raise _refusal(self._origin, f"{member.name!r} is in it twice")
+        with member.open() as source:
+            try:
+                file = destination.open("xb")
+            except OSError as error:
+                raise _Unwritable(disk_error(destination, error)) from None
+            with file:
+                while block := source.read(_CHUNK):
+                    self._count(len(block))
+                    _write(file, block, destination)
+        self.files += 1
+
+    def _count(self, size: int) -> None:
+        if self._stopped():
+            raise Stopped
+        self.bytes += size
+        if self.bytes > self._budget:
+            raise _too_big(self._origin, self._budget)
+
+
+class _Unwritable(Exception):  # noqa: N818 - carries the error past the handler of reading errors
+    def __init__(self, error: ResourceError) -> None:
+        self.error = error
+
+
+def _write(file: IO[bytes], block: bytes, destination: Path) -> None:
+    try:
+        file.write(block)
+        file.flush()
+    except OSError as error:
+        raise _Unwritable(disk_error(destination, error)) from None
+
+
+@contextmanager
+def _reading(archive: Path, origin: str) -> Iterator[None]:
+    """Turn the errors of reading an archive into the user's."""
+    try:
+        yield
+    except _Unwritable as error:
+        raise error.error from None
+    except NotImplementedError as error:
+        raise DataError(
+            f"{origin}: {error}", "unpack this archive with 7-Zip into the data set's folder"
+        ) from None
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        with archive.open("rb") as file:
+            start = file.read(16)
+        raise DataError(
+            f"{origin}: the archive is damaged or cut short ({type(error).__name__}: {error}; it "
+            f"begins with {start!r})",
+            "run the same command again: it is fetched anew",
+        ) from None
+
+
+def _refusal(origin: str, reason: str) -> DataError:
+    return DataError(
+        f"{origin}: the archive {reason}; nothing of it is used",
+        "do not unpack this file by other means before its publisher has explained it",
+    )
+
+
+def _too_big(origin: str, budget: int) -> DataError:
+    return _refusal(origin, f"unpacks to more than the {in_words(budget)} it may")
+
+
+def _zip_members(archive: Path, origin: str, announce: _Announce) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as file:
+        infos = file.infolist()
+        announce(sum(info.file_size for info in infos), exact=True)
+        for info in infos:
+            if info.flag_bits & 1:
+                raise _refusal(origin, f"is encrypted ({info.filename!r})")
+            yield _Member(info.filename, _zip_kind(info), lambda info=info: file.open(info))  # type: ignore[misc]
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> MemberKind:
+    mode = info.external_attr >> 16
+    if stat.S_ISLNK(mode):
+        return "link"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "device"
+    return "folder" if info.is_dir() else "file"
+
+
+class _ShortReads:
+    """A tar that refuses to build one huge block in memory, as a false header may ask for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LONGEST_READ:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
+def _tar_members(archive: Path, origin: str, announce: _Announce) -> Iterator[_Member]:
+    with archive.open("rb") as raw:
+        is_gzip = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        if not is_gzip:
+            announce(archive.stat().st_size, exact=False)
+        plain = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip else raw
+        stream = cast(IO[bytes], _ShortReads(plain))
+        with tarfile.open(fileobj=stream, mode="r:") as file:
+            while (info := file.next()) is not None:
+                yield _Member(info.name, _tar_kind(info), lambda info=info: _opened(file, info))  # type: ignore[misc]
+            # tarfile takes the end of the file for the end of the archive, which is an empty block.
+            stream.seek(file.offset)
+            if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
+                raise tarfile.ReadError("it has no end")
+
+
+def _tar_kind(info: tarfile.TarInfo) -> MemberKind:
+    if info.issym() or info.islnk():
+        return "link"
+    if info.isdir():
+        return "folder"
+    return "file" if info.isreg() else "device"
+
+
+def _opened(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    opened = file.extractfile(info)
+    if opened is None:
+        raise tarfile.ReadError(f"{info.name} cannot be read")
+    return opened
