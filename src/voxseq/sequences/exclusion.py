@@ -1,0 +1,176 @@
+"""Which images pre-training may not see, because a task is validated or tested on them.
+
+An image of a source is excluded when, in this order,
+
+1. its data set's own lists hold it out;
+2. a task holds out its subject, by name, in the same data set;
+3. its voxels are those of a held-out image of any task;
+4. it shows the picture of one: another storage, spacing or a few voxels less;
+5. ``sequences.exclude`` names its subject;
+6. another image of its subject is excluded for 3 or 4.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from voxseq.data.download import read_index
+from voxseq.data.index import read_table
+from voxseq.data.splits import TEST, VAL
+from voxseq.data.store import TABLE
+from voxseq.data.thumbnail import SAME_PICTURE, SIDE_TOLERANCE, copies, pictures
+
+_LOG = logging.getLogger("voxseq.sequences")
+
+OWN_LISTS = "held out by the data set's own lists"
+SUBJECT = "held-out subject of a task"
+VOXELS = "same voxels as a held-out image of a task"
+PICTURE = "same picture as a held-out image of a task"
+LISTED = "named in sequences.exclude"
+PERSON = "subject of an image that a task holds out"
+REASONS = (OWN_LISTS, SUBJECT, VOXELS, PICTURE, LISTED, PERSON)
+COLUMNS = ("dataset", "volume_id", "subject", "reason", "held_out", "correlation")
+
+#: Data set and subject.
+Person = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What is used and what is not.
+
+    Attributes:
+        volumes: rows of the sources' stores that pre-training may see, with their data set, the
+            number of the store and the row in it.
+        excluded: the others, columns :data:`COLUMNS`: ``held_out`` is the volume id of the held-out
+            image that stands behind the reason, "" for 1 and 5; ``correlation`` is that of the
+            thumbnails for 4, NaN else.
+        record: the numbers for ``exclusion.json``.
+    """
+
+    volumes: pd.DataFrame
+    excluded: pd.DataFrame
+    record: Mapping[str, Any]
+
+
+def select(
+    inputs: Mapping[str, Path], sources: Sequence[str], lists: Mapping[str, Sequence[str]]
+) -> Selection:
+    """Divide the images of the sources.
+
+    Args:
+        inputs: run id → folder: the sources' stores and the indexes of all data sets.
+        sources: data sets.
+        lists: data set → subjects that are left out by name.
+    """
+    held_out = held_out_images(inputs)
+    volumes = _stored(inputs, sources)
+    found = _reasons(volumes, held_out, lists)
+    # Wide columns are of no use any more.
+    volumes = volumes.drop(columns=["affine", "thumbnail"], errors="ignore")
+    is_out = (found["reason"] != "").to_numpy(bool)
+    excluded = pd.concat([volumes.loc[is_out, list(COLUMNS[:3])], found[is_out]], axis=1)
+    record = _record(volumes, excluded, held_out, lists)
+    return Selection(volumes[~is_out].reset_index(drop=True), excluded, record)
+
+
+def held_out_images(inputs: Mapping[str, Path]) -> pd.DataFrame:
+    """Rows of the validation and test images of every task, with the column ``dataset``."""
+    parts = []
+    for name, folder in sorted(inputs.items()):
+        if name.startswith("download/"):
+            index = read_index(folder)
+            chosen = index[index["split"].isin([VAL, TEST])]
+            if len(chosen):
+                parts.append(chosen.assign(dataset=name.removeprefix("download/")))
+    columns = ["dataset", "volume_id", "subject", "content_hash", "thumbnail"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def _stored(inputs: Mapping[str, Path], sources: Sequence[str]) -> pd.DataFrame:
+    parts = []
+    for number, dataset in enumerate(sources):
+        table = read_table(inputs[f"preprocess/source/{dataset}"] / TABLE)
+        parts.append(table.assign(dataset=dataset, store=number, row=np.arange(len(table))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _reasons(
+    volumes: pd.DataFrame, held_out: pd.DataFrame, lists: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Reason ("" for none), held-out image and correlation of every volume."""
+    people = _people(volumes)
+    ids = held_out["volume_id"].to_list()
+    persons = _first(_people(held_out), ids)
+    hashes = _first(held_out["content_hash"], ids)
+    same_voxels = [hashes.get(content, "") for content in volumes["content_hash"]]
+    nearest, correlations = copies(pictures(volumes), pictures(held_out))
+    same_picture = [ids[i] if i >= 0 else "" for i in nearest]
+    behind = [one or other for one, other in zip(same_voxels, same_picture, strict=True)]
+    copied = {person: name for person, name in zip(people, behind, strict=True) if name}
+    listed = {(dataset, subject) for dataset, names in lists.items() for subject in names}
+    rows: list[tuple[str, str, float]] = []
+    for i, (person, split) in enumerate(zip(people, volumes["split"], strict=True)):
+        if split in (VAL, TEST):
+            rows.append((OWN_LISTS, "", np.nan))
+        elif person in persons:
+            rows.append((SUBJECT, persons[person], np.nan))
+        elif same_voxels[i]:
+            rows.append((VOXELS, same_voxels[i], np.nan))
+        elif same_picture[i]:
+            rows.append((PICTURE, same_picture[i], round(float(correlations[i]), 4)))
+        elif person in listed:
+            rows.append((LISTED, "", np.nan))
+        else:
+            rows.append((PERSON if person in copied else "", copied.get(person, ""), np.nan))
+    return pd.DataFrame(rows, columns=list(COLUMNS[3:]), index=volumes.index)
+
+
+def _first(keys: Iterable[Any], ids: Sequence[str]) -> dict[Any, str]:
+    """Key → the first held-out image that has it."""
+    first: dict[Any, str] = {}
+    for key, name in zip(keys, ids, strict=True):
+        first.setdefault(key, name)
+    return first
+
+
+def _people(table: pd.DataFrame) -> list[Person]:
+    return list(zip(table["dataset"], table["subject"].astype(str), strict=True))
+
+
+def _record(
+    volumes: pd.DataFrame,
+    excluded: pd.DataFrame,
+    held_out: pd.DataFrame,
+    lists: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    counts: dict[str, dict[str, int]] = {}
+    for dataset, reason in zip(excluded["dataset"], excluded["reason"], strict=True):
+        of_dataset = counts.setdefault(dataset, {})
+        of_dataset[reason] = of_dataset.get(reason, 0) + 1
+    present = set(_people(volumes))
+    listed = {}
+    for dataset, names in sorted(lists.items()):
+        known = sum((dataset, name) in present for name in names)
+        listed[dataset] = {"subjects": len(names), "found": known}
+        if known < len(names):
+            _LOG.warning(
+                "sequences.exclude.%s: %d of %d subjects are not in the data set, such as %s",
+                *(dataset, len(names) - known, len(names)),
+                next(name for name in names if (dataset, name) not in present),
+            )
+    return {
+        "held_out": len(held_out),
+        "volumes": {str(k): int(n) for k, n in volumes.groupby("dataset").size().items()},
+        "excluded": counts,
+        "lists": listed,
+        "correlation": SAME_PICTURE,
+        "side_tolerance": SIDE_TOLERANCE,
+    }

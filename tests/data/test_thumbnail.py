@@ -1,0 +1,228 @@
+"""Thumbnails: what they do not depend on, and which images pass as copies."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxseq.data import resample
+from voxseq.data.index import orientation
+from voxseq.data.thumbnail import (
+    SAME_PICTURE,
+    SIDE,
+    SIZE,
+    Pictures,
+    copies,
+    pictures,
+    repeated,
+    thumbnail,
+)
+from voxseq.data.types import Array, Volume, scaling_affine
+
+ORIENTATIONS = [
+    codes
+    for axes in itertools.permutations(("RL", "AP", "SI"))
+    for codes in itertools.product(*axes)
+]
+
+
+def body(seed: int, shape: tuple[int, int, int] = (40, 36, 24)) -> Array:
+    """A smooth picture with noise, in whole numbers."""
+    rng = np.random.default_rng(seed)
+    coarse = resample.linear(rng.normal(0, 300, (6, 5, 4)).astype(np.float32), shape)
+    return (coarse + rng.normal(0, 20, shape)).astype(np.int16)
+
+
+def stored_as(volume: Volume, codes: tuple[str, str, str]) -> Volume:
+    """The same image with its voxels in another order."""
+    here = nibabel.orientations.io_orientation(volume.affine)
+    change = nibabel.orientations.ornt_transform(here, nibabel.orientations.axcodes2ornt(codes))
+    array = nibabel.orientations.apply_orientation(volume.array, change)
+    way = nibabel.orientations.inv_ornt_aff(change, volume.array.shape)
+    return Volume(array, volume.affine @ way)
+
+
+def row_of(volume: Volume) -> dict[str, object]:
+    """What the index says about an image."""
+    return {
+        **{f"shape_{a}": n for a, n in zip("xyz", volume.array.shape, strict=True)},
+        **{f"spacing_{a}": n for a, n in zip("xyz", volume.spacing, strict=True)},
+        "orientation": orientation(volume),
+        "thumbnail": thumbnail(volume),
+    }
+
+
+def shown(*volumes: Volume) -> Pictures:
+    return pictures(pd.DataFrame([row_of(volume) for volume in volumes]))
+
+
+# The thumbnail
+
+
+@given(
+    seed=st.integers(0, 99),
+    codes=st.sampled_from(ORIENTATIONS),
+    shape=st.tuples(*[st.integers(1, 21)] * 3),
+)
+def test_the_order_in_which_voxels_are_stored_does_not_matter(
+    seed: int, codes: tuple[str, str, str], shape: tuple[int, int, int]
+) -> None:
+    volume = Volume(body(seed, shape), scaling_affine((0.7, 0.8, 2.5)))
+    one, other = row_of(volume), row_of(stored_as(volume, codes))
+    np.testing.assert_allclose(one["thumbnail"], other["thumbnail"], atol=2e-4)
+    both = pictures(pd.DataFrame([one, other]))
+    np.testing.assert_allclose(both.sides[0], both.sides[1])
+
+
+@given(
+    seed=st.integers(0, 99),
+    factor=st.floats(0.01, 100),
+    offset=st.floats(-1e4, 1e4),
+    order=st.sampled_from("CF"),
+)
+def test_scale_offset_type_and_layout_in_memory_do_not_matter(
+    seed: int, factor: float, offset: float, order: str
+) -> None:
+    array = body(seed)
+    changed = np.asarray(array * factor + offset, dtype=np.float64, order=order)  # type: ignore[call-overload]
+    one = thumbnail(Volume(array, np.eye(4)))
+    np.testing.assert_allclose(thumbnail(Volume(changed, np.eye(4))), one, atol=2e-4)
+
+
+@given(shape=st.tuples(*[st.integers(1, 40)] * 3), seed=st.integers(0, 99))
+def test_every_shape_gives_mean_zero_and_spread_one(shape: tuple[int, int, int], seed: int) -> None:
+    result = thumbnail(Volume(body(seed, shape), np.eye(4)))
+    assert result.shape == (SIZE,)
+    assert result.dtype == np.float32
+    if result.any():
+        assert abs(result.mean()) < 1e-3
+        assert abs(result.std() - 1) < 1e-3
+    else:
+        assert shape == (1, 1, 1)
+
+
+def test_boxes_are_means_over_equal_parts_of_the_extent() -> None:
+    """12 voxels and 8 boxes: a box holds one voxel and a half."""
+    profile = np.arange(12.0)
+    array = np.broadcast_to(profile[:, None, None], (12, 9, 10))
+    expected = np.repeat(profile, 2).reshape(SIDE, 3).mean(axis=1)
+    result = thumbnail(Volume(array, np.eye(4))).reshape(SIDE, SIDE, SIDE)
+    wanted = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(
+        result, np.broadcast_to(wanted[:, None, None], result.shape), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("value", [0, 7.3, -1024, 1e30])
+def test_a_constant_image_has_no_picture_and_no_copy(value: float) -> None:
+    volume = Volume(np.full((9, 11, 13), value, np.float32), np.eye(4))
+    assert not thumbnail(volume).any()
+    assert copies(shown(volume), shown(volume))[0].tolist() == [-1]
+
+
+def test_values_that_are_not_finite_do_not_spread() -> None:
+    array = body(0).astype(np.float32)
+    array[3, 4, 5] = np.nan
+    array[6, 7, 8] = np.inf
+    result = thumbnail(Volume(array, np.eye(4)))
+    assert np.isfinite(result).all()
+    assert result @ thumbnail(Volume(body(0), np.eye(4))) / SIZE > 0.98
+
+
+def test_an_image_is_read_slab_by_slab() -> None:
+    array = np.zeros((256, 256, 320), np.int16, order="F")
+    array[100:] = 5
+    tracemalloc.start()
+    thumbnail(Volume(array, np.eye(4)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # As 64 bits the whole image would need 168 MB; a slab has 33 MB, its sums as much at most.
+    assert peak < 80e6
+
+
+# Copies
+
+#: What was done to a copy → whether it must be found.
+COPIES = {
+    "other storage": lambda v: stored_as(v, ("L", "S", "P")),
+    "float": lambda v: Volume(v.array.astype(np.float32) / 7, v.affine),
+    "other spacing": lambda v: resampled(v, (30, 27, 18)),
+    "finer": lambda v: resampled(v, (60, 54, 36)),
+    "one slice less": lambda v: Volume(v.array[:, :, 1:], v.affine),
+    "noise": lambda v: Volume(
+        v.array + np.random.default_rng(1).normal(0, 15, v.array.shape), v.affine
+    ),
+}
+
+
+def resampled(volume: Volume, shape: tuple[int, int, int]) -> Volume:
+    spacing = np.array(volume.spacing) * volume.array.shape / np.array(shape)
+    return Volume(resample.linear(volume.array, shape), scaling_affine(tuple(spacing)))
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_an_altered_copy_is_found(kind: str) -> None:
+    others = [Volume(body(seed), scaling_affine((1, 1, 3))) for seed in range(1, 6)]
+    original = Volume(body(0), scaling_affine((1, 1, 3)))
+    held_out = shown(*others[:2], original, *others[2:])
+    found, correlation = copies(shown(COPIES[kind](original), others[4], others[0]), held_out)
+    assert found.tolist() == [2, 5, 0]
+    assert correlation[0] >= SAME_PICTURE
+
+
+def test_other_images_of_the_same_size_are_not_copies() -> None:
+    images = shown(*(Volume(body(seed), np.eye(4)) for seed in range(40)))
+    half = Pictures(images.thumbnails[:20], images.sides[:20])
+    rest = Pictures(images.thumbnails[20:], images.sides[20:])
+    found, correlation = copies(half, rest)
+    assert (found == -1).all()
+    assert not correlation.any()
+    assert repeated(images) == []
+
+
+def test_the_same_picture_at_another_size_is_no_copy() -> None:
+    """A zoomed picture: the sides of a scan tell persons apart whose organs look alike."""
+    array = body(0)
+    one, other = Volume(array, np.eye(4)), Volume(array, scaling_affine((1, 1, 1.2)))
+    assert copies(shown(one), shown(other))[0].tolist() == [-1]
+    assert copies(shown(one), shown(other), tolerance=0.2)[0].tolist() == [0]
+
+
+def test_the_most_similar_of_several_is_named() -> None:
+    array = body(0).astype(np.float32)
+    noisy = array + np.random.default_rng(0).normal(0, 60, array.shape)
+    held_out = shown(Volume(noisy, np.eye(4)), Volume(array, np.eye(4)))
+    assert copies(shown(Volume(array, np.eye(4))), held_out)[0].tolist() == [1]
+
+
+def test_repeated_names_each_pair_once() -> None:
+    one = Volume(body(0), np.eye(4))
+    images = shown(one, Volume(body(1), np.eye(4)), stored_as(one, ("P", "S", "R")), one)
+    pairs = [(a, b) for a, b, _ in repeated(images)]
+    assert pairs == [(0, 2), (0, 3), (2, 3)]
+
+
+def test_blocks_of_images_do_not_change_what_is_found() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2500, SIZE)).astype(np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    values /= values.std(axis=1, keepdims=True)
+    many = Pictures(values, np.full((2500, 3), 100.0))
+    some = Pictures(values[[2400, 7, 1500]], np.full((3, 3), 98.0))
+    found, _ = copies(many, some)
+    assert {i: int(found[i]) for i in np.flatnonzero(found >= 0)} == {7: 1, 1500: 2, 2400: 0}
+
+
+def test_nothing_is_a_copy_of_nothing() -> None:
+    nobody = pictures(pd.DataFrame())
+    one = shown(Volume(body(0), np.eye(4)))
+    assert copies(one, nobody)[0].tolist() == [-1]
+    assert len(copies(nobody, one)[0]) == 0
+    assert repeated(nobody) == []
