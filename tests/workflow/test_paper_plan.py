@@ -1,0 +1,51 @@
+"""Snakemake plans the paper's study where no data set is."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from voxseq.config import load_config, read_yaml
+from voxseq.plan import build_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Seconds of one core.
+MOST = 20
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.workflow
+def test_the_dry_run_needs_no_data_and_little_time(tmp_path: Path) -> None:
+    for name in ("Snakefile", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("src", "workflow", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {k: v for k, v in os.environ.items() if k != "VOXSEQ_DATA"}
+    words = ["snakemake", "-n", "--configfile", "workflow/scales/paper.yaml"]
+    before = _cpu_seconds()
+    done = subprocess.run(
+        [*words, "--", "reproduce_tables"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    used = _cpu_seconds() - before
+    assert done.returncode == 0, done.stderr[-2000:]
+    config = load_config(ROOT / "params.yaml", [read_yaml(ROOT / "workflow/scales/paper.yaml")])
+    # One more is the target of everything.
+    wanted = len(build_plan(config).jobs) + 1
+    assert re.search(rf"^total +{wanted}$", done.stdout + done.stderr, re.MULTILINE)
+    # Of the processor, so that a busy machine is no failure.
+    assert used < MOST
