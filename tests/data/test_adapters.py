@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 from pathlib import Path
@@ -246,7 +247,19 @@ def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
     assert index.loc["any/place1", "subject"] == "MIDRC-RICORD-1B-419639-000002"
     facts = trees.summary(out)
     assert facts["absent"] == ["MIDRC-RICORD-1B-1-2/10-19-2004_3.000000-NA-36469"]
-    assert facts["notes"] == ["1 series that no list names"]
+    assert facts["notes"] == [
+        "1 series that no list names",
+        "4 of 330 published images are there",
+        "2 of 4 series are reformatted; axial.csv lists the others",
+        "val, class 1: 1 of 1 are reformatted",
+        "test, class 1: 1 of 1 are reformatted",
+    ]
+    with (out / "axial.csv").open(newline="") as file:
+        axial = [(row["subject"], row["split"], row["label"]) for row in csv.DictReader(file)]
+    assert axial == [
+        ("MIDRC-RICORD-1A-SITE2-000001", "train", "1"),
+        ("MIDRC-RICORD-1B-419639-000002", "train", "0"),
+    ]
     # Stored values as published, not Hounsfield units.
     assert index.loc["any/place0", "minimum"] >= 0
 

@@ -194,7 +194,8 @@ def test_listed_but_absent_images_are_noted_and_no_fault(tmp_path: Path) -> None
     assert facts["absent"] == [f"imagesTr/{BAD}.nii.gz"]
     assert facts["set_aside"] == 0
     assert facts["notes"] == [
-        "1 files in imagesTr that dataset.json does not list: ['extra.nii.gz']"
+        "1 files in imagesTr that dataset.json does not list: ['extra.nii.gz']",
+        "9 of 41 published images are there",
     ]
 
 
@@ -221,7 +222,7 @@ def test_a_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         trees.run_download(tmp_path, tmp_path, "la", trees.SEGMENTATION)
     assert str(tmp_path / "la") in caught.value.what
-    assert "UA-MT" in caught.value.hint
+    assert "voxseq data show la" in caught.value.hint
 
 
 def test_an_unknown_data_set_names_the_nearest() -> None:

@@ -10,7 +10,7 @@ import trees
 
 from voxseq.data import download
 from voxseq.data.adapters import dicom
-from voxseq.data.preprocess import to_native
+from voxseq.data.native import to_native
 from voxseq.data.store import VolumeStore
 
 #: Data set → usable images, shape of the first, its orientation.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,12 @@ def lesions(root: Path) -> Path:
 
 
 def run_download(
-    root: Path, out: Path, dataset: str, task: Mapping[str, Any] | None = None, **changes: Any
+    root: Path,
+    out: Path,
+    dataset: str,
+    task: Mapping[str, Any] | None = None,
+    workers: int = 0,
+    **changes: Any,
 ) -> Path:
     """Index a data set below ``root``; returns the run's folder."""
     config = {
@@ -158,7 +164,9 @@ def run_download(
     }
     folder = out / "download" / dataset
     folder.mkdir(parents=True)
-    download.execute(RunContext(f"download/{dataset}", config, folder, out, {}, root))
+    state = out / "state" / "download" / dataset
+    download.execute(RunContext(f"download/{dataset}", config, folder, state, {}, root, workers))
+    shutil.rmtree(state)
     return folder
 
 
@@ -168,6 +176,7 @@ def run_preprocess(
     dataset: str,
     data: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] = SEGMENTATION,
+    workers: int = 0,
 ) -> Path:
     """Prepare an indexed data set, as a source without ``data``; returns the store's folder."""
     config: dict[str, Any] = {"role": "source", "dataset": dataset, "store": STORE}
@@ -176,7 +185,10 @@ def run_preprocess(
     folder = out / "preprocess" / config["role"] / dataset
     folder.mkdir(parents=True)
     inputs = {f"download/{dataset}": out / "download" / dataset}
-    preprocess.execute(RunContext(f"preprocess/{dataset}", config, folder, out, inputs, root))
+    state = out / "state" / "preprocess" / config["role"] / dataset
+    run = f"preprocess/{dataset}"
+    preprocess.execute(RunContext(run, config, folder, state, inputs, root, workers))
+    shutil.rmtree(state)
     return folder
 
 

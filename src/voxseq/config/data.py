@@ -46,6 +46,7 @@ class DataConfig(Model):
     phantoms: PhantomConfig = PhantomConfig()
     fetch_at_most_gb: NonNegativeFloat = Field(
         0.0,
+        le=1e6,
         description="a data set up to this size that the folder lacks and that needs no account is "
         "fetched; 0: none is",
     )
@@ -127,6 +128,11 @@ class SequencesConfig(Model):
     length: Positive = 4
     percentiles: tuple[float, float] = (1.0, 99.9)
     sources: tuple[SourceConfig, ...] = ()
+    exclude: dict[Name, str] = Field(
+        default_factory=dict,
+        description="data set → file of subjects that are kept out of pre-training: one a line, "
+        "or a CSV file with a column subject",
+    )
     spatial: SpatialConfig = SpatialConfig()
     contrast: ContrastConfig = ContrastConfig()
     semantic: SemanticConfig = SemanticConfig()
@@ -163,6 +169,9 @@ class SequencesConfig(Model):
         repeated = sorted({s.dataset for s in self.sources if self.sources.count(s) > 1})
         if repeated:
             raise ValueError(f"sources names {', '.join(repeated)} more than once")
+        strange = sorted(set(self.exclude) - {s.dataset for s in self.sources})
+        if strange:
+            raise ValueError(f"exclude names {', '.join(strange)}, which sources lacks")
         weights = {k: getattr(self, k).weight for k in {s.kind for s in self.sources}}
         given = [k for k, w in weights.items() if w is not None]
         if given and len(given) != len(weights):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxseq.data.slabs import class_counts, slabs
 from voxseq.data.types import Array, Entry, Volume
 from voxseq.errors import DataError
 
@@ -16,6 +17,8 @@ from voxseq.errors import DataError
 GRID_TOLERANCE = 0.5
 #: Labels beyond this are no class numbers of any data set here.
 _MOST_CLASSES = 255
+#: Voxels that are hashed at a time: many, because in files the first axis often runs fastest.
+_HASHED = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,21 @@ def label_values(array: Array, path: str) -> list[int]:
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= _MOST_CLASSES):
         raise DataError(f"{path}: unknown label values from {low:g} to {high:g}")
-    whole = array.astype(np.uint8)
-    if array.dtype.kind == "f" and not np.array_equal(whole, array):
-        raise DataError(f"{path}: label values are not whole numbers")
-    return [int(v) for v in np.flatnonzero(np.bincount(whole.ravel(), minlength=1))]
+    counts = np.zeros(_MOST_CLASSES + 1, np.int64)
+    for box in slabs(array):
+        part = array[box]
+        whole = part.astype(np.uint8)
+        if array.dtype.kind == "f" and not np.array_equal(whole, part):
+            raise DataError(f"{path}: label values are not whole numbers")
+        counts += class_counts(whole)
+    return [int(v) for v in np.flatnonzero(counts)]
 
 
 def content_hash(array: Array) -> str:
     """SHA-256 of the voxel values as float32 in C order, and of the shape."""
     digest = hashlib.sha256(repr(tuple(int(n) for n in array.shape)).encode())
-    digest.update(np.ascontiguousarray(array, dtype=np.float32).data)
+    for box in slabs(array, axis=0, voxels=_HASHED):
+        digest.update(np.ascontiguousarray(array[box], dtype=np.float32).data)
     return digest.hexdigest()
 
 

@@ -1,33 +1,37 @@
 """The stage that finds, reads and checks every image of one data set.
 
-Nothing is fetched from a network here: the user puts a data set, in its published layout, below
-the data root; without a data root the phantoms are generated.
+A data set lies below the data root in its published layout: the user puts it there, or it is
+fetched where the configuration allows so. Without a data root the phantoms are generated.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from voxseq.config.data import PhantomConfig
-from voxseq.data import adapters, catalogue, checks, splits
+from voxseq.data import adapters, catalogue, checks, parallel, splits, staging
 from voxseq.data.adapters import Adapter
 from voxseq.data.catalogue import DataSet
 from voxseq.data.index import INDEX, SCHEMA, index_row, read_index, write_table
-from voxseq.data.types import Entry, Scan, volume_id
+from voxseq.data.types import REFORMATTED, Entry, Scan, Volume, volume_id
 from voxseq.errors import DataError
 from voxseq.files import write_json, write_text
+from voxseq.fingerprint import digest
 from voxseq.progress import track
 
 if TYPE_CHECKING:
     from voxseq.runs import RunContext
 
-__all__ = ["dataset_folder", "execute", "read_index"]
+__all__ = ["Outcome", "dataset_folder", "examine", "execute", "read_index"]
 
 _LOG = logging.getLogger("voxseq.download")
 RAW = "raw"
@@ -35,7 +39,7 @@ _SHOWN = 5
 
 
 @dataclass
-class _Outcome:
+class Outcome:
     """Rows of usable images, and images set aside with the reason."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -64,7 +68,8 @@ def dataset_folder(download_out: Path, data_root: Path | None, dataset: str) -> 
 def execute(context: RunContext) -> None:
     """Index one data set and set its unusable images aside.
 
-    Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv`` and ``summary.json``.
+    Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv`` and ``summary.json``, and where some
+    CT series are reformatted (RICORD) ``axial.csv``, the images without these.
 
     Raises:
         DataError: the data set is missing, or too few of its images are usable.
@@ -72,16 +77,37 @@ def execute(context: RunContext) -> None:
     config = context.config
     dataset = catalogue.get(config["dataset"])
     folder = _provide(context, dataset)
-    adapter = adapters.get(dataset.adapter)
-    found = adapter.scan(folder, dataset)
-    outcome = _examine_all(adapter, folder, dataset, found, config.get("task"))
-    _require_whole_groups(outcome, dataset)
-    notes = [*found.notes, *_assign_splits(outcome, dataset, config["split"])]
+    outcome, found, notes = examine(context, dataset, folder)
+    if context.data_root is not None:
+        notes += catalogue.count_notes(dataset, len(found.entries) + len(found.rejected))
+    notes += _write_axial(context.out, outcome)
     _write(context.out, dataset, outcome, found, notes)
     _require_enough(outcome, dataset, folder, float(config["min_valid_fraction"]))
     _LOG.info(
         "%s: %d images usable, %d set aside", dataset.name, len(outcome.rows), len(outcome.aside)
     )
+
+
+def examine(context: RunContext, dataset: DataSet, folder: Path) -> tuple[Outcome, Scan, list[str]]:
+    """Read and check every image of a data set, and divide the usable ones by the split.
+
+    Args:
+        context: its configuration's ``task`` and ``split`` are read; the journal of what has been
+            checked lies in its state folder.
+        dataset: row of the catalogue.
+        folder: the data set's folder.
+
+    Returns:
+        The outcome, what the adapter found, and notes for the summary.
+
+    Raises:
+        DataError: the folder does not hold the published layout.
+    """
+    config = context.config
+    found = adapters.get(dataset.adapter).scan(folder, dataset)
+    outcome = _examine_all(context, _Job(folder, dataset, config.get("task")), found)
+    _require_whole_groups(outcome, dataset)
+    return outcome, found, [*found.notes, *_assign_splits(outcome, dataset, config["split"])]
 
 
 def _provide(context: RunContext, dataset: DataSet) -> Path:
@@ -90,11 +116,10 @@ def _provide(context: RunContext, dataset: DataSet) -> Path:
         from voxseq.data.phantoms import generate
 
         generate(dataset.name, folder, PhantomConfig.model_validate(context.config["phantoms"]))
-    elif not folder.is_dir():
-        raise DataError(
-            f"{dataset.title}: the folder {folder} does not exist",
-            f"put the data set there; to be had at: {dataset.access}",
-        )
+    else:
+        from voxseq.data.fetch import provide
+
+        provide(dataset, folder, context.fetch_bytes)
     return folder
 
 
@@ -106,47 +131,83 @@ def allowed_labels(dataset: DataSet, task: Mapping[str, Any] | None) -> range:
     return range(count + 1)
 
 
-def _examine_all(
-    adapter: Adapter,
-    folder: Path,
-    dataset: DataSet,
-    found: Scan,
-    task: Mapping[str, Any] | None,
-) -> _Outcome:
-    outcome = _Outcome(aside=list(found.rejected))
-    for entry in track(found.entries, f"checking {dataset.name}", len(found.entries)):
-        try:
-            row = _examine(adapter, folder, dataset, entry, task)
-        except DataError as error:
-            _LOG.warning("set aside: %s", error.what)
-            outcome.aside.append((entry, error.what))
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to know to check the images of one data set."""
+
+    folder: Path
+    dataset: DataSet
+    task: Mapping[str, Any] | None
+
+    def key(self, entry: Entry) -> str:
+        """Word for what is checked: the entry, its task, and the state of its files."""
+        files = [staging.state_of(self.folder, p) for p in (entry.path, entry.label_path) if p]
+        return digest([self.dataset.name, asdict(entry), files, dict(self.task or {})])
+
+
+def _examine_all(context: RunContext, job: _Job, found: Scan) -> Outcome:
+    """Check every image; what an earlier, stopped call has checked is taken from its journal."""
+    journal = staging.Journal(context.state / "checked.jsonl")
+    keys = [job.key(entry) for entry in found.entries]
+    both = zip(found.entries, keys, strict=True)
+    left = {key: entry for entry, key in both if journal.get(key) is None}
+    done = len(keys) - len(left)
+    title = f"checking {job.dataset.name}"
+    if done:
+        _LOG.info("%s: %d of %d were checked before", title, done, len(found.entries))
+    work = parallel.Work[Entry](title, lambda e: volume_id(job.dataset.name, e), "download")
+    function = functools.partial(_examine, job)
+    results = parallel.in_order(function, list(left.values()), context.workers, work)
+    for key, result in zip(left, track(results, title, len(keys), done), strict=True):
+        journal.add(key, result)
+    return _gather(found, [journal.get(key) for key in keys])
+
+
+def _gather(found: Scan, results: Sequence[Mapping[str, Any]]) -> Outcome:
+    outcome = Outcome(aside=list(found.rejected))
+    for entry, result in zip(found.entries, results, strict=True):
+        if "reason" in result:
+            _LOG.warning("set aside: %s", result["reason"])
+            outcome.aside.append((entry, result["reason"]))
         else:
-            outcome.rows.append(row)
+            outcome.rows.append(result["row"])
             outcome.entries.append(entry)
     return outcome
 
 
-def _examine(
-    adapter: Adapter,
-    folder: Path,
-    dataset: DataSet,
-    entry: Entry,
-    task: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    image = adapter.read_image(folder, entry)
+def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
+    """The image's row of the index, or the reason why it cannot be used."""
+    try:
+        return {"row": _usable_row(job, adapters.get(job.dataset.adapter), entry)}
+    except DataError as error:
+        return {"reason": error.what}
+
+
+def _usable_row(job: _Job, adapter: Adapter, entry: Entry) -> dict[str, Any]:
+    image = adapter.read_image(job.folder, entry)
     measured = checks.check_image(image, entry.path)
     _check_centre(entry, image.array.shape)
-    if task is not None:
-        allowed = allowed_labels(dataset, task)
-        if task["type"] == "classification":
-            if entry.label not in allowed:
-                raise DataError(f"{entry.path}: class {entry.label}, expected {list(allowed)}")
-        else:
-            label = adapter.read_label(folder, entry)
-            if label is None:
-                raise DataError(f"{entry.path}: has no segmentation")
-            checks.check_label(label, image, entry.label_path, allowed)
-    return index_row(dataset.name, entry, image, measured)
+    row = index_row(job.dataset.name, entry, image, measured)
+    # The label is checked against the image's grid: its voxels may go before the label's come.
+    grid = replace(image, array=np.broadcast_to(np.uint8(0), image.array.shape))
+    del image
+    if job.task is not None:
+        _check_target(job, adapter, entry, grid)
+    return row
+
+
+def _check_target(job: _Job, adapter: Adapter, entry: Entry, grid: Volume) -> None:
+    """Check the class or the segmentation that a task needs."""
+    task = job.task or {}
+    allowed = allowed_labels(job.dataset, task)
+    if task["type"] == "classification":
+        if entry.label not in allowed:
+            raise DataError(f"{entry.path}: class {entry.label}, expected {list(allowed)}")
+        return
+    label = adapter.read_label(job.folder, entry)
+    if label is None:
+        raise DataError(f"{entry.path}: has no segmentation")
+    checks.check_label(label, grid, entry.label_path, allowed)
 
 
 def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
@@ -159,7 +220,7 @@ def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
         )
 
 
-def _require_whole_groups(outcome: _Outcome, dataset: DataSet) -> None:
+def _require_whole_groups(outcome: Outcome, dataset: DataSet) -> None:
     contrasts = dataset.options.get("contrasts")
     if not contrasts:
         return
@@ -168,7 +229,7 @@ def _require_whole_groups(outcome: _Outcome, dataset: DataSet) -> None:
     outcome.set_aside({r["volume_id"]: bad[r["group"]] for r in outcome.rows if r["group"] in bad})
 
 
-def _assign_splits(outcome: _Outcome, dataset: DataSet, config: Mapping[str, Any]) -> list[str]:
+def _assign_splits(outcome: Outcome, dataset: DataSet, config: Mapping[str, Any]) -> list[str]:
     """Fill the column split of every row; returns notes for the summary."""
     rows, seed = outcome.rows, int(config["seed"])
     published = any(row["split"] for row in rows)
@@ -199,7 +260,7 @@ def _hold_out_validation(rows: list[dict[str, Any]], fraction: float, seed: int)
             row["split"] = splits.VAL
 
 
-def _refuse_crossings(outcome: _Outcome) -> None:
+def _refuse_crossings(outcome: Outcome) -> None:
     """Set training images aside that a later part holds too, by subject or by content."""
     rows = outcome.rows
     by_content = splits.crossing((r["volume_id"], r["split"], r["content_hash"]) for r in rows)
@@ -210,7 +271,7 @@ def _refuse_crossings(outcome: _Outcome) -> None:
 
 
 def _write(
-    out: Path, dataset: DataSet, outcome: _Outcome, found: Scan, notes: Sequence[str]
+    out: Path, dataset: DataSet, outcome: Outcome, found: Scan, notes: Sequence[str]
 ) -> None:
     write_table(out / INDEX, outcome.rows, SCHEMA)
     aside = [(volume_id(dataset.name, e), e.path, reason) for e, reason in outcome.aside]
@@ -232,6 +293,28 @@ def _write(
     write_json(out / "summary.json", summary)
 
 
+def _write_axial(out: Path, outcome: Outcome) -> list[str]:
+    """List the axial series where others are among them; returns notes for the summary.
+
+    Where the plane of a series tells its class (RICORD), scores on the axial ones say more.
+    """
+    axial = [row for row in outcome.rows if row["contrast"] != REFORMATTED]
+    count = len(outcome.rows) - len(axial)
+    if not count:
+        return []
+    columns = ("volume_id", "subject", "split", "label")
+    _write_csv(out / "axial.csv", columns, [[str(row[c]) for c in columns] for row in axial])
+    notes = [f"{count} of {len(outcome.rows)} series are reformatted; axial.csv lists the others"]
+    for split in (splits.TRAIN, splits.VAL, splits.TEST):
+        rows = [row for row in outcome.rows if row["split"] == split]
+        for label in sorted({row["label"] for row in rows}):
+            of_class = [row for row in rows if row["label"] == label]
+            some = sum(row["contrast"] == REFORMATTED for row in of_class)
+            if some:
+                notes.append(f"{split}, class {label}: {some} of {len(of_class)} are reformatted")
+    return notes
+
+
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -241,7 +324,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def _require_enough(
-    outcome: _Outcome, dataset: DataSet, folder: Path, min_valid_fraction: float
+    outcome: Outcome, dataset: DataSet, folder: Path, min_valid_fraction: float
 ) -> None:
     total = len(outcome.rows) + len(outcome.aside)
     usable = len(outcome.rows)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from voxseq.data.checks import Measured
+from voxseq.data.thumbnail import SIZE, thumbnail
 from voxseq.data.types import Entry, Volume, volume_id
 from voxseq.errors import IntegrityError
 from voxseq.files import atomic_path
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = "index.parquet"
-#: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none).
+#: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
+#: voxel indices to mm in RAS+, row by row. thumbnail: see :mod:`voxseq.data.thumbnail`.
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("volume_id", "subject", "image", "path", "locator")),
@@ -35,6 +37,8 @@ SCHEMA = pa.schema(
         ("centre_y", pa.int32()),
         ("minimum", pa.float64()),
         ("maximum", pa.float64()),
+        ("affine", pa.list_(pa.float64(), 16)),
+        ("thumbnail", pa.list_(pa.float32(), SIZE)),
     ]
 )
 
@@ -64,6 +68,8 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
         "centre_y": centre[1],
         "minimum": measured.minimum,
         "maximum": measured.maximum,
+        "affine": [float(n) for n in volume.affine.ravel()],
+        "thumbnail": [float(n) for n in thumbnail(volume)],
     }
 
 
@@ -105,15 +111,25 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         IntegrityError: it is missing or damaged.
     """
+    frame: pd.DataFrame = _read(path).to_pandas()
+    return frame
+
+
+def _read(path: Path) -> pa.Table:
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(
             f"{path}: missing or damaged ({error})", "run the stage that makes it again"
         ) from None
-    return frame
 
 
 def read_index(download_out: Path) -> pd.DataFrame:
     """The usable images of a data set, from the finished folder of its download run."""
     return read_table(download_out / INDEX)
+
+
+def read_rows(download_out: Path) -> list[dict[str, Any]]:
+    """The same as a list of rows of plain numbers, texts and lists."""
+    rows: list[dict[str, Any]] = _read(download_out / INDEX).to_pylist()
+    return rows

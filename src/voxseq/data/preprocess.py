@@ -7,24 +7,27 @@ code: neither is normalised). As a downstream task it follows the task's recipe
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxseq.config.data import StoreConfig, TaskDataConfig
-from voxseq.data import adapters, catalogue, resample
+from voxseq.data import adapters, catalogue, parallel, resample, staging
 from voxseq.data.adapters import Adapter
-from voxseq.data.download import dataset_folder, read_index
-from voxseq.data.index import entry_of
+from voxseq.data.download import dataset_folder
+from voxseq.data.index import entry_of, read_rows
 from voxseq.data.resample import Triple
+from voxseq.data.slabs import slabs, standard_deviation
 from voxseq.data.splits import TEST, TRAIN, VAL
 from voxseq.data.store import StoreWriter
 from voxseq.data.types import Array, Entry, Volume
 from voxseq.errors import ConfigError, DataError
+from voxseq.fingerprint import digest
 from voxseq.progress import track
 
 if TYPE_CHECKING:
@@ -46,23 +49,48 @@ class _Reader:
         """The image as stored."""
         return self.adapter.read_image(self.folder, entry)
 
-    def label(self, entry: Entry, image: Volume) -> Volume:
-        """Label values on the image's grid.
-
-        Voxel for voxel they belong to the image, so it is the image's affine that orients them:
-        some labels state no orientation, or a slightly different one.
-        """
+    def label(self, entry: Entry) -> Array:
+        """Label values as stored, voxel for voxel on the image's grid."""
         label = self.adapter.read_label(self.folder, entry)
         if label is None:
             raise DataError(f"{entry.path}: has no segmentation")
-        return replace(image, array=label.array)
+        return label.array
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to know to prepare the images of one data set.
+
+    Attributes:
+        config: of the run.
+        folder: of the data set.
+        staged: where finished volumes are kept until all are.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    staged: Path
+
+    def place(self, key: int) -> Path:
+        """Folder of one finished volume."""
+        return self.staged / f"{key:06d}"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One image: its running number, its row of the index, and that row in one word."""
+
+    key: int
+    row: dict[str, Any]
+    source: str
 
 
 def execute(context: RunContext) -> None:
     """Write the store of one data set.
 
     Only training images of a data set serve as a source: its validation and test images are kept
-    out of pre-training.
+    out of pre-training. Every volume is kept when it is finished, so that a stopped run goes on
+    with the next; neither that nor the number of processes changes a byte.
 
     Raises:
         DataError: an image has changed since it was checked, or none is left.
@@ -72,48 +100,47 @@ def execute(context: RunContext) -> None:
     dataset = catalogue.get(config["dataset"])
     download = context.inputs[f"download/{dataset.name}"]
     folder = dataset_folder(download, context.data_root, dataset.name)
-    rows = cast("list[dict[str, Any]]", read_index(download).to_dict("records"))
+    rows = read_rows(download)
     if config["role"] == "source":
         rows = [row for row in rows if row["split"] == TRAIN]
     if not rows:
         raise DataError(f"{dataset.title}: no image to prepare", "look at its set_aside.csv")
-    reader = _Reader(adapters.get(dataset.adapter), folder)
+    job = _Job(config, folder, context.state / "volumes")
+    _prepare_all(job, rows, context.workers, dataset.name)
     writer = StoreWriter(context.out, StoreConfig.model_validate(config["store"]))
-    for key, row in enumerate(track(rows, f"preparing {dataset.name}", len(rows))):
-        if config["role"] == "source":
-            _add_source(writer, key, row, reader)
-        else:
-            _add_task(writer, key, row, reader, config)
+    for key, row in enumerate(rows):
+        writer.adopt(key, {**row, **staging.put(job.place(key), context.out)})
     writer.close()
 
 
-def to_native(prediction: Array, row: Mapping[str, Any]) -> Array:
-    """Map a prediction on the prepared grid back to the image's reoriented, uncropped grid.
+def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: str) -> None:
+    """Prepare the volumes that an earlier, stopped call has not finished."""
+    staging.remove_partial(job.staged)
+    items = [_Item(key, row, digest(row)) for key, row in enumerate(rows)]
+    left = [item for item in items if not staging.finished(job.place(item.key), item.source)]
+    done = len(rows) - len(left)
+    if done:
+        _LOG.info("%s: %d of %d volumes were prepared before", name, done, len(rows))
+    title = f"preparing {name}"
+    work = parallel.Work[_Item](title, lambda item: str(item.row["volume_id"]), "preprocess")
+    results = parallel.in_order(functools.partial(_prepare, job), left, workers, work)
+    for _ in track(results, title, len(rows), done):
+        pass
 
-    Args:
-        prediction: classes (X, Y, Z), mapped by the nearest voxel; or class probabilities
-            (C, X, Y, Z), background first, mapped linearly.
-        row: the volume's row of the store's table.
 
-    Returns:
-        The same kind of array with the native shape; what the crop left out is background, with
-        probability 1.
-    """
-    start = [int(row[f"crop_start_{a}"]) for a in "xyz"]
-    shape = [int(row[f"crop_shape_{a}"]) for a in "xyz"]
-    native = [int(row[f"native_{a}"]) for a in "xyz"]
-    prepared = tuple(int(row[f"p_{a}"]) for a in "xyz")
-    if prediction.shape[-3:] != prepared or prediction.ndim not in {3, 4}:
-        raise ValueError(f"a prediction of shape {prediction.shape}, expected {prepared}")
-    box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
-    if prediction.ndim == 3:
-        classes = np.zeros(native, prediction.dtype)
-        classes[box] = resample.nearest(prediction, shape)
-        return classes
-    probabilities = np.zeros((len(prediction), *native), np.float32)
-    probabilities[0] = 1.0
-    probabilities[(slice(None), *box)] = resample.linear(prediction, shape)
-    return probabilities
+def _prepare(job: _Job, item: _Item) -> None:
+    """Prepare one volume and keep it."""
+    key, row = item.key, item.row
+    adapter = adapters.get(catalogue.get(job.config["dataset"]).adapter)
+    reader = _Reader(adapter, job.folder)
+    with staging.staged(job.place(key)) as folder:
+        writer = StoreWriter(folder, StoreConfig.model_validate(job.config["store"]))
+        if job.config["role"] == "source":
+            _add_source(writer, key, row, reader)
+        else:
+            _add_task(writer, key, row, reader, job.config)
+        made = {name: value for name, value in writer.row(key).items() if name not in row}
+        staging.write_record(folder, item.source, made)
 
 
 def foreground_box(image: Array, data: TaskDataConfig) -> tuple[Triple, Triple]:
@@ -126,12 +153,18 @@ def foreground_box(image: Array, data: TaskDataConfig) -> tuple[Triple, Triple]:
     if not data.foreground_crop:
         return whole
     if data.normalise == "window" and data.window is not None:
-        mask = image > data.window[0] * data.scale
+        floor = data.window[0] * data.scale
     else:
-        mask = image > image.min()
+        floor = image.min()
+    occupied = [np.zeros(n, bool) for n in image.shape]
+    for box in slabs(image):
+        mask = image[box] > floor
+        part = (*box, *[slice(None)] * (3 - len(box)))
+        for axis in range(3):
+            occupied[axis][part[axis]] |= mask.any(axis=tuple(a for a in range(3) if a != axis))
     start, shape = [], []
     for axis in range(3):
-        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        inside = np.flatnonzero(occupied[axis])
         if not len(inside):
             return whole
         first = max(int(inside[0]) - data.crop_margin, 0)
@@ -142,15 +175,23 @@ def foreground_box(image: Array, data: TaskDataConfig) -> tuple[Triple, Triple]:
 
 
 def normalise(image: Array, data: TaskDataConfig) -> Array:
-    """Intensities (X, Y, Z) as the task's recipe wants them, float32."""
-    values = np.asarray(image, dtype=np.float32) / np.float32(data.scale)
+    """Intensities (X, Y, Z) as the task's recipe wants them: a new array, float32."""
+    values = np.array(image, dtype=np.float32, order="C")
+    _normalise_in_place(values, data)
+    return values
+
+
+def _normalise_in_place(values: Array, data: TaskDataConfig) -> None:
+    values /= np.float32(data.scale)
     if data.normalise == "window" and data.window is not None:
         low, high = data.window
-        values = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
+        values -= np.float32(low)
+        values /= np.float32(high - low)
+        np.clip(values, 0.0, 1.0, out=values)
     elif data.normalise == "zscore":
-        mean, sd = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        values = (values - np.float32(mean)) / np.float32(max(sd, _LEAST_SD))
-    return np.asarray(values, dtype=np.float32)
+        mean, sd = values.mean(dtype=np.float64), standard_deviation(values)
+        values -= np.float32(mean)
+        values /= np.float32(max(sd, _LEAST_SD))
 
 
 def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str) -> Array:
@@ -168,7 +209,9 @@ def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str
     table = np.arange(256, dtype=np.uint8)
     for old, new in merge.items():
         table[old] = new
-    merged = table[label.astype(np.uint8)]
+    merged = np.empty_like(label, dtype=np.uint8)
+    for box in slabs(merged):
+        merged[box] = table[label[box].astype(np.uint8)]
     highest = int(merged.max())
     if highest > classes:
         raise ConfigError(
@@ -193,22 +236,42 @@ def _add_task(
     config: Mapping[str, Any],
 ) -> None:
     data = TaskDataConfig.model_validate(config["data"])
-    entry = entry_of(row)
-    volume = reader.image(entry)
-    image, spacing = resample.to_ras(volume)
+    image, spacing, whole = _read(reader, entry_of(row), data, config)
+    native_shape = image.shape
     start, shape = foreground_box(image, data)
     target = _target(shape, spacing, data)
     box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
-    prepared = normalise(resample.linear(image[box], target), data)
+    prepared = resample.linear(image[box], target)
+    del image
+    _normalise_in_place(prepared, data)
     label = native = None
-    if config["type"] == "segmentation":
-        values, _ = resample.to_ras(reader.label(entry, volume))
-        whole = merge_labels(values, data.merge_labels, int(config["labels"]), entry.label_path)
+    if whole is not None:
         label = resample.nearest(whole[box], target)
         if config.get("native_labels", False) and row["split"] in {VAL, TEST}:
             native = whole
-    geometry = _geometry(target, (start, shape), image.shape, spacing)
+    geometry = _geometry(target, (start, shape), native_shape, spacing)
     writer.add(key, prepared, label, {**row, **geometry}, native)
+
+
+def _read(
+    reader: _Reader, entry: Entry, data: TaskDataConfig, config: Mapping[str, Any]
+) -> tuple[Array, tuple[float, float, float], Array | None]:
+    """The image (X, Y, Z) in RAS, its spacing in mm, and the merged classes on its grid.
+
+    It is the image's affine that orients the classes: some labels state no orientation, or a
+    slightly different one.
+    """
+    merged = None
+    if config["type"] == "segmentation":
+        # Read first: merged classes take less memory than what is stored.
+        values, classes = reader.label(entry), int(config["labels"])
+        merged = merge_labels(values, data.merge_labels, classes, entry.label_path)
+        del values
+    volume = reader.image(entry)
+    image, spacing = resample.to_ras(volume)
+    if merged is not None:
+        merged, _ = resample.to_ras(replace(volume, array=merged))
+    return image, spacing, merged
 
 
 def _target(shape: Triple, spacing: Sequence[float], data: TaskDataConfig) -> Triple:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import nibabel
 import numpy as np
 
+from voxseq.data.slabs import VOXELS
 from voxseq.data.types import Array, Volume
 
 Triple = tuple[int, int, int]
@@ -20,12 +21,28 @@ Triple = tuple[int, int, int]
 def linear(array: Array, shape: Sequence[int]) -> Array:
     """Resample the last three axes of ``array`` to ``shape`` by trilinear interpolation, float32.
 
-    No low-pass filter is applied when voxels become fewer, as in the published pipelines.
+    No low-pass filter is applied when voxels become fewer, as in the published pipelines. The
+    result is a new array; it is made slab by slab, so that it is all that needs memory.
     """
-    result = np.asarray(array, dtype=np.float32)
-    for axis in _cheapest_first(result.shape[-3:], shape):
-        result = _linear_axis(result, axis, shape[axis])
-    return np.ascontiguousarray(result)
+    *first, last = _cheapest_first(array.shape[-3:], shape)
+    result = np.empty((*array.shape[:-3], *(int(n) for n in shape)), np.float32)
+    size, count = array.shape[last - 3], int(shape[last])
+    # A slab is bounded before and after its other axes are resampled.
+    largest = max(array.size / count, result.size / count, 1)
+    step = max(int(VOXELS / largest), 1)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        below, weight = _neighbours(size, count, start, stop)
+        planes = slice(int(below[0]), min(int(below[-1]) + 2, size))
+        part = np.asarray(_planes(array, last, planes), dtype=np.float32)
+        for axis in first:
+            part = _linear_axis(part, axis, shape[axis])
+        if count == size:
+            part = _planes(part, last, slice(0, stop - start))
+        else:
+            part = _between(part, last, below - below[0], weight)
+        _planes(result, last, slice(start, stop))[...] = part
+    return result
 
 
 def nearest(array: Array, shape: Sequence[int]) -> Array:
@@ -56,7 +73,7 @@ def to_ras(volume: Volume) -> tuple[Array, tuple[float, float, float]]:
     """Voxels with axes running right, anterior, superior, and their spacing in mm.
 
     Axes are permuted and flipped, never interpolated: an oblique image keeps its slant. An image
-    whose file states no orientation is returned as it is.
+    whose file states no orientation is returned as it is. The array is a view of the volume's.
     """
     if not volume.oriented:
         return volume.array, volume.spacing
@@ -65,7 +82,7 @@ def to_ras(volume: Volume) -> tuple[Array, tuple[float, float, float]]:
     spacing = [0.0, 0.0, 0.0]
     for axis, target in enumerate(orientation[:, 0]):
         spacing[int(target)] = volume.spacing[axis]
-    return np.ascontiguousarray(array), (spacing[0], spacing[1], spacing[2])
+    return array, (spacing[0], spacing[1], spacing[2])
 
 
 def _cheapest_first(old: Sequence[int], new: Sequence[int]) -> list[int]:
@@ -73,15 +90,31 @@ def _cheapest_first(old: Sequence[int], new: Sequence[int]) -> list[int]:
     return sorted(range(3), key=lambda axis: (new[axis] / old[axis], axis))
 
 
+def _planes(array: Array, axis: int, planes: slice) -> Array:
+    """Those of the planes across one of the last three axes, as a view."""
+    box = [slice(None)] * array.ndim
+    box[axis - 3] = planes
+    view: Array = array[tuple(box)]
+    return view
+
+
 def _linear_axis(array: Array, axis: int, count: int) -> Array:
     size = array.shape[axis - 3]
     if count == size:
         return array
-    centres = np.clip((np.arange(count) + 0.5) * (size / count) - 0.5, 0, size - 1)
+    return _between(array, axis, *_neighbours(size, count, 0, count))
+
+
+def _neighbours(size: int, count: int, start: int, stop: int) -> tuple[Array, Array]:
+    """For voxels ``start`` to ``stop`` of ``count``: index of the one of ``size`` below, weight."""
+    centres = np.clip((np.arange(count) + 0.5) * (size / count) - 0.5, 0, size - 1)[start:stop]
     below = centres.astype(np.intp)
-    weight = (centres - below).astype(np.float32)
+    return below, (centres - below).astype(np.float32)
+
+
+def _between(array: Array, axis: int, below: Array, weight: Array) -> Array:
     low: Array = array.take(below, axis=axis - 3)
-    high: Array = array.take(np.minimum(below + 1, size - 1), axis=axis - 3)
+    high: Array = array.take(np.minimum(below + 1, array.shape[axis - 3] - 1), axis=axis - 3)
     # low + w (high - low) keeps a constant image constant to the last bit.
     high -= low
     high *= weight.reshape(-1, *[1] * (2 - axis))

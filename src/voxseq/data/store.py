@@ -20,9 +20,11 @@ import pyarrow as pa
 from voxseq.config.data import StoreConfig
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.index import read_table, write_table
+from voxseq.data.slabs import Box, class_counts, percentiles, slabs
 from voxseq.data.splits import words_of
 from voxseq.data.types import Array
 from voxseq.errors import IntegrityError
+from voxseq.faults import write_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +74,7 @@ class StoreWriter:
         row: Mapping[str, Any],
         native_label: Array | None = None,
     ) -> None:
-        """Write one volume.
+        """Write one volume; none of its arrays is copied as a whole.
 
         Args:
             key: running number.
@@ -83,18 +85,17 @@ class StoreWriter:
         """
         if key in self._rows:
             raise ValueError(f"volume {key} is in the store already")
-        self._write("images", key, compact(image))
+        self._write("images", key, image, stored_type(image))
         counts: dict[str, int] = {}
         if label is not None:
-            classes = label.astype(np.uint8)
-            self._write("labels", key, classes)
+            classes = label.astype(np.uint8, copy=False)
+            self._write("labels", key, classes, classes.dtype)
             positions = class_locations(classes, self.config.locations_per_class, row["volume_id"])
             self._write_locations(key, positions)
-            found = np.bincount(classes.ravel())
-            counts = {str(c): int(n) for c, n in enumerate(found) if n}
+            counts = {str(c): int(n) for c, n in enumerate(class_counts(classes)) if n}
         if native_label is not None:
-            self._write("native_labels", key, native_label.astype(np.uint8))
-        low, high = np.percentile(image, (1.0, 99.9))
+            self._write("native_labels", key, native_label, np.dtype(np.uint8))
+        low, high = percentiles(image, (1.0, 99.9))
         self._rows[key] = {
             **row,
             **{f"p_{a}": int(n) for a, n in zip("xyz", image.shape, strict=True)},
@@ -105,6 +106,14 @@ class StoreWriter:
             "has_native_label": native_label is not None,
         }
 
+    def row(self, key: int) -> Mapping[str, Any]:
+        """Row of the table of a volume that was added."""
+        return self._rows[key]
+
+    def adopt(self, key: int, row: Mapping[str, Any]) -> None:
+        """Take the row of a volume whose files another writer has made and that lie here."""
+        self._rows[key] = dict(row)
+
     def close(self) -> None:
         """Write the table."""
         keys = sorted(self._rows)
@@ -112,26 +121,41 @@ class StoreWriter:
             raise ValueError("the volumes of a store are numbered from 0 without gaps")
         write_table(self.folder / TABLE, [self._rows[key] for key in keys], SCHEMA)
 
-    def _write(self, kind: str, key: int, array: Array) -> None:
+    def _write(self, kind: str, key: int, array: Array, dtype: np.dtype[Any]) -> None:
+        path = _path(self.folder, kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Blosc2 would write over an existing file.
+        path.open("xb").close()
+        with write_named(path):
+            self._pack(path, array, dtype)
+
+    def _pack(self, path: Path, array: Array, dtype: np.dtype[Any]) -> None:
         chunks = tuple(min(c, n) for c, n in zip(self.config.chunk_shape, array.shape, strict=True))
-        packed = blosc2.asarray(
-            np.ascontiguousarray(array),
+        packed = blosc2.empty(
+            array.shape,
+            dtype=dtype,
             chunks=chunks,
             blocks=tuple(min(c, _BLOCK_SIDE) for c in chunks),
+            urlpath=str(path),
+            mode="w",
             # The bytes of a sparse array are not the same from call to call.
             contiguous=True,
             cparams=blosc2.CParams(
                 codec=blosc2.Codec.ZSTD, clevel=self.config.compression_level, nthreads=1
             ),
         )
-        with _new_file(_path(self.folder, kind, key)) as file:
-            file.write(packed.to_cframe())
+        # Chunks in their order give the same bytes as the whole array at once.
+        for start in range(0, array.shape[0], chunks[0]):
+            rows = slice(start, min(start + chunks[0], array.shape[0]))
+            packed[rows] = np.ascontiguousarray(array[rows], dtype=dtype)
 
     def _write_locations(self, key: int, positions: Mapping[int, Array]) -> None:
         table = np.concatenate(
             [np.insert(places, 0, number, axis=1) for number, places in positions.items()]
         ).astype(np.int32)
-        with _new_file(_path(self.folder, "locations", key)) as file:
+        path = _path(self.folder, "locations", key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
             np.save(file, table, allow_pickle=False)
 
 
@@ -166,8 +190,7 @@ class VolumeStore:
 
     def native_label(self, index: int) -> Array:
         """Its classes on the reoriented, uncropped grid of the file, (X, Y, Z) uint8."""
-        array: Array = self._open("native_labels", index)[...]
-        return array
+        return _values(self._open("native_labels", index), ...)
 
     def crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The box of ``shape`` voxels at ``start`` of image ``index``.
@@ -211,44 +234,81 @@ class VolumeStore:
 
 def compact(array: Array) -> Array:
     """``array`` as int16 if that keeps every value, else as float32."""
-    if array.dtype.kind in "bui":
-        fits = array.min() >= _INT16.min and array.max() <= _INT16.max
-        return array.astype(np.int16 if fits else np.float32)
-    if array.min() >= _INT16.min and array.max() <= _INT16.max:
-        whole = array.astype(np.int16)
-        if np.array_equal(whole, array):
-            return whole
-    return array.astype(np.float32)
+    return array.astype(stored_type(array))
+
+
+def stored_type(array: Array) -> np.dtype[Any]:
+    """Type in which the store keeps ``array``: int16 if that keeps every value, else float32."""
+    small, wide = np.dtype(np.int16), np.dtype(np.float32)
+    if not (array.min() >= _INT16.min and array.max() <= _INT16.max):
+        return wide
+    if array.dtype.kind == "f":
+        for box in slabs(array):
+            if not np.array_equal(array[box].astype(small), array[box]):
+                return wide
+    return small
 
 
 def class_locations(label: Array, most: int, volume_id: str) -> dict[int, Array]:
     """Positions of each class of ``label``; see :meth:`VolumeStore.locations`."""
+    boxes = list(slabs(label, axis=0))
+    counts = np.stack([class_counts(label[box]) for box in boxes])
     positions = {}
-    for number in np.flatnonzero(np.bincount(label.ravel())):
-        flat = np.flatnonzero(label == number)
-        if len(flat) > most:
+    for number in np.flatnonzero(counts.any(axis=0)):
+        total = int(counts[:, number].sum())
+        # Which of the class's voxels, counted in C order.
+        chosen = np.arange(min(total, most))
+        if total > most:
             rng = np.random.default_rng([int(number), *words_of(volume_id)])
-            flat = np.sort(rng.choice(flat, most, replace=False))
+            chosen = np.sort(rng.choice(total, most, replace=False))
+        flat = _flat_positions(label, int(number), boxes, np.cumsum(counts[:, number]), chosen)
         places = np.stack(np.unravel_index(flat, label.shape), axis=1)
         positions[int(number)] = places.astype(np.int32)
     return positions
+
+
+def _flat_positions(
+    label: Array, number: int, boxes: Sequence[Box], ends: Array, chosen: Array
+) -> Array:
+    """Positions in C order of those voxels of a class that are the ``chosen`` ones of it.
+
+    Args:
+        label: (X, Y, Z).
+        number: the class.
+        boxes: slabs along the first axis.
+        ends: voxels of the class up to the end of each slab.
+        chosen: sorted numbers of voxels of the class.
+    """
+    found = []
+    borders = np.searchsorted(chosen, [0, *ends])
+    plane = label[0].size
+    for i, box in enumerate(boxes):
+        wanted = chosen[borders[i] : borders[i + 1]]
+        if len(wanted):
+            inside = np.flatnonzero(label[box] == number)
+            before = int(ends[i - 1]) if i else 0
+            found.append(inside[wanted - before] + box[0].start * plane)
+    flat: Array = np.concatenate(found)
+    return flat
 
 
 def _path(folder: Path, kind: str, key: int) -> Path:
     return folder / kind / f"{key:06d}{'.npy' if kind == 'locations' else '.b2nd'}"
 
 
-def _new_file(path: Path) -> Any:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("xb")
-
-
 def _crop(array: Any, start: Sequence[int], shape: Sequence[int]) -> Array:
     box = tuple(slice(int(s), int(s) + int(n)) for s, n in zip(start, shape, strict=True))
     if any(b.start < 0 or b.stop > n for b, n in zip(box, array.shape, strict=True)):
         raise ValueError(f"a box at {tuple(start)} of {tuple(shape)} leaves {array.shape}")
-    crop: Array = array[box]
-    return crop
+    return _values(array, box)
+
+
+def _values(array: Any, box: Any) -> Array:
+    try:
+        values: Array = array[box]
+    except RuntimeError as error:
+        raise _damaged(Path(array.schunk.urlpath), error) from None
+    return values
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+#: Contrast of a CT series whose slices are not axial.
+REFORMATTED = "reformatted"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ orientation, so the axes are kept and the box centre stays valid.
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +27,8 @@ OFFSET = 32768
 #: bone, abdomen, mediastinum, liver, lung, kidney, soft tissue, pelvis
 TYPES = range(1, 9)
 UNLABELLED = -1
+#: More slices than any range of the table has.
+MOST_SLICES = 1000
 
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
@@ -43,7 +46,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         count[name] += 1
         try:
             entry = _entry(row, count[name], dataset)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             path = f"{IMAGES}/{name}"
             bad = Entry("unknown", plain(f"{name}_{count[name]}"), path)
             rejected.append((bad, f"{TABLE} line {number}: cannot be understood ({error})"))
@@ -87,11 +90,11 @@ def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:
     if "/" in series or series.startswith("."):
         raise ValueError(f"file name {row['File_name']!r}")
     first, last = (int(n) for n in row["Slice_range"].split(","))
-    if first > last:
+    if not 0 <= first <= last < first + MOST_SLICES:
         raise ValueError(f"slice range {first} to {last}")
     x1, y1, x2, y2 = (float(n) for n in row["Bounding_boxes"].split(","))
     spacing = [float(n) for n in row["Spacing_mm_px_"].split(",")]
-    if len(spacing) != 3:
+    if len(spacing) != 3 or not all(0 < length < math.inf for length in spacing):
         raise ValueError(f"spacing {row['Spacing_mm_px_']!r}")
     return Entry(
         subject=series.split("_", 1)[0],

@@ -39,6 +39,12 @@ _HEADER_TAGS = [
 _PLAIN = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 #: Preamble and magic of a DICOM file.
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+#: Bytes in which the transfer syntax stands, and the one of files that are packed as a whole.
+_META, _DEFLATED = 2048, b"1.2.840.10008.1.2.1.99"
+#: More pixels than any slice of a CT or MRI has.
+_LARGEST_SLICE = 1 << 26
+#: By so much the product of the two directions of a slice may differ from 1.
+_SKEW = 0.05
 #: A step between slices larger than this many usual steps is a missing slice.
 _GAP = 1.5
 _REPEAT = 0.1
@@ -70,6 +76,7 @@ def _has_magic(path: Path) -> bool:
 def read_header(folder: Path, path: str) -> Dataset:
     """The tags of a file that say which series it belongs to and how it lies."""
     try:
+        _refuse_deflated(folder / path)
         return pydicom.dcmread(
             folder / path, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS)
         )
@@ -79,9 +86,24 @@ def read_header(folder: Path, path: str) -> Dataset:
 
 
 def text(header: Dataset, tag: str) -> str:
-    """A tag as text, "" where it is missing or empty."""
-    value = header.get(tag)
+    """A tag as text, "" where it is missing, empty or not of its type."""
+    value = _value(header, tag)
     return "" if value is None else str(value).strip()
+
+
+def _value(header: Dataset, tag: str) -> Any:
+    try:
+        return header.get(tag)
+    except Exception:
+        # pydicom looks into a value only when it is asked for, and raises what that runs into.
+        return None
+
+
+def _refuse_deflated(path: Path) -> None:
+    """Refuse a file that is packed as a whole, which pydicom unpacks whatever its size."""
+    with path.open("rb") as file:
+        if _DEFLATED in file.read(_META):
+            raise ValueError("the deflated transfer syntax is not supported")
 
 
 def read_series(
@@ -106,21 +128,33 @@ def read_series(
     paths = [str(PurePosixPath(place) / n) for n in dicom_names(folder / place, names)]
     slices = [_read_slice(folder, path) for path in paths]
     slices = [s for s in slices if not uid or text(s.header, "SeriesInstanceUID") == uid]
-    slices = _majority(slices, place)
+    try:
+        return _volume(_majority(slices, place), place, order, values)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        # A tag that is not of its type raises only here, where it is used.
+        raise unreadable(folder, place, "DICOM series", error) from None
+
+
+def _volume(slices: list[Slice], place: str, order: Order, values: Values) -> Volume:
     if order == "instance":
         slices.sort(key=_instance)
         affine = scaling_affine(_spacing(slices))
     else:
         slices, affine = _by_position(slices, place)
-    planes = [s.pixels if values == "stored" else _hounsfield(s) for s in slices]
+    stored = values == "stored"
+    kinds = [s.pixels.dtype if stored else _hounsfield_type(s) for s in slices]
+    planes = np.empty((len(slices), *slices[0].pixels.shape), np.result_type(*kinds))
+    for number, item in enumerate(slices):
+        planes[number] = item.pixels if stored else _hounsfield(item)
     # Rows run along y and columns along x.
-    array = np.ascontiguousarray(np.stack(planes, axis=-1).transpose(1, 0, 2))
-    return Volume(array, affine, oriented=order == "position")
+    return Volume(planes.transpose(2, 1, 0), affine, oriented=order == "position")
 
 
 def is_axial(header: Dataset) -> bool:
     """Whether the slices are nearer to axial than to coronal or sagittal; True if unstated."""
-    directions = _numbers(header.get("ImageOrientationPatient"), 6)
+    directions = _numbers(_value(header, "ImageOrientationPatient"), 6)
     if directions is None:
         return True
     normal = np.abs(np.cross(directions[:3], directions[3:]))
@@ -129,8 +163,13 @@ def is_axial(header: Dataset) -> bool:
 
 def _read_slice(folder: Path, path: str) -> Slice:
     try:
+        _refuse_deflated(folder / path)
         header = pydicom.dcmread(folder / path)
+        if int(header.Rows) * int(header.Columns) > _LARGEST_SLICE:
+            raise ValueError(f"{header.Rows} rows of {header.Columns} pixels")
         pixels = _pixels(folder / path, header)
+        # The header would keep the packed pixels as well.
+        del header.PixelData
     except Exception as error:
         # pydicom raises many kinds of errors for damaged files.
         raise unreadable(folder, path, "DICOM image", error) from None
@@ -184,9 +223,14 @@ def _rescale(header: Dataset) -> tuple[float, float]:
 
 def _hounsfield(item: Slice) -> Array:
     slope, intercept = _rescale(item.header)
-    if slope == 1.0 and intercept.is_integer():
+    if _hounsfield_type(item).kind == "i":
         return item.pixels.astype(np.int32) + np.int32(intercept)
     return (item.pixels * slope + intercept).astype(np.float32)
+
+
+def _hounsfield_type(item: Slice) -> np.dtype[Any]:
+    slope, intercept = _rescale(item.header)
+    return np.dtype(np.int32 if slope == 1.0 and intercept.is_integer() else np.float32)
 
 
 def _majority(slices: Sequence[Slice], place: str) -> list[Slice]:
@@ -212,7 +256,10 @@ def _numbers(value: Any, count: int) -> Array | None:
 
 def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     first = slices[0].header
-    in_plane = _numbers(first.get("PixelSpacing"), 2)
+    stated = first.get("PixelSpacing")
+    in_plane = _numbers(stated, 2)
+    if stated and in_plane is None:
+        raise DataError(f"{slices[0].path}: PixelSpacing is {stated}, expected two numbers")
     row, column = (1.0, 1.0) if in_plane is None else in_plane
     positions = [_numbers(s.header.get("ImagePositionPatient"), 3) for s in slices[:2]]
     step = 0.0
@@ -221,7 +268,13 @@ def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     thickness = first.get("SliceThickness")
     if step <= 0.0:
         step = float(thickness) if thickness not in (None, "", 0) else 1.0
-    return (float(column), float(row), step)
+    spacing = (float(column), float(row), step)
+    if not all(0 < length < np.inf for length in spacing):
+        raise DataError(
+            f"{slices[0].path}: a spacing of {spacing} mm, expected numbers above 0",
+            "leave the series out",
+        )
+    return spacing
 
 
 def _by_position(slices: Sequence[Slice], place: str) -> tuple[list[Slice], Array]:
@@ -235,6 +288,12 @@ def _by_position(slices: Sequence[Slice], place: str) -> tuple[list[Slice], Arra
             "the slices cannot be put in order; leave the series out",
         )
     normal = np.cross(directions[:3], directions[3:])
+    if not abs(float(np.linalg.norm(normal)) - 1.0) < _SKEW:
+        raise DataError(
+            f"{place}: ImageOrientationPatient {directions.tolist()} is not of two directions at "
+            "right angles",
+            "leave the series out",
+        )
     stacked = np.array(corners, dtype=np.float64)
     depth = stacked @ normal
     order = np.argsort(depth, kind="stable")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from voxseq.errors import DataError
+from voxseq.errors import DataError, ResourceError, VoxseqError
+from voxseq.faults import is_of_the_machine
 
 #: Left by macOS in many published archives.
 _JUNK_FOLDERS = {"__MACOSX"}
 _JUNK_FILES = {".DS_Store", "Thumbs.db"}
+#: Bytes that the name of a file may have.
+_NAME = 255
+#: More voxels than any image of a patient has: whole bodies in half millimetres are below.
+LARGEST = 1 << 31
+#: Most that deflate can pack: a file that promises more is damaged.
+MOST_PACKED = 1100
 
 
 def is_junk(name: str) -> bool:
@@ -75,8 +83,10 @@ def inside(path: str, origin: str) -> str:
     parts = [part for part in pure.parts if part != "."]
     if pure.is_absolute() or ".." in parts or not parts:
         raise DataError(
-            f"{origin}: {path!r} leads out of the data set's folder", "correct that entry"
+            f"{origin}: {path[:80]!r} leads out of the data set's folder", "correct that entry"
         )
+    if "\0" in path or max(len(part.encode("utf-8", "replace")) for part in parts) > _NAME:
+        raise DataError(f"{origin}: {path[:80]!r} is no name of a file", "correct that entry")
     return "/".join(parts)
 
 
@@ -85,15 +95,36 @@ def plain(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
 
 
-def unreadable(folder: Path, path: str, kind: str, error: Exception) -> DataError:
+def check_size(path: str, shape: Sequence[int]) -> None:
+    """Refuse an image before memory is taken for it.
+
+    Raises:
+        DataError: more than :data:`LARGEST` voxels.
+    """
+    count = math.prod(int(n) for n in shape)
+    if count > LARGEST:
+        raise DataError(
+            f"{path}: its header promises {count} voxels, shape {tuple(shape)}, expected at most "
+            f"{LARGEST}",
+            "obtain the file again",
+        )
+
+
+def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqError:
     """The error for a file that its library refuses to read.
 
     Reports are versioned, so the message holds no absolute path, and is the same on every machine.
+    A failure of the machine is no fault of the file, which must not be set aside for it.
     """
-    if not (folder / path).exists():
-        return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
     said = " ".join(str(error).split()) or type(error).__name__
     said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+    if is_of_the_machine(error):
+        return ResourceError(
+            f"{path}: cannot be read now ({type(error).__name__}: {said[:200]})",
+            "look after memory and disk of this machine, then start again",
+        )
+    if not (folder / path).exists():
+        return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
     return DataError(
         f"{path}: damaged, truncated or no {kind} file ({type(error).__name__}: {said[:200]})",
         "obtain the file again",

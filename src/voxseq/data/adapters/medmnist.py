@@ -6,12 +6,13 @@ Options: ``file``.
 
 from __future__ import annotations
 
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from voxseq.data.adapters.files import nothing_found, unreadable
+from voxseq.data.adapters.files import check_size, nothing_found, unreadable
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
@@ -31,7 +32,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         raise nothing_found(folder, path)
     entries = []
     for split in SPLITS:
-        labels = _array(folder, path, f"{split}_labels").reshape(-1)
+        labels = _whole(_array(folder, path, f"{split}_labels").reshape(-1), path, split)
         count = _count(folder, path, f"{split}_images")
         if len(labels) != count:
             raise DataError(
@@ -84,7 +85,10 @@ def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
     try:
         with np.load(folder / path, allow_pickle=False) as archive:
             if key not in archive:
-                raise DataError(f"{path}: has no array {key!r}, only {sorted(archive)}")
+                raise DataError(
+                    f"{path}: has no array {key!r}, only {sorted(archive)}", "obtain the file again"
+                )
+            check_size(path, _shape(archive.zip, key))
             array: Array = archive[key]
     except DataError:
         raise
@@ -92,23 +96,42 @@ def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
         # zipfile, zlib and numpy each have their own errors for damaged files.
         raise unreadable(folder, path, "npz", error) from None
     if array.dtype.kind not in "buif" or array.ndim == 0:
-        raise DataError(f"{path}: {key} is {array.dtype} with shape {array.shape}")
+        raise DataError(
+            f"{path}: {key} is {array.dtype} with shape {array.shape}, expected numbers",
+            "obtain the file again",
+        )
     return array
+
+
+def _whole(labels: Array, path: str, split: str) -> Array:
+    if not (np.isfinite(labels).all() and np.array_equal(labels, np.trunc(labels))):
+        raise DataError(
+            f"{path}: {split}_labels holds classes that are not whole numbers",
+            "obtain the file again",
+        )
+    return labels
 
 
 def _count(folder: Path, path: str, key: str) -> int:
     """Number of images from the array's header alone: damaged voxels are found when read."""
-    import zipfile
-
     try:
-        with zipfile.ZipFile(folder / path) as archive, archive.open(f"{key}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, _ = read(member)
+        with zipfile.ZipFile(folder / path) as archive:
+            shape = _shape(archive, key)
     except Exception as error:
         raise unreadable(folder, path, "npz", error) from None
-    return int(shape[0]) if shape else 0
+    return shape[0] if shape else 0
+
+
+def _shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    """Shape of an array as its header says."""
+    with archive.open(f"{key}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, _ = read(member)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array of shape {shape}")
+    return tuple(int(n) for n in shape)

@@ -1,14 +1,21 @@
-"""MetaImage files (.mha), as STOIC publishes them. Options: ``patterns``, as for NIfTI trees."""
+"""MetaImage (.mha), as STOIC publishes it, and NRRD, as the left-atrium challenge does.
+
+Options: ``patterns``, as for NIfTI trees; ``label``, name of the file with the segmentation beside
+the image; ``label_value``, the value there that stands for class 1.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from voxseq.data.adapters import nifti_tree
 from voxseq.data.adapters.files import unreadable
+from voxseq.data.adapters.mha import read_mha
+from voxseq.data.adapters.nrrd import read_nrrd
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume
 from voxseq.errors import DataError
@@ -19,27 +26,53 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
     """List the files whose path fits a pattern; see :class:`Scan`."""
-    return nifti_tree.scan(folder, dataset)
+    found = nifti_tree.scan(folder, dataset)
+    name = dataset.options.get("label")
+    if name is None:
+        return found
+    value = str(dataset.options.get("label_value", 1))
+    entries = (
+        dataclasses.replace(
+            entry, label_path=PurePosixPath(entry.path).with_name(name).as_posix(), locator=value
+        )
+        for entry in found.entries
+    )
+    return dataclasses.replace(found, entries=tuple(entries))
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read one file; ITK's (z, y, x) becomes (x, y, z)."""
-    try:
-        image = sitk.ReadImage(str(folder / entry.path))
-    except RuntimeError as error:
-        raise unreadable(folder, entry.path, "MetaImage", error) from None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise DataError(
-            f"{entry.path}: {image.GetDimension()} axes and "
-            f"{image.GetNumberOfComponentsPerPixel()} values a voxel, expected 3 and 1"
-        )
-    array = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0))
-    return Volume(array, affine_of(image))
+    return _read(folder, entry.path)
 
 
 def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """These data sets come without segmentations."""
-    return None
+    """Read its segmentation: 0 and 1 where one other value stands for class 1."""
+    if not entry.label_path:
+        return None
+    label = _read(folder, entry.label_path)
+    one = int(entry.locator)
+    if one == 1:
+        return label
+    strange = label.array[(label.array != 0) & (label.array != one)]
+    if strange.size:
+        raise DataError(
+            f"{entry.label_path}: unknown label value {strange[0]}, expected 0 or {one}"
+        )
+    return dataclasses.replace(label, array=(label.array == one).astype(np.uint8))
+
+
+def _read(folder: Path, path: str) -> Volume:
+    is_nrrd = path.lower().endswith((".nrrd", ".nhdr"))
+    try:
+        if is_nrrd:
+            image = read_nrrd(folder, path)
+            return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine_of(image))
+        array, affine = read_mha(folder, path)
+    except DataError:
+        raise
+    except Exception as error:
+        raise unreadable(folder, path, "NRRD" if is_nrrd else "MetaImage", error) from None
+    return Volume(array, _LPS_TO_RAS @ affine)
 
 
 def affine_of(image: sitk.Image) -> Array:

@@ -28,7 +28,10 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     for image, label in _training(folder):
         subject = _stem(image)
         if subject in seen:
-            raise DataError(f"{folder / 'dataset.json'}: {image} is listed more than once")
+            raise DataError(
+                f"{folder / 'dataset.json'}: {image} is listed more than once",
+                "obtain the file again",
+            )
         seen.add(subject)
         if not (folder / image).exists():
             absent.append(image)

@@ -29,14 +29,15 @@ from voxseq.data.adapters.dicom import (
 )
 from voxseq.data.adapters.files import nothing_found, plain, walk
 from voxseq.data.catalogue import DataSet
-from voxseq.data.types import Entry, Scan, Volume
+from voxseq.data.types import REFORMATTED, Entry, Scan, Volume
 from voxseq.errors import DataError
 
-REFORMATTED = "reformatted"
 _LINE = re.compile(
     r"(?:.*/)?(?P<collection>MIDRC-RICORD-1[AB])/ID(?P<patient>.+)_date(?P<date>\d\d-\d\d-\d{4})_"
     r"(?P<number>[0-9.]+)-(?P<description>.*)-(?P<end>.{5})\.nii\.gz\s+(?P<label>[01])"
 )
+#: More letters than any line of the lists has.
+_LONGEST = 1000
 #: PatientID, StudyDate, SeriesNumber, end of SeriesInstanceUID.
 Key = tuple[str, str, int, str]
 
@@ -128,9 +129,17 @@ def _key(header: Dataset) -> Key:
     return (
         text(header, "PatientID"),
         text(header, "StudyDate"),
-        int(float(number)) if number else -1,
+        _integer(number),
         text(header, "SeriesInstanceUID")[-5:],
     )
+
+
+def _integer(number: str) -> int:
+    """The number of a series; -1 where it is none."""
+    try:
+        return int(float(number))
+    except (ValueError, OverflowError):
+        return -1
 
 
 def _read_list(folder: Path, split: str) -> list[_Listed]:
@@ -149,8 +158,10 @@ def _read_list(folder: Path, split: str) -> list[_Listed]:
 
 
 def _parse(line: str, path: Path, split: str) -> _Listed:
-    match = _LINE.fullmatch(line)
-    if match is None:
+    # The pattern takes very long for very long lines.
+    match = _LINE.fullmatch(line) if len(line) <= _LONGEST else None
+    number = _integer(match["number"]) if match else -1
+    if match is None or number < 0:
         raise DataError(
             f"{path}: the line {line[:120]!r} is not of the published form",
             "obtain the list again",
@@ -159,7 +170,7 @@ def _parse(line: str, path: Path, split: str) -> _Listed:
     key = (
         f"{match['collection']}-{match['patient']}",
         f"{year}{month}{day}",
-        int(float(match["number"])),
+        number,
         match["end"],
     )
     image = f"{match['date']}_{match['number']}-{match['description']}-{match['end']}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from voxseq.data.adapters.files import inside, nothing_found, unreadable
+from voxseq.data.adapters.files import check_size, inside, nothing_found, unreadable
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
@@ -72,6 +72,8 @@ def _volume(folder: Path, entry: Entry, path: str, key: str) -> Volume:
 def _read(folder: Path, path: str, key: str) -> Array:
     try:
         with h5py.File(folder / path, "r") as file:
+            if key in file and not isinstance(file.get(key, getlink=True), h5py.HardLink):
+                raise DataError(f'{path}: "{key}" is a link, expected an array')
             item = file.get(key)
             if not isinstance(item, h5py.Dataset):
                 raise DataError(f'{path}: has no array "{key}", only {sorted(file)}')
@@ -80,6 +82,9 @@ def _read(folder: Path, path: str, key: str) -> Array:
                     f'{path}: "{key}" is {item.dtype} with shape {item.shape}, expected numbers '
                     "with three axes"
                 )
+            if item.is_virtual or item.external:
+                raise DataError(f'{path}: "{key}" lies in another file, expected it in this one')
+            check_size(path, item.shape)
             return np.asarray(item[()])
     except DataError:
         raise
