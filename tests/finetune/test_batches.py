@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.native import to_native
 from voxseq.errors import DataError
 from voxseq.finetune.augment import Augmentation, build_augmentation
 from voxseq.finetune.batches import (
@@ -178,6 +179,24 @@ def test_images_keep_their_class(tmp_path: Path) -> None:
         for image, target, row in zip(batch["image"], batch["target"], batch["ids"], strict=True):
             np.testing.assert_array_equal(image[0].numpy(), volumes.image(int(row)))
             assert int(target) == volumes.target(int(row))
+
+
+def test_native_classes_are_the_largest_of_mapped_probabilities(store: Path) -> None:
+    """Also where the prepared grid is another one than that of the crop."""
+    volumes = Volumes(store)
+    prepared, crop = (5, 6, 7), volumes.shape(0)
+    for axis, size in zip("xyz", prepared, strict=True):
+        volumes.table.loc[0, f"p_{axis}"] = size
+    rng = np.random.default_rng(0)
+    # Eighths, so that classes tie.
+    probabilities = (rng.integers(0, 9, (4, *prepared)) / 8).astype(np.float32)
+    line = {str(key): value for key, value in volumes.table.iloc[0].items()}
+    expected = to_native(probabilities, line).argmax(axis=0)
+    found = volumes.native_classes(probabilities, 0)
+    assert found.shape == tuple(size + 2 for size in crop)
+    assert found.dtype == np.uint8
+    assert set(np.unique(found)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_rows_are_in_the_order_of_their_ids(store: Path) -> None:

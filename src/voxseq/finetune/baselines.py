@@ -16,7 +16,7 @@ from voxseq.finetune.classification import scored
 from voxseq.finetune.intensity import intensity_features
 from voxseq.finetune.logistic import regress
 from voxseq.finetune.mean_shape import fit_mean_shape
-from voxseq.finetune.segmentation import SELECT
+from voxseq.finetune.segmentation import SELECT, at_once
 from voxseq.finetune.task import (
     Splits,
     choose_splits,
@@ -89,7 +89,7 @@ def _mean_shape(context: RunContext, volumes: Volumes, splits: Splits) -> Number
     """The mean of the training labels, cut at the best validation Dice."""
     recipe = recipe_of_type(context.config, SegmentationRecipe, "a mean shape")
     shape = fit_mean_shape(volumes, splits.train, splits.val, len(recipe.labels))
-    score = results.score_segmentation(context.out, shape, recipe, volumes, splits)
+    score = results.score_segmentation(context.out, at_once(shape), recipe, volumes, splits)
     return {
         "selected_by": SELECT,
         "selected_step": 0,

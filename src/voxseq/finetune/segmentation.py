@@ -15,14 +15,14 @@ from torch.nn import functional
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.errors import DataError
 from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
-from voxseq.evaluation.inference import predict_logits
+from voxseq.evaluation.inference import Slabs, iterate_logits, largest
 from voxseq.finetune.training import TaskTraining
 from voxseq.finetune.volumes import Volumes
 from voxseq.training.loop import Batch
 
 SELECT = "dice"
-#: Image (X, Y, Z) on the prepared grid → logits (C, X, Y, Z), background first.
-Predict = Callable[[Array], Tensor]
+#: Image (X, Y, Z) on the prepared grid → its logits (C, n, Y, Z), background first, in slabs.
+Predict = Callable[[Array], Slabs]
 
 
 class DiceCrossEntropy(nn.Module):
@@ -72,7 +72,12 @@ class CaseScore:
 
 def by_windows(network: nn.Module, recipe: SegmentationRecipe) -> Predict:
     """Segmentation of whole volumes by a network, window by window."""
-    return partial(predict_logits, network, roi=recipe.roi, overlap=recipe.overlap)
+    return partial(iterate_logits, network, roi=recipe.roi, overlap=recipe.overlap)
+
+
+def at_once(predict: Callable[[Array], Tensor]) -> Predict:
+    """A prediction whose logits (C, X, Y, Z) come in one piece."""
+    return lambda image: iter([(slice(None), predict(image))])
 
 
 def score_cases(
@@ -81,17 +86,24 @@ def score_cases(
     """Segment whole volumes and score them on the grid that the recipe names.
 
     For the native grid class probabilities are mapped back linearly, then the largest is taken.
+    Only then are the probabilities of a whole volume held, and never its logits.
     """
-    classes = len(recipe.labels)
     for row in rows:
-        logits = predict(volumes.image(row))
-        prediction = logits.argmax(dim=0).numpy().astype(np.uint8)
-        if recipe.score_grid == "native":
-            native = volumes.to_native(logits.softmax(dim=0).numpy(), row)
-            scored, truth = native.argmax(axis=0), volumes.native_label(row)
+        image, wants_native = volumes.image(row), recipe.score_grid == "native"
+        prediction = np.empty(image.shape, np.uint8)
+        probabilities = np.empty(
+            (len(recipe.labels) + 1, *image.shape) if wants_native else 0, np.float32
+        )
+        for planes, logits in predict(image):
+            prediction[planes] = largest(logits)
+            if wants_native:
+                probabilities[:, planes] = logits.softmax(dim=0).cpu().numpy()
+        if wants_native:
+            scored = volumes.native_classes(probabilities, row)
+            truth = volumes.native_label(row)
         else:
             scored, truth = prediction, volumes.label(row)
-        yield CaseScore(row, dice_per_class(scored, truth, classes), prediction)
+        yield CaseScore(row, dice_per_class(scored, truth, len(recipe.labels)), prediction)
 
 
 def require_foreground(volumes: Volumes, rows: Sequence[int], split: str) -> None:

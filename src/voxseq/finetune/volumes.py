@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from voxseq.config.base import Shape3
-from voxseq.data.preprocess import to_native
+from voxseq.data import resample
 from voxseq.data.store import VolumeStore
 from voxseq.errors import DataError
 
@@ -119,10 +119,30 @@ class Volumes:
         """Label (X, Y, Z) on the file's own grid, in RAS axes."""
         return self.store.native_label(row)
 
-    def to_native(self, values: Array, row: int) -> Array:
-        """Map class scores (C, X, Y, Z) of the prepared grid to the file's own grid."""
-        line = {str(key): value for key, value in self.table.iloc[row].items()}
-        return to_native(values, line)
+    def native_classes(self, probabilities: Array, row: int) -> Array:
+        """Most probable class of each voxel of the file's own grid, (X, Y, Z) uint8.
+
+        The same as the largest of what :func:`voxseq.data.native.to_native` gives, in the memory of
+        two classes: they are mapped one after the other.
+
+        Args:
+            probabilities: (C, X, Y, Z) on the prepared grid, background first.
+            row: of the volume.
+        """
+        line = self.table.iloc[row]
+        start, shape, whole = (
+            [int(line[f"{key}_{axis}"]) for axis in "xyz"]
+            for key in ("crop_start", "crop_shape", "native")
+        )
+        # What the crop left out is background.
+        classes = np.zeros(whole, np.uint8)
+        inside = classes[tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))]
+        best = resample.linear(probabilities[0], shape)
+        for number, values in enumerate(probabilities[1:], start=1):
+            mapped = resample.linear(values, shape)
+            inside[mapped > best] = number
+            np.maximum(best, mapped, out=best)
+        return classes
 
     def _whole(self, kind: str, row: int) -> Array:
         if (kind, row) in self._cache:
@@ -143,8 +163,8 @@ class Volumes:
         return np.asarray(read(row, start, shape)).astype(_dtype(kind), copy=False)
 
     def _read(self, kind: str, row: int) -> Array:
-        opened = self.store.image(row) if kind == "image" else self.store.label(row)
-        array = np.ascontiguousarray(opened[...], dtype=_dtype(kind))
+        read = self.store.crop if kind == "image" else self.store.label_crop
+        array = np.ascontiguousarray(read(row, (0, 0, 0), self.shape(row)), dtype=_dtype(kind))
         array.setflags(write=False)
         return array
 
