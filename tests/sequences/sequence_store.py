@@ -13,6 +13,8 @@ import numpy as np
 from voxseq.config.data import SequencesConfig, StoreConfig
 from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
+from voxseq.data.thumbnail import thumbnail
+from voxseq.data.types import Volume
 from voxseq.runs import RunContext
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
@@ -56,6 +58,8 @@ class Image:
             "maximum": float(self.array.max()),
             **{f"shape_{a}": n for a, n in zip("xyz", shape, strict=True)},
             **{f"spacing_{a}": 1.0 for a in "xyz"},
+            "affine": np.eye(4).ravel().tolist(),
+            "thumbnail": thumbnail(Volume(self.array, np.eye(4), oriented=False)),
         }
 
 

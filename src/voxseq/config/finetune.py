@@ -82,6 +82,11 @@ class TaskSource(Model):
     networks: NetworksConfig = Field(
         NetworksConfig(), description="laid over finetune.networks for this task"
     )
+    precision: str | None = Field(
+        None,
+        pattern="^(32-true|bf16-mixed|16-mixed)$",
+        description="arithmetic on this task; null: finetune.precision",
+    )
 
     def network_settings(self, network: str) -> dict[str, Any]:
         """Settings of a network as JSON values; none for those on the shared encoder."""

@@ -15,7 +15,7 @@ from voxseq.errors import ConfigError
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without duplicate keys and without aliases, both of which hide mistakes."""
+    """YAML without what hides mistakes: duplicate keys, aliases, and numbers to base 8 or 60."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -39,6 +39,41 @@ class _StrictLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_number(self, node: Any) -> Any:
+        """An integer or a float; YAML 1.1 takes 010 for eight and 1:30 for ninety."""
+        text = node.value.lstrip("+-")
+        if ":" in text:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"{text[:40]!r}: a number with a colon counts in sixties here; "
+                "put it between quotes, or write it out",
+                node.start_mark,
+            )
+        if len(text) > 1 and text[0] == "0" and text[1] in "0123456789_":
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"{text[:40]!r}: a number with a leading zero counts in eights here; "
+                "leave the zero out",
+                node.start_mark,
+            )
+        if node.tag.endswith(":int"):
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
+
+    def refuse(self, node: Any) -> Any:
+        """Values that no key here has."""
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.tag.split(':')[-1]} is not supported here", node.start_mark
+        )
+
+
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_number)
+for _kind in ("binary", "set", "omap", "pairs"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.refuse)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

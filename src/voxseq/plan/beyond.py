@@ -137,7 +137,7 @@ def _trivial(builder: Builder, config: Config, task: str) -> Added:
             "baseline": name,
             "seed": NO_SEED,
             "ratio": 1.0,
-            "shared": shared_settings(config),
+            "shared": shared_settings(config, task),
         }
         cell = Cell(f"s{NO_SEED}", "beyond", task, name, "trivial", 1.0, NO_SEED)
         done = add_cell(builder, config, cell, "baseline", settings, [f"preprocess/task/{task}"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
+from pathlib import Path
 
 from voxseq.config import Config
 from voxseq.config.finetune import Task
+from voxseq.errors import ConfigError
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
+
+_SUBJECT = "subject"
 
 
 def add_data_runs(builder: Builder, config: Config) -> None:
@@ -75,7 +80,10 @@ def sequence_settings(config: Config) -> Settings:
     pre-training.
     """
     s = config.sequences
+    lists = {dataset: read_subjects(dataset, path) for dataset, path in s.exclude.items()}
     return {
+        # Without lists the key is absent, so that it changes no fingerprint.
+        **({"exclude": lists} if lists else {}),
         "sources": [dump(source) for source in s.sources],
         "spatial": {
             "crops_per_volume": s.spatial.crops_per_volume,
@@ -94,3 +102,39 @@ def sequence_settings(config: Config) -> Settings:
         "validation_every": s.validation_every,
         "seed": s.seed,
     }
+
+
+def reading_settings(config: Config) -> Settings:
+    """The sequence configuration as those see it who read sequences: without the lists of subjects,
+    which have acted when the index was built."""
+    settings = dump(config.sequences)
+    del settings["exclude"]
+    return settings
+
+
+def read_subjects(dataset: str, path: str) -> list[str]:
+    """Subjects that a file of ``sequences.exclude`` names, sorted, each once.
+
+    The file has one subject a line, or is a CSV file: then the column ``subject`` counts, or the
+    first one where no column has that name. Empty lines and lines that begin with # are skipped.
+
+    Raises:
+        ConfigError: the file is missing, is no text, or names nobody.
+    """
+    key = f"sequences.exclude.{dataset}"
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(
+            f"{key}: the file {path} cannot be read: {error}",
+            "correct the path, which starts from the folder of the study, or leave the key out",
+        ) from None
+    rows = [row for row in rows if not row[0].lstrip().startswith("#")]
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    column = header.index(_SUBJECT) if _SUBJECT in header else 0
+    body = rows[1:] if _SUBJECT in header else rows
+    names = {row[column].strip() for row in body if len(row) > column} - {""}
+    if not names:
+        raise ConfigError(f"{key}: the file {path} names no subject", "one subject a line")
+    return sorted(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from voxseq.config import Config
 from voxseq.plan.beyond import Row
 from voxseq.plan.builder import Builder, dump
+from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Settings
 from voxseq.plan.training import Cell, in_table_order
 
@@ -43,7 +44,7 @@ def add_report_runs(builder: Builder, config: Config, cells: list[Cell], beyond:
     builder.add("tables", "tables", "all", study, trained)
     figure_study = {
         **study,
-        "sequences": dump(config.sequences),
+        "sequences": reading_settings(config),
         "encoder": dump(config.encoder),
         "token_order": config.pretrain.methods.get("ours", {}).get("token_order", "patch_major"),
     }

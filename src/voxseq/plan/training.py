@@ -10,6 +10,7 @@ from voxseq.config import Config
 from voxseq.config.studies import AblationVariant
 from voxseq.methods import METHODS, Method
 from voxseq.plan.builder import Builder, dump
+from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Settings, Stage
 
 
@@ -51,7 +52,7 @@ def _pretrain_settings(config: Config, method: str, variant: AblationVariant) ->
     settings.update({key: value for key, value in changes.items() if value is not None})
     if not variant.sequences:
         settings["sequences"] = False
-    sequences = dump(config.sequences)
+    sequences = reading_settings(config)
     if variant.stride is not None:
         sequences["spatial"]["stride"] = variant.stride
     kinds = sorted({s.kind for s in config.sequences.sources} - {variant.without})
@@ -226,13 +227,15 @@ def _finetune_settings(
         "optimiser": dump(task.optimiser_of(network, recipe)),
         "seed": seed,
         "ratio": ratio,
-        "shared": shared_settings(config),
+        "shared": shared_settings(config, tuning.task),
     }
     inputs = [f"preprocess/task/{tuning.task}"]
     return settings, [*inputs, *([tuning.pretrained] if tuning.pretrained else [])]
 
 
-def shared_settings(config: Config) -> Settings:
-    """What all runs of fine-tuning have in common."""
+def shared_settings(config: Config, task: str) -> Settings:
+    """What all runs of fine-tuning have in common; the precision may be the task's own."""
     keys = ("precision", "threads", "log_every", "checkpoint_every")
-    return {key: getattr(config.finetune, key) for key in keys}
+    shared: Settings = {key: getattr(config.finetune, key) for key in keys}
+    own = config.finetune.tasks[task].precision
+    return shared if own is None else {**shared, "precision": own}

@@ -6,10 +6,11 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxseq.report import collapse, cost, markup, statistics
 from voxseq.report.collect import missing_runs, read_record, run_file
+from voxseq.report.exclusions import exclusion_html, exclusion_record
 from voxseq.report.markup import Picture, Section
 from voxseq.report.render import to_html
 from voxseq.report.study import Study
@@ -51,11 +52,13 @@ class Facts:
     Attributes:
         sizes: task title → cases for training (all labels), validation and test; None: not known.
         warnings: what a reader must know, such as missing runs.
+        exclusion: which images pre-training was not shown; see :mod:`voxseq.report.exclusions`.
     """
 
     stages: tuple[StageFacts, ...]
     sizes: Mapping[str, tuple[int | None, int | None, int | None]]
     warnings: tuple[str, ...]
+    exclusion: Mapping[str, Any]
 
 
 def facts_of(study: Study, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> Facts:
@@ -76,7 +79,7 @@ def facts_of(study: Study, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> 
     undefined = scores[(scores["value"].isna()) & (scores["metric"] != "dice")]["run"].unique()
     warnings = [f"missing run: {run}" for run in (*absent, *sorted(missing))]
     warnings += [f"a score of run {run} is undefined" for run in undefined]
-    return Facts(stages, _sizes(study, inputs), tuple(warnings))
+    return Facts(stages, _sizes(study, inputs), tuple(warnings), exclusion_record(inputs))
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def render_page(content: Content) -> str:
         _warnings(facts.warnings, content.collapse),
         f"<h2>Runs</h2>\n{stages}",
         f"<h2>Cases of each task</h2>\n{sizes}",
+        f"<h2>Images kept out of pre-training</h2>\n{exclusion_html(facts.exclusion)}",
     ]
     scale, seeds = html.escape(study.scale), html.escape(", ".join(map(str, study.seeds)))
     return markup.page(

@@ -7,6 +7,8 @@ The index names stores, rows and boxes; voxels stay in the volume store. One tab
 - ``semantic_items.parquet`` and ``semantic.parquet``: lesion crops, and draws of several distinct
   crops of one category.
 
+Images that a task holds out are excluded first; see :mod:`voxseq.sequences.exclusion`.
+
 Counts follow the published code (AR-SSL4M): 50 crops a volume, a third
 fewer where the volume is thinner than the crop, 100 places a subject, 20,000 draws a category.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +25,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from voxseq.data.download import read_index
 from voxseq.errors import DataError
 from voxseq.files import atomic_path, write_json
 from voxseq.runs import RunContext
+from voxseq.sequences.exclusion import select
 from voxseq.training.seeding import entropy
 
 _LOG = logging.getLogger("voxseq.sequences")
 
 AXES = ("x", "y", "z")
+#: Columns of a box, and of the place of its volume.
+BOX = (*(f"start_{a}" for a in AXES), *(f"extent_{a}" for a in AXES))
+_PLACE = ("store", "row")
+#: Random keys that are held at a time: 32 MB.
+_KEYS = 1 << 22
 Integers = NDArray[np.int64]
 
 
@@ -41,11 +49,12 @@ def execute(context: RunContext) -> None:
         DataError: a kind of sequence for which no source has usable volumes.
     """
     config = context.config
-    held_out = held_out_images(context.inputs)
     sources = sorted({s["dataset"] for s in config["sources"]})
-    volumes, excluded = _usable_volumes(context.inputs, sources, held_out)
-    _write_csv(context.out / "excluded.csv", excluded)
-    counts: dict[str, int] = {"excluded": len(excluded)}
+    selection = select(context.inputs, sources, config.get("exclude", {}))
+    volumes = selection.volumes
+    _write_csv(context.out / "excluded.csv", selection.excluded)
+    write_json(context.out / "exclusion.json", selection.record)
+    counts: dict[str, int] = {"excluded": len(selection.excluded)}
     for kind in ("spatial", "contrast", "semantic"):
         names = [s["dataset"] for s in config["sources"] if s["kind"] == kind]
         if not names:
@@ -64,51 +73,6 @@ def execute(context: RunContext) -> None:
     write_json(context.out / "sources.json", sources)
     write_json(context.out / "summary.json", counts)
     _LOG.info("sequences: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))
-
-
-def held_out_images(inputs: Mapping[str, Path]) -> pd.DataFrame:
-    """Validation and test images of every task: columns dataset, subject, content_hash."""
-    parts = []
-    for name, folder in inputs.items():
-        if name.startswith("download/"):
-            index = read_index(folder)
-            index = index[index["split"].isin(["val", "test"])]
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "dataset": name.removeprefix("download/"),
-                        "subject": index["subject"].astype(str),
-                        "content_hash": index["content_hash"],
-                    }
-                )
-            )
-    columns = ["dataset", "subject", "content_hash"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-def _usable_volumes(
-    inputs: Mapping[str, Path], sources: list[str], held_out: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of the sources' stores that pre-training may see, and those it may not."""
-    subjects = set(zip(held_out["dataset"], held_out["subject"], strict=True))
-    hashes = set(held_out["content_hash"])
-    parts = []
-    for number, dataset in enumerate(sources):
-        table = pd.read_parquet(inputs[f"preprocess/source/{dataset}"] / "store.parquet")
-        parts.append(table.assign(dataset=dataset, store=number, row=np.arange(len(table))))
-    volumes = pd.concat(parts, ignore_index=True)
-    reason = pd.Series("", index=volumes.index, dtype=object)
-    people = list(zip(volumes["dataset"], volumes["subject"].astype(str), strict=True))
-    copies = volumes["content_hash"].isin(hashes).to_numpy(bool)
-    copied = {person for person, copy in zip(people, copies, strict=True) if copy}
-    reason[[p in copied for p in people]] = "subject of an image that a task holds out"
-    reason[copies] = "same voxels as a held-out image of a task"
-    reason[[p in subjects for p in people]] = "held-out subject of a task"
-    reason[volumes["split"].isin(["val", "test"])] = "held out by the data set's own lists"
-    excluded = volumes.loc[reason != "", ["dataset", "volume_id", "subject"]].assign(
-        reason=reason[reason != ""]
-    )
-    return volumes[reason == ""].reset_index(drop=True), excluded
 
 
 def _shape(row: Any) -> tuple[int, int, int]:
@@ -132,34 +96,56 @@ def random_boxes(
 
 
 def _box_columns(boxes: Integers) -> dict[str, NDArray[np.int32]]:
-    names = [*(f"start_{a}" for a in AXES), *(f"extent_{a}" for a in AXES)]
-    return {name: boxes[:, i].astype(np.int32) for i, name in enumerate(names)}
+    return {name: boxes[:, i].astype(np.int32) for i, name in enumerate(BOX)}
+
+
+def _repeated(values: list[int], counts: list[int]) -> NDArray[np.int32]:
+    """Each value as often as its volume has boxes."""
+    return np.repeat(np.asarray(values, dtype=np.int32), counts)
 
 
 def _spatial(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     crop = _triple(config["spatial"]["crop_shape"])
     full = int(config["spatial"]["crops_per_volume"])
-    parts = []
-    for row in _rows(volumes):
+    boxes: list[Integers] = []
+    rows = list(_rows(volumes, "volume_id", "store", "row"))
+    for row in rows:
         shape = _shape(row)
         # Published: a volume thinner than the crop gives int(50 / 1.5) crops.
         count = full if shape[2] >= crop[2] else max(int(full / 1.5), 1)
         generator = np.random.default_rng(entropy(config["seed"], "spatial", str(row.volume_id)))
-        boxes = random_boxes(shape, crop, count, generator)
-        parts.append(
-            pd.DataFrame(
-                {"store": np.int32(row.store), "row": np.int32(row.row), **_box_columns(boxes)}
-            )
-        )
-    return {"spatial": _joined(parts)}
+        boxes.append(random_boxes(shape, crop, count, generator))
+    if not boxes:
+        return {"spatial": pd.DataFrame()}
+    counts = [len(part) for part in boxes]
+    table = {name: _repeated([getattr(row, name) for row in rows], counts) for name in _PLACE}
+    return {"spatial": pd.DataFrame({**table, **_box_columns(np.concatenate(boxes))})}
 
 
 def _contrast(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     crop = _triple(config["contrast"]["crop_shape"])
-    contrasts = list(config["contrast"]["contrasts"])
-    parts = []
-    for (_, group), images in volumes.groupby(["dataset", "group"], sort=True):
-        by_contrast = {str(r.contrast): r for r in _rows(images)}
+    count = int(config["contrast"]["crops_per_subject"])
+    boxes: list[Integers] = []
+    chosen: list[list[Any]] = []
+    for group, rows in _whole_groups(volumes, list(config["contrast"]["contrasts"])):
+        generator = np.random.default_rng(entropy(config["seed"], "contrast", group))
+        boxes.append(random_boxes(_shape(rows[0]), crop, count, generator))
+        chosen.append(rows)
+    if not boxes:
+        return {"contrast": pd.DataFrame()}
+    counts = [len(part) for part in boxes]
+    table = {"store": _repeated([rows[0].store for rows in chosen], counts)}
+    for i in range(len(chosen[0])):
+        table[f"row_{i}"] = _repeated([rows[i].row for rows in chosen], counts)
+    return {"contrast": pd.DataFrame({**table, **_box_columns(np.concatenate(boxes))})}
+
+
+def _whole_groups(volumes: pd.DataFrame, contrasts: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Groups, by data set and name, that have all contrasts in one shape, with their rows."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in _rows(volumes, "dataset", "group", "contrast", "store", "row"):
+        groups.setdefault((row.dataset, row.group), {})[str(row.contrast)] = row
+    for (_, group), by_contrast in sorted(groups.items(), key=itemgetter(0)):
         if any(name not in by_contrast for name in contrasts):
             _LOG.warning("%s lacks a contrast of %s; it gives no sequence", group, contrasts)
             continue
@@ -168,26 +154,17 @@ def _contrast(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.
         if len(shapes) > 1:
             _LOG.warning("%s: contrasts of different shapes %s", group, sorted(shapes))
             continue
-        generator = np.random.default_rng(entropy(config["seed"], "contrast", str(group)))
-        count = int(config["contrast"]["crops_per_subject"])
-        boxes = random_boxes(shapes.pop(), crop, count, generator)
-        numbers = {f"row_{i}": np.int32(row.row) for i, row in enumerate(rows)}
-        parts.append(
-            pd.DataFrame({"store": np.int32(rows[0].store), **numbers, **_box_columns(boxes)})
-        )
-    return {"contrast": _joined(parts)}
+        yield str(group), rows
 
 
 def _semantic(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     window = config["semantic"]["window"]
-    items = []
-    for row in _rows(volumes):
-        if row.label < 0:
-            continue
-        box = lesion_box(_shape(row), (int(row.centre_x), int(row.centre_y)), window)
-        items.append((row.store, row.row, row.label, *box))
-    names = [*(f"start_{a}" for a in AXES), *(f"extent_{a}" for a in AXES)]
-    table = pd.DataFrame(items, columns=["store", "row", "category", *names]).astype(np.int32)
+    typed = volumes[volumes["label"] >= 0]
+    items = [
+        (*(row.store, row.row, row.label), *lesion_box(_shape(row), _centre(row), window))
+        for row in _rows(typed, "label", "store", "row", "centre_x", "centre_y")
+    ]
+    table = pd.DataFrame(items, columns=[*_PLACE, "category", *BOX]).astype(np.int32)
     length = int(config["length"])
     draws = int(config["semantic"]["draws_per_category"])
     parts = []
@@ -196,14 +173,29 @@ def _semantic(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.
             _LOG.warning("category %s has %d lesions, too few", category, len(members))
             continue
         generator = np.random.default_rng(entropy(config["seed"], "semantic", str(category)))
-        # Sorting random keys draws distinct items without a loop over the draws.
-        keys = generator.random((draws, len(members)))
-        picks = np.argpartition(keys, length - 1, axis=1)[:, :length]
-        order = np.argsort(np.take_along_axis(keys, picks, axis=1), axis=1)
-        chosen = members.index.to_numpy()[np.take_along_axis(picks, order, axis=1)]
+        chosen = members.index.to_numpy()[distinct_draws(len(members), length, draws, generator)]
         columns = {f"item_{i}": chosen[:, i].astype(np.int32) for i in range(length)}
         parts.append(pd.DataFrame({"category": np.int32(str(category)), **columns}))
     return {"semantic_items": table, "semantic": _joined(parts)}
+
+
+def distinct_draws(count: int, length: int, draws: int, generator: np.random.Generator) -> Integers:
+    """Draw ``length`` distinct numbers below ``count``, in random order, ``draws`` times.
+
+    Sorting random keys needs no loop over the draws. Keys are made some draws at a time, which
+    bounds memory and gives the same numbers as all at once.
+
+    Returns:
+        (draws, length).
+    """
+    step = max(_KEYS // count, 1)
+    parts = []
+    for first in range(0, draws, step):
+        keys = generator.random((min(step, draws - first), count))
+        picks = np.argpartition(keys, length - 1, axis=1)[:, :length]
+        order = np.argsort(np.take_along_axis(keys, picks, axis=1), axis=1)
+        parts.append(np.take_along_axis(picks, order, axis=1))
+    return np.concatenate(parts)
 
 
 def lesion_box(
@@ -231,9 +223,16 @@ def with_validation(table: pd.DataFrame, every: int) -> pd.DataFrame:
     return table.assign(validation=np.arange(len(table)) % every == 0)
 
 
-def _rows(table: pd.DataFrame) -> Iterator[Any]:
-    """Rows with one attribute a column, whose types pandas cannot tell."""
-    return iter(table.itertuples())
+def _rows(table: pd.DataFrame, *columns: str) -> Iterator[Any]:
+    """Rows with the prepared shape and ``columns`` as attributes, whose types pandas cannot tell.
+
+    A row of all columns would cost ten times as much.
+    """
+    return iter(table[[*(f"p_{a}" for a in AXES), *columns]].itertuples())
+
+
+def _centre(row: Any) -> tuple[int, int]:
+    return (int(row.centre_x), int(row.centre_y))
 
 
 def _triple(values: Any) -> tuple[int, int, int]:

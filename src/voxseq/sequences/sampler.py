@@ -185,18 +185,30 @@ class SequenceSampler:
 
     def _modalities(self, kind: str) -> NDArray[np.str_]:
         """Modality of each training sequence of a kind; a sequence has one."""
-        table = self._tables[kind]
-        return np.asarray([self._modality(kind, int(row)) for row in table.training], dtype=np.str_)
+        return self._modality_at(kind, self._tables[kind].training)
 
     def _modality(self, kind: str, row: int) -> str:
+        return str(self._modality_at(kind, np.asarray([row]))[0])
+
+    def _modality_at(self, kind: str, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Modality of the sequences in some rows of a kind's table."""
         table, column = self._tables[kind], "row_0" if kind == "contrast" else "row"
         if kind == "semantic":
             assert self._items is not None
-            table, row = self._items, table.number("item_0", row)
-        store = table.number("store", row)
+            rows = table.columns["item_0"][rows].astype(np.int64)
+            table = self._items
+        stores, places = table.columns["store"][rows], table.columns[column][rows]
+        found = np.empty(len(rows), dtype=object)
+        for store in np.unique(stores):
+            here = stores == store
+            found[here] = self._modalities_of(int(store))[places[here]]
+        return found.astype(np.str_)
+
+    def _modalities_of(self, store: int) -> NDArray[np.str_]:
+        """Modality of every volume of a store."""
         if store not in self._modality_of:
             self._modality_of[store] = self._store(store).table["modality"].to_numpy(str)
-        return str(self._modality_of[store][table.number(column, row)])
+        return self._modality_of[store]
 
     def _weights(self) -> NDArray[np.float64] | None:
         given = [getattr(self.config, kind).weight for kind in self.kinds]
