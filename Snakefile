@@ -1,7 +1,12 @@
 """voxseq: from volumes to the tables of the study. `voxseq plan` prints what will be run."""
 
+import signal
 import sys
 from pathlib import Path
+
+# A batch system announces the end of a job's time by SIGUSR1 to all of its processes, this
+# Snakemake and its shell included. It is meant for voxseq, which sets a handler of its own.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 # The workspace's own code is used, also in a DVC experiment's copy of the workspace.
 SOURCE = Path(workflow.basedir) / "src"
@@ -17,6 +22,7 @@ include: "workflow/rules/report.smk"
 
 localrules:
     reproduce_tables,
+    recorded,
     download,
     preprocess,
     sequences,
@@ -33,11 +39,25 @@ localrules:
 rule reproduce_tables:
     default_target: True
     input:
-        markers(*STAGES),
+        all_of(*STAGES),
     log:
         f"{LOGS}/reproduce_tables.log",
     message:
         "All tables and figures are in {RESULTS}"
+
+
+rule recorded:
+    """Work that gives onsuccess, which records, its turn."""
+    output:
+        touch(RECORDED),
+    log:
+        f"{LOGS}/recorded.log",
+    message:
+        "An earlier call was stopped before its results were recorded"
+
+
+onstart:
+    begin_work()
 
 
 onsuccess:

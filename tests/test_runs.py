@@ -11,7 +11,7 @@ import pytest
 
 from tiny_study import GRID, Actions, do_all, files_of, install, job_of, run_of, tiny_plan
 from voxseq import runs
-from voxseq.errors import DataError, IntegrityError
+from voxseq.errors import DataError, IntegrityError, ResourceError
 from voxseq.runs import Workspace, data_root
 
 
@@ -38,7 +38,7 @@ def test_a_run_gets_its_configuration_and_the_folders_of_its_inputs(
     do_all(workspace)
     context = actions.seen["finetune/a/ours/s1"]
     assert context.config == {"value": 7}
-    assert context.out == tmp_path / "artifacts/tiny/finetune/a/ours/s1"
+    assert context.out == tmp_path / "artifacts/tiny/.work/finetune/a~ours~s1"
     assert context.inputs == {"preprocess/task/a": tmp_path / "artifacts/tiny/preprocess/task/a"}
     assert context.data_root == tmp_path / "data"
 
@@ -58,7 +58,7 @@ def test_the_marker_is_written_last_and_names_every_lasting_file(
     workspace.execute(job_of(workspace, "download"))
     run, job = run_of(workspace, "download/a"), job_of(workspace, "download")
     marker = workspace.marker(run)
-    assert written[-2:] == [marker.name, Path(workspace.plan.marker(job)).name]
+    assert written[-3:] == [marker.name, "a", Path(workspace.plan.marker(job)).name]
     folder = workspace.folder(run)
     newest = max(p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file())
     assert marker.stat().st_mtime_ns == newest
@@ -88,7 +88,7 @@ def test_a_failing_run_leaves_no_marker_and_keeps_its_state(
 ) -> None:
     workspace = Workspace(tmp_path, tiny_plan())
     actions.fail = "finetune/a/ours/s1"
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ResourceError, match="the disk is full"):
         do_all(workspace)
     failed, job = run_of(workspace, actions.fail), job_of(workspace, "finetune")
     assert not workspace.is_finished(failed)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiny_study import GRID, Actions, do_all, files_of, install, job_of, run_of, tiny_plan
-from voxseq.plan import Stage
+from voxseq import runs
+from voxseq.errors import ResourceError
+from voxseq.locks import exclusive
+from voxseq.plan import Job, Plan, Stage
 from voxseq.runs import Workspace
 
 
@@ -202,3 +206,137 @@ def test_results_linked_to_a_cache_are_cleared_without_touching_it(
     do_all(first)
     assert kept.read_text() == "half"
     assert path.stat().st_ino == kept.stat().st_ino
+
+
+def regrouped(plan: Plan) -> Plan:
+    """The same runs in jobs of one run each, as with another ``runs_per_job``."""
+    jobs = {
+        (run.stage, f"single.{name.replace('/', '.')}"): Job(
+            run.stage, f"single.{name.replace('/', '.')}", run.action, (run,), (), run.fingerprint
+        )
+        for name, run in plan.runs.items()
+    }
+    return Plan(plan.scale, plan.results, plan.runs, jobs)
+
+
+@pytest.mark.parametrize("regroup", [False, True])
+def test_no_job_claims_runs_that_another_configuration_replaced(
+    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch, regroup: bool
+) -> None:
+    """A job of the changed configuration is killed between its runs; then the change is undone."""
+    before = Workspace(tmp_path, tiny_plan())
+    do_all(before)
+    plan = tiny_plan({"finetune/a/ours/s0": 9})
+    after = Workspace(tmp_path, regrouped(plan) if regroup else plan)
+    actions.fail = "finetune/a/ours/s1"
+    monkeypatch.setattr(Workspace, "_mark", lambda *_: pytest.fail("not reached"))
+    run = run_of(after, "finetune/a/ours/s0")
+    job = next(job for job in after.plan.jobs.values() if run in job.runs)
+    with pytest.raises(pytest.fail.Exception):
+        after.execute(job)
+    monkeypatch.undo()
+    install(monkeypatch)
+    marker = tmp_path / before.plan.marker(job_of(before, "finetune"))
+    assert before.is_finished(run_of(before, "finetune/a/ours/s0")) or not marker.exists()
+    do_all(before)
+    assert all(before.is_finished(run) for run in before.plan.runs.values())
+
+
+def test_finished_results_stay_until_others_take_their_place(
+    tmp_path: Path, actions: Actions
+) -> None:
+    before = Workspace(tmp_path, tiny_plan())
+    do_all(before)
+    after = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 9}))
+    actions.fail = "finetune/a/ours/s0"
+    with pytest.raises(ResourceError):
+        do_all(after)
+    assert before.is_finished(run_of(before, "finetune/a/ours/s0"))
+    assert (tmp_path / before.plan.marker(job_of(before, "finetune"))).exists()
+
+
+def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
+    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = Workspace(tmp_path, tiny_plan())
+    do_all(large)
+    grid = {name: inputs for name, inputs in GRID.items() if "/s" not in name and name[0] != "t"}
+    small = Workspace(tmp_path, tiny_plan(grid=grid))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "move", killed)
+    with pytest.raises(KeyboardInterrupt):
+        small.prune(("finetune",))
+    assert not (tmp_path / large.plan.marker(job_of(large, "finetune"))).exists()
+
+
+def test_prune_takes_away_unfinished_work_and_keeps_finished(
+    tmp_path: Path, actions: Actions
+) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+    do_all(workspace)
+    run = run_of(workspace, "finetune/a/ours/s0")
+    unfinished, running = (workspace.work(run).with_name(name) for name in ("x~s0", "y~s0"))
+    for work in (unfinished, running):
+        work.mkdir(parents=True)
+        (work / "part.txt").write_text("half")
+    workspace.folder(run).replace(workspace.work(run))
+    with exclusive(workspace.lock(run).with_name("y~s0.lock"), "y"):
+        workspace.prune(("finetune",))
+    assert not unfinished.exists()
+    assert running.exists()
+    assert (workspace.attic(run.fingerprint) / workspace.marker(run).name).exists()
+
+
+def test_results_complete_but_not_in_place_are_not_computed_again(
+    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+    job = job_of(workspace, "download")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            workspace.execute(job)
+    assert not workspace.is_finished(job.runs[0])
+    workspace.execute(job)
+    assert workspace.is_finished(job.runs[0])
+    assert actions.done == ["download/a"]
+    assert not workspace.state(job.runs[0]).exists()
+
+
+def test_every_computed_run_has_its_line_of_history(tmp_path: Path, actions: Actions) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+    do_all(workspace)
+    do_all(Workspace(tmp_path, tiny_plan({"tables/all": 1})))
+    do_all(workspace)
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    assert [line["run"] for line in lines] == [*GRID, "tables/all"]
+    assert lines[0]["fingerprint"] == run_of(workspace, "download/a").fingerprint
+
+
+def test_a_line_of_history_that_cannot_be_written_is_no_failure(
+    tmp_path: Path, actions: Actions, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+    workspace.history.mkdir(parents=True)
+    do_all(workspace)
+    assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
+    assert "history.jsonl lacks tables/all" in caplog.text
+
+
+def test_published_files_can_be_written_whatever_dvc_did_to_theirs(
+    tmp_path: Path, actions: Actions
+) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+    do_all(workspace)
+    for path in workspace.folder(run_of(workspace, "tables/all")).rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    workspace.execute(job_of(workspace, "tables"))
+    assert (tmp_path / "results/tiny/tables/table1.csv").stat().st_mode & 0o200

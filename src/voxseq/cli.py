@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxseq import __version__
+from voxseq.commands.lazy import LazyGroup
+from voxseq.commands.options import overlay_option, params_option
 from voxseq.errors import Interrupted, VoxseqError
 
 if TYPE_CHECKING:
@@ -20,24 +22,12 @@ if TYPE_CHECKING:
 #: Exit status of a run that stopped on request after writing its checkpoint (EX_TEMPFAIL).
 RETRY = 75
 
-params_option = click.option(
-    "--params",
-    "params",
-    type=click.Path(path_type=Path),
-    default=Path("params.yaml"),
-    show_default=True,
-    help="Configuration file.",
-)
-overlay_option = click.option(
-    "--overlay",
-    "overlays",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="File laid over it, such as workflow/scales/open.yaml.",
-)
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy={"data": "voxseq.commands.data:data", "verify": "voxseq.commands.verify:verify"},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="voxseq")
 def cli() -> None:
     """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
@@ -54,18 +44,61 @@ def _load(params: Path, overlays: tuple[Path, ...]) -> Config:
 @overlay_option
 @click.option("--stage", help="Only this stage.")
 @click.option("--json", "as_json", is_flag=True, help="Every run with its configuration.")
-def plan(params: Path, overlays: tuple[Path, ...], stage: str | None, as_json: bool) -> None:
-    """Print the runs of a configuration, after checking it."""
+@click.option("--scale", help="Tell what workflow/scales/SCALE.yaml, or the demo, will take.")
+@click.option("--runs", "as_runs", is_flag=True, help="With --scale: the runs, not what they take.")
+@click.option(
+    "--assume-tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Rate that matrix products sustain on the GPU at hand  [default: 35 % of an A100's peak]",
+)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --scale: put the tables into the marked places of this page.",
+)
+def plan(
+    params: Path,
+    overlays: tuple[Path, ...],
+    stage: str | None,
+    as_json: bool,
+    scale: str | None,
+    as_runs: bool,
+    assume_tflops: float | None,
+    into: Path | None,
+) -> None:
+    """Print the runs of a configuration after checking it, or what they are expected to take."""
+    from voxseq.commands.plan_estimate import overlay_of
     from voxseq.plan import build_plan
 
     if stage is not None:
         _check_stages(stage)
-    built = build_plan(_load(params, overlays))
+    first = () if scale is None else overlay_of(scale)
+    loaded = _load(params, (*first, *overlays))
+    built = build_plan(loaded)
     if as_json:
         runs = [vars(r) for r in built.runs.values() if stage in (None, r.stage)]
         click.echo(json.dumps(runs, indent=2))
+    elif scale is None or as_runs:
+        _print_plan(built, stage)
+    else:
+        _print_estimate(loaded, built, stage, assume_tflops, into)
+
+
+def _print_estimate(
+    config: Config, built: Plan, stage: str | None, tflops: float | None, into: Path | None
+) -> None:
+    from voxseq.commands.plan_estimate import print_sections, sections, with_estimate
+    from voxseq.files import write_text
+    from voxseq.plan.estimate import Assumptions, estimate
+
+    used = None if tflops is None else Assumptions.of_rate(tflops)
+    parts = sections(config, estimate(config, built, used), built, None if into else stage)
+    if into is None:
+        print_sections(parts)
         return
-    _print_plan(built, stage)
+    page = with_estimate(into.read_text(encoding="utf-8"), config.scale, parts)
+    write_text(into, page)
+    click.echo(f"{into}: tables of scale {config.scale} written")
 
 
 def _check_stages(*stages: str) -> None:
@@ -105,9 +138,22 @@ def _print_plan(built: Plan, stage: str | None) -> None:
 def run(
     stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
 ) -> None:
-    """Do one job of the plan (the workflow calls this)."""
+    """Do one job of the plan (the workflow calls this).
+
+    SIGTERM and SIGUSR1 end it at the next safe point with status 75: to be started again.
+    """
+    from voxseq.training.stopping import stop_requests
+
+    with stop_requests():
+        _run(stage, job, params, overlays, fingerprint)
+
+
+def _run(
+    stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
+) -> None:
+    from voxseq.logs import setup_logging
     from voxseq.plan import build_plan
-    from voxseq.runs import Workspace, data_root, setup_logging
+    from voxseq.runs import Workspace, data_root
 
     setup_logging()
     config = _load(params, overlays)
@@ -315,9 +361,9 @@ def _as_yaml(content: Mapping[str, Any]) -> str:
 def main() -> None:
     """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # click hands the status of `ctx.exit` back as a number.
+        status = cli(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -16,6 +16,10 @@ class VoxseqError(Exception):
         self.hint = hint
         super().__init__(f"{what}\n  next: {hint}" if hint else what)
 
+    def __reduce__(self) -> tuple[type[VoxseqError], tuple[str, str]]:
+        # Worker processes hand their errors over; the default would lose the hint.
+        return type(self), (self.what, self.hint)
+
 
 class ConfigError(VoxseqError):
     """A configuration that names an unknown key or an impossible value."""
@@ -29,8 +33,16 @@ class IntegrityError(VoxseqError):
     """An artefact that is incomplete or not what its record says."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """The run was asked to stop; its checkpoint is written."""
+class ResourceError(VoxseqError):
+    """A disk, memory or device that is used up or fails; the same work can succeed later."""
+
+
+class Interrupted(BaseException):
+    """The run was asked to stop, and starting it again goes on from what is finished.
+
+    Not an ``Exception``: readers of files turn whatever their libraries raise into "this file is
+    damaged", which a request to stop must not become.
+    """
 
 
 class TrainingError(VoxseqError):

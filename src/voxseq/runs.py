@@ -1,33 +1,42 @@
 """Doing the runs of a plan: folders, markers, and what happens to what is no longer wanted.
 
 A run is finished when its marker ``run-<fingerprint>.json`` exists in its folder. It is written
-last and says which files belong to the run, with size and SHA-256. A job's marker follows those
+last and says which files belong to the run, with size and SHA-256. Results are made in a folder of
+their own and put in place whole, so nobody ever sees half of a run. A job's marker follows those
 of its runs; the workflow looks at job markers only. Time stamps decide nothing.
 
 What a changed configuration makes stale is not deleted: it moves to the attic, by fingerprint, and
 comes back when the configuration does.
+
+A process may outlive the workflow that started it. A lock for each run keeps two from doing the
+same one, and a job says that it is finished only while all its runs are.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
+import json
 import logging
 import os
 import platform
 import shutil
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from voxseq.errors import DataError, IntegrityError, Interrupted
-from voxseq.files import atomic_path, read_json, write_json
-from voxseq.plan import Job, Plan, Run
+from voxseq.errors import DataError, IntegrityError
+from voxseq.faults import faults_named
+from voxseq.files import atomic_path, write_json
+from voxseq.folders import move, remove, remove_empty, strays
+from voxseq.locks import LockHeldError, Owner, exclusive, owner_of, take
+from voxseq.logs import log_file
+from voxseq.markers import problem, verified, withdraw, write_run_marker
+from voxseq.plan import STAGES, Job, Plan, Run
 
 _LOG = logging.getLogger("voxseq.runs")
 
@@ -56,6 +65,8 @@ VOLATILE = frozenset(
     {
         *("log.txt", "progress.json", "environment.json"),
         *("cost.json", "cost.csv", "cost.md", "cost.tex"),
+        # The report shows what the study cost.
+        "index.html",
     }
 )
 #: Packages whose versions are recorded with every run.
@@ -103,6 +114,10 @@ class Workspace:
         """The file whose existence says that ``run`` is finished."""
         return self.folder(run) / f"run-{run.fingerprint}.json"
 
+    def work(self, run: Run) -> Path:
+        """Folder in which a run's results are made; no stage of DVC looks there."""
+        return self._works(run.stage) / _flat(run)
+
     def state(self, run: Run) -> Path:
         """Folder of a run's log, progress and checkpoints."""
         return self.root / ".voxseq/state" / self.plan.scale / run.id / run.fingerprint
@@ -111,9 +126,18 @@ class Workspace:
         """Where results lie that the present plan does not name."""
         return self.root / ".voxseq/attic" / self.plan.scale / fingerprint
 
+    def lock(self, run: Run) -> Path:
+        """The lock of whoever works on a run, whatever its configuration."""
+        return self._locks(run.stage) / f"{_flat(run)}.lock"
+
+    @property
+    def history(self) -> Path:
+        """File with one line for each run that was ever computed here."""
+        return self.root / ".voxseq/history.jsonl"
+
     def is_finished(self, run: Run) -> bool:
         """Whether the results of ``run`` lie in its folder, whole."""
-        return _problem(self.marker(run)) is None
+        return problem(self.marker(run)) is None
 
     def execute(self, job: Job) -> None:
         """Do the runs of a job that are not finished, then write the job's marker.
@@ -121,24 +145,41 @@ class Workspace:
         Raises:
             VoxseqError: an input is missing or damaged, or the work itself failed.
         """
-        for run in job.runs:
-            if self.is_finished(run):
-                _LOG.info("%s is finished", run.id)
-            elif self._restore(run):
-                _LOG.info("%s: earlier results restored", run.id)
-            else:
-                self._compute(run)
-            if run.stage in PUBLISHED:
-                self._publish(run)
-        path = self.root / self.plan.marker(job)
-        for old in path.parent.glob(f"{job.name}-*.json"):
-            old.unlink()
-        write_json(path, {"job": job.name, "runs": {r.id: r.fingerprint for r in job.runs}})
+        with faults_named(self.root / self.plan.artefacts):
+            for run in job.runs:
+                with exclusive(self.lock(run), run.id):
+                    self._provide(run)
+            self._mark(job)
+
+    def _provide(self, run: Run) -> None:
+        if self.is_finished(run):
+            _LOG.info("%s is finished", run.id)
+        elif self._restore(run):
+            _LOG.info("%s: earlier results restored", run.id)
+        else:
+            self._compute(run)
+        remove(self.state(run))
+        if run.stage in PUBLISHED:
+            self._publish(run)
+
+    def _mark(self, job: Job) -> None:
+        with self._changing(job.stage):
+            for run in job.runs:
+                if not self.is_finished(run):
+                    raise IntegrityError(
+                        f"the results of {run.id} were replaced while {job.name} was done",
+                        "start the workflow again; another call here had another configuration",
+                    )
+            path = self.root / self.plan.marker(job)
+            for old in path.parent.glob(f"{job.name}-*.json"):
+                old.unlink(missing_ok=True)
+            write_json(path, {"job": job.name, "runs": {r.id: r.fingerprint for r in job.runs}})
 
     def _compute(self, run: Run) -> None:
-        self._clear(run)
-        inputs = {name: self._input(name) for name in run.inputs}
-        out, state = self.folder(run), self.state(run)
+        # Weeks of training must not rest on a store with a flipped bit.
+        inputs = {name: self._input(name, thorough=True) for name in run.inputs}
+        out, state = self.work(run), self.state(run)
+        remove(out)
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
         context = RunContext(
@@ -151,9 +192,9 @@ class Workspace:
             self.workers,
             self.fetch_bytes,
         )
-        with _log_file(state / "log.txt"):
+        began = time.monotonic()
+        with log_file(state / "log.txt"), faults_named(out):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
-            began = time.monotonic()
             _function(run.action)(context)
             _LOG.info("%s took %.1f s", run.id, time.monotonic() - began)
         write_json(out / "config.json", {"run": run.id, "config": run.config})
@@ -161,8 +202,39 @@ class Workspace:
         for name in ("log.txt", "progress.json"):
             if (state / name).exists():
                 shutil.copyfile(state / name, out / name)
-        _write_marker(self.marker(run), run, self.plan)
-        shutil.rmtree(state)
+        for name in run.inputs:
+            # What was read may have been replaced by a call with another configuration.
+            self._input(name)
+        fingerprints = {name: self.plan.runs[name].fingerprint for name in run.inputs}
+        marker = out / self.marker(run).name
+        write_run_marker(marker, run.id, run.fingerprint, fingerprints, VOLATILE)
+        self._put(run, out)
+        self._remember(run, time.monotonic() - began)
+
+    def _put(self, run: Run, source: Path) -> None:
+        """Put finished results in their folder; those of another fingerprint go to the attic."""
+        with self._changing(run.stage):
+            # First, so that no job claims for a moment what is not there.
+            withdraw(self._jobs(run.stage), run.id)
+            folder = self.folder(run)
+            for marker in folder.glob("run-*.json"):
+                self._to_attic(folder, marker.stem.removeprefix("run-"))
+                break
+            move(source, folder)
+
+    def _remember(self, run: Run, seconds: float) -> None:
+        """One line of history, for people; nothing reads it."""
+        line = {
+            "run": run.id,
+            "fingerprint": run.fingerprint,
+            "seconds": round(seconds, 1),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        try:
+            with self.history.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(line) + "\n")
+        except OSError as error:
+            _LOG.warning("%s lacks %s: %s", self.history, run.id, error)
 
     def _publish(self, run: Run) -> None:
         """Copy what people read into the results folder, which is under version control."""
@@ -170,48 +242,68 @@ class Workspace:
         for name in PUBLISHED[run.stage]:
             source = self.folder(run) / name
             if source.is_dir():
-                _remove(target / name)
-                shutil.copytree(source, target / name)
+                remove(target / name)
+                # Contents only: files that DVC links to its cache are read-only.
+                shutil.copytree(source, target / name, copy_function=shutil.copyfile)
             else:
                 with atomic_path(target / name) as temporary:
                     shutil.copyfile(source, temporary)
 
-    def _input(self, name: str) -> Path:
+    def _input(self, name: str, *, thorough: bool = False) -> Path:
         run = self.plan.runs[name]
-        problem = _problem(self.marker(run))
-        if problem is not None:
+        found = verified(self.marker(run)) if thorough else problem(self.marker(run))
+        if found is not None:
+            with self._changing(run.stage):
+                withdraw(self._jobs(run.stage), run.id)
             raise IntegrityError(
-                f"{name} is needed and not usable: {problem}",
+                f"{name} is needed and not usable: {found}",
                 f"run the stage {run.stage} again: snakemake --cores all {run.stage}",
             )
         return self.folder(run)
 
-    def _clear(self, run: Run) -> None:
-        """Empty the run's folder; finished results of another fingerprint go to the attic."""
-        folder = self.folder(run)
-        for marker in folder.glob("run-*.json"):
-            self._to_attic(folder, marker.stem.removeprefix("run-"))
-            break
-        _remove(folder)
-
     def _to_attic(self, folder: Path, fingerprint: str) -> None:
-        if _problem(folder / f"run-{fingerprint}.json") is not None:
-            return
-        target = self.attic(fingerprint)
-        _remove(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.replace(target)
+        if problem(folder / f"run-{fingerprint}.json") is None:
+            move(folder, self.attic(fingerprint))
 
     def _restore(self, run: Run) -> bool:
-        source = self.attic(run.fingerprint)
-        if _problem(source / self.marker(run).name, thorough=True) is not None:
-            return False
-        self._clear(run)
-        self.folder(run).parent.mkdir(parents=True, exist_ok=True)
-        source.replace(self.folder(run))
-        return True
+        # Earlier results, or such as were complete but not in place when a process was killed.
+        for source in (self.work(run), self.attic(run.fingerprint)):
+            if problem(source / self.marker(run).name, thorough=True) is None:
+                self._put(run, source)
+                return True
+        return False
 
-    def prune(self, stages: tuple[str, ...]) -> list[str]:
+    def recheck(self) -> list[str]:
+        """Withdraw the markers of jobs whose results are not there, whole.
+
+        Somebody may have deleted them, or DVC was stopped half-way through a checkout.
+
+        Returns:
+            Stage and name of the jobs that will be done again.
+
+        Raises:
+            IntegrityError: results are links into a cache of DVC that is not there.
+        """
+        again = []
+        for job in self.plan.jobs.values():
+            path = self.root / self.plan.marker(job)
+            if path.is_symlink() and not path.exists():
+                raise IntegrityError(
+                    f"{path} is a link to a file of DVC's cache that is not there",
+                    "`dvc checkout` links all results to the cache of this folder; "
+                    "`dvc pull` fetches what the cache lacks",
+                )
+            if path.exists() and not all(self.is_finished(run) for run in job.runs):
+                path.unlink(missing_ok=True)
+                again.append(f"{job.stage}/{job.name}")
+        return again
+
+    def owners(self) -> list[Owner]:
+        """The processes that work on single runs at the moment."""
+        locks = sorted((self.root / ".voxseq/locks" / self.plan.scale).glob("*/[!.]*.lock"))
+        return [owner for owner in map(owner_of, locks) if owner is not None]
+
+    def prune(self, stages: tuple[str, ...] = STAGES) -> list[str]:
         """Move results that the plan no longer names out of the stages' folders.
 
         Returns:
@@ -219,22 +311,51 @@ class Workspace:
         """
         moved = []
         wanted = {self.folder(run) for run in self.plan.runs.values()}
-        jobs = {self.root / self.plan.marker(job) for job in self.plan.jobs.values()}
+        kept = {self.root / self.plan.marker(job) for job in self.plan.jobs.values()}
         for stage in stages:
             base = self.root / self.plan.artefacts / stage
             # A stage without runs still has a folder, which DVC expects of its outputs.
             base.mkdir(parents=True, exist_ok=True)
-            for stray in _strays(base, wanted | {base / "jobs"}):
-                # Unfinished runs have no marker; nothing of them is worth keeping.
-                for marker in sorted(stray.rglob("run-*.json")):
-                    moved.append(str(marker.parent.relative_to(base)))
-                    self._to_attic(marker.parent, marker.stem.removeprefix("run-"))
-                _remove(stray)
-            for marker in sorted((base / "jobs").glob("*.json")):
-                if marker not in jobs:
-                    marker.unlink()
-            _remove_empty(base)
+            with self._changing(stage):
+                for marker in sorted(self._jobs(stage).glob("*.json")):
+                    if marker not in kept:
+                        marker.unlink(missing_ok=True)
+                for stray in strays(base, wanted | {self._jobs(stage)}):
+                    for marker in sorted(stray.rglob("run-*.json")):
+                        moved.append(str(marker.parent.relative_to(base)))
+                        self._to_attic(marker.parent, marker.stem.removeprefix("run-"))
+                    remove(stray)
+                remove_empty(base)
+            self._clear_works(stage)
         return moved
+
+    def _clear_works(self, stage: str) -> None:
+        """Remove what killed processes left unfinished. Checkpoints are elsewhere."""
+        for work in sorted(self._works(stage).glob("*")):
+            try:
+                with take(self._locks(stage) / f"{work.name}.lock", "removing leftovers"):
+                    for marker in work.glob("run-*.json"):
+                        self._to_attic(work, marker.stem.removeprefix("run-"))
+                    remove(work)
+            except LockHeldError as held:
+                _LOG.info("%s is left alone: %s", work, held.owner)
+
+    def _jobs(self, stage: str) -> Path:
+        return self.root / self.plan.artefacts / stage / "jobs"
+
+    def _works(self, stage: str) -> Path:
+        return self.root / self.plan.artefacts / ".work" / stage
+
+    def _locks(self, stage: str) -> Path:
+        return self.root / ".voxseq/locks" / self.plan.scale / stage
+
+    def _changing(self, stage: str) -> AbstractContextManager[None]:
+        """Hold what is in place of a stage still while it changes; for moments only."""
+        return exclusive(self._locks(stage) / ".place.lock", f"putting results of {stage} in place")
+
+
+def _flat(run: Run) -> str:
+    return run.id.split("/", 1)[1].replace("/", "~")
 
 
 def environment() -> dict[str, str]:
@@ -270,99 +391,3 @@ def data_root(configured: str | None) -> Path | None:
 def _function(action: str) -> Any:
     module, name = ACTIONS[action].split(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _write_marker(path: Path, run: Run, plan: Plan) -> None:
-    folder = path.parent
-    files = {
-        str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in VOLATILE
-    }
-    inputs = {name: plan.runs[name].fingerprint for name in run.inputs}
-    write_json(
-        path, {"run": run.id, "fingerprint": run.fingerprint, "inputs": inputs, "files": files}
-    )
-
-
-def _problem(marker: Path, *, thorough: bool = False) -> str | None:
-    """Why the results beside ``marker`` cannot be used; ``None`` when they can.
-
-    Args:
-        marker: the run's marker.
-        thorough: also compare checksums, not only that every file has its size.
-    """
-    try:
-        record = read_json(marker)
-        files = {name: (f["bytes"], f["sha256"]) for name, f in record["files"].items()}
-    except FileNotFoundError:
-        return f"{marker} does not exist"
-    except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
-        return f"{marker} cannot be read: {error}"
-    for name, (size, checksum) in files.items():
-        path = marker.parent / name
-        if not path.is_file():
-            return f"{path} is missing"
-        if path.stat().st_size != size:
-            return f"{path} has {path.stat().st_size} bytes, recorded were {size}"
-        if thorough and _sha256(path) != checksum:
-            return f"{path} does not have its recorded checksum"
-    return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
-def _strays(base: Path, wanted: set[Path]) -> Iterator[Path]:
-    """Outermost folders below ``base`` that neither are nor hold nor lie in a wanted one."""
-    parents = {parent for folder in wanted for parent in folder.parents}
-    for path in sorted(base.iterdir()):
-        if path in parents:
-            yield from _strays(path, wanted)
-        elif path.is_dir() and path not in wanted:
-            yield path
-
-
-def _remove_empty(base: Path) -> None:
-    for path in sorted(base.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Send the log to the run's own file as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("voxseq")
-    logger.addHandler(handler)
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, Exception) and not isinstance(error, Interrupted):
-            logger.exception("failed")
-        else:
-            logger.info("stopped: %s", error)
-        raise
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-def setup_logging(verbose: bool = False) -> None:
-    """Plain lines on standard error."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    for noisy in ("matplotlib", "PIL", "fsspec", "lightning"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -6,12 +6,13 @@ import copy
 import os
 import pickle
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 from toy import RUN_CONFIG, Toy, train
 
-from voxseq.errors import IntegrityError
+from voxseq.errors import IntegrityError, ResourceError
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted
 
@@ -112,12 +113,12 @@ def test_the_checkpoint_before_survives_a_failed_write(
     checkpoint.save(tmp_path, {"step": 1}, {})
     before = (tmp_path / checkpoint.FILE).read_bytes()
 
-    def full(_: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def full(_: object, file: IO[bytes]) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ResourceError, match=rf"{tmp_path}: the disk is full, .* MB are free"):
         checkpoint.save(tmp_path, {"step": 2}, {})
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [checkpoint.FILE]

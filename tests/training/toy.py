@@ -37,6 +37,7 @@ class Toy(Trainable):
             for parameter in self.parameters():
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
         self.register_buffer("average", torch.zeros(8, 6))
+        self.register_buffer("done", torch.zeros(1, dtype=torch.int64))
         self.scores: dict[int, float] = {}
         self.validated: dict[int, dict[str, Tensor]] = {}
         self.steps_done: list[int] = []
@@ -47,6 +48,7 @@ class Toy(Trainable):
         self.bad_gradient_at: int | None = None
 
     average: Tensor
+    done: Tensor
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         if step == self.kill_at:
@@ -64,6 +66,7 @@ class Toy(Trainable):
 
     def after_step(self, step: int) -> None:
         self.steps_done.append(step)
+        self.done += 1
         self.average.lerp_(self.layers[0].weight.detach(), 0.3)
 
     def validate(self) -> dict[str, float]:
@@ -72,8 +75,8 @@ class Toy(Trainable):
         generator = torch_generator(5, "validation")
         x = torch.randn(16, 6, generator=generator)
         loss = float(((self.layers(x).squeeze(1) - target(x)) ** 2).mean())
-        self.validated[self.steps_done[-1] + 1] = copy.deepcopy(self.state_dict())
-        return {"loss": loss, "score": self.scores.get(self.steps_done[-1] + 1, -loss)}
+        self.validated[int(self.done)] = copy.deepcopy(self.state_dict())
+        return {"loss": loss, "score": self.scores.get(int(self.done), -loss)}
 
 
 def target(x: Tensor) -> Tensor:

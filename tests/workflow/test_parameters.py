@@ -14,13 +14,17 @@ import yaml
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.load import validate
 from voxseq.errors import ConfigError
-from voxseq.plan import STAGES, Plan, build_plan
+from voxseq.fingerprint import units
+from voxseq.plan import CODE, CODE_OF_ALL, STAGES, Plan, build_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = read_yaml(ROOT / "params.yaml")
 DEMO = load_config(ROOT / "params.yaml")
 PLAN = build_plan(DEMO)
 Path_ = tuple[Any, ...]
+CODE_FILE = "src/voxseq/code.json"
+#: What is done in each stage; the demo has all of it.
+ACTIONS = {stage: {r.action for r in PLAN.runs.values() if r.stage == stage} for stage in STAGES}
 
 
 def leaves(tree: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
@@ -89,10 +93,21 @@ class Dvc:
 
     def __init__(self, path: Path) -> None:
         stages = yaml.safe_load(path.read_text())["stages"]
-        self.params: dict[str, list[str]] = {n: s.get("params", []) for n, s in stages.items()}
+        named = {name: stage["params"] for name, stage in stages.items()}
+        self.params = {n: [p for p in ps if isinstance(p, str)] for n, ps in named.items()}
+        #: Units of code whose versions each stage names.
+        self.code = {
+            name: {
+                key.removesuffix(".version")
+                for part in params
+                if isinstance(part, dict)
+                for key in part[CODE_FILE]
+            }
+            for name, params in named.items()
+        }
         prefix = "artifacts/${scale}/"
         self.needs = {
-            name: {d.removeprefix(prefix) for d in stage["deps"] if d.startswith(prefix)}
+            name: {d.removeprefix(prefix) for d in stage.get("deps", []) if d.startswith(prefix)}
             for name, stage in stages.items()
         }
 
@@ -161,6 +176,17 @@ def test_dvc_names_every_stage_and_what_it_reads_from() -> None:
         assert read - {stage} <= dvc.needs[stage]
 
 
+def test_dvc_names_the_versions_of_the_code_of_each_stage() -> None:
+    """And not the file that holds them: a change that keeps all results is none for DVC."""
+    dvc = Dvc(ROOT / "dvc.yaml")
+    for stage, actions in ACTIONS.items():
+        used = {unit for action in actions for unit in CODE[action]} | set(CODE_OF_ALL)
+        assert dvc.code[stage] == used, stage
+        assert used <= set(units())
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    assert not any(CODE_FILE in stage.get("deps", []) for stage in stages)
+
+
 @pytest.mark.slow
 def test_dvc_notices_every_change_that_the_plan_notices() -> None:
     """Whichever value changes, each stage with other runs names it or follows one that changed."""
@@ -203,8 +229,8 @@ def test_dvc_notices_changes_of_values_that_must_agree(changes: dict[str, Any]) 
 
 def test_every_parameter_that_dvc_names_stands_in_the_file(root: Path) -> None:
     content = yaml.safe_load((root / "params.yaml").read_text())
-    for stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].values():
-        for name in stage["params"]:
+    for names in Dvc(root / "dvc.yaml").params.values():
+        for name in names:
             below = content
             for key in name.split("."):
                 assert key in below, f"dvc.yaml names {name}, which params.yaml lacks"

@@ -9,6 +9,9 @@ from voxseq.errors import VoxseqError
 from voxseq.files import write_json
 from voxseq.fingerprint import digest
 from voxseq.plan import STAGES, build_plan
+from voxseq.recording import unrecorded_stages
+from voxseq.runs import Workspace
+from voxseq.turns import begin, tidy_up
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
 _deployment = {str(m) for m in workflow.deployment_settings.deployment_method}
@@ -31,6 +34,40 @@ ARTEFACTS = PLAN.artefacts
 LOGS = f"logs/{PLAN.scale}"
 BENCHMARKS = f"logs/{PLAN.scale}/benchmarks"
 
+WORKSPACE = Workspace(Path.cwd(), PLAN)
+
+# Nothing is recorded inside a DVC stage, which DVC records itself, nor for what --configfile lays
+# over params.yaml, which is all that DVC follows.
+IS_RECORDED = "DVC_STAGE" not in os.environ and not config
+#: Asked for when everything is done and yet not recorded, because an earlier call was killed.
+RECORDED = f".voxseq/recorded/{PLAN.scale}"
+_held = []
+
+
+def begin_work():
+    """Before the first job: keep other workflows out of this folder."""
+    if workflow.is_main_process:
+        try:
+            _held.append(begin(WORKSPACE))
+        except VoxseqError as error:
+            raise WorkflowError(str(error)) from None
+
+
+def prepare():
+    """Before jobs are chosen: put right what killed calls left; say what DVC has not recorded."""
+    if not workflow.is_main_process:
+        return []
+    try:
+        for line in tidy_up(WORKSPACE):
+            logger.info(f"voxseq: {line}")
+    except VoxseqError as error:
+        raise WorkflowError(str(error)) from None
+    Path(RECORDED).unlink(missing_ok=True)
+    return unrecorded_stages(Path.cwd(), PLAN) if IS_RECORDED else []
+
+
+UNRECORDED = prepare()
+
 # Jobs read the configuration from a file that is named by its content, so that an edit of
 # params.yaml while the workflow runs cannot reach half of the jobs.
 _resolved = CONFIG.model_dump(mode="json")
@@ -39,11 +76,14 @@ if not Path(RESOLVED).exists():
     write_json(Path(RESOLVED), _resolved)
 
 # The one command behind every job. The paths are the workspace's own and are quoted; all other
-# words are names that the configuration has checked.
+# words are names that the configuration has checked. The shell outlives SIGTERM, so that voxseq has
+# its time to write a checkpoint and its status is seen.
+STOPPED = Path(workflow.basedir) / "workflow/scripts/stopped.sh"
 RUN_JOB = (
-    f"PYTHONPATH={shlex.quote(str(SOURCE))} {shlex.quote(PYTHON)} -m voxseq"
+    f"trap : TERM; PYTHONPATH={shlex.quote(str(SOURCE))} {shlex.quote(PYTHON)} -m voxseq"
     f" run {{params.stage}} {{params.job}} --params {RESOLVED}"
     " --fingerprint {params.fingerprint} > {log} 2>&1"
+    f" || bash {shlex.quote(str(STOPPED))} $?"
 )
 
 
@@ -60,6 +100,11 @@ def marker_of(stage):
 def markers(*stages):
     """Markers of all jobs of some stages."""
     return [PLAN.marker(job) for stage in stages for job in PLAN.of_stage(stage)]
+
+
+def all_of(*stages):
+    """What a target asks for: all jobs, and to be recorded if an earlier call was not."""
+    return [*markers(*stages), *([RECORDED] if set(stages) & set(UNRECORDED) else [])]
 
 
 def only_job(stage):
@@ -85,15 +130,20 @@ def resources_of(kind):
     return getattr(CONFIG.execution, kind)
 
 
+def memory_of(kind):
+    """Configured memory; every further attempt of a failed job gets as much again."""
+    configured = resources_of(kind).mem_mb
+    return lambda wildcards, attempt: configured * attempt
+
+
 def record_in_dvc():
     """Let DVC record what was finished; inside a DVC stage DVC does that itself."""
-    if "DVC_STAGE" in os.environ:
-        return
     if config:
         print(
             "Not recorded in DVC, which follows params.yaml; "
             "`voxseq config use FILE` makes a scale the workspace's own."
         )
+    if not IS_RECORDED:
         return
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     subprocess.run([sys.executable, "-m", "voxseq", "record"], check=True, env=environment)

@@ -16,7 +16,7 @@ rule get_dataset:
         fingerprint="{fingerprint}",
     threads: resources_of("download").threads
     resources:
-        mem_mb=resources_of("download").mem_mb,
+        mem_mb=memory_of("download"),
         runtime=resources_of("download").runtime,
         gpu=resources_of("download").gpu,
     conda:
@@ -42,7 +42,7 @@ use rule get_dataset as prepare_volumes with:
         fingerprint="{fingerprint}",
     threads: resources_of("preprocess").threads
     resources:
-        mem_mb=resources_of("preprocess").mem_mb,
+        mem_mb=memory_of("preprocess"),
         runtime=resources_of("preprocess").runtime,
         gpu=resources_of("preprocess").gpu,
     message:
@@ -64,7 +64,7 @@ use rule get_dataset as index_sequences with:
         fingerprint="{fingerprint}",
     threads: resources_of("sequences").threads
     resources:
-        mem_mb=resources_of("sequences").mem_mb,
+        mem_mb=memory_of("sequences"),
         runtime=resources_of("sequences").runtime,
         gpu=resources_of("sequences").gpu,
     message:
@@ -73,7 +73,7 @@ use rule get_dataset as index_sequences with:
 
 rule download:
     input:
-        markers("download"),
+        all_of("download"),
     log:
         f"{LOGS}/download.log",
     message:
@@ -82,7 +82,7 @@ rule download:
 
 rule preprocess:
     input:
-        markers("preprocess"),
+        all_of("preprocess"),
     log:
         f"{LOGS}/preprocess.log",
     message:
@@ -91,7 +91,7 @@ rule preprocess:
 
 rule sequences:
     input:
-        markers("sequences"),
+        all_of("sequences"),
     log:
         f"{LOGS}/sequences.log",
     message:
@@ -100,7 +100,7 @@ rule sequences:
 
 rule data:
     input:
-        markers("download", "preprocess", "sequences"),
+        all_of("download", "preprocess", "sequences"),
     log:
         f"{LOGS}/data.log",
     message:

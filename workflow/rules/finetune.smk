@@ -16,7 +16,7 @@ use rule get_dataset as finetune_task with:
         fingerprint="{fingerprint}",
     threads: resources_of("finetune").threads
     resources:
-        mem_mb=resources_of("finetune").mem_mb,
+        mem_mb=memory_of("finetune"),
         runtime=resources_of("finetune").runtime,
         gpu=resources_of("finetune").gpu,
     message:
@@ -80,7 +80,7 @@ use rule finetune_task as finetune_beyond with:
 
 rule finetune:
     input:
-        markers("finetune"),
+        all_of("finetune"),
     log:
         f"{LOGS}/finetune.log",
     message:
@@ -89,7 +89,7 @@ rule finetune:
 
 rule ablation:
     input:
-        markers("ablation"),
+        all_of("ablation"),
     log:
         f"{LOGS}/ablation.log",
     message:
@@ -98,7 +98,7 @@ rule ablation:
 
 rule label_ratio:
     input:
-        markers("label_ratio"),
+        all_of("label_ratio"),
     log:
         f"{LOGS}/label_ratio.log",
     message:
@@ -107,7 +107,7 @@ rule label_ratio:
 
 rule beyond:
     input:
-        markers("beyond"),
+        all_of("beyond"),
     log:
         f"{LOGS}/beyond.log",
     message:

@@ -16,7 +16,7 @@ use rule get_dataset as pretrain_method with:
         fingerprint="{fingerprint}",
     threads: resources_of("pretrain").threads
     resources:
-        mem_mb=resources_of("pretrain").mem_mb,
+        mem_mb=memory_of("pretrain"),
         runtime=resources_of("pretrain").runtime,
         gpu=resources_of("pretrain").gpu,
     message:
@@ -63,7 +63,7 @@ use rule pretrain_method as pretrain_beyond with:
 
 rule pretrain:
     input:
-        markers("pretrain"),
+        all_of("pretrain"),
     log:
         f"{LOGS}/pretrain.log",
     message:

@@ -32,7 +32,7 @@ use rule get_dataset as make_tables with:
         fingerprint=only_job("tables").fingerprint,
     threads: resources_of("report").threads
     resources:
-        mem_mb=resources_of("report").mem_mb,
+        mem_mb=memory_of("report"),
         runtime=resources_of("report").runtime,
         gpu=resources_of("report").gpu,
     message:
@@ -76,7 +76,7 @@ use rule make_tables as make_figures with:
 
 rule tables:
     input:
-        markers("tables"),
+        all_of("tables"),
     log:
         f"{LOGS}/tables.log",
     message:
@@ -85,7 +85,7 @@ rule tables:
 
 rule figures:
     input:
-        markers("figures"),
+        all_of("figures"),
     log:
         f"{LOGS}/figures.log",
     message:

@@ -93,6 +93,9 @@ class PretrainMethod(nn.Module, ABC):
     def begin_stage(self, number: int, data: SequenceSampler) -> None:
         """Called before the first batch of a stage; not again when a run resumes inside it.
 
+        A run that is stopped during this call makes it again from what it left, so nothing that it
+        sets may enter into what it computes.
+
         Args:
             number: of the stage, from 0.
             data: all training items.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ def execute(context: RunContext) -> None:
 
 def staged_batches(
     task: PretrainTask, optimiser: torch.optim.Optimizer, start: int, workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches from step ``start`` on; each stage begins with a fresh optimiser.
 
     The stage begins when its first batch is asked for, that is after the last update of the stage

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from voxseq.errors import ResourceError, VoxseqError
 from voxseq.training.seeding import numpy_generator
+from voxseq.training.stopping import SIGNALS
 
 Batch = dict[str, Tensor]
+#: Of Linux's prctl: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
 
 
 class EpochOrder:
@@ -32,21 +43,44 @@ class EpochOrder:
         return numpy_generator(self._seed, "epoch", epoch).permutation(len(self._rows))
 
 
-class _Steps(Dataset[Batch]):
+class _Steps(Dataset[Batch | Exception]):
     def __init__(self, make: Callable[[int], Batch]) -> None:
         self.make = make
+        #: Shared with the workers: set when they are to end.
+        self.ending = multiprocessing.RawValue(ctypes.c_bool, False)
 
-    def __getitem__(self, step: int) -> Batch:
-        return self.make(step)
+    def __getitem__(self, step: int) -> Batch | Exception:
+        try:
+            return self.make(step)
+        except (VoxseqError, MemoryError, OSError) as error:
+            # Handed over as it is: the loader would put a traceback into the message.
+            return error
+
+    def prepare_worker(self, _: int) -> None:
+        """Give a worker one thread, and leave requests to stop to the main process.
+
+        A scheduler signals every process of a job. The main process finishes its step, for which it
+        may need one more batch, and then ends the workers itself.
+        """
+        torch.set_num_threads(1)
+        for number in SIGNALS:
+            signal.signal(number, self._end_when_asked)
+        _end_with_parent()
+
+    def _end_when_asked(self, *_: object) -> None:
+        if self.ending.value:
+            os._exit(0)
 
 
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
+def _end_with_parent() -> None:
+    """Let the system end this process when its parent is killed, instead of some seconds later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stepwise(
     make: Callable[[int], Batch], start: int, stop: int, workers: int = 0
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield ``make(step)`` for each step of ``start..stop``.
 
     The number of workers changes who computes a batch, never what is in it, because ``make``
@@ -56,18 +90,51 @@ def stepwise(
         make: builds the whole batch of one step.
         start: first step.
         stop: step after the last.
-        workers: processes that prepare batches ahead; 0 for none.
+        workers: processes that prepare batches ahead; 0 for none. They end when the generator is
+            closed.
     """
     if workers == 0:
         yield from map(make, range(start, stop))
         return
-    loader: DataLoader[Batch] = DataLoader(
-        _Steps(make),
+    steps = _Steps(make)
+    loader: DataLoader[Any] = DataLoader(
+        steps,
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=steps.prepare_worker,
         # Without its own generator the loader would draw from the global one.
         generator=torch.Generator().manual_seed(0),
     )
-    yield from loader
+    with _ended_workers(steps):
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+
+
+@contextmanager
+def _ended_workers(steps: _Steps) -> Iterator[None]:
+    """End the processes that are started in the block, whatever they are doing."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    finally:
+        steps.ending.value = True
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.terminate()
+
+
+@contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Turn the loader's error for a worker that is gone into one that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ResourceError(
+            f"a process that prepares batches ended by itself ({' '.join(str(error).split())})",
+            "the system ends processes when memory runs out: lower the number of workers or give "
+            "the job more memory, then start again; the training goes on from its last checkpoint",
+        ) from error

@@ -2,24 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from voxseq.errors import IntegrityError
+from voxseq.errors import IntegrityError, ResourceError
+from voxseq.faults import is_of_the_machine
 from voxseq.files import atomic_path
 
 FILE = "checkpoint.pt"
 
 
 def save(folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]) -> Path:
-    """Write the checkpoint of a run, replacing the one before it only when complete."""
+    """Write the checkpoint of a run, replacing the one before it only when complete.
+
+    Args:
+        folder: of the run's state.
+        content: tensors, numbers and texts, in mappings and lists.
+        config: the run's configuration, kept with its hash.
+
+    Raises:
+        ResourceError: there is no room; the checkpoint before is still there.
+    """
     path = folder / FILE
-    with atomic_path(path) as temporary:
-        torch.save({**content, "config": flatten(config)}, temporary)
+    flat = flatten(config)
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        file = _Written(handle)
+        try:
+            everything = {**content, "config": flat, "config_hash": _hash(flat)}
+            torch.save(everything, cast(IO[bytes], file))
+        except RuntimeError:
+            # Torch reports that the file is short, not why.
+            raise file.error or RuntimeError(f"{path} was not written") from None
     return path
+
+
+class _Written:
+    """A file that remembers why a write to it failed."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write, and keep the error."""
+        try:
+            return self._handle.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        """Pass on what the file's buffer holds."""
+        self._handle.flush()
 
 
 def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -28,6 +67,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         IntegrityError: the file is damaged, or belongs to another configuration; the differing
             keys are named.
+        ResourceError: memory or disk failed while it was read.
     """
     path = folder / FILE
     if not path.exists():
@@ -35,9 +75,16 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         there: dict[str, str] = content["config"]
+        if content["config_hash"] != _hash(there):
+            raise ValueError("the configuration in it does not have its hash")
     except Exception as error:
+        if is_of_the_machine(error):
+            raise ResourceError(
+                f"{path} cannot be read: {error}", "start again; the checkpoint may be sound"
+            ) from error
+        said = str(error).split("\n")[0]
         raise IntegrityError(
-            f"{path} cannot be read: {error}", f"delete {path} to start this run from step 0"
+            f"{path} cannot be read: {said}", f"delete {path} to start this run from step 0"
         ) from error
     here = flatten(config)
     differing = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
@@ -59,3 +106,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = repr(list(value) if isinstance(value, tuple) else value)
     return flat
+
+
+def _hash(flat: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()

@@ -6,11 +6,10 @@ import csv
 import logging
 import math
 import resource
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +22,12 @@ from voxseq.errors import Interrupted, TrainingError
 from voxseq.files import atomic_path, write_json
 from voxseq.progress import track
 from voxseq.training import checkpoint
+from voxseq.training.batches import lost_workers_named
+from voxseq.training.stopping import StopRequests, stop_requests
 
 _LOG = logging.getLogger("voxseq.training")
+#: Seconds of training after which its end gets a checkpoint of its own.
+LATE = 30.0
 Batch = dict[str, Tensor]
 
 
@@ -84,9 +87,17 @@ class LoopConfig:
 
 @dataclass
 class Progress:
-    """State of a run besides weights and optimiser; all of it is in the checkpoint."""
+    """State of a run besides weights and optimiser; all of it is in the checkpoint.
+
+    Attributes:
+        step: steps done.
+        validation_due: whether the validation that follows ``step`` is still to be done.
+        seconds: spent on them, over all attempts.
+        rows: of metrics.csv.
+    """
 
     step: int = 0
+    validation_due: bool = False
     best_step: int = -1
     best_score: float | None = None
     seconds: float = 0.0
@@ -105,7 +116,7 @@ class FitResult:
 
 def fit(
     trainable: Trainable,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[int], Generator[Batch, None, None]],
     optimiser: torch.optim.Optimizer,
     lr_factor: Callable[[int], float],
     config: LoopConfig,
@@ -118,7 +129,7 @@ def fit(
 
     Args:
         trainable: the module with its losses; it ends with the selected weights.
-        batches: gives an iterator over the batches from a given step on.
+        batches: gives a generator over the batches from a given step on.
         optimiser: over the parameters of ``trainable``, at base learning rates.
         lr_factor: factor of the base learning rates at each step.
         config: length, precision, selection.
@@ -128,87 +139,162 @@ def fit(
 
     Raises:
         TrainingError: a loss that is not finite, or no validation with a finite score.
+        ResourceError: no room for a checkpoint, no memory, or a worker that was ended.
         Interrupted: SIGTERM or SIGUSR1 arrived; a checkpoint has been written.
     """
     torch.set_num_threads(config.threads)
     state.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
-    wrapped, wrapped_optimiser = fabric.setup(trainable, optimiser)
-    progress, best = _restore(trainable, optimiser, scheduler, state, run_config)
-    if progress.step:
-        _LOG.info("resuming at step %d of %d", progress.step, config.steps)
-
-    def save() -> Path:
-        content = {
-            "model": trainable.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "best": best,
-            "progress": vars(progress),
-        }
-        return checkpoint.save(state, content, run_config)
-
-    began = time.monotonic() - progress.seconds
-    steps = range(progress.step, config.steps)
-    with _stop_requests() as stop:
-        source = batches(progress.step)
-        for step in track(steps, "training", config.steps, progress.step):
-            batch = fabric.to_device(next(source))
-            wrapped.train()
-            losses = wrapped(batch, step)
-            _check_finite(losses["loss"], step, batch, state)
-            fabric.backward(losses["loss"])
-            trainable.before_update(step, optimiser.param_groups)
-            if config.clip_norm is not None:
-                norm = _clipped(fabric, wrapped, wrapped_optimiser, config)
-                _check_finite(norm, step, batch, state, "gradient norm")
-            lr = max(group["lr"] for group in optimiser.param_groups)
-            wrapped_optimiser.step()
-            wrapped_optimiser.zero_grad(set_to_none=True)
-            scheduler.step()
-            trainable.after_step(step)
-            progress.step = step + 1
-            if step % config.log_every == 0 or progress.step == config.steps:
-                _record(progress, "train", {**_scalars(losses), "lr": lr})
-                _report(state, progress, config, time.monotonic() - began)
-            if progress.step % config.validate_every == 0 or progress.step == config.steps:
-                scores = _validated(trainable)
-                _record(progress, "val", scores)
-                _LOG.info("step %d: %s", progress.step, _line(scores))
-                if config.is_better(scores[config.select], progress.best_score):
-                    progress.best_score, progress.best_step = scores[config.select], progress.step
-                    best = {k: v.detach().clone() for k, v in trainable.state_dict().items()}
-            progress.seconds = time.monotonic() - began
-            if stop.requested:
-                raise Interrupted(f"stopped at step {progress.step}; checkpoint {save()}")
-            if progress.step % config.checkpoint_every == 0 and progress.step < config.steps:
-                save()
+    with stop_requests() as stop, lost_workers_named():
+        training = _Training(trainable, optimiser, lr_factor, config, state, run_config)
+        try:
+            training.run(batches, stop)
+        except Interrupted as request:
+            stop.close()
+            raise training.stopped(request, overdue=stop.overdue) from None
+    progress = training.progress
     _write_metrics(out / "metrics.csv", progress)
-    if best is None or progress.best_score is None:
+    if training.best is None or progress.best_score is None:
         raise TrainingError(
             f"no validation gave a finite {config.select} in {config.steps} steps",
             "look at metrics.csv and at the validation data",
         )
-    trainable.load_state_dict(best)
+    trainable.load_state_dict(training.best)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return FitResult(progress.best_step, progress.best_score, progress.seconds, peak)
 
 
-def _restore(
-    trainable: Trainable,
-    optimiser: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LambdaLR,
-    state: Path,
-    run_config: Mapping[str, Any],
-) -> tuple[Progress, dict[str, Tensor] | None]:
-    saved = checkpoint.load(state, run_config)
-    if saved is None:
-        return Progress(), None
-    trainable.load_state_dict(saved["model"])
-    optimiser.load_state_dict(saved["optimiser"])
-    scheduler.load_state_dict(saved["scheduler"])
-    return Progress(**saved["progress"]), saved["best"]
+class _Training:
+    """A training under way: its parts, and the state that a checkpoint holds."""
+
+    def __init__(
+        self,
+        trainable: Trainable,
+        optimiser: torch.optim.Optimizer,
+        lr_factor: Callable[[int], float],
+        config: LoopConfig,
+        state: Path,
+        run_config: Mapping[str, Any],
+    ) -> None:
+        self.trainable, self.optimiser = trainable, optimiser
+        self.config, self.state, self.run_config = config, state, run_config
+        self.fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
+        self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
+        self.progress = Progress()
+        self.best: dict[str, Tensor] | None = None
+        self.ids: Tensor | None = None
+        self._restore()
+        self.began = time.monotonic() - self.progress.seconds
+        self.saved_at = time.monotonic()
+
+    def run(
+        self, batches: Callable[[int], Generator[Batch, None, None]], stop: StopRequests
+    ) -> None:
+        """Do the steps that are left.
+
+        A request to stop takes effect between two steps, while a batch is awaited or during a
+        validation: there the state is that after a whole step.
+        """
+        progress, config = self.progress, self.config
+        if progress.step:
+            _LOG.info("resuming at step %d of %d", progress.step, config.steps)
+        self._validate_if_due(stop)
+        steps = range(progress.step, config.steps)
+        with closing(batches(progress.step)) as source:
+            for step in track(steps, "training", config.steps, progress.step):
+                batch = next(source)
+                with stop.held():
+                    self._update(step, batch)
+                self._validate_if_due(stop)
+                if self._save_is_due():
+                    with stop.held():
+                        self.save()
+
+    def save(self) -> Path:
+        """Write the checkpoint.
+
+        Raises:
+            TrainingError: weights that are not finite, which no resumed run could mend.
+        """
+        content = {
+            "model": self.trainable.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "best": self.best,
+            "progress": vars(self.progress),
+        }
+        for name, value in self.trainable.named_parameters():
+            what = f"weight {name} after its update"
+            _check_finite(value, self.progress.step - 1, self.ids, self.state, what)
+        path = checkpoint.save(self.state, content, self.run_config)
+        self.saved_at = time.monotonic()
+        return path
+
+    def stopped(self, request: Interrupted, *, overdue: bool) -> Interrupted:
+        """Save what can be saved, and say at which step the run goes on."""
+        if overdue:
+            # In the middle of a step there is nothing that a resumed run could start from.
+            return Interrupted(f"{request}; the step took too long to wait for its end")
+        return Interrupted(f"stopped at step {self.progress.step}; checkpoint {self.save()}")
+
+    def _restore(self) -> None:
+        saved = checkpoint.load(self.state, self.run_config)
+        if saved is None:
+            return
+        self.trainable.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.scheduler.load_state_dict(saved["scheduler"])
+        self.fabric.strategy.precision.load_state_dict(saved["precision"])
+        self.progress, self.best = Progress(**saved["progress"]), saved["best"]
+
+    def _update(self, step: int, batch: Batch) -> None:
+        """One training step."""
+        progress, config, optimiser = self.progress, self.config, self.optimiser
+        batch = self.fabric.to_device(batch)
+        self.ids = batch.get("ids")
+        self.wrapped.train()
+        losses = self.wrapped(batch, step)
+        _check_finite(losses["loss"], step, self.ids, self.state, "loss")
+        self.fabric.backward(losses["loss"])
+        self.trainable.before_update(step, optimiser.param_groups)
+        if config.clip_norm is not None:
+            norm = _clipped(self.fabric, self.wrapped, self.wrapped_optimiser, config)
+            _check_finite(norm, step, self.ids, self.state, "gradient norm")
+        lr = max(group["lr"] for group in optimiser.param_groups)
+        self.wrapped_optimiser.step()
+        self.wrapped_optimiser.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        self.trainable.after_step(step)
+        progress.step = step + 1
+        progress.validation_due = (
+            progress.step % config.validate_every == 0 or progress.step == config.steps
+        )
+        progress.seconds = time.monotonic() - self.began
+        if step % config.log_every == 0 or progress.step == config.steps:
+            _record(progress, "train", {**_scalars(losses), "lr": lr})
+            _report(self.state, progress, config)
+
+    def _validate_if_due(self, stop: StopRequests) -> None:
+        progress, config = self.progress, self.config
+        if not progress.validation_due:
+            return
+        scores = _validated(self.trainable)
+        with stop.held():
+            _record(progress, "val", scores)
+            _LOG.info("step %d: %s", progress.step, _line(scores))
+            if config.is_better(scores[config.select], progress.best_score):
+                progress.best_score, progress.best_step = scores[config.select], progress.step
+                state = self.trainable.state_dict()
+                self.best = {k: v.detach().clone() for k, v in state.items()}
+            progress.validation_due = False
+            progress.seconds = time.monotonic() - self.began
+
+    def _save_is_due(self) -> bool:
+        if self.progress.step < self.config.steps:
+            return self.progress.step % self.config.checkpoint_every == 0
+        # What follows a long training, such as scoring, may be stopped as well.
+        return time.monotonic() - self.saved_at > LATE
 
 
 def _clipped(fabric: Fabric, module: Any, optimiser: Any, config: LoopConfig) -> Tensor:
@@ -234,7 +320,7 @@ def _record(progress: Progress, split: str, values: Mapping[str, float]) -> None
     progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
 
 
-def _report(state: Path, progress: Progress, config: LoopConfig, seconds: float) -> None:
+def _report(state: Path, progress: Progress, config: LoopConfig) -> None:
     losses = [row[3] for row in progress.rows if row[1:3] == ("train", "loss")]
     write_json(
         state / "progress.json",
@@ -242,7 +328,7 @@ def _report(state: Path, progress: Progress, config: LoopConfig, seconds: float)
             "step": progress.step,
             "steps": config.steps,
             "loss": losses[-1],
-            "seconds": round(seconds, 1),
+            "seconds": round(progress.seconds, 1),
             "best_step": progress.best_step,
             "best_score": progress.best_score,
         },
@@ -253,14 +339,14 @@ def _line(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
-def _check_finite(value: Tensor, step: int, batch: Batch, state: Path, what: str = "loss") -> None:
-    if torch.isfinite(value).item():
+def _check_finite(value: Tensor, step: int, ids: Tensor | None, state: Path, what: str) -> None:
+    if torch.isfinite(value).all().item():
         return
-    ids = batch.get("ids")
     named = f", items {ids.tolist()}" if ids is not None else ""
+    number = f" is {float(value.detach())}" if value.ndim == 0 else " is not finite"
     last = state / checkpoint.FILE
     raise TrainingError(
-        f"the {what} is {float(value.detach())} at step {step}{named}",
+        f"the {what}{number} at step {step}{named}",
         f"lower the learning rate or look at these items; last good checkpoint: {last}"
         if last.exists()
         else "lower the learning rate or look at these items; there is no checkpoint yet",
@@ -272,25 +358,3 @@ def _write_metrics(path: Path, progress: Progress) -> None:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(("step", "split", "name", "value"))
         writer.writerows((s, split, name, f"{v:.9g}") for s, split, name, v in progress.rows)
-
-
-@dataclass
-class _Stop:
-    requested: bool = False
-
-
-@contextmanager
-def _stop_requests() -> Iterator[_Stop]:
-    """Turn SIGTERM and SIGUSR1 into a flag for the length of the block."""
-    stop = _Stop()
-
-    def handler(*_: object) -> None:
-        stop.requested = True
-
-    signals = (signal.SIGTERM, signal.SIGUSR1)
-    before = [signal.signal(s, handler) for s in signals]
-    try:
-        yield stop
-    finally:
-        for number, old in zip(signals, before, strict=True):
-            signal.signal(number, old)

@@ -1,0 +1,84 @@
+"""One workflow at a time in a folder, and what is put right before it starts.
+
+The Snakefile calls these. Several scales may be at work at once: they share no artefacts.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import IO
+
+from voxseq.errors import VoxseqError
+from voxseq.locks import LockHeldError, Owner, owner_of, take
+from voxseq.runs import Workspace
+
+_LOG = logging.getLogger("voxseq.turns")
+
+
+def _lock(workspace: Workspace) -> Path:
+    return workspace.root / ".voxseq/locks" / workspace.plan.scale / "workflow.lock"
+
+
+def at_work(workspace: Workspace) -> Owner | None:
+    """The workflow that does jobs of this scale in this folder at the moment."""
+    return owner_of(_lock(workspace))
+
+
+def begin(workspace: Workspace) -> IO[str]:
+    """Keep other workflows out until this process ends, whatever way it ends.
+
+    Returns:
+        The lock, which has to be kept.
+
+    Raises:
+        VoxseqError: another one is at work here.
+    """
+    try:
+        return take(_lock(workspace), f"workflow of scale {workspace.plan.scale}")
+    except LockHeldError as held:
+        raise VoxseqError(
+            f"another workflow is at work in this folder: {held.owner}",
+            f"wait for it, or stop it: kill {held.owner.pid}",
+        ) from None
+
+
+def tidy_up(workspace: Workspace) -> list[str]:
+    """Put right what killed calls and other hands have left, unless a workflow is at work here.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        IntegrityError: results are links into a cache of DVC that is not there.
+    """
+    owner = at_work(workspace)
+    if owner is not None:
+        return [f"another workflow is at work in this folder: {owner}"]
+    said = []
+    if _remove_stale_locks(workspace):
+        said.append("removed a lock of Snakemake whose owner is dead")
+    again = workspace.recheck()
+    if again:
+        said.append(f"to be done again, because results are not whole: {', '.join(again)}")
+    said += [f"an earlier call's job still runs: {owner}" for owner in workspace.owners()]
+    return said
+
+
+def _remove_stale_locks(workspace: Workspace) -> bool:
+    """Remove Snakemake's own locks of this scale: it cannot tell whether their owner is alive."""
+    stale = [
+        path
+        for path in (workspace.root / ".snakemake/locks").glob("*.lock")
+        if f"{workspace.plan.artefacts}/" in _text(path)
+    ]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return bool(stale)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,118 @@
+"""Locks between processes; a lock ends with its owner, whatever way that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxseq.locks import LockHeldError, exclusive, owner_of, shared, take
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from voxseq.locks import take
+lock = take(Path(sys.argv[1]), "a long work")
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep/down/a.lock"
+
+
+@pytest.fixture
+def owner(path: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_owner_is_named(path: Path, owner: subprocess.Popen[str]) -> None:
+    found = owner_of(path)
+    assert found is not None
+    assert (found.pid, found.what) == (owner.pid, "a long work")
+    with pytest.raises(LockHeldError, match=f"process {owner.pid} on .* \\(a long work\\)"):
+        take(path, "mine")
+
+
+def test_a_lock_ends_when_its_owner_is_killed(path: Path, owner: subprocess.Popen[str]) -> None:
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert owner_of(path) is None
+    with take(path, "mine"):
+        found = owner_of(path)
+        assert found is not None
+        assert found.pid == os.getpid()
+    assert owner_of(path) is None
+
+
+def test_what_nobody_ever_held_is_free(path: Path) -> None:
+    assert owner_of(path) is None
+    assert not path.exists()
+
+
+def test_whoever_wants_a_held_lock_waits(path: Path) -> None:
+    order: list[str] = []
+    waits = threading.Event()
+
+    def second() -> None:
+        waits.set()
+        with exclusive(path, "second"):
+            order.append("second")
+
+    with exclusive(path, "first"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        waits.wait()
+        thread.join(timeout=0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_readers_share_and_keep_a_writer_out(path: Path) -> None:
+    with shared(path), shared(path), pytest.raises(LockHeldError):
+        take(path, "writer")
+    take(path, "writer").close()
+
+
+def test_work_goes_on_where_there_are_no_locks(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with exclusive(path, "mine"):
+        pass
+    assert "file system has none" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', "\x00"])
+def test_an_unreadable_name_is_no_failure(path: Path, text: str) -> None:
+    with take(path, "mine"):
+        path.write_text(text)
+        found = owner_of(path)
+        assert found is not None
+        assert "unknown host" in str(found)

@@ -1,0 +1,74 @@
+"""One workflow at a time, and what is put right before it starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tiny_study import do_all, install, tiny_plan
+from voxseq.errors import VoxseqError
+from voxseq.locks import exclusive
+from voxseq.runs import Workspace
+from voxseq.turns import at_work, begin, tidy_up
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    install(monkeypatch)
+    made = Workspace(tmp_path, tiny_plan())
+    do_all(made)
+    return made
+
+
+def snakemake_lock(workspace: Workspace, name: str, *lines: str) -> Path:
+    path = workspace.root / ".snakemake/locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_second_workflow_is_told_of_the_first(workspace: Workspace) -> None:
+    assert at_work(workspace) is None
+    with begin(workspace):
+        with pytest.raises(VoxseqError, match=f"process {os.getpid()}") as caught:
+            begin(workspace)
+        assert f"kill {os.getpid()}" in caught.value.hint
+        (said,) = tidy_up(workspace)
+        assert "another workflow is at work" in said
+    begin(workspace).close()
+
+
+def test_another_scale_is_no_obstacle(workspace: Workspace) -> None:
+    plan = tiny_plan()
+    other = Workspace(workspace.root, type(plan)("other", "results/other", plan.runs, plan.jobs))
+    with begin(workspace), begin(other):
+        assert at_work(other) is not None
+
+
+def test_locks_of_snakemake_go_when_their_owner_is_dead(workspace: Workspace) -> None:
+    mine = snakemake_lock(workspace, "0.output.lock", "x", "artifacts/tiny/download/jobs/a-1.json")
+    others = snakemake_lock(workspace, "1.output.lock", "artifacts/tiny2/download/jobs/a-1.json")
+    with begin(workspace):
+        tidy_up(workspace)
+        assert mine.exists()
+    assert tidy_up(workspace) == ["removed a lock of Snakemake whose owner is dead"]
+    assert not mine.exists()
+    assert others.exists()
+    assert tidy_up(workspace) == []
+
+
+def test_jobs_of_an_earlier_call_are_named(workspace: Workspace) -> None:
+    run = workspace.plan.runs["finetune/a/ours/s0"]
+    with exclusive(workspace.lock(run), run.id):
+        (said,) = tidy_up(workspace)
+    assert run.id in said
+    assert str(os.getpid()) in said
+
+
+def test_what_is_not_whole_is_named(workspace: Workspace) -> None:
+    run = workspace.plan.runs["download/a"]
+    (workspace.folder(run) / "part.txt").unlink()
+    assert tidy_up(workspace) == ["to be done again, because results are not whole: download/a"]
+    assert tidy_up(workspace) == []

@@ -1,0 +1,52 @@
+"""The studies that the scenarios start from, and one line for each scenario at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from study import Study, checkout
+
+_FOUND = pytest.StashKey[list[tuple[int, str]]]()
+
+
+@pytest.fixture
+def found(request: pytest.FixtureRequest) -> Callable[[int, str], None]:
+    """Say what a scenario did and found; printed when all tests are done."""
+    lines = request.config.stash.setdefault(_FOUND, [])
+    return lambda number, line: lines.append((number, line))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    lines = config.stash.get(_FOUND, [])
+    if lines:
+        terminalreporter.section("the engines agree")
+    for number, line in sorted(lines):
+        terminalreporter.line(f"scenario {number}: {line}")
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A checkout in which nothing was done. Not to be changed."""
+    return checkout(tmp_path_factory.mktemp("fresh") / "study")
+
+
+@pytest.fixture(scope="session")
+def finished(fresh: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """One in which Snakemake did everything, recorded and committed. Not to be changed."""
+    study = fresh.copy(tmp_path_factory.mktemp("finished") / "study")
+    began = time.monotonic()
+    study.run("snakemake")
+    study.took = time.monotonic() - began
+    study.commit("everything done")
+    return study
+
+
+@pytest.fixture
+def study(finished: Study, tmp_path: Path) -> Study:
+    """A finished study of one's own."""
+    return finished.copy(tmp_path / "study")

@@ -1,0 +1,154 @@
+"""The shell scripts around jobs, with stand-ins for Slurm's commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow/scripts"
+
+
+@dataclass(frozen=True)
+class FakeSlurm:
+    """Commands that write down how they were called.
+
+    Attributes:
+        folder: of the commands; comes first in PATH.
+    """
+
+    folder: Path
+
+    def command(self, name: str, answer: str = "", status: int = 0) -> None:
+        """Put a command there that gives this answer."""
+        path = self.folder / name
+        path.write_text(
+            f'#!/bin/sh\necho "{name} $*" >>"{self.folder}/calls"\n'
+            f"echo '{answer}'\nexit {status}\n"
+        )
+        path.chmod(0o755)
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def run(self, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+        return subprocess.run(
+            words,
+            env={**kept, "PATH": path, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> FakeSlurm:
+    fake = FakeSlurm(tmp_path)
+    fake.command("scontrol")
+    return fake
+
+
+def stopped(slurm: FakeSlurm, status: int, **environment: str) -> int:
+    return slurm.run("bash", SCRIPTS / "stopped.sh", str(status), **environment).returncode
+
+
+def test_a_job_that_stopped_on_request_goes_back_into_the_queue(slurm: FakeSlurm) -> None:
+    slurm.command("squeue", "RUNNING             3         ")
+    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
+    assert slurm.calls[-1] == "scontrol requeue 17"
+
+
+@pytest.mark.parametrize(
+    "said", ["COMPLETING          0", "CANCELLED           0", "RUNNING             100", ""]
+)
+def test_a_cancelled_or_hopeless_job_does_not_come_back(slurm: FakeSlurm, said: str) -> None:
+    slurm.command("squeue", said)
+    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
+    assert [call for call in slurm.calls if call.startswith("scontrol")] == []
+
+
+def test_without_the_controller_snakemake_decides(slurm: FakeSlurm) -> None:
+    slurm.command("squeue", "", status=1)
+    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
+    assert [call for call in slurm.calls if call.startswith("scontrol")] == []
+
+
+def test_a_refused_requeue_changes_no_status(slurm: FakeSlurm) -> None:
+    slurm.command("squeue", "RUNNING             0")
+    slurm.command("scontrol", status=1)
+    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
+
+
+@pytest.mark.parametrize("status", [1, 2, 137])
+def test_failures_are_left_alone(slurm: FakeSlurm, status: int) -> None:
+    assert stopped(slurm, status, SLURM_JOB_ID="17") == status
+    assert slurm.calls == []
+
+
+def test_outside_of_slurm_nothing_is_asked(slurm: FakeSlurm) -> None:
+    assert stopped(slurm, 75) == 75
+    assert slurm.calls == []
+
+
+def test_sacct_without_a_database_answers_from_the_controller(slurm: FakeSlurm) -> None:
+    slurm.command("squeue", "7|COMPLETED")
+    sacct = ROOT / "profiles/slurm/without-accounting/sacct"
+    query = ("-X", "--parsable2", "--noheader", "--format=JobIdRaw,State", "--name", "abc")
+    assert slurm.run(sacct, *query).stdout == "7|COMPLETED\n"
+    (call,) = slurm.calls
+    assert call.endswith("--states=all --format=%i|%T --name abc")
+    assert slurm.run(sacct, "-nu", "somebody", "-o", "Account").stdout == ""
+
+
+def test_an_announced_end_reaches_every_process_and_is_waited_for(tmp_path: Path) -> None:
+    inner = f'trap "touch {tmp_path}/inner; exit 75" TERM; while :; do sleep 0.05; done'
+    outer = f"trap : TERM; (bash -c '{inner}') || status=$?; touch {tmp_path}/outer; exit $status"
+    process = subprocess.Popen(
+        ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", f"touch {tmp_path}/begun; {outer}"]
+    )
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 75
+    assert (tmp_path / "inner").exists()
+    assert (tmp_path / "outer").exists()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_without_a_signal_the_status_is_the_commands(status: int) -> None:
+    command = ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", f"exit {status}"]
+    assert subprocess.run(command, check=False).returncode == status
+
+
+@pytest.mark.slow
+def test_processes_of_a_distributed_job_stop_together_with_one_status(tmp_path: Path) -> None:
+    ranks = ROOT / "tests/slurm/ranks.py"
+    process = subprocess.Popen(
+        ["bash", SCRIPTS / "distributed.sh", "1", "2", "python", ranks, tmp_path],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    expected = [tmp_path / f"rank{rank}of2" for rank in range(2)]
+    while not all(path.exists() for path in expected):
+        assert process.poll() is None
+        time.sleep(0.1)
+    # As Slurm does it: to all processes, the launcher included.
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if path.resolve() == tmp_path:
+                os.kill(int(path.parent.name), signal.SIGUSR1)
+        except OSError:
+            continue
+    assert process.wait(timeout=120) == 75

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Starts a command once for each GPU by torchrun: distributed.sh NODES GPUS_PER_NODE COMMAND ARGUMENT…
+#
+# One node: inside any job. Several: inside a Slurm job whose batch script runs on the first of them.
+# torchrun ends with 1 whatever its processes ended with; this ends with 75 when one of them did, that
+# is, when it stopped on request and can go on from its checkpoint.
+set -euo pipefail
+nodes=$1
+processes=$2
+shift 2
+# Slurm signals all processes of a job step. torchrun would die of the warning that is meant for the
+# command; what is ignored here is ignored by it too, until the command sets its own handler.
+trap '' USR1
+trap : TERM
+
+stopped=$PWD/.voxseq/stopped-${SLURM_JOB_ID:-$$}
+mkdir -p .voxseq
+rm -f "$stopped"
+export VOXSEQ_STOPPED=$stopped
+# The shell around each process notes its status, and outlives the SIGTERM that torchrun sends to all
+# when the first has ended.
+note='trap : TERM; "$@" || { s=$?; [ "$s" -ne 75 ] || : >"$VOXSEQ_STOPPED"; exit "$s"; }'
+each=(bash -c "$note" each "$@")
+
+status=0
+if [ "$nodes" -eq 1 ]; then
+    python -m torch.distributed.run --standalone --nproc-per-node="$processes" --no-python "${each[@]}" || status=$?
+else
+    first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    # Two jobs on one node must not meet at the same port.
+    port=$((20000 + SLURM_JOB_ID % 20000))
+    srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit \
+        bash -c 'trap "" USR1; exec python -m torch.distributed.run "$@"' torchrun \
+        --nnodes="$nodes" --nproc-per-node="$processes" --no-python \
+        --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
+        "${each[@]}" || status=$?
+fi
+if [ -e "$stopped" ]; then
+    rm -f "$stopped"
+    status=75
+fi
+exit "$status"
