@@ -125,7 +125,7 @@ class _Walk:
 
     def batches(self) -> Iterator[list[tuple[int, int]]]:
         """Places in the other two axes of the windows of one forward pass."""
-        places = list(product(*self.starts[1:]))
+        places = list(product(self.starts[1], self.starts[2]))
         most = max(WINDOW_VOXELS // int(np.prod(self.roi)), 1)
         size = min(most, WINDOW_BATCH)
         for first in range(0, len(places), size):
