@@ -6,12 +6,13 @@ CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help environment reproduce open test test-fast lint smoke clean
+.PHONY: help environment reproduce open test test-fast test-faults lint smoke clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
 	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "make test        environment and the whole test suite"
+	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
 	@echo "make smoke       every rule at tiny size, through both engines"
 
@@ -37,10 +38,13 @@ open: $(READY)
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
 
 test: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults"
+
+test-faults: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m faults tests/faults tests/workflow
 
 test-fast: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow"
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -39,3 +39,11 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference values: {folder} is not a folder (set VOXSEQ_GOLDEN)")
     return folder.resolve()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out."""
+    for item in items:
+        is_scenario = item.path.name.startswith("test_scenario_")
+        if is_scenario or (item.path.parent.name == "faults" and item.get_closest_marker("slow")):
+            item.add_marker(pytest.mark.faults)
