@@ -16,7 +16,7 @@ import pytest
 import small_work
 import trees
 
-from voxseq.data import preprocess, staging
+from voxseq.data import download, preprocess, staging
 from voxseq.data.parallel import in_order
 from voxseq.errors import DataError, ResourceError
 from voxseq.runs import RunContext
@@ -72,7 +72,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     folder = trees.msd(tmp_path / "data", NAMES)
     (folder / "imagesTr" / "spleen_3.nii.gz").write_bytes(b"damaged")
     found = {}
-    for workers in (0, 1, 3):
+    for workers in (0, 3):
         out = tmp_path / str(workers)
         common = (tmp_path / "data", out, "task09_spleen")
         trees.run_download(*common, trees.SEGMENTATION, workers)
@@ -80,7 +80,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
         trees.run_preprocess(*common, workers=workers)
         found[workers] = _bytes(out)
     assert len(found[0]) > 30
-    assert found[0] == found[1] == found[3]
+    assert found[0] == found[3]
 
 
 def _context(folder: Path, data: Path, stage: str, workers: int) -> RunContext:
@@ -98,16 +98,19 @@ def _context(folder: Path, data: Path, stage: str, workers: int) -> RunContext:
     return RunContext(stage, config, out, folder / f"state-{stage}", inputs, data, workers)
 
 
+def _execute(stage: str, folder: Path, data: Path, workers: int) -> None:
+    module = download if stage == "download" else preprocess
+    module.execute(_context(folder, data, stage, workers))
+
+
 _CHILD = """
-import sys, time
+import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_parallel
-from voxseq.data import download, preprocess, staging
-stage, folder, data, workers = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+stage, folder, data, workers = sys.argv[1:]
 if __name__ == "__main__":
-    module = download if stage == "download" else preprocess
-    module.execute(test_parallel._context(folder, data, stage, workers))
+    test_parallel._execute(stage, Path(folder), Path(data), int(workers))
 """
 
 
@@ -115,50 +118,53 @@ def _start(tmp_path: Path, stage: str, folder: Path, data: Path, workers: int) -
     script = tmp_path / "child.py"
     script.write_text(_CHILD.format(tests=str(Path(__file__).parent)))
     command = [sys.executable, str(script), stage, str(folder), str(data), str(workers)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    return subprocess.Popen(command)
 
 
 def _done(folder: Path, stage: str) -> int:
+    """Number of volumes whose results are kept."""
     if stage == "download":
         journal = folder / "state-download" / "checked.jsonl"
         return journal.read_bytes().count(b"\n") if journal.exists() else 0
     return len(list((folder / "state-preprocess" / "volumes").glob("??????")))
 
 
+def _empty(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stage", ["download", "preprocess"])
+@pytest.mark.parametrize(
+    ("stage", "workers"), [("download", 0), ("preprocess", 0), ("preprocess", 2)]
+)
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     stage: str, workers: int, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    folder = trees.msd(data, NAMES)
+    names = [f"spleen_{n}" for n in range(16)]
+    folder = trees.msd(data, names)
     rng = np.random.default_rng(0)
-    for name in NAMES:
+    for name in names:
         big = rng.integers(-900, 900, (64, 64, 64)).astype(np.int16)
         trees.write_nifti(folder / f"imagesTr/{name}.nii.gz", big)
         trees.write_nifti(folder / f"labelsTr/{name}.nii.gz", trees.label((64, 64, 64)))
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for place in (undisturbed, killed):
         if stage == "preprocess":
-            assert _start(tmp_path, "download", place, data, 0).wait(120) == 0
-    assert _start(tmp_path, stage, undisturbed, data, 0).wait(120) == 0
+            _execute("download", place, data, 0)
+    _execute(stage, undisturbed, data, 0)
     child = _start(tmp_path, stage, killed, data, workers)
-    until = time.monotonic() + 120
-    while _done(killed, stage) < 2 and child.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
+    while _done(killed, stage) < 2 and child.poll() is None:
+        time.sleep(0.002)
     child.kill()
     child.wait()
-    before = _done(killed, stage)
-    assert 2 <= before < len(NAMES)
-    assert not (killed / stage / "store.parquet").exists()
+    assert 2 <= _done(killed, stage) < len(names)
+    assert not list((killed / stage).glob("*.parquet"))
     # The runner starts with an empty folder of results, and the state as it was left.
-    for path in sorted((killed / stage).rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    (killed / stage).rmdir()
-    again = _start(tmp_path, stage, killed, data, workers)
-    said = again.communicate(timeout=120)[1].decode()
-    assert again.returncode == 0, said
+    _empty(killed / stage)
+    _execute(stage, killed, data, workers)
     assert _bytes(killed / stage) == _bytes(undisturbed / stage)
     assert len(_bytes(killed / stage)) > 3
 
@@ -168,8 +174,6 @@ def test_a_restart_prepares_only_what_is_missing_or_damaged(
 ) -> None:
     data = tmp_path / "data"
     trees.msd(data, NAMES)
-    from voxseq.data import download
-
     download.execute(_context(tmp_path, data, "download", 0))
     context = _context(tmp_path, data, "preprocess", 0)
     preprocess.execute(context)
@@ -189,8 +193,7 @@ def test_a_restart_prepares_only_what_is_missing_or_damaged(
         original(job, item)
 
     monkeypatch.setattr(preprocess, "_prepare", counting)
-    for path in sorted(context.out.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
+    _empty(context.out)
     preprocess.execute(context)
     assert prepared == [1, 2, 4]
     assert _bytes(context.out) == expected
@@ -200,8 +203,6 @@ def test_a_restart_prepares_only_what_is_missing_or_damaged(
 def test_an_image_that_changed_after_a_stop_is_checked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voxseq.data import download
-
     data = tmp_path / "data"
     folder = trees.msd(data, NAMES)
     context = _context(tmp_path, data, "download", 0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import random
 from pathlib import Path
 from typing import IO
 
 import pytest
 import torch
-from toy import RUN_CONFIG, Toy, train
+from toy import RUN_CONFIG, Toy, equal, train
 
 from voxseq.errors import IntegrityError, ResourceError
 from voxseq.training import checkpoint
@@ -105,6 +106,29 @@ def test_nothing_is_executed_from_a_checkpoint(tmp_path: Path) -> None:
         with pytest.raises(IntegrityError, match="cannot be read"):
             checkpoint.load(state, {})
         assert not witness.exists()
+
+
+def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(400), "b": torch.arange(30)}
+    content = {"model": tensors, "progress": {"step": 3, "rows": [(1, "train", "loss", 0.5)]}}
+    path = checkpoint.save(tmp_path, content, {"a": 1})
+    sound, chance = path.read_bytes(), random.Random(0)
+    found = 0
+    for _ in range(150):
+        place = chance.randrange(8 * len(sound))
+        damaged = bytearray(sound)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(bytes(damaged))
+        try:
+            loaded = checkpoint.load(tmp_path, {"a": 1})
+        except IntegrityError as error:
+            assert str(path) in str(error)
+            found += 1
+        else:
+            assert loaded is not None
+            assert equal(loaded["model"], tensors)
+            assert loaded["progress"] == content["progress"]
+    assert found > 50
 
 
 def test_the_checkpoint_before_survives_a_failed_write(

@@ -111,16 +111,15 @@ def test_sacct_without_a_database_answers_from_the_controller(slurm: FakeSlurm) 
 
 
 def test_an_announced_end_reaches_every_process_and_is_waited_for(tmp_path: Path) -> None:
-    inner = f'trap "touch {tmp_path}/inner; exit 75" TERM; while :; do sleep 0.05; done'
-    outer = f"trap : TERM; (bash -c '{inner}') || status=$?; touch {tmp_path}/outer; exit $status"
+    inner = "trap 'touch inner; exit 75' TERM; touch begun; while :; do sleep 0.05; done"
+    outer = 'trap : TERM; bash -c "$0" || status=$?; touch outer; exit $status'
     process = subprocess.Popen(
-        ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", f"touch {tmp_path}/begun; {outer}"]
+        ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", outer, inner], cwd=tmp_path
     )
     while not (tmp_path / "begun").exists():
         time.sleep(0.02)
-    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 75
+    assert process.wait(timeout=60) == 75
     assert (tmp_path / "inner").exists()
     assert (tmp_path / "outer").exists()
 
@@ -152,3 +151,28 @@ def test_processes_of_a_distributed_job_stop_together_with_one_status(tmp_path: 
         except OSError:
             continue
     assert process.wait(timeout=120) == 75
+
+
+def test_sbatch_waits_while_the_controller_is_away(slurm: FakeSlurm) -> None:
+    path = slurm.folder / "sbatch"
+    # Away at the first two calls.
+    path.write_text(
+        f'#!/bin/sh\necho "sbatch $*" >>"{slurm.folder}/calls"\n'
+        f'[ "$(grep -c ^sbatch "{slurm.folder}/calls")" -gt 2 ] && echo 31 && exit\n'
+        "echo 'error: Unable to contact slurm controller (connect failure)' >&2\nexit 1\n"
+    )
+    path.chmod(0o755)
+    folder = ROOT / "profiles/slurm/commands"
+    paths = f"{folder}{os.pathsep}{slurm.folder}{os.pathsep}{os.environ['PATH']}"
+    done = slurm.run("sbatch", "--parsable", "x y", PATH=paths, VOXSEQ_SBATCH_PAUSE="0")
+    assert (done.returncode, done.stdout) == (0, "31\n")
+    assert slurm.calls == ["sbatch --parsable x y"] * 3
+
+
+def test_sbatch_reports_other_errors_at_once(slurm: FakeSlurm) -> None:
+    slurm.command("sbatch", "invalid partition", status=1)
+    folder = ROOT / "profiles/slurm/commands"
+    paths = f"{folder}{os.pathsep}{slurm.folder}{os.pathsep}{os.environ['PATH']}"
+    done = slurm.run("sbatch", PATH=paths)
+    assert done.returncode == 1
+    assert len(slurm.calls) == 1

@@ -7,14 +7,15 @@ import os
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import joblib
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 
 from voxseq.errors import ResourceError, VoxseqError
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 #: Items handed out ahead, by worker: few, so that a stop loses little and memory stays bounded.
 _AHEAD = 2
+#: Variables that limit the threads of a worker; processes share the cores already.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: Seconds between two looks of a worker at whether the process that started it still lives.
 _WATCH = 1.0
 
@@ -87,22 +90,23 @@ def _here(function: Callable[[T], R], items: Sequence[T]) -> Generator[R | Excep
 
 def _in_processes(
     function: Callable[[T], R], items: Sequence[T], workers: int
-) -> Generator[R | Exception, None, None]:
+) -> Iterator[R | Exception]:
     call = functools.partial(_call, os.getpid(), function)
-    pool = joblib.Parallel(
-        n_jobs=workers,
-        backend="loky",
-        return_as="generator",
-        batch_size=1,
-        pre_dispatch=_AHEAD * workers,
-    )
+    # joblib's processes: they say how one ended, and are replaced when their memory grows.
+    pool = ProcessPoolExecutor(max_workers=workers, env=dict.fromkeys(_THREADS, "1"))
+    ahead: deque[Future[R | Exception]] = deque()
     is_complete = False
     try:
-        yield from pool(joblib.delayed(call)(item) for item in items)
+        for item in items:
+            if len(ahead) == _AHEAD * workers:
+                yield ahead.popleft().result()
+            ahead.append(pool.submit(call, item))
+        while ahead:
+            yield ahead.popleft().result()
         is_complete = True
     finally:
-        # Idle processes would keep their memory; those still at work are not waited for.
-        get_reusable_executor().shutdown(wait=True, kill_workers=not is_complete)
+        # After an error nobody needs what the others are still doing.
+        pool.shutdown(wait=True, kill_workers=not is_complete)
 
 
 def _call(parent: int, function: Callable[[T], R], item: T) -> R | Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -73,6 +74,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        _require_whole(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         there: dict[str, str] = content["config"]
         if content["config_hash"] != _hash(there):
@@ -95,6 +97,14 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
             f"restore that configuration, or delete {path} to start anew",
         )
     return content
+
+
+def _require_whole(path: Path) -> None:
+    """Compare every record with its checksum; torch writes checksums and does not read them."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} in it does not have its checksum")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

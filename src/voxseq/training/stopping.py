@@ -64,7 +64,7 @@ class StopRequests:
 
         Python drops exceptions that a handler raises inside a destructor or a callback.
         """
-        if self._closed:
+        if self._closed or not self.requested:
             return
         self.overdue = self._held > 0
         self._raise()

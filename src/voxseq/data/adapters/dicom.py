@@ -205,7 +205,11 @@ def _is_plain(header: Dataset) -> bool:
 
 
 def _decoded_by_itk(path: Path, header: Dataset) -> Array:
-    decoded: Array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(np.float64)
+    reader = sitk.ImageFileReader()
+    # By its name: otherwise any format that the content resembles would be tried.
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    decoded: Array = sitk.GetArrayFromImage(reader.Execute())[0].astype(np.float64)
     slope, intercept = _rescale(header)
     # ITK has applied the rescaling; the stored values are whole numbers.
     stored: Array = np.rint((decoded - intercept) / slope).astype(np.int32)

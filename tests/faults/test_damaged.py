@@ -1,0 +1,203 @@
+"""Damage between two stages, lost workers, no memory, and losses that are no numbers."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from places import Place
+
+#: Inputs of a training: the file and the stage that makes it.
+INPUTS = {
+    ("pretrain", "ours"): (
+        ("preprocess/source/amos22/images/000000.b2nd", "preprocess"),
+        ("preprocess/source/deeplesion/store.parquet", "preprocess"),
+        ("sequences/all/spatial.parquet", "sequences"),
+        ("sequences/all/sources.json", "sequences"),
+    ),
+    ("finetune", "ours.part0"): (
+        ("preprocess/task/task06_lung/images/000001.b2nd", "preprocess"),
+        ("preprocess/task/task06_lung/labels/000001.b2nd", "preprocess"),
+        ("preprocess/task/task06_lung/locations/000001.npy", "preprocess"),
+        ("pretrain/ours/encoder.safetensors", "pretrain"),
+    ),
+    ("tables", "all"): (("finetune/task06_lung/ours/s0/scores.csv", "finetune"),),
+}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    place = random.Random(len(content)).randrange(len(content))
+    content[place] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "one bit flipped": flip,
+    "one byte short": shorten,
+    "missing": Path.unlink,
+    "a folder": replace_by_folder,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("stage", "name"), INPUTS)
+def test_damaged_inputs_are_noticed_before_the_work_starts(
+    complete: Place,
+    tmp_path: Path,
+    scenario: Callable[..., None],
+    stage: str,
+    name: str,
+    damage: str,
+) -> None:
+    place = complete.copy(tmp_path / "x")
+    for file, made_by in INPUTS[stage, name]:
+        place.forget(stage, name)
+        path = place.folder / place.plan.artefacts / file
+        DAMAGES[damage](path)
+        ended = place.run(stage, name)
+        assert ended.status == 2, ended.said
+        assert str(path) in ended.output
+        assert f"next: run the stage {made_by} again: snakemake --cores all" in ended.output
+        assert "Traceback" not in ended.output
+        # The stage that made it does it again; what it makes is the same.
+        for job in place.plan.of_stage(made_by):  # type: ignore[arg-type]
+            if any(file.startswith(f"{run.id}/") for run in job.runs):
+                place.do(made_by, job.name)
+        place.do(stage, name)
+        assert place.results(stage, name) == complete.results(stage, name)
+    files = ", ".join(Path(file).name for file, _ in INPUTS[stage, name])
+    scenario(f"{stage} {name}: an input is damaged ({damage}): {files}")
+
+
+@pytest.mark.slow
+def test_checksums_on_demand(
+    complete: Place, tmp_path: Path, scenario: Callable[..., None]
+) -> None:
+    place = complete.copy(tmp_path / "x")
+    words = ("--params", str(place.params))
+    sound = place.zygote.run(place.folder, "verify", *words)
+    assert sound.status == 0, sound.said
+    count = len(place.plan.runs)
+    assert f"of {count} compared, 0 damaged" in sound.output
+    base = place.folder / place.plan.artefacts
+    flip(base / "preprocess/source/amos22/images/000001.b2nd")
+    flip(base / "pretrain/dino/encoder.safetensors")
+    found = place.zygote.run(place.folder, "verify", *words)
+    assert found.status == 2
+    assert "damaged: preprocess/source/amos22: " in found.output
+    assert "damaged: pretrain/dino: " in found.output
+    assert "snakemake --cores all preprocess pretrain" in found.output
+    place.do("preprocess", "source.amos22")
+    place.do("pretrain", "dino")
+    again = place.zygote.run(place.folder, "verify", *words)
+    assert again.status == 0, again.said
+    assert place.results("pretrain", "dino") == complete.results("pretrain", "dino")
+    scenario("voxseq verify: two flipped bits in a finished study, both found and made good")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "name"), [("pretrain", "ours"), ("finetune", "ours.part0")])
+def test_a_lost_worker(
+    straight: Place, tmp_path: Path, scenario: Callable[..., None], stage: str, name: str
+) -> None:
+    """The system ends processes when memory runs out."""
+    place = straight.copy(tmp_path / "x")
+    place.forget(stage, name)
+    for step in (2, 3):
+        ended = place.run(stage, name, workers=2, place="batch", step=step, signal=0, act="lose me")
+        assert ended.status == 2, ended.said
+        assert "a process that prepares batches ended by itself" in ended.output
+        assert "lower the number of workers or give the job more memory" in ended.output
+        assert "Traceback" not in ended.output
+    place.do(stage, name, workers=2)
+    assert place.results(stage, name) == straight.results(stage, name)
+    scenario(f"{stage} {name}: a worker was ended by the system, 2 times")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_memory_for_a_batch(
+    straight: Place, tmp_path: Path, scenario: Callable[..., None], workers: int
+) -> None:
+    place = straight.copy(tmp_path / "x")
+    place.forget("pretrain", "ours")
+    ended = place.run(
+        "pretrain", "ours", workers=workers, place="batch", step=4, signal=0, act="no memory"
+    )
+    assert ended.status == 2, ended.said
+    assert "error: out of memory" in ended.output
+    assert "Traceback" not in ended.output
+    again = place.do("pretrain", "ours", workers=workers)
+    assert "resuming at step" in again.output
+    assert place.results("pretrain", "ours") == straight.results("pretrain", "ours")
+    scenario(f"pretrain ours, {workers} workers: no memory for a batch")
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number(
+    straight: Place, tmp_path: Path, scenario: Callable[..., None]
+) -> None:
+    optimiser = {"lr": 1e30, "warmup_steps": 4, "clip_norm": None}
+    methods = {"ours": {"optimiser": optimiser}}
+    place = straight.copy(tmp_path / "x", pretrain={"methods": methods, "checkpoint_every": 1})
+    ended = place.run("pretrain", "ours")
+    assert ended.status == 2, ended.said
+    assert "Traceback" not in ended.output
+    assert "at step 2, items [" in ended.output, ended.said
+    path = place.checkpoint("pretrain", "ours")
+    assert path.exists()
+    assert f"last good checkpoint: {path}" in ended.output
+    # It says the same when it is started again, from that checkpoint.
+    again = place.run("pretrain", "ours")
+    assert again.status == 2
+    assert "resuming at step" in again.output
+    scenario("pretrain ours: a loss that is no number; step, items and checkpoint are named")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_configuration_and_a_damaged_one(
+    straight: Place, tmp_path: Path, scenario: Callable[..., None]
+) -> None:
+    place = straight.copy(tmp_path / "x")
+    place.forget("pretrain", "ours")
+    place.run("pretrain", "ours", place="step", step=4, signal=signal.SIGTERM)
+    kept = place.checkpoint("pretrain", "ours")
+    content = kept.read_bytes()
+    other = straight.copy(tmp_path / "y", pretrain={"seed": 77})
+    run = other.job("pretrain", "ours").runs[0]
+    state = other.folder / ".voxseq/state" / other.plan.scale / run.id / run.fingerprint
+    state.mkdir(parents=True)
+    shutil.copy(kept, state)
+    ended = other.run("pretrain", "ours")
+    assert ended.status == 2, ended.said
+    assert "belongs to another configuration (" in ended.output
+    assert "shared.seed: " in ended.output
+    assert " there, 77 now" in ended.output
+    for damage in (flip, shorten):
+        kept.write_bytes(content)
+        damage(kept)
+        ended = place.run("pretrain", "ours")
+        if ended.status == 0:
+            # The bit did not matter; the results say so.
+            assert place.results("pretrain", "ours") == straight.results("pretrain", "ours")
+            place.forget("pretrain", "ours")
+            continue
+        assert ended.status == 2, ended.said
+        assert f"delete {kept} to start this run from step 0" in ended.output
+        assert "Traceback" not in ended.output
+    scenario("pretrain ours: checkpoints of another seed, flipped and short: refused by name")

@@ -1,0 +1,269 @@
+"""Trainings in real processes that are killed, stopped and started again: the same bits."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from places import Place
+
+METHODS = ("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss", "ours")
+#: One network of each kind: with an encoder of ours, U-Net, batch normalisation, a probe.
+OTHERS = (
+    ("finetune", "ours.part0"),
+    ("finetune", "unet3d.part0"),
+    ("finetune", "resnet.part0"),
+    ("beyond", "finetune.probes.part0"),
+)
+JOBS = (*(("pretrain", name) for name in METHODS), *OTHERS)
+RETRY = 75
+#: Seconds that a scheduler waits at least between SIGTERM and SIGKILL.
+PATIENCE = 20
+
+
+@pytest.fixture
+def cut(straight: Place, tmp_path: Path) -> Callable[[str, str], Place]:
+    """A copy of the finished workspace in which one job is still to be done."""
+
+    def make(stage: str, name: str) -> Place:
+        place = straight.copy(tmp_path / "x")
+        place.forget(stage, name)
+        return place
+
+    return make
+
+
+def finished_as(place: Place, straight: Place, stage: str, name: str) -> None:
+    """The job's files are those of the undisturbed run, and nothing else is left."""
+    assert place.results(stage, name) == straight.results(stage, name)
+    assert not place.checkpoint(stage, name).exists()
+    assert place.leftovers() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("how", ["KILL", "TERM"])
+@pytest.mark.parametrize(("stage", "name"), JOBS[:-1])
+def test_a_training_that_is_killed_or_stopped_ends_with_the_same_files(
+    straight: Place,
+    cut: Callable[[str, str], Place],
+    scenario: Callable[..., None],
+    stage: str,
+    name: str,
+    how: str,
+    workers: int,
+) -> None:
+    place, number = cut(stage, name), getattr(signal, f"SIG{how}")
+    times, slowest = 0, 0.0
+    # Smoke recipes have four steps of fine-tuning, the study eight of pre-training.
+    for step in (1, 3, 6) if stage == "pretrain" else (1, 3):
+        ended = place.run(stage, name, workers=workers, place="step", step=step, signal=number)
+        if how == "KILL":
+            assert ended.status == -signal.SIGKILL, ended.said
+        else:
+            assert ended.status == RETRY, ended.said
+            assert f"stopped at step {step + 1}; checkpoint" in ended.output
+            assert place.checkpoint(stage, name).exists()
+            assert ended.stopping is not None
+            assert ended.stopping < PATIENCE
+            slowest = max(slowest, ended.stopping)
+        times += 1
+    place.do(stage, name, workers=workers)
+    finished_as(place, straight, stage, name)
+    scenario(f"{stage} {name}: SIG{how} {times} times, {workers} workers", slowest=slowest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["update", "save"])
+@pytest.mark.parametrize("name", ["ours", "medcoss"])
+def test_killed_inside_a_step_or_inside_a_checkpoint(
+    straight: Place,
+    cut: Callable[[str, str], Place],
+    scenario: Callable[..., None],
+    name: str,
+    where: str,
+) -> None:
+    place = cut("pretrain", name)
+    for step in (0, 1, 0):
+        ended = place.run("pretrain", name, place=where, step=step, signal=signal.SIGKILL)
+        assert ended.status == -signal.SIGKILL, ended.said
+    if where == "save":
+        assert place.leftovers()
+    place.do("pretrain", name)
+    finished_as(place, straight, "pretrain", name)
+    scenario(f"pretrain {name}: SIGKILL in the middle of {where}, 3 times")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["TERM", "KILL"])
+@pytest.mark.parametrize(
+    ("stage", "name", "where", "step"),
+    [
+        ("pretrain", "ours", "validation", 0),
+        ("pretrain", "pcrlv2", "validation", 1),
+        ("pretrain", "dino", "validation", 2),
+        ("finetune", "ours.part0", "validation", 0),
+        ("finetune", "resnet.part0", "validation", 1),
+        ("pretrain", "ours", "batch", 4),
+        ("pretrain", "medcoss", "batch", 4),
+        ("pretrain", "medcoss", "stage", 4),
+        ("finetune", "ours.part0", "batch", 1),
+        ("finetune", "ours.part0", "scoring", 0),
+        ("finetune", "unet3d.part0", "scoring", 0),
+        ("beyond", "finetune.probes.part0", "probe", 0),
+    ],
+    ids=str,
+)
+def test_stopped_where_no_step_is_under_way(
+    straight: Place,
+    cut: Callable[[str, str], Place],
+    scenario: Callable[..., None],
+    stage: str,
+    name: str,
+    where: str,
+    step: int,
+    how: str,
+) -> None:
+    place, number = cut(stage, name), getattr(signal, f"SIG{how}")
+    for workers in (0, 2):
+        ended = place.run(stage, name, workers=workers, place=where, step=step, signal=number)
+        assert ended.status == (RETRY if how == "TERM" else -number), ended.said
+        assert ended.stopping is not None
+        assert ended.stopping < PATIENCE
+        assert "Traceback" not in ended.output
+        if where == "validation":
+            # Asked to stop, it goes on behind the step that the validation followed.
+            assert place.checkpoint(stage, name).exists() or how == "KILL"
+            break
+    place.do(stage, name)
+    finished_as(place, straight, stage, name)
+    scenario(f"{stage} {name}: SIG{how} during {where}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "name", "workers"),
+    [("pretrain", "medcoss", 2), ("pretrain", "ours", 0), ("finetune", "ours.part0", 2)],
+)
+def test_killed_at_random_moments_many_times(
+    straight: Place,
+    cut: Callable[[str, str], Place],
+    scenario: Callable[..., None],
+    stage: str,
+    name: str,
+    workers: int,
+) -> None:
+    place, chance = cut(stage, name), random.Random(5)
+    length = cut_length(straight, stage, name)
+    killed = 0
+    for _ in range(12):
+        # Most of a process's life is before its first step.
+        ended = place.run(
+            stage,
+            name,
+            workers=workers,
+            signal=signal.SIGKILL,
+            after=chance.uniform(0.1, 1.5) * length,
+            group=chance.random() < 0.5,
+        )
+        if ended.status == 0:
+            finished_as(place, straight, stage, name)
+            place.forget(stage, name)
+            continue
+        assert ended.status == -signal.SIGKILL, ended.said
+        killed += 1
+    assert killed
+    place.do(stage, name, workers=workers)
+    finished_as(place, straight, stage, name)
+    scenario(f"{stage} {name}: SIGKILL at random moments, {workers} workers", kills=killed)
+
+
+def cut_length(straight: Place, stage: str, name: str) -> float:
+    """Seconds that the job takes."""
+    place = straight
+    total = 0.0
+    import json
+
+    for run in place.job(stage, name).runs:
+        cost = place.folder / place.plan.artefacts / run.id / "cost.json"
+        total += json.loads(cost.read_text())["seconds"]
+    return total + 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["TERM", "USR1"])
+def test_a_signal_to_all_processes_of_a_job(
+    straight: Place, cut: Callable[[str, str], Place], scenario: Callable[..., None], how: str
+) -> None:
+    """Schedulers signal the workers that prepare batches as well."""
+    place, times = cut("pretrain", "pcrlv2"), 0
+    for after in (0.6, 0.8, 1.0, 1.2, 1.4):
+        ended = place.run(
+            "pretrain",
+            "pcrlv2",
+            workers=2,
+            signal=getattr(signal, f"SIG{how}"),
+            after=after,
+            group=True,
+        )
+        if ended.status == 0:
+            break
+        assert ended.status == RETRY, ended.said
+        assert ended.stopping is not None
+        assert ended.stopping < PATIENCE
+        assert "Traceback" not in ended.output
+        times += 1
+    assert times
+    place.do("pretrain", "pcrlv2", workers=2)
+    finished_as(place, straight, "pretrain", "pcrlv2")
+    scenario(f"pretrain pcrlv2: SIG{how} to the whole group of processes", times=times)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["TERM", "USR1", "KILL"])
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("download", "deeplesion"), ("preprocess", "source.deeplesion"), ("sequences", "all")],
+)
+def test_the_preparation_of_data_stops_and_is_done_again(
+    straight: Place,
+    cut: Callable[[str, str], Place],
+    scenario: Callable[..., None],
+    stage: str,
+    name: str,
+    how: str,
+) -> None:
+    place, number = cut(stage, name), getattr(signal, f"SIG{how}")
+    times = 0
+    for after in (0.15, 0.25, 0.4):
+        ended = place.run(stage, name, signal=number, after=after)
+        if ended.status == 0:
+            place.forget(stage, name)
+            continue
+        assert ended.status == (-number if how == "KILL" else RETRY), ended.said
+        assert ended.stopping is not None
+        assert ended.stopping < PATIENCE
+        assert "Traceback" not in ended.output
+        job = place.job(stage, name)
+        assert not (place.folder / place.plan.marker(job)).exists()
+        times += 1
+    assert times
+    place.do(stage, name)
+    assert place.results(stage, name) == straight.results(stage, name)
+    scenario(f"{stage} {name}: SIG{how} while it works", times=times)
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_and_a_second_run_change_no_bit(
+    straight: Place, cut: Callable[[str, str], Place], scenario: Callable[..., None]
+) -> None:
+    place = cut(*JOBS[0])
+    for stage, name in JOBS[:-1]:
+        for workers in (0, 1, 2):
+            place.forget(stage, name)
+            place.do(stage, name, workers=workers)
+            finished_as(place, straight, stage, name)
+    scenario(f"{len(JOBS) - 1} trainings again with 0, 1 and 2 workers: the same bits")
