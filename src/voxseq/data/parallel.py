@@ -90,7 +90,7 @@ def _here(function: Callable[[T], R], items: Sequence[T]) -> Generator[R | Excep
 
 def _in_processes(
     function: Callable[[T], R], items: Sequence[T], workers: int
-) -> Iterator[R | Exception]:
+) -> Generator[R | Exception, None, None]:
     call = functools.partial(_call, os.getpid(), function)
     # joblib's processes: they say how one ended, and are replaced when their memory grows.
     pool = ProcessPoolExecutor(max_workers=workers, env=dict.fromkeys(_THREADS, "1"))
