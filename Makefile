@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help environment reproduce open test test-fast test-faults lint smoke clean
+.PHONY: help environment reproduce open test test-fast test-faults lint smoke test-slurm clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
@@ -14,6 +14,7 @@ help:
 	@echo "make test        environment and the whole test suite"
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
+	@echo "make test-slurm  a tiny study on a real Slurm of one node, jobs killed on the way"
 	@echo "make smoke       every rule at tiny size, through both engines"
 
 environment: $(READY)
@@ -55,6 +56,9 @@ lint: $(READY)
 
 smoke: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/workflow/smoke.sh
+
+test-slurm: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/slurm/run.sh
 
 clean:
 	rm -rf artifacts logs .snakemake .voxseq

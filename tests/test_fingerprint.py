@@ -182,7 +182,7 @@ def test_a_fingerprint_tells_values_apart() -> None:
 
 #: Units that decide no result: messages, reading and writing, and what ends in the
 #: configuration of the run, which is part of its fingerprint anyway.
-NEUTRAL = {"__init__", "errors", "progress", "files", "config", "fingerprint", "methods"}
+NEUTRAL = {"__init__", "errors", "progress", "files", "config", "fingerprint", "methods", "faults"}
 
 
 def _imported(path: Path) -> set[str]:

@@ -315,22 +315,28 @@ FAULTS: dict[str, Plant] = {
     ),
     "zero spacing": Plant(with_affine(CT, np.diag([1, 0, 1, 1])), "fault", CT, "singular"),
     "zero spacing in the header": Plant(
-        header_spacing((1, 0, 2), 0), "fault", CT, "spacing of 1 x 0 x 2 mm, which is read as 1 mm"
+        header_spacing((1, 0, 2), 0), "fault", CT, r"a spacing of \[1\.0, 0\.0, 2\.0\] mm, expected"
     ),
     "zero spacing beside a valid affine": Plant(
         header_spacing((1, 0, 2), 1), "warning", CT, "spacing of 1 x 0 x 2 mm beside a valid"
     ),
     "negative spacing in the header": Plant(
-        header_spacing((1, 1, -2), 0), "fault", CT, "negative spacing, 1 x 1 x -2 mm"
+        header_spacing((1, 1, -2), 0), "fault", CT, r"a spacing of \[1\.0, 1\.0, -2\.0\] mm"
     ),
     "NaN spacing": Plant(
-        header_spacing((1, 1, float("nan")), 0), "fault", CT, "the affine holds NaN"
+        header_spacing((1, 1, float("nan")), 0), "fault", CT, r"a spacing of \[1\.0, 1\.0, nan\] mm"
     ),
     "negative spacing of slices": Plant(
-        negative_slice_spacing, "fault", "dicom/series2", "negative spacing"
+        negative_slice_spacing,
+        "fault",
+        "dicom/series2/IM005.dcm",
+        r"-0\.5, 2\.5\) mm, expected",
     ),
     "negative spacing of a lesion": Plant(
-        negative_lesion_spacing, "fault", "deeplesion/Images_png/000001_01_01", "negative spacing"
+        negative_lesion_spacing,
+        "fault",
+        "deeplesion/Images_png/000001_01_01_004.png",
+        r"cannot be understood \(spacing",
     ),
     "absurd spacing": Plant(
         with_affine(CT, np.diag([1, 1, 60, 1])), "warning", CT, "suspicious spacing, 1 x 1 x 60 mm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from study import COMMANDS, Study
 
 #: What is killed. A killed parent's children run on, but for "everything", as when the power fails.
 KINDS = ("workflow", "job", "dvc", "everything", "everything with dvc")
+#: What an engine says when a job or a stage begins or ends, and how much of it is waited for.
+SAID = re.compile(r"^(?:Job \d+:|Finished jobid|Running stage)", re.MULTILINE)
+EVENTS = 7
 REFUSED = "another workflow is at work"
 
 
@@ -35,13 +39,11 @@ class Killer:
     """Calls engines in one study and kills them.
 
     Attributes:
-        longest: longest time until a kill, in seconds.
         seen: every process that was started and may still be alive.
     """
 
     study: Study
     rng: random.Random
-    longest: float
     tally: Tally
     seen: list[psutil.Process] = field(default_factory=list)
 
@@ -63,7 +65,7 @@ class Killer:
         self.tally.calls += 1
         process = self.study.start(*COMMANDS[engine], log=log)
         self.seen.append(psutil.Process(process.pid))
-        if _ends(process, self.rng.uniform(0, self.longest)):
+        if self._moment(process, log):
             return self._judge(process, log, had_killed_job=False)
         if kind == "job":
             return self._kill_job(process, log)
@@ -80,6 +82,19 @@ class Killer:
             # What it started goes on, and a second workflow has to see that.
             return self._call_beside_survivors(children)
         return False
+
+    def _moment(self, process: subprocess.Popen[bytes], log: Path) -> bool:
+        """Wait for a moment at random; returns whether the call ended before.
+
+        Counted in what the call says, so that it is as random on a slow machine: that many jobs or
+        stages have begun or ended, and then up to two seconds more.
+        """
+        events = self.rng.randint(0, EVENTS)
+        while len(SAID.findall(log.read_text(errors="replace"))) < events:
+            if process.poll() is not None:
+                return True
+            time.sleep(0.05)
+        return _ends(process, self.rng.uniform(0, 2))
 
     def _kill_job(self, process: subprocess.Popen[bytes], log: Path) -> bool:
         """Kill one job and let its workflow go on."""

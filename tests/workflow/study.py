@@ -38,12 +38,10 @@ class Study:
     Attributes:
         root: its folder.
         extra: environment variables for all commands.
-        took: seconds that everything took here, when it was done undisturbed.
     """
 
     root: Path
     extra: dict[str, str] = field(default_factory=dict)
-    took: float = 0.0
 
     @property
     def environment(self) -> dict[str, str]:

@@ -137,15 +137,16 @@ CASES = [
     *((RAW, path, value) for path, value in leaves(DEFAULTS)),
 ]
 #: Keys below these change no run at all.
-WITHOUT_EFFECT = ("execution.", "results")
+WITHOUT_EFFECT = ("execution.", "results", "data.fetch_at_most_gb")
 #: Values that no other value can replace alone, because they must agree with a second key.
 COUPLED = re.compile(
     r"data\.split_ratio\.\d|beyond\.trivial\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
     r"|sequences\.(volume_shape|length|spatial\.window_shape)(\.\d)?|sequences\.\w+\.weight"
-    r"|finetune\.tasks\.\w+\.(type|labels|data\.resize|data\.spacing)"
+    r"|finetune\.tasks\.\w+\.(type|labels|precision|data\.resize|data\.spacing)"
     r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm"
 )
 JOINT: list[dict[str, Any]] = [
+    {"finetune.tasks.la.precision": "bf16-mixed"},
     {"sequences.volume_shape": [16, 16, 32], "sequences.spatial.window_shape": [16, 16, 32]},
     {"sequences.volume_shape": [32, 16, 16], "sequences.spatial.window_shape": [32, 16, 16]},
     {"sequences.length": 2, "sequences.contrast.contrasts": ["t1n", "t1c"]},

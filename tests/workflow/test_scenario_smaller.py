@@ -21,7 +21,7 @@ def complete_cells(tables: dict[str, bytes]) -> set[tuple[str, ...]]:
         for name, content in tables.items()
         if name.endswith(".csv")
         for row in csv.DictReader(io.StringIO(content.decode()))
-        if row["status"] == "complete"
+        if row.get("status") == "complete"
     }
 
 

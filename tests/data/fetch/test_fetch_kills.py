@@ -28,6 +28,8 @@ ARCHIVE = zipped(FILES, method=0)
 #: Fetches the data set that ``row`` makes; what precedes it in the program may break it.
 CHILD = """
 import os, signal, sys, time
+# A process that was started in the background ignores Control-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from test_fetch_kills import HASTY, row
