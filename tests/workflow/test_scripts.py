@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,10 @@ def test_processes_of_a_distributed_job_stop_together_with_one_status(tmp_path: 
     process = subprocess.Popen(
         ["bash", SCRIPTS / "distributed.sh", "1", "2", "python", ranks, tmp_path],
         cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
