@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import trees
@@ -140,6 +142,61 @@ def test_metaimage_has_the_affine_of_nifti(tmp_path: Path) -> None:
     np.testing.assert_allclose(one.affine, other.affine, atol=1e-5)
 
 
+def _raw_la(root: Path) -> catalogue.DataSet:
+    """Two cases of the left-atrium challenge's own layout, and the row that reads them."""
+    directions = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    for number, case in enumerate(("0RZDK210BSMWAA6467LU", "1D7CUD1955YZPGK8XHJX")):
+        values = {"lgemri": trees.image(seed=number), "laendo": trees.label() * 255}
+        for name, array in values.items():
+            image = sitk.GetImageFromArray(array.transpose(2, 1, 0).astype(np.uint8))
+            image.SetSpacing((0.625, 0.625, 0.625))
+            image.SetDirection(directions)
+            (root / case).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, str(root / case / f"{name}.nrrd"), useCompression=True)
+    options = {
+        "patterns": [r"(?:.*/)?(?P<subject>[0-9A-Z]{20})/(?P<image>lgemri)\.nrrd"],
+        "label": "laendo.nrrd",
+        "label_value": 255,
+    }
+    return dataclasses.replace(
+        catalogue.get("la"), adapter="metaimage", folder="la_raw", options=options
+    )
+
+
+def test_nrrd_of_the_atrium_challenge_is_read_with_its_labels(tmp_path: Path) -> None:
+    dataset = _raw_la(tmp_path)
+    adapter = adapters.get("metaimage")
+    found = adapter.scan(tmp_path, dataset)
+    assert [(e.subject, e.image) for e in found.entries] == [
+        ("0RZDK210BSMWAA6467LU", "lgemri"),
+        ("1D7CUD1955YZPGK8XHJX", "lgemri"),
+    ]
+    entry = found.entries[1]
+    image, label = adapter.read_image(tmp_path, entry), adapter.read_label(tmp_path, entry)
+    assert label is not None
+    np.testing.assert_array_equal(image.array, trees.image(seed=1).astype(np.uint8))
+    np.testing.assert_array_equal(label.array, trees.label())
+    np.testing.assert_array_equal(image.affine, label.affine)
+    assert image.spacing == pytest.approx((0.625, 0.625, 0.625))
+    # Directions of -1 in the world of ITK are +1 in that of NIfTI.
+    np.testing.assert_allclose(image.affine[:3, :3], np.eye(3) * 0.625)
+
+
+def test_a_faulty_nrrd_is_named(tmp_path: Path) -> None:
+    dataset = _raw_la(tmp_path)
+    adapter = adapters.get("metaimage")
+    first, second = adapter.scan(tmp_path, dataset).entries
+    path = tmp_path / first.label_path
+    wrong = sitk.GetImageFromArray(np.full((7, 8, 9), 3, np.uint8))
+    sitk.WriteImage(wrong, str(path))
+    with pytest.raises(DataError, match=re.escape(f"{first.label_path}: unknown label value 3")):
+        adapter.read_label(tmp_path, first)
+    path = tmp_path / second.path
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"lgemri\.nrrd: damaged, truncated or no NRRD"):
+        adapter.read_image(tmp_path, second)
+
+
 def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     stored = trees.image((6, 5, 4)).astype(np.int32) + 1000
     trees.dicom_series(tmp_path / "s", stored)
@@ -161,8 +218,6 @@ def test_plain_and_compressed_pixels_are_read_alike(tmp_path: Path) -> None:
     stored = trees.image((6, 5, 4)).astype(np.int32) + 1000
     trees.dicom_series(tmp_path / "plain", stored)
     trees.dicom_series(tmp_path / "packed", stored)
-    import pydicom
-
     for path in (tmp_path / "packed").iterdir():
         header = pydicom.dcmread(path)
         header.compress(pydicom.uid.RLELossless)
@@ -172,6 +227,46 @@ def test_plain_and_compressed_pixels_are_read_alike(tmp_path: Path) -> None:
     item = dicom._read_slice(tmp_path, "plain/IM002.dcm")
     by_itk = dicom._decoded_by_itk(tmp_path / item.path, item.header)
     np.testing.assert_array_equal(by_itk, item.pixels)
+
+
+def test_slope_and_intercept_are_applied_slice_by_slice(tmp_path: Path) -> None:
+    stored = trees.image((6, 5, 4)).astype(np.int32) + 1000
+    trees.dicom_series(tmp_path / "s", stored, RescaleSlope=0.5, RescaleIntercept=-100.25)
+    path = tmp_path / "s" / "IM002.dcm"
+    header = pydicom.dcmread(path)
+    header.RescaleSlope, header.RescaleIntercept = 2, -1000
+    header.save_as(path)
+    volume = dicom.read_series(tmp_path, "s")
+    expected = stored * 0.5 - 100.25
+    expected[:, :, 2] = stored[:, :, 2] * 2.0 - 1000
+    # Slices are in order of position: the last instance lies lowest.
+    np.testing.assert_array_equal(volume.array, expected[:, :, ::-1].astype(np.float32))
+    assert volume.array.dtype == np.float32
+    as_stored = dicom.read_series(tmp_path, "s", values="stored")
+    np.testing.assert_array_equal(as_stored.array, stored[:, :, ::-1])
+    assert as_stored.array.dtype == np.uint16
+    trees.dicom_series(tmp_path / "whole", stored)
+    whole = dicom.read_series(tmp_path, "whole")
+    assert whole.array.dtype == np.int32
+    np.testing.assert_array_equal(whole.array, stored[:, :, ::-1] - 1024)
+
+
+def test_series_of_one_folder_are_told_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "dicom"
+    uids = ("1.2.3.1", "1.2.3.2")
+    for number, uid in enumerate(uids):
+        array = trees.image((6, 5, 4), seed=number).astype(np.int32) + 1000
+        tags = {"SeriesInstanceUID": uid, "PatientID": "one/two"}
+        trees.dicom_series(folder / "all", array, suffix=f"-{number}.dcm", **tags)
+    index = download.read_index(trees.run_download(tmp_path / "data", tmp_path, "dicom_ct"))
+    assert index["volume_id"].tolist() == [f"dicom_ct/one%2Ftwo/{uid}" for uid in uids]
+    assert index["path"].tolist() == ["all", "all"]
+    from voxseq.data.index import entry_of
+
+    for number in range(2):
+        volume = adapters.get("dicom_tree").read_image(folder, entry_of(index.loc[number]))
+        expected = trees.image((6, 5, 4), seed=number).astype(np.int32) + 1000 - 1024
+        np.testing.assert_array_equal(volume.array, expected[:, :, ::-1])
 
 
 def test_dicom_faults_are_set_aside(tmp_path: Path) -> None:

@@ -190,10 +190,3 @@ def test_labels_are_merged_and_must_fit_the_task() -> None:
     assert merge_labels(label, {1: 2, 2: 1}, 2, "x").tolist() == [0, 2, 1]
     with pytest.raises(ConfigError, match="x: label value 2 is left after merge_labels"):
         merge_labels(label, {}, 1, "x")
-
-
-def test_a_prediction_on_another_grid_is_refused(tmp_path: Path) -> None:
-    row = {f"{key}_{a}": 4 for key in ("p", "crop_shape", "native") for a in "xyz"}
-    row |= {f"crop_start_{a}": 0 for a in "xyz"}
-    with pytest.raises(ValueError, match="expected"):
-        to_native(np.zeros((4, 4, 5)), row)
