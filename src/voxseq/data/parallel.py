@@ -122,7 +122,7 @@ def _call(parent: int, function: Callable[[T], R], item: T) -> R | Exception:
 def _end_with(parent: int) -> None:
     """End this process when its parent is gone: a killed run leaves no process behind."""
     if os.getpid() == parent:
-        # With one worker joblib works in the process that asked.
+        # Called in the process that asked: there is nothing to watch.
         return
 
     def watch() -> None:
