@@ -40,6 +40,16 @@ def test_a_second_workflow_is_told_of_the_first(workspace: Workspace) -> None:
     begin(workspace).close()
 
 
+def test_nobody_is_told_to_kill_a_process_that_is_not_known(workspace: Workspace) -> None:
+    """``kill 0`` would stop the shell that it is typed in."""
+    with begin(workspace):
+        lock = workspace.root / ".voxseq/locks/tiny/workflow.lock"
+        lock.write_text("")
+        with pytest.raises(VoxseqError, match="unknown host") as caught:
+            begin(workspace)
+        assert "kill" not in caught.value.hint
+
+
 def test_another_scale_is_no_obstacle(workspace: Workspace) -> None:
     plan = tiny_plan()
     other = Workspace(workspace.root, type(plan)("other", "results/other", plan.runs, plan.jobs))

@@ -39,7 +39,8 @@ def begin(workspace: Workspace) -> IO[str]:
     except LockHeldError as held:
         raise VoxseqError(
             f"another workflow is at work in this folder: {held.owner}",
-            f"wait for it, or stop it: kill {held.owner.pid}",
+            # A process that has just begun may not have written its number yet.
+            "wait for it" + (f", or stop it: kill {held.owner.pid}" if held.owner.pid else ""),
         ) from None
 
 

@@ -25,12 +25,10 @@ class StopRequests:
 
     Attributes:
         requested: name of the signal that arrived; "" before one does.
-        overdue: a held block took longer than the grace period and was cut.
     """
 
     def __init__(self) -> None:
         self.requested = ""
-        self.overdue = False
         self._held = 0
         self._closed = False
 
@@ -68,7 +66,6 @@ class StopRequests:
         """
         if self._closed or not self.requested:
             return
-        self.overdue = self._held > 0
         self._raise()
 
     def _raise(self) -> None:
