@@ -11,11 +11,13 @@ processes if ``group``; or by the child itself at ``place``, a key of PLACES, in
 it has, ``patience`` its seconds; ``environment`` holds more variables.
 
 The answer has ``status`` (negative: the signal that ended the child), ``seconds`` and ``stopping``,
-seconds from the signal to the end.
+seconds from the signal to the end. A child that takes longer than its patience is killed; where its
+processes were is in the output.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -149,6 +151,8 @@ def child(request: dict[str, Any]) -> None:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    # For wait(); the processes that prepare batches have it as well.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     os.chdir(request["root"])
     sys.argv = ["voxseq", *request["argv"]]
     os.environ.update(request.get("environment", {}))
@@ -195,12 +199,14 @@ def child(request: dict[str, Any]) -> None:
 
 
 def wait(pid: int, latest: float) -> int:
-    """Status of a child, which is killed when it takes longer."""
+    """Status of a child, which says where it is and is killed when it takes longer."""
     while time.time() < latest:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
         time.sleep(0.002)
+    os.killpg(pid, signal.SIGUSR2)
+    time.sleep(1)
     os.killpg(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
 
