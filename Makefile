@@ -42,7 +42,8 @@ test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults"
 
 test-faults: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m faults tests/faults tests/workflow
+	PATH="$(CURDIR)/$(BIN):$$PATH" VOXSEQ_KILLS=20 python -m pytest \
+		tests/faults tests/workflow/test_engines.py tests/workflow/test_scenario_*.py
 
 test-fast: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"

@@ -6,7 +6,8 @@ real processes can be killed by the hundred. Requests and answers are lines of J
 A request has ``root``, the folder to work in; ``argv``, the words after ``voxseq``; ``log``, a file
 for the output. ``signal`` is sent ``after`` so many seconds by the parent, to the whole group of
 processes if ``group``; or by the child itself at ``place``, a key of PLACES, in its ``step``. With
-``act`` the process that is there ends itself ("lose me") or has no memory ("no memory") instead.
+``act`` the process that is there ends itself ("lose me"), has no memory ("no memory"), or fills the
+disk with the file ``filler`` ("no room") instead.
 ``limit_bytes`` limits the size of a file, ``memory`` the bytes that the child may use besides what
 it has, ``patience`` its seconds; ``environment`` holds more variables.
 
@@ -145,6 +146,14 @@ PLACES = {
 }
 
 
+def fill(filler: Path, left: int = 0) -> None:
+    """Leave so many bytes of a disk free."""
+    filler.unlink(missing_ok=True)
+    free = os.statvfs(filler.parent).f_bavail * os.statvfs(filler.parent).f_frsize
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
+
+
 def child(request: dict[str, Any]) -> None:
     """Do one command; never returns."""
     os.setsid()
@@ -171,6 +180,9 @@ def child(request: dict[str, Any]) -> None:
                 raise MemoryError
             if request.get("act") == "lose me":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if request.get("act") == "no room":
+                fill(Path(request["filler"]))
+                return
             os.kill(main_process, request["signal"])
             # The process that gets the signal may be another one.
             time.sleep(0.05)
