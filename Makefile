@@ -6,7 +6,8 @@ CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help environment reproduce open test test-fast test-faults lint smoke test-slurm clean
+.PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
+	faults-of-engines lint smoke test-slurm clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
@@ -41,8 +42,16 @@ open: $(READY)
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults"
 
+# Two halves side by side, each of which keeps about one core busy.
 test-faults: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m faults tests/faults tests/workflow
+	+$(MAKE) -j2 faults-of-runs faults-of-engines
+
+faults-of-runs: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest tests/faults
+
+faults-of-engines: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" VOXSEQ_KILLS=20 python -m pytest \
+		tests/workflow/test_engines.py tests/workflow/test_scenario_*.py
 
 test-fast: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"

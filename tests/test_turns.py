@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiny_study import do_all, install, tiny_plan
-from voxseq.errors import VoxseqError
+from voxseq.errors import ResourceError, VoxseqError
 from voxseq.locks import exclusive
 from voxseq.runs import Workspace
 from voxseq.turns import at_work, begin, tidy_up
@@ -38,6 +43,16 @@ def test_a_second_workflow_is_told_of_the_first(workspace: Workspace) -> None:
         (said,) = tidy_up(workspace)
         assert "another workflow is at work" in said
     begin(workspace).close()
+
+
+def test_nobody_is_told_to_kill_a_process_that_is_not_known(workspace: Workspace) -> None:
+    """``kill 0`` would stop the shell that it is typed in."""
+    with begin(workspace):
+        lock = workspace.root / ".voxseq/locks/tiny/workflow.lock"
+        lock.write_text("")
+        with pytest.raises(VoxseqError, match="unknown host") as caught:
+            begin(workspace)
+        assert "kill" not in caught.value.hint
 
 
 def test_another_scale_is_no_obstacle(workspace: Workspace) -> None:
@@ -72,3 +87,35 @@ def test_what_is_not_whole_is_named(workspace: Workspace) -> None:
     (workspace.folder(run) / "part.txt").unlink()
     assert tidy_up(workspace) == ["to be done again, because results are not whole: download/a"]
     assert tidy_up(workspace) == []
+
+
+def test_a_clock_that_was_set_back_is_no_obstacle(workspace: Workspace) -> None:
+    job = next(iter(workspace.plan.jobs.values()))
+    marker = workspace.root / workspace.plan.marker(job)
+    cached, content = workspace.root / "cached", marker.read_text()
+    cached.hardlink_to(marker)
+    os.utime(marker, (4e9, 4e9))
+    assert tidy_up(workspace) == ["markers with a date in the future, dated anew: 1"]
+    assert marker.stat().st_mtime <= time.time()
+    assert marker.read_text() == content
+    assert cached.stat().st_mtime == 4e9
+    assert tidy_up(workspace) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(workspace: Workspace) -> None:
+    folder = workspace.root / workspace.plan.artefacts
+    shutil.rmtree(folder)
+    folder.write_text("a file in its place")
+    with pytest.raises(ResourceError, match=f"{folder}: cannot be read or written"):
+        tidy_up(workspace)
+
+
+def test_a_disk_without_room_is_named(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(ResourceError, match=r"\.voxseq: the disk is full"):
+        tidy_up(workspace)

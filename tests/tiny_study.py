@@ -84,7 +84,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Actions:
     monkeypatch.setitem(sys.modules, "tiny_actions", module)
     monkeypatch.setattr(runs, "ACTIONS", dict.fromkeys(runs.ACTIONS, "tiny_actions:execute"))
     monkeypatch.setattr(runs, "environment", lambda: {"python": "x"})
-    monkeypatch.setattr(logging.getLogger("voxseq"), "level", logging.INFO)
+    logger = logging.getLogger("voxseq")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    # Loggers remember what they let through.
+    logger.manager._clear_cache()  # type: ignore[attr-defined]
     return made
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ _TRANSIENT = frozenset(
         *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.EAGAIN),
     }
 )
+#: Bytes that must find room before a workflow starts: what it notes about itself.
+_NOTES = 1 << 18
 #: NumPy's words for a write that was cut short.
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 #: Bytes; a disk with less is full for any file here.
@@ -83,6 +86,14 @@ def write_named(path: Path) -> Iterator[None]:
         raise ResourceError(
             f"{path}: cannot be written ({error})", f"check that disk, then {_AGAIN}"
         ) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Raise a ResourceError unless a little can be written in ``folder``, which is made."""
+    with faults_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_NOTES))
 
 
 def out_of_memory(detail: str = "", lower: str = "number of workers") -> ResourceError:

@@ -6,10 +6,13 @@ The Snakefile calls these. Several scales may be at work at once: they share no 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import IO
 
 from voxseq.errors import VoxseqError
+from voxseq.faults import require_writable
+from voxseq.files import write_text
 from voxseq.locks import LockHeldError, Owner, owner_of, take
 from voxseq.runs import Workspace
 
@@ -39,7 +42,8 @@ def begin(workspace: Workspace) -> IO[str]:
     except LockHeldError as held:
         raise VoxseqError(
             f"another workflow is at work in this folder: {held.owner}",
-            f"wait for it, or stop it: kill {held.owner.pid}",
+            # A process that has just begun may not have written its number yet.
+            "wait for it" + (f", or stop it: kill {held.owner.pid}" if held.owner.pid else ""),
         ) from None
 
 
@@ -51,16 +55,23 @@ def tidy_up(workspace: Workspace) -> list[str]:
 
     Raises:
         IntegrityError: results are links into a cache of DVC that is not there.
+        ResourceError: nothing can be written here.
     """
     owner = at_work(workspace)
     if owner is not None:
         return [f"another workflow is at work in this folder: {owner}"]
+    for place in (workspace.root / ".voxseq", workspace.root / workspace.plan.artefacts):
+        # What Snakemake says of a full disk is no help.
+        require_writable(place)
     said = []
     if _remove_stale_locks(workspace):
         said.append("removed a lock of Snakemake whose owner is dead")
     again = workspace.recheck()
     if again:
         said.append(f"to be done again, because results are not whole: {', '.join(again)}")
+    ahead = _date_anew(workspace)
+    if ahead:
+        said.append(f"markers with a date in the future, dated anew: {ahead}")
     said += [f"an earlier call's job still runs: {owner}" for owner in workspace.owners()]
     return said
 
@@ -75,6 +86,21 @@ def _remove_stale_locks(workspace: Workspace) -> bool:
     for path in stale:
         path.unlink(missing_ok=True)
     return bool(stale)
+
+
+def _date_anew(workspace: Workspace) -> int:
+    """Give markers of jobs with a date in the future the present one; returns how many.
+
+    A clock was set back, or they come from another machine. Snakemake would refuse what follows
+    from them. New files are written: the old ones may be links into DVC's cache.
+    """
+    now, ahead = time.time(), 0
+    for job in workspace.plan.jobs.values():
+        path = workspace.root / workspace.plan.marker(job)
+        if path.exists() and max(path.stat().st_mtime, path.lstat().st_mtime) > now:
+            write_text(path, path.read_text(encoding="utf-8"))
+            ahead += 1
+    return ahead
 
 
 def _text(path: Path) -> str:

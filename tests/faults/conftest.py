@@ -12,14 +12,19 @@ from places import Place, Zygote
 
 _SAID = pytest.StashKey[list[str]]()
 _TRIED = pytest.StashKey[Counter[str]]()
+_ENDED = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    """A process that starts others."""
+def zygote(request: pytest.FixtureRequest) -> Iterator[Zygote]:
+    """A process that starts others; how they ended is printed at the end."""
     started = Zygote()
     yield started
     started.close()
+    ways = ", ".join(f"{count} {way}" for way, count in started.ended.items())
+    request.config.stash[_ENDED] = (
+        f"processes: {ways}; slowest stop {started.slowest:.1f} s after its signal"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +96,10 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     lines, counts = config.stash.get(_SAID, []), config.stash.get(_TRIED, Counter())
-    if lines or counts:
+    if lines or counts or _ENDED in config.stash:
         terminalreporter.section("resume, faults and inputs")
+    if _ENDED in config.stash:
+        terminalreporter.line(config.stash[_ENDED])
     for line in sorted(lines):
         terminalreporter.line(line)
     for what, count in sorted(counts.items()):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ from voxseq.markers import problem
 from voxseq.plan import Job, Plan, build_plan
 from voxseq.runs import VOLATILE
 
+METHODS = ("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss", "ours")
+#: One network of each kind: with an encoder of ours, U-Net, batch normalisation, a probe.
+OTHERS = (
+    ("finetune", "ours.part0"),
+    ("finetune", "unet3d.part0"),
+    ("finetune", "resnet.part0"),
+    ("beyond", "finetune.probes.part0"),
+)
+#: Status of a process that stopped when it was asked to.
+RETRY = 75
 HERE = Path(__file__).parent
 SRC = HERE.parents[1] / "src"
 
@@ -53,12 +65,19 @@ class Ended:
 
 
 class Zygote:
-    """Starts commands of voxseq as processes of their own, at once; see zygote.py."""
+    """Starts commands of voxseq as processes of their own, at once; see zygote.py.
+
+    Attributes:
+        folder: for output; not in the workspaces, whose disks may be full.
+        ended: how many processes ended in which way.
+        slowest: seconds from a request to stop to the end.
+    """
 
     def __init__(self) -> None:
+        self.ended: Counter[str] = Counter()
+        self.slowest = 0.0
         environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
         environment.pop("VOXSEQ_DATA", None)
-        #: Not in the workspaces, whose disks may be full.
         self.folder = Path(tempfile.mkdtemp(prefix="voxseq-zygote-"))
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "zygote.py")],
@@ -78,7 +97,21 @@ class Zygote:
             json.dumps({"root": str(root), "argv": argv, "log": str(log), **request}) + "\n"
         )
         self._process.stdin.flush()
-        return Ended(**self._answer(), output=log.read_text(errors="replace"))
+        ended = Ended(**self._answer(), output=log.read_text(errors="replace"))
+        self._count(ended, request)
+        return ended
+
+    def _count(self, ended: Ended, request: dict[str, Any]) -> None:
+        self.ended["started"] += 1
+        if request.get("act") == "lose me":
+            self.ended["lost a worker"] += 1
+        elif ended.status == -signal.SIGKILL == -request.get("signal", 0):
+            self.ended["killed by SIGKILL"] += 1
+        elif ended.status == RETRY:
+            self.ended["stopped with status 75"] += 1
+            self.slowest = max(self.slowest, ended.stopping or 0.0)
+        elif "the disk is full" in ended.output:
+            self.ended["ended by a full disk"] += 1
 
     def close(self) -> None:
         """End the process."""

@@ -45,11 +45,18 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
+def lead_nowhere(path: Path) -> None:
+    """Unreadable for everybody, root included."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "one bit flipped": flip,
     "one byte short": shorten,
     "missing": Path.unlink,
     "a folder": replace_by_folder,
+    "a link to itself": lead_nowhere,
 }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import Place
+from places import METHODS, OTHERS, Place
+from zygote import fill
 
 #: Bytes left free, one after the other: each lets the work come a little further.
 STEPS = (0, 4096, 20_000, 80_000, 160_000, 320_000, 640_000, 1_280_000)
@@ -29,16 +29,6 @@ JOBS = (
 )
 
 
-def fill(folder: Path, left: int) -> Path:
-    """Leave so many bytes of the disk free."""
-    filler = folder / "filler"
-    filler.unlink(missing_ok=True)
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
-    return filler
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "name"), JOBS)
 def test_a_full_disk(
@@ -51,9 +41,9 @@ def test_a_full_disk(
     place = complete.copy(small_disk / "x")
     place.forget(stage, name)
     marker = place.folder / place.plan.marker(place.job(stage, name))
-    failed = 0
+    failed, filler = 0, small_disk / "filler"
     for left in STEPS:
-        filler = fill(small_disk, left)
+        fill(filler, left)
         ended = place.run(stage, name)
         if ended.status == 0:
             break
@@ -109,7 +99,7 @@ def test_a_disk_that_fills_up_during_a_training(
     place = complete.copy(small_disk / "x")
     place.forget("pretrain", "ours")
     # Large enough for the checkpoint, not for a second one beside it.
-    fill(small_disk, 500_000)
+    fill(small_disk / "filler", 500_000)
     ended = place.run("pretrain", "ours", workers=workers)
     assert ended.status == 2, ended.said
     assert MESSAGE.search(ended.output), ended.said
@@ -119,3 +109,36 @@ def test_a_disk_that_fills_up_during_a_training(
     assert "resuming at step" in again.output
     assert place.results("pretrain", "ours") == complete.results("pretrain", "ours")
     scenario(f"pretrain ours, {workers} workers: the disk filled up between two checkpoints")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("stage", "name"), [*(("pretrain", method) for method in METHODS), *OTHERS[:-1]]
+)
+def test_a_disk_that_is_full_from_some_step_on(
+    complete: Place,
+    small_disk: Path,
+    scenario: Callable[..., None],
+    stage: str,
+    name: str,
+    workers: int,
+) -> None:
+    place, filler = complete.copy(small_disk / "x"), small_disk / "filler"
+    place.forget(stage, name)
+    steps = (0, 2, 5) if stage == "pretrain" else (0, 1, 3)
+    for step in steps:
+        ended = place.run(
+            stage,
+            name,
+            **{"workers": workers, "place": "step", "step": step},
+            **{"act": "no room", "filler": str(filler)},
+        )
+        assert ended.status == 2, ended.said
+        assert MESSAGE.search(ended.output), ended.said
+        assert "Traceback" not in ended.output
+        filler.unlink()
+    place.do(stage, name, workers=workers)
+    assert place.results(stage, name) == complete.results(stage, name)
+    assert place.leftovers() == []
+    scenario(f"{stage} {name}, {workers} workers: the disk was full from steps {steps} on")

@@ -8,18 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import Place
+from places import METHODS, OTHERS, RETRY, Place
 
-METHODS = ("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss", "ours")
-#: One network of each kind: with an encoder of ours, U-Net, batch normalisation, a probe.
-OTHERS = (
-    ("finetune", "ours.part0"),
-    ("finetune", "unet3d.part0"),
-    ("finetune", "resnet.part0"),
-    ("beyond", "finetune.probes.part0"),
-)
 JOBS = (*(("pretrain", name) for name in METHODS), *OTHERS)
-RETRY = 75
 #: Seconds that a scheduler waits at least between SIGTERM and SIGKILL.
 PATIENCE = 20
 
@@ -45,7 +36,7 @@ def finished_as(place: Place, straight: Place, stage: str, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("how", ["KILL", "TERM"])
+@pytest.mark.parametrize("how", ["KILL", "TERM", "USR1"])
 @pytest.mark.parametrize(("stage", "name"), JOBS[:-1])
 def test_a_training_that_is_killed_or_stopped_ends_with_the_same_files(
     straight: Place,
@@ -157,19 +148,20 @@ def test_killed_at_random_moments_many_times(
     workers: int,
 ) -> None:
     place, chance = cut(stage, name), random.Random(5)
-    length = cut_length(straight, stage, name)
+    length = place.do(stage, name, workers=workers).seconds
+    place.forget(stage, name)
     killed = 0
     for _ in range(12):
-        # Most of a process's life is before its first step.
         ended = place.run(
             stage,
             name,
             workers=workers,
             signal=signal.SIGKILL,
-            after=chance.uniform(0.1, 1.5) * length,
+            after=chance.uniform(0.05, 0.9) * length,
             group=chance.random() < 0.5,
         )
         if ended.status == 0:
+            # What earlier processes did was enough.
             finished_as(place, straight, stage, name)
             place.forget(stage, name)
             continue
@@ -181,18 +173,6 @@ def test_killed_at_random_moments_many_times(
     scenario(f"{stage} {name}: SIGKILL at random moments, {workers} workers", kills=killed)
 
 
-def cut_length(straight: Place, stage: str, name: str) -> float:
-    """Seconds that the job takes."""
-    place = straight
-    total = 0.0
-    import json
-
-    for run in place.job(stage, name).runs:
-        cost = place.folder / place.plan.artefacts / run.id / "cost.json"
-        total += json.loads(cost.read_text())["seconds"]
-    return total + 0.5
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["TERM", "USR1"])
 def test_a_signal_to_all_processes_of_a_job(
@@ -200,13 +180,15 @@ def test_a_signal_to_all_processes_of_a_job(
 ) -> None:
     """Schedulers signal the workers that prepare batches as well."""
     place, times = cut("pretrain", "pcrlv2"), 0
-    for after in (0.6, 0.8, 1.0, 1.2, 1.4):
+    length = place.do("pretrain", "pcrlv2", workers=2).seconds
+    place.forget("pretrain", "pcrlv2")
+    for part in (0.3, 0.5, 0.7, 0.9):
         ended = place.run(
             "pretrain",
             "pcrlv2",
             workers=2,
             signal=getattr(signal, f"SIG{how}"),
-            after=after,
+            after=part * length,
             group=True,
         )
         if ended.status == 0:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from places import Ended, Place
+from places import RETRY, Ended, Place
 from test_damaged import flip
-from test_full_disk import MESSAGE, fill
-from test_kills import PATIENCE, RETRY
+from test_full_disk import MESSAGE
+from test_kills import PATIENCE
+from zygote import fill
 
 
 def test_killed_stopped_out_of_room_and_damaged_once_each(
@@ -39,7 +40,8 @@ def test_killed_stopped_out_of_room_and_damaged_once_each(
     assert stopped.stopping is not None
     assert stopped.stopping < PATIENCE
 
-    filler = fill(small_disk, 0)
+    filler = small_disk / "filler"
+    fill(filler)
     full = disturbed()
     assert full.status == 2, full.said
     assert MESSAGE.search(full.output)

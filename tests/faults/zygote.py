@@ -6,16 +6,19 @@ real processes can be killed by the hundred. Requests and answers are lines of J
 A request has ``root``, the folder to work in; ``argv``, the words after ``voxseq``; ``log``, a file
 for the output. ``signal`` is sent ``after`` so many seconds by the parent, to the whole group of
 processes if ``group``; or by the child itself at ``place``, a key of PLACES, in its ``step``. With
-``act`` the process that is there ends itself ("lose me") or has no memory ("no memory") instead.
+``act`` the process that is there ends itself ("lose me"), has no memory ("no memory"), or fills the
+disk with the file ``filler`` ("no room") instead.
 ``limit_bytes`` limits the size of a file, ``memory`` the bytes that the child may use besides what
 it has, ``patience`` its seconds; ``environment`` holds more variables.
 
 The answer has ``status`` (negative: the signal that ended the child), ``seconds`` and ``stopping``,
-seconds from the signal to the end.
+seconds from the signal to the end. A child that takes longer than its patience is killed; where its
+processes were is in the output.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -143,12 +146,22 @@ PLACES = {
 }
 
 
+def fill(filler: Path, left: int = 0) -> None:
+    """Leave so many bytes of a disk free."""
+    filler.unlink(missing_ok=True)
+    free = os.statvfs(filler.parent).f_bavail * os.statvfs(filler.parent).f_frsize
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
+
+
 def child(request: dict[str, Any]) -> None:
     """Do one command; never returns."""
     os.setsid()
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    # For wait(); the processes that prepare batches have it as well.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     os.chdir(request["root"])
     sys.argv = ["voxseq", *request["argv"]]
     os.environ.update(request.get("environment", {}))
@@ -167,6 +180,9 @@ def child(request: dict[str, Any]) -> None:
                 raise MemoryError
             if request.get("act") == "lose me":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if request.get("act") == "no room":
+                fill(Path(request["filler"]))
+                return
             os.kill(main_process, request["signal"])
             # The process that gets the signal may be another one.
             time.sleep(0.05)
@@ -195,12 +211,14 @@ def child(request: dict[str, Any]) -> None:
 
 
 def wait(pid: int, latest: float) -> int:
-    """Status of a child, which is killed when it takes longer."""
+    """Status of a child, which says where it is and is killed when it takes longer."""
     while time.time() < latest:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
         time.sleep(0.002)
+    os.killpg(pid, signal.SIGUSR2)
+    time.sleep(1)
     os.killpg(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
 

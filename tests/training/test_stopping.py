@@ -52,7 +52,6 @@ def test_a_held_block_that_takes_too_long_is_cut(monkeypatch: pytest.MonkeyPatch
         send()
         while time.monotonic() < began + 30:
             time.sleep(0.01)
-    assert stop.overdue
     assert time.monotonic() - began < 10
 
 

@@ -65,6 +65,7 @@ class _Steps(Dataset[Batch | Exception]):
         torch.set_num_threads(1)
         for number in SIGNALS:
             signal.signal(number, self._end_when_asked)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _end_with_parent()
 
     def _end_when_asked(self, *_: object) -> None:
@@ -107,10 +108,23 @@ def stepwise(
         generator=torch.Generator().manual_seed(0),
     )
     with _ended_workers(steps):
-        for batch in loader:
+        for batch in _started(loader):
             if isinstance(batch, Exception):
                 raise batch
             yield batch
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's iterator, whose workers have been forked.
+
+    Requests to stop wait in the meantime: the loader is not made to be interrupted there, and a
+    worker without its own handlers would act on ours.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 @contextmanager

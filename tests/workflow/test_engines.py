@@ -1,0 +1,78 @@
+"""The short form of the scenarios, run at every submission."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from killing import REFUSED
+from study import Study
+
+from voxseq.locks import take
+
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+
+
+def test_an_older_commit_and_a_clone_have_nothing_to_do(study: Study, tmp_path: Path) -> None:
+    began = study.runs(), study.tables()
+    study.assert_nothing_to_do()
+    study.change("report.bootstrap_samples", 30)
+    with study.computes(["tables/all", "figures/all"]):
+        study.run("snakemake")
+    went = study.runs(), study.tables()
+    study.dvc("remote", "add", "--default", "store", str(tmp_path / "remote"))
+    study.commit("other tables")
+    study.dvc("push")
+    study.git("clone", "--quiet", str(study.root), str(tmp_path / "clone"))
+    clone = Study(tmp_path / "clone")
+    clone.dvc("pull")
+    clone.assert_nothing_to_do()
+    assert (clone.runs(), clone.tables()) == went
+    for commit, state in (("main~1", began), ("main", went)):
+        study.git("checkout", "--quiet", commit)
+        study.dvc("checkout")
+        study.assert_nothing_to_do()
+        assert (study.runs(), study.tables()) == state
+
+
+def test_traces_of_kills_are_cleared(study: Study, found: Callable[[int, str], None]) -> None:
+    """The moments that chance seldom hits, one after the other."""
+    call = ("snakemake", "--cores", "2", "--", "reproduce_tables")
+    study.change("report.bootstrap_samples", 30)
+    lock = study.root / ".voxseq/locks/tiny/workflow.lock"
+    with take(lock, "a test"):
+        said = study.call(*call, fails=True)
+        assert REFUSED in said
+        assert f"kill {os.getpid()}" in said
+        assert study.call("snakemake", "-n", "--", "reproduce_tables").count("make_tables")
+
+    # Killed while it worked: its own locks stay. Killed after the last job: DVC was not told.
+    stale = study.root / ".snakemake/locks/0.output.lock"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("\n".join(study.planned()) + "\n")
+    # Killed while the machine's clock was wrong.
+    for marker in study.planned():
+        os.utime(study.root / marker, (4e9, 4e9))
+    with study.computes(["tables/all", "figures/all"]):
+        study.call(*call[:-2], "--no-hooks", *call[-2:])
+    assert "modified" in study.dvc("status")
+    with study.computes([]):
+        assert "before its results were recorded" in study.run("snakemake")
+    study.assert_nothing_to_do()
+
+    # Killed while DVC wrote its file.
+    record = study.root / "dvc.lock"
+    record.write_text(record.read_text()[:-100])
+    assert "up to date" not in study.attempt("dvc", "status").said
+    study.voxseq("record")
+    study.assert_nothing_to_do()
+
+    # Somebody deleted results, or cut a file short, in a stage that is finished.
+    (study.root / "artifacts/tiny/finetune/nodule/ours/s0/scores.csv").write_text("")
+    (study.root / "artifacts/tiny/pretrain/mae3d/encoder.safetensors").unlink()
+    with study.computes(["finetune/nodule/ours/s0", "pretrain/mae3d"]):
+        study.run("dvc")
+    study.assert_nothing_to_do()
+    found(7, "a held lock names its owner; stale locks, unrecorded results, a cut dvc.lock: mended")
