@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -374,7 +375,9 @@ def main() -> None:
         sys.exit(2)
     except Interrupted as error:
         click.echo(str(error), err=True)
-        sys.exit(RETRY)
+        sys.stdout.flush()
+        # At once: the interpreter's own end could wait for a lock of what was interrupted.
+        os._exit(RETRY)
 
 
 if __name__ == "__main__":

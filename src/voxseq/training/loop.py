@@ -150,7 +150,7 @@ def fit(
             training.run(batches, stop)
         except Interrupted as request:
             stop.close()
-            raise training.stopped(request, overdue=stop.overdue) from None
+            raise training.stopped(request) from None
     progress = training.progress
     _write_metrics(out / "metrics.csv", progress)
     if training.best is None or progress.best_score is None:
@@ -183,6 +183,8 @@ class _Training:
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
+        #: Whether the state is that after a whole step.
+        self.is_whole = True
         self._restore()
         self.began = time.monotonic() - self.progress.seconds
         self.saved_at = time.monotonic()
@@ -192,8 +194,8 @@ class _Training:
     ) -> None:
         """Do the steps that are left.
 
-        A request to stop takes effect between two steps, while a batch is awaited or during a
-        validation: there the state is that after a whole step.
+        A request to stop takes effect between two steps or during a validation: there the state is
+        that after a whole step.
         """
         progress, config = self.progress, self.config
         if progress.step:
@@ -202,9 +204,13 @@ class _Training:
         steps = range(progress.step, config.steps)
         with closing(batches(progress.step)) as source:
             for step in track(steps, "training", config.steps, progress.step):
-                batch = next(source)
                 with stop.held():
+                    # What prepares batches has locks, and is better not interrupted.
+                    batch = next(source)
+                with stop.held():
+                    self.is_whole = False
                     self._update(step, batch)
+                    self.is_whole = True
                 self._validate_if_due(stop)
                 if self._save_is_due():
                     with stop.held():
@@ -231,9 +237,9 @@ class _Training:
         self.saved_at = time.monotonic()
         return path
 
-    def stopped(self, request: Interrupted, *, overdue: bool) -> Interrupted:
+    def stopped(self, request: Interrupted) -> Interrupted:
         """Save what can be saved, and say at which step the run goes on."""
-        if overdue:
+        if not self.is_whole:
             # In the middle of a step there is nothing that a resumed run could start from.
             return Interrupted(f"{request}; the step took too long to wait for its end")
         return Interrupted(f"stopped at step {self.progress.step}; checkpoint {self.save()}")

@@ -52,17 +52,19 @@ class StopRequests:
 
     def arrived(self, number: int, _: FrameType | None) -> None:
         """Handler of the signals."""
-        self.requested = signal.Signals(number).name
         if self._closed:
             return
-        signal.setitimer(signal.ITIMER_REAL, GRACE if self._held else _REPEAT, _REPEAT)
+        if not self.requested:
+            signal.setitimer(signal.ITIMER_REAL, GRACE if self._held else _REPEAT, _REPEAT)
+        self.requested = signal.Signals(number).name
         if not self._held:
             self._raise()
 
     def expired(self, *_: object) -> None:
         """Handler of the alarm: the grace period is over, or an exception got lost.
 
-        Python drops exceptions that a handler raises inside a destructor or a callback.
+        Python drops exceptions that a handler raises inside a destructor or a callback; and what
+        was interrupted may hold a lock for which its own end then waits.
         """
         if self._closed or not self.requested:
             return
