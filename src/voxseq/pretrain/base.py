@@ -18,6 +18,7 @@ from voxseq.models.statistics import feature_statistics
 from voxseq.pretrain.settings import MethodSettings
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.distributed import WHOLE, Share
 
 Batch = dict[str, Tensor]
 
@@ -49,6 +50,9 @@ class PretrainMethod(nn.Module, ABC):
             loss, which only makes sense where the loss is comparable between steps.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
+        share: which rows of the whole batch the batch at hand has, in training. Losses of all
+            shares must have the loss of the whole batch as their mean: draw random numbers for the
+            whole batch and take the share's own; gather what items of other shares must see.
     """
 
     needs: Literal["sequence", "image"] = "image"
@@ -65,6 +69,7 @@ class PretrainMethod(nn.Module, ABC):
         self.settings = settings
         self.sequences = sequences
         self.total_steps = 0
+        self.share: Share = WHOLE
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
 
     @property

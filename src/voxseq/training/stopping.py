@@ -32,6 +32,7 @@ class StopRequests:
         self.requested = ""
         self.overdue = False
         self._held = 0
+        self._watched = False
         self._closed = False
 
     @contextmanager
@@ -42,8 +43,15 @@ class StopRequests:
             yield
         finally:
             self._held -= 1
-        if self.requested:
+        if self.requested and not self._watched:
             self._raise()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Leave it to the block to look at :attr:`requested`; it has :data:`GRACE` seconds."""
+        self._watched = True
+        with self.held():
+            yield
 
     def close(self) -> None:
         """Take no more notice of signals: the work is ending."""
