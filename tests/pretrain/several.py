@@ -117,6 +117,8 @@ def train(plan: Plan, watch: Callable[[int], None] | None = None) -> run.Pretrai
     method.begin(plan.steps, data)
     team = distributed.team()
     task = run.PretrainTask(method, data, made, distributed.Share(team.rank, team.size))
+    if plan.precision == "64-true":
+        task._validation = [{n: as_double(v) for n, v in b.items()} for b in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda _, arguments: watch(arguments[1]))
     optimiser = run.make_optimiser(method, made.settings.optimiser)
@@ -133,6 +135,10 @@ def train(plan: Plan, watch: Callable[[int], None] | None = None) -> run.Pretrai
         run_config={"method": plan.method},
     )
     return task
+
+
+def as_double(value: torch.Tensor) -> torch.Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
 def curve(folder: Path, split: str = "train", name: str = "loss") -> list[float]:

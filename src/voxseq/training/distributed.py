@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.distributed.nn import functional as collective
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Batch = dict[str, Tensor]
@@ -52,7 +52,8 @@ class Share:
         if self.parts == 1:
             return rows
         self._require_together()
-        return torch.cat(collective.all_gather(rows))  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gathered.apply(rows)  # type: ignore[no-untyped-call]
+        return gathered
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean of a statistic of equally many values over all parts, without gradient."""
@@ -70,15 +71,37 @@ WHOLE = Share()
 
 
 def _summed(value: Tensor) -> Tensor:
-    total = value.detach().clone()
+    """Sum over the processes, without gradient."""
+    total = value.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
 
 
-def _total(value: Tensor) -> Tensor:
-    """Sum over the processes; its gradient is that of the sum of all their losses."""
-    total: Tensor = collective.all_reduce(value)  # type: ignore[no-untyped-call]
-    return total
+class _Total(torch.autograd.Function):
+    """Sum over the processes. Its gradient is that of the sum of the losses of all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _summed(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return _summed(gradient)
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all processes in the order of their ranks; gradients as of :class:`_Total`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [rows.new_empty(rows.shape) for _ in range(team().size)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        here = team()
+        return _summed(gradient).chunk(here.size)[here.rank]
 
 
 def share_of(batch: Mapping[str, Tensor], share: Share) -> Batch:
@@ -138,9 +161,8 @@ class Team:
             devices=here,
             num_nodes=self.size // here,
             precision=precision,  # type: ignore[arg-type]
-            # A step may leave weights out, such as the decoder of another scale; buffers are equal
-            # everywhere because they are computed from what is gathered.
-            strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False),
+            # A step may leave weights out, such as the decoder of another scale.
+            strategy=DDPStrategy(find_unused_parameters=True),
         )
         made.launch()
         return made
@@ -170,6 +192,11 @@ def leave() -> None:
     """Part from the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _total(value: Tensor) -> Tensor:
+    total: Tensor = _Total.apply(value)  # type: ignore[no-untyped-call]
+    return total
 
 
 class SynchronisedBatchNorm(_BatchNorm):
