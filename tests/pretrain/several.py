@@ -20,7 +20,6 @@ from torch import multiprocessing
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training import PhantomSampler
-
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
 from voxseq.methods import METHODS

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.errors import ConfigError
-from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.encoder import Block, Encoder, build_encoder
 from voxseq.models.statistics import feature_statistics
 from voxseq.pretrain.settings import MethodSettings
 from voxseq.sequences.reading import Item
@@ -76,6 +78,18 @@ class PretrainMethod(nn.Module, ABC):
     def encoder(self) -> Encoder:
         """The encoder that is transferred; another one than the backbone in some methods."""
         return self.backbone
+
+    def recompute(self) -> None:
+        """Compute activations of trained transformer blocks again in the backward pass.
+
+        They are not kept, which saves most of the memory of a step; values are the same.
+        """
+        for block in self.modules():
+            if isinstance(block, Block) and next(block.parameters()).requires_grad:
+                again = partial(
+                    checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+                )
+                block.forward = again  # type: ignore[method-assign]
 
     def stages(self, steps: int) -> tuple[range, ...]:
         """The steps of each stage of the training, one after the other.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import DataError
+from voxseq.errors import ConfigError, DataError
 from voxseq.files import write_json
 from voxseq.methods import METHODS
 from voxseq.models.statistics import feature_statistics
@@ -24,7 +24,7 @@ from voxseq.runs import RunContext
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
-from voxseq.training.distributed import WHOLE, Share, share_of
+from voxseq.training.distributed import WHOLE, Share, share_of, team
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.schedule import lr_factor
 from voxseq.training.seeding import numpy_generator, torch_generator
@@ -159,7 +159,12 @@ def execute(context: RunContext) -> None:
     method = build_method(setup)
     steps = int(setup.shared["steps"])
     method.begin(steps, sampler)
-    task = PretrainTask(method, sampler, setup)
+    if context.training.recompute:
+        method.recompute()
+    processes = team()
+    accumulate = context.training.accumulate.get(setup.method, 1)
+    _report_division(int(setup.shared["batch_size"]), processes.size, accumulate)
+    task = PretrainTask(method, sampler, setup, Share(processes.rank, processes.size))
     optimiser_config = setup.settings.optimiser
     optimiser = make_optimiser(method, optimiser_config)
     _LOG.info(
@@ -175,14 +180,38 @@ def execute(context: RunContext) -> None:
         lambda start: staged_batches(task, optimiser, start, context.workers),
         optimiser,
         staged_lr_factor(optimiser_config, method.stages(steps)),
-        loop_config(setup.shared, optimiser_config.clip_norm, method.selection),
+        loop_config(setup.shared, optimiser_config.clip_norm, method.selection, accumulate),
         state=context.state,
         out=context.out,
         run_config=context.config,
     )
+    if not processes.is_first:
+        return
     _write_results(context.out, setup, method, sampler, result.best_step, result.best_score)
     cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
     write_json(context.out / "cost.json", cost)
+
+
+def _report_division(batch: int, processes: int, accumulate: int) -> None:
+    """Log the arithmetic of the batch.
+
+    Raises:
+        ConfigError: it does not divide.
+    """
+    each, rest = divmod(batch, processes * accumulate)
+    if rest:
+        raise ConfigError(
+            f"pretrain.batch_size {batch} does not divide into {processes} processes times "
+            f"{accumulate} accumulated parts",
+            "start as many processes as execution.pretrain.processes says",
+        )
+    _LOG.info(
+        "batch of %d = %d a device x %d devices x %d accumulated",
+        batch,
+        each,
+        processes,
+        accumulate,
+    )
 
 
 def make_optimiser(method: PretrainMethod, config: OptimiserConfig) -> torch.optim.AdamW:
