@@ -65,7 +65,7 @@ class Phantoms(PhantomSampler):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained and where; ``stop_at`` as in :func:`train`."""
+    """What is trained and where."""
 
     method: str
     folder: Path
@@ -101,12 +101,14 @@ def setup(plan: Plan) -> Any:
     )
 
 
-def train(plan: Plan, watch: Callable[[int], None] | None = None) -> run.PretrainTask:
+def train(
+    plan: Plan, watch: Callable[[run.PretrainTask, int], None] | None = None
+) -> run.PretrainTask:
     """Train in this process, together with those that have joined.
 
     Args:
         plan: what.
-        watch: called before each forward pass with its step.
+        watch: called before each forward pass with its task and step.
     """
     out, state = plan.folder / "out", plan.folder / "state"
     out.mkdir(parents=True, exist_ok=True)
@@ -114,12 +116,14 @@ def train(plan: Plan, watch: Callable[[int], None] | None = None) -> run.Pretrai
     data = cast(SequenceSampler, Phantoms(24))
     method = run.build_method(made)
     method.begin(plan.steps, data)
+    if plan.recompute:
+        method.recompute()
     team = distributed.team()
     task = run.PretrainTask(method, data, made, distributed.Share(team.rank, team.size))
     if plan.precision == "64-true":
         task._validation = [{n: as_double(v) for n, v in b.items()} for b in task._validation]
     if watch is not None:
-        task.register_forward_pre_hook(lambda _, arguments: watch(arguments[1]))
+        task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
     optimiser = run.make_optimiser(method, made.settings.optimiser)
     fit(
         task,
