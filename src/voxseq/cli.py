@@ -177,7 +177,15 @@ def _run(
     kind = "finetune" if chosen.action in ("probe", "baseline") else chosen.action
     resources = getattr(config.execution, kind, config.execution.report)
     fetch = int(config.data.fetch_at_most_gb * 1e9)
-    Workspace(Path.cwd(), built, root, resources.workers, fetch).execute(chosen)
+    workspace = Workspace(
+        Path.cwd(), built, root, resources.workers, fetch, config.execution.pretrain
+    )
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        workspace.execute(chosen)
+        return
+    from voxseq.commands.distributed import execute_together
+
+    execute_together(workspace, chosen)
 
 
 @cli.command()

@@ -21,14 +21,15 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from voxseq.config.execution import TrainingResources
 from voxseq.errors import DataError, IntegrityError
 from voxseq.faults import faults_named
 from voxseq.files import atomic_path, write_json
@@ -84,6 +85,7 @@ class RunContext:
         data_root: the user's folder of real data; ``None`` where phantoms are generated.
         workers: processes that work beside this one; they change no result.
         fetch_bytes: largest data set that may be fetched without being asked for by name.
+        training: how a pre-training divides its batches; it changes last digits only.
     """
 
     run_id: str
@@ -94,17 +96,20 @@ class RunContext:
     data_root: Path | None
     workers: int = 0
     fetch_bytes: int = 0
+    training: TrainingResources = field(default_factory=TrainingResources)
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder in which a plan is carried out."""
+    """The folder in which a plan is carried out; ``announce`` hears which run is computed."""
 
     root: Path
     plan: Plan
     data_root: Path | None = None
     workers: int = 0
     fetch_bytes: int = 0
+    training: TrainingResources = field(default_factory=TrainingResources)
+    announce: Callable[[Run], object] = lambda _: None
 
     def folder(self, run: Run) -> Path:
         """Folder of a run's results."""
@@ -177,25 +182,17 @@ class Workspace:
 
     def _compute(self, run: Run) -> None:
         # Weeks of training must not rest on a store with a flipped bit.
-        inputs = {name: self._input(name, thorough=True) for name in run.inputs}
+        for name in run.inputs:
+            self._input(name, thorough=True)
         out, state = self.work(run), self.state(run)
         remove(out)
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
-        context = RunContext(
-            run.id,
-            run.config,
-            out,
-            state,
-            inputs,
-            self.data_root,
-            self.workers,
-            self.fetch_bytes,
-        )
         began = time.monotonic()
         with log_file(state / "log.txt"), faults_named(out):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
-            _function(run.action)(context)
+            self.announce(run)
+            self.call(run)
             _LOG.info("%s took %.1f s", run.id, time.monotonic() - began)
         write_json(out / "config.json", {"run": run.id, "config": run.config})
         write_json(out / "environment.json", environment())
@@ -210,6 +207,13 @@ class Workspace:
         write_run_marker(marker, run.id, run.fingerprint, fingerprints, VOLATILE)
         self._put(run, out)
         self._remember(run, time.monotonic() - began)
+
+    def call(self, run: Run) -> None:
+        """Do the work of a run, with its folders as they are; no bookkeeping."""
+        inputs = {name: self.folder(self.plan.runs[name]) for name in run.inputs}
+        folders = (self.work(run), self.state(run), inputs, self.data_root)
+        given = (self.workers, self.fetch_bytes, self.training)
+        _function(run.action)(RunContext(run.id, run.config, *folders, *given))
 
     def _put(self, run: Run, source: Path) -> None:
         """Put finished results in their folder; those of another fingerprint go to the attic."""

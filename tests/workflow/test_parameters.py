@@ -143,7 +143,7 @@ COUPLED = re.compile(
     r"data\.split_ratio\.\d|beyond\.trivial\.\d|encoder\.patch_size\.\d|finetune\.scratch\.\d"
     r"|sequences\.(volume_shape|length|spatial\.window_shape)(\.\d)?|sequences\.\w+\.weight"
     r"|finetune\.tasks\.\w+\.(type|labels|precision|data\.resize|data\.spacing)"
-    r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm"
+    r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm|execution\.pretrain\.nodes"
 )
 JOINT: list[dict[str, Any]] = [
     {"finetune.tasks.la.precision": "bf16-mixed"},

@@ -79,12 +79,32 @@ if not Path(RESOLVED).exists():
 # words are names that the configuration has checked. The shell outlives SIGTERM, so that voxseq has
 # its time to write a checkpoint and its status is seen.
 STOPPED = Path(workflow.basedir) / "workflow/scripts/stopped.sh"
-RUN_JOB = (
-    f"trap : TERM; PYTHONPATH={shlex.quote(str(SOURCE))} {shlex.quote(PYTHON)} -m voxseq"
-    f" run {{params.stage}} {{params.job}} --params {RESOLVED}"
-    " --fingerprint {params.fingerprint} > {log} 2>&1"
-    f" || bash {shlex.quote(str(STOPPED))} $?"
-)
+DISTRIBUTED = Path(workflow.basedir) / "workflow/scripts/distributed.sh"
+
+
+def run_job(launcher=""):
+    """The command of a job, which a launcher may start in several processes."""
+    return (
+        f"trap : TERM; PYTHONPATH={shlex.quote(str(SOURCE))} {launcher}{shlex.quote(PYTHON)}"
+        f" -m voxseq run {{params.stage}} {{params.job}} --params {RESOLVED}"
+        " --fingerprint {params.fingerprint} > {log} 2>&1"
+        f" || bash {shlex.quote(str(STOPPED))} $?"
+    )
+
+
+def launcher_of(asked):
+    """What starts the processes of one training; nothing where there is one."""
+    if asked.processes == 1:
+        return ""
+    each = asked.processes // asked.nodes
+    return f"bash {shlex.quote(str(DISTRIBUTED))} {asked.nodes} {each} "
+
+
+def across_nodes(asked):
+    """What a Slurm job on several nodes asks for besides; the launcher calls srun itself."""
+    if asked.nodes == 1:
+        return {}
+    return {"nodes": asked.nodes, "tasks": asked.nodes, "tasks_per_gpu": 0, "mpi": "srun"}
 
 
 wildcard_constraints:

@@ -24,7 +24,7 @@ rule get_dataset:
     message:
         "Getting and checking {wildcards.job}"
     shell:
-        RUN_JOB
+        run_job()
 
 
 use rule get_dataset as prepare_volumes with:

@@ -1,7 +1,7 @@
 """Pre-training: one encoder a method, and one an ablation variant."""
 
 
-use rule get_dataset as pretrain_method with:
+rule pretrain_method:
     input:
         needs_of("pretrain"),
     output:
@@ -19,8 +19,13 @@ use rule get_dataset as pretrain_method with:
         mem_mb=memory_of("pretrain"),
         runtime=resources_of("pretrain").runtime,
         gpu=resources_of("pretrain").gpu,
+        **across_nodes(resources_of("pretrain")),
+    conda:
+        "../envs/voxseq.yaml"
     message:
         "Pre-training {wildcards.job}"
+    shell:
+        run_job(launcher_of(resources_of("pretrain")))
 
 
 use rule pretrain_method as pretrain_variant with:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts a command once for each GPU by torchrun: distributed.sh NODES GPUS_PER_NODE COMMAND ARGUMENT…
+# Starts a command of Python once for each GPU by torchrun: distributed.sh NODES GPUS_PER_NODE PYTHON ARGUMENT…
 #
 # One node: inside any job. Several: inside a Slurm job whose batch script runs on the first of them.
 # torchrun ends with 1 whatever its processes ended with; this ends with 75 when one of them did, that
@@ -24,13 +24,13 @@ each=(bash -c "$note" each "$@")
 
 status=0
 if [ "$nodes" -eq 1 ]; then
-    python -m torch.distributed.run --standalone --nproc-per-node="$processes" --no-python "${each[@]}" || status=$?
+    "$1" -m torch.distributed.run --standalone --nproc-per-node="$processes" --no-python "${each[@]}" || status=$?
 else
     first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     # Two jobs on one node must not meet at the same port.
     port=$((20000 + SLURM_JOB_ID % 20000))
     srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit \
-        bash -c 'trap "" USR1; exec python -m torch.distributed.run "$@"' torchrun \
+        bash -c 'trap "" USR1; exec "$0" -m torch.distributed.run "$@"' "$1" \
         --nnodes="$nodes" --nproc-per-node="$processes" --no-python \
         --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
         "${each[@]}" || status=$?

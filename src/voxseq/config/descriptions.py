@@ -141,8 +141,5 @@ DESCRIPTIONS: Mapping[str, str] = {
     "ExecutionConfig.pretrain": "one pre-training",
     "ExecutionConfig.finetune": "one job of fine-tunings",
     "ExecutionConfig.report": "tables, and figures",
-    "Resources.threads": "cores that Snakemake reserves for a job",
-    "Resources.mem_mb": "memory in MB",
-    "Resources.gpu": "GPUs",
     "OursSettings.optimiser": "AdamW and its schedule",
 }

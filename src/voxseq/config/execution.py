@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from voxseq.config.base import Model, NonNegative, Positive
+from voxseq.config.base import Model, Name, NonNegative, Positive
 
 
 class Resources(Model):
     """Resources of one job, as the workflow hands them to its executor."""
 
-    threads: Positive = 1
-    mem_mb: Positive = 2000
+    threads: Positive = Field(1, description="cores that Snakemake reserves for a job")
+    mem_mb: Positive = Field(2000, description="memory in MB")
     runtime: Positive = Field(60, description="minutes")
-    gpu: NonNegative = 0
+    gpu: NonNegative = Field(0, description="GPUs")
     workers: NonNegative = Field(
         0, description="processes that prepare batches ahead; they change no batch"
     )
+
+
+class TrainingResources(Resources):
+    """Resources of one pre-training, and how its batches are divided.
+
+    The batch and the random numbers stay those of one process: only the order of sums changes,
+    and with it the last digits.
+    """
+
+    processes: Positive = Field(
+        1,
+        description="processes of one training, which share each batch equally; every one has "
+        "a GPU of its own where `gpu` is not 0",
+    )
+    nodes: Positive = Field(1, description="machines that these processes are spread over")
+    accumulate: dict[Name, Positive] = Field(
+        default_factory=dict,
+        description="method → parts of a batch that a process computes one after the other, to "
+        "save memory; only for methods whose loss is a mean over items (ours, mae3d)",
+    )
+    recompute: bool = Field(
+        False,
+        description="whether activations of transformer blocks are computed again in the backward "
+        "pass instead of kept: less memory, a third more time, the same values",
+    )
+
+    @model_validator(mode="after")
+    def _agreement(self) -> TrainingResources:
+        if self.gpu not in (0, self.processes):
+            raise ValueError(
+                f"gpu {self.gpu} with {self.processes} processes: give each process one GPU, or 0"
+            )
+        if self.processes % self.nodes:
+            raise ValueError(f"{self.processes} processes cannot be spread over {self.nodes} nodes")
+        return self
 
 
 class ExecutionConfig(Model):
@@ -25,6 +60,6 @@ class ExecutionConfig(Model):
     download: Resources = Resources()
     preprocess: Resources = Resources()
     sequences: Resources = Resources()
-    pretrain: Resources = Resources()
+    pretrain: TrainingResources = TrainingResources()
     finetune: Resources = Resources()
     report: Resources = Resources()

@@ -41,6 +41,7 @@ class Config(Model):
         for name, task in self.finetune.tasks.items():
             _check_task(name, task, self.encoder)
         _check_studies(self)
+        _check_division(self)
         kinds = {s.kind for s in self.sequences.sources}
         for name, variant in self.ablation.variants.items():
             if variant.stride is not None:
@@ -75,6 +76,18 @@ def _check_studies(config: Config) -> None:
             raise ValueError(
                 f"unknown method {name!r} in label_ratio.methods; the study has "
                 f"{', '.join(methods)}"
+            )
+
+
+def _check_division(config: Config) -> None:
+    size, asked = config.pretrain.batch_size, config.execution.pretrain
+    for name in ("", *asked.accumulate):
+        parts = asked.processes * asked.accumulate.get(name, 1)
+        if size % parts:
+            key = f" and execution.pretrain.accumulate.{name}" if name else ""
+            raise ValueError(
+                f"pretrain.batch_size {size} does not divide into {parts} equal parts, which "
+                f"execution.pretrain.processes{key} ask for"
             )
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.errors import ConfigError
-from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.encoder import Block, Encoder, build_encoder
 from voxseq.models.statistics import feature_statistics
 from voxseq.pretrain.settings import MethodSettings
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.distributed import WHOLE, Share
 
 Batch = dict[str, Tensor]
 
@@ -49,6 +52,9 @@ class PretrainMethod(nn.Module, ABC):
             loss, which only makes sense where the loss is comparable between steps.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
+        share: which rows of the whole batch the batch at hand has, in training. Losses of all
+            shares must have the loss of the whole batch as their mean: draw random numbers for the
+            whole batch and take the share's own; gather what items of other shares must see.
     """
 
     needs: Literal["sequence", "image"] = "image"
@@ -65,12 +71,25 @@ class PretrainMethod(nn.Module, ABC):
         self.settings = settings
         self.sequences = sequences
         self.total_steps = 0
+        self.share: Share = WHOLE
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
 
     @property
     def encoder(self) -> Encoder:
         """The encoder that is transferred; another one than the backbone in some methods."""
         return self.backbone
+
+    def recompute(self) -> None:
+        """Compute activations of trained transformer blocks again in the backward pass.
+
+        They are not kept, which saves most of the memory of a step; values are the same.
+        """
+        for block in self.modules():
+            if isinstance(block, Block) and next(block.parameters()).requires_grad:
+                again = partial(
+                    checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+                )
+                block.forward = again  # type: ignore[method-assign]
 
     def stages(self, steps: int) -> tuple[range, ...]:
         """The steps of each stage of the training, one after the other.

@@ -143,7 +143,8 @@ class DINOMethod(PretrainMethod):
     @torch.no_grad()
     def update_centre(self, outputs: Tensor) -> None:
         """Move the centre towards the mean of the teacher's outputs (V, B, output_width)."""
-        self.centre.lerp_(outputs.mean(dim=(0, 1)), 1 - self.settings.centre_momentum)
+        mean = self.share.mean(outputs.mean(dim=(0, 1)))
+        self.centre.lerp_(mean.to(self.centre), 1 - self.settings.centre_momentum)
 
     def training_loss(
         self, batch: Batch, step: int, generator: torch.Generator

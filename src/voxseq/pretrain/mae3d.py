@@ -86,7 +86,7 @@ class MAE3DMethod(PretrainMethod):
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         patches = patchify(batch["volume"], self.patch_size)
-        mask = draw_mask(patches, self.mask_ratio, generator)
+        mask = draw_mask(patches, self.mask_ratio, generator, self.share)
         encoded = encode_visible(self.backbone, patches, self.grid, mask)
         prediction = self.decoder(encoded, mask)
         targets = gather_tokens(patches, mask.hidden)

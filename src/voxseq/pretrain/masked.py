@@ -14,6 +14,7 @@ from voxseq.models.initialise import initialise_linears
 from voxseq.models.patches import Grid, token_grid
 from voxseq.pretrain.settings.masked import MaskedSettings
 from voxseq.pretrain.views import check_view_shape
+from voxseq.training.distributed import WHOLE, Share
 
 #: Width of the decoder's MLPs, in widths of the decoder (He et al. 2022).
 MLP_RATIO = 4
@@ -70,16 +71,20 @@ def visible_count(length: int, ratio: float) -> int:
     return min(max(int(round(length * (1 - ratio), 6)), 1), length - 1)
 
 
-def draw_mask(patches: Tensor, ratio: float, generator: torch.Generator) -> TokenMask:
+def draw_mask(
+    patches: Tensor, ratio: float, generator: torch.Generator, share: Share = WHOLE
+) -> TokenMask:
     """Hide the same number of tokens, uniformly drawn, of each sample.
 
     Args:
         patches: (B, L, V) tokens to hide; only shape and device matter.
         ratio: share that is hidden.
         generator: of the draw; its device need not be that of the tokens.
+        share: rows of the whole batch, for which is drawn, that the tokens are.
     """
     batch, length, _ = patches.shape
-    noise = torch.rand(batch, length, generator=generator, device=generator.device)
+    rows = share.whole(batch)
+    noise = share.own(torch.rand(rows, length, generator=generator, device=generator.device))
     order = noise.argsort(dim=1).to(patches.device)
     kept = visible_count(length, ratio)
     return TokenMask(order[:, :kept], order[:, kept:])

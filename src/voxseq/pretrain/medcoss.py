@@ -198,7 +198,8 @@ class MedCoSSMethod(PretrainMethod):
         modality, so CT in stage 1 comes from the buffer.
         """
         if step in self.stages(self.total_steps)[1] and bool(batch["ct"].all()):
-            loss = self.distillation_loss(mix(batch["volume"], generator), generator)
+            mixed = self.share.own(mix(self.share.gather(batch["volume"]), generator))
+            loss = self.distillation_loss(mixed, generator)
             return {"loss": loss, "distillation": loss}
         loss = self.reconstruction_loss(batch["volume"], generator)
         return {"loss": loss, "reconstruction": loss}
@@ -215,7 +216,7 @@ class MedCoSSMethod(PretrainMethod):
             generator: of the mask.
         """
         patches = patchify(volume, self.patch_size)
-        mask = draw_mask(patches, self.options.mask_ratio, generator)
+        mask = draw_mask(patches, self.options.mask_ratio, generator, self.share)
         encoded = encode_visible(self.backbone, patches, self.grid, mask)
         prediction = self.decoder(encoded, mask)
         targets = normalised_targets(gather_tokens(patches, mask.hidden))
@@ -227,7 +228,7 @@ class MedCoSSMethod(PretrainMethod):
         Both see the same visible tokens of ``volume`` (B, 1, X, Y, Z).
         """
         patches = patchify(volume, self.patch_size)
-        mask = draw_mask(patches, self.options.mask_ratio, generator)
+        mask = draw_mask(patches, self.options.mask_ratio, generator, self.share)
         student = _states(encode_visible(self.backbone, patches, self.grid, mask))
         with torch.no_grad():
             teacher = _states(encode_visible(self.teacher, patches, self.grid, mask))

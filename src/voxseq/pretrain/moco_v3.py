@@ -112,8 +112,9 @@ class MoCoV3Method(PretrainMethod):
         return self._losses(batch)
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        first_query, second_query = self.queries(batch["first"], batch["second"])
-        first_key, second_key = self.keys(batch["first"], batch["second"])
+        views, gather = (batch["first"], batch["second"]), self.share.gather
+        first_query, second_query = (gather(queries) for queries in self.queries(*views))
+        first_key, second_key = (gather(keys) for keys in self.keys(*views))
         forward = query_key_loss(first_query, second_key, self.temperature)
         backward = query_key_loss(second_query, first_key, self.temperature)
         accuracies = (

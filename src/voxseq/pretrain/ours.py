@@ -109,6 +109,12 @@ class AutoregressiveMethod(PretrainMethod):
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         patches = self.sequence(batch["volume"])
-        prefix = self.draw_prefix(len(patches), generator).to(patches.device)
+        everywhere = self.draw_prefix(self.share.whole(len(patches)), generator)
+        prefix = self.share.own(everywhere).to(patches.device)
         prediction = self.predict(patches, prefix)
-        return {"loss": autoregressive_loss(prediction, patches, prefix)}
+        loss = autoregressive_loss(prediction, patches, prefix)
+        if self.share.parts > 1:
+            # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
+            scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
+            loss = loss * (scored.float().mean() / mean.to(loss))
+        return {"loss": loss}

@@ -80,12 +80,12 @@ def mean_features(encoder: Encoder, data: SequenceSampler, numbers: Integers) ->
     """
     training = encoder.training
     encoder.eval()
-    device = next(encoder.parameters()).device
+    weight = next(encoder.parameters())
     parts = []
     for first in range(0, len(numbers), FEATURE_BATCH):
         chosen = numbers[first : first + FEATURE_BATCH]
         volumes = stack([read_item(data, int(number)) for number in chosen])
-        encoded = encoder(volumes.to(device))
+        encoded = encoder(volumes.to(weight))
         states = torch.cat([encoded.start[:, None], encoded.tokens], dim=1)
         parts.append(states.mean(dim=1).double().cpu().numpy())
     encoder.train(training)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import DataError
+from voxseq.errors import ConfigError, DataError
 from voxseq.files import write_json
 from voxseq.methods import METHODS
 from voxseq.models.statistics import feature_statistics
@@ -24,6 +24,7 @@ from voxseq.runs import RunContext
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
+from voxseq.training.distributed import WHOLE, Share, share_of, team
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.schedule import lr_factor
 from voxseq.training.seeding import numpy_generator, torch_generator
@@ -66,9 +67,12 @@ def build_method(setup: _Setup) -> PretrainMethod:
 class PretrainTask(Trainable):
     """A method together with its data, as the training loop wants it."""
 
-    def __init__(self, method: PretrainMethod, sampler: SequenceSampler, setup: _Setup) -> None:
+    def __init__(
+        self, method: PretrainMethod, sampler: SequenceSampler, setup: _Setup, rows: Share = WHOLE
+    ) -> None:
         super().__init__()
         self.method = method
+        self._rows = rows
         self._sampler = sampler
         self._seed = int(setup.shared["seed"])
         self._batch_size = int(setup.shared["batch_size"])
@@ -89,9 +93,12 @@ class PretrainTask(Trainable):
         ]
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step; a function of seed and step alone."""
+        """This process's rows of the batch of one step; the batch is a function of seed and step.
+
+        The whole batch is made, because views are drawn from one stream.
+        """
         items = self.method.draw(self._sampler, step, self._batch_size)
-        return self._collated(items, "views", step)
+        return share_of(self._collated(items, "views", step), self._rows)
 
     def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
         batch = self.method.collate(items, numpy_generator(self._seed, purpose, number))
@@ -100,6 +107,7 @@ class PretrainTask(Trainable):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of a training batch."""
         generator = torch_generator(self._seed, "method", step)
+        self.method.share = self.share
         return self.method.training_loss(batch, step, generator)
 
     def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
@@ -115,7 +123,8 @@ class PretrainTask(Trainable):
         self.method.begin_stage(number, self._sampler)
 
     def validate(self) -> dict[str, float]:
-        """Mean validation loss, and whether the features have collapsed."""
+        """Mean validation loss, and whether the features have collapsed; each process by itself."""
+        self.method.share = WHOLE
         sums: dict[str, float] = {}
         features = []
         total = 0
@@ -150,14 +159,14 @@ def execute(context: RunContext) -> None:
     method = build_method(setup)
     steps = int(setup.shared["steps"])
     method.begin(steps, sampler)
-    task = PretrainTask(method, sampler, setup)
+    if context.training.recompute:
+        method.recompute()
+    processes = team()
+    accumulate = context.training.accumulate.get(setup.method, 1)
+    _report_division(int(setup.shared["batch_size"]), processes.size, accumulate)
+    task = PretrainTask(method, sampler, setup, Share(processes.rank, processes.size))
     optimiser_config = setup.settings.optimiser
-    optimiser = torch.optim.AdamW(
-        method.parameter_groups(optimiser_config),
-        lr=optimiser_config.lr,
-        betas=optimiser_config.betas,
-        weight_decay=optimiser_config.weight_decay,
-    )
+    optimiser = make_optimiser(method, optimiser_config)
     _LOG.info(
         "%s: %d sequences (%s), %d steps of %d",
         setup.method,
@@ -171,14 +180,48 @@ def execute(context: RunContext) -> None:
         lambda start: staged_batches(task, optimiser, start, context.workers),
         optimiser,
         staged_lr_factor(optimiser_config, method.stages(steps)),
-        loop_config(setup.shared, optimiser_config.clip_norm, method.selection),
+        loop_config(setup.shared, optimiser_config.clip_norm, method.selection, accumulate),
         state=context.state,
         out=context.out,
         run_config=context.config,
     )
+    if not processes.is_first:
+        return
     _write_results(context.out, setup, method, sampler, result.best_step, result.best_score)
     cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
     write_json(context.out / "cost.json", cost)
+
+
+def _report_division(batch: int, processes: int, accumulate: int) -> None:
+    """Log the arithmetic of the batch.
+
+    Raises:
+        ConfigError: it does not divide.
+    """
+    each, rest = divmod(batch, processes * accumulate)
+    if rest:
+        raise ConfigError(
+            f"pretrain.batch_size {batch} does not divide into {processes} processes times "
+            f"{accumulate} accumulated parts",
+            "start as many processes as execution.pretrain.processes says",
+        )
+    _LOG.info(
+        "batch of %d = %d a device x %d devices x %d accumulated",
+        batch,
+        each,
+        processes,
+        accumulate,
+    )
+
+
+def make_optimiser(method: PretrainMethod, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW over the method's parameter groups."""
+    return torch.optim.AdamW(
+        method.parameter_groups(config),
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+    )
 
 
 def staged_batches(
@@ -212,7 +255,9 @@ def staged_lr_factor(optimiser: OptimiserConfig, stages: Sequence[range]) -> Cal
     return factor
 
 
-def loop_config(shared: Mapping[str, Any], clip_norm: float | None, selection: str) -> LoopConfig:
+def loop_config(
+    shared: Mapping[str, Any], clip_norm: float | None, selection: str, accumulate: int = 1
+) -> LoopConfig:
     """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
         steps=int(shared["steps"]),
@@ -224,6 +269,7 @@ def loop_config(shared: Mapping[str, Any], clip_norm: float | None, selection: s
         precision=str(shared["precision"]),
         threads=int(shared["threads"]),
         clip_norm=clip_norm,
+        accumulate=accumulate,
     )
 
 

@@ -64,7 +64,8 @@ class SimCLRMethod(PretrainMethod):
     ) -> dict[str, Tensor]:
         """Return ``loss`` (NT-Xent) and ``accuracy``, with which views find each other."""
         del step, generator
-        first, second = self.project(batch["first"], batch["second"])
+        projected = self.project(batch["first"], batch["second"])
+        first, second = (self.share.gather(views) for views in projected)
         return {
             "loss": nt_xent(first, second, self.temperature),
             "accuracy": matching_accuracy(first, second),

@@ -36,5 +36,23 @@ def validate_methods(config: Config, origin: str) -> Config:
                 f"{origin}: settings of pretrain.methods.{name} are not valid:\n{explain(error)}",
                 f"docs/methods/{name}.md lists every setting",
             ) from None
+    _check_accumulation(config, origin)
     pretrain = config.pretrain.model_copy(update={"methods": complete})
     return config.model_copy(update={"pretrain": pretrain})
+
+
+def _check_accumulation(config: Config, origin: str) -> None:
+    known = pretrained()
+    able = [n for n, row in known.items() if row.settings and row.settings.accumulates]
+    for name, parts in config.execution.pretrain.accumulate.items():
+        if parts > 1 and name not in able:
+            reason = (
+                "its items meet in the loss or in statistics of the batch"
+                if name in known
+                else "there is no such pre-training method"
+            )
+            raise ConfigError(
+                f"{origin}: execution.pretrain.accumulate.{name}: {reason}",
+                f"possible for {', '.join(able)}; use more processes, or recompute: true, for "
+                "the others",
+            )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +18,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from voxseq.errors import Interrupted, TrainingError
-from voxseq.files import atomic_path, write_json
 from voxseq.progress import track
 from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
+from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
+from voxseq.training.records import Progress, record, report, write_metrics
 from voxseq.training.stopping import StopRequests, stop_requests
 
 _LOG = logging.getLogger("voxseq.training")
@@ -32,13 +32,20 @@ Batch = dict[str, Tensor]
 
 
 class Trainable(nn.Module, ABC):
-    """What the loop trains: a module whose forward pass returns its losses."""
+    """What the loop trains: a module whose forward pass returns its losses.
+
+    Attributes:
+        share: the part of the whole batch that the next forward pass gets.
+    """
+
+    share: Share = WHOLE
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return ``{"loss": scalar to minimise, …further scalars to log}``.
 
-        Whatever is random must come from generators seeded by (seed, step).
+        Whatever is random must come from generators seeded by (seed, step). The mean over the
+        shares of a batch must be the loss of the whole batch.
         """
 
     @abstractmethod
@@ -63,6 +70,7 @@ class LoopConfig:
 
     Attributes:
         select: validation score by which the weights are chosen.
+        accumulate: parts of a batch that are computed one after the other before an update.
         mode: whether a larger or a smaller score is better, or the last weights are kept.
     """
 
@@ -75,6 +83,7 @@ class LoopConfig:
     precision: str = "32-true"
     threads: int = 1
     clip_norm: float | None = None
+    accumulate: int = 1
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
@@ -83,25 +92,6 @@ class LoopConfig:
         if best is None or self.mode == "last":
             return True
         return score > best if self.mode == "max" else score < best
-
-
-@dataclass
-class Progress:
-    """State of a run besides weights and optimiser; all of it is in the checkpoint.
-
-    Attributes:
-        step: steps done.
-        validation_due: whether the validation that follows ``step`` is still to be done.
-        seconds: spent on them, over all attempts.
-        rows: of metrics.csv.
-    """
-
-    step: int = 0
-    validation_due: bool = False
-    best_step: int = -1
-    best_score: float | None = None
-    seconds: float = 0.0
-    rows: list[tuple[int, str, str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,9 +117,11 @@ def fit(
 ) -> FitResult:
     """Train, validate, select and record; resume from ``state`` where a checkpoint lies there.
 
+    Several processes that have joined train together; the first alone writes files.
+
     Args:
         trainable: the module with its losses; it ends with the selected weights.
-        batches: gives a generator over the batches from a given step on.
+        batches: gives a generator over this process's rows of the batches from a given step on.
         optimiser: over the parameters of ``trainable``, at base learning rates.
         lr_factor: factor of the base learning rates at each step.
         config: length, precision, selection.
@@ -152,7 +144,8 @@ def fit(
             stop.close()
             raise training.stopped(request) from None
     progress = training.progress
-    _write_metrics(out / "metrics.csv", progress)
+    if training.team.is_first:
+        write_metrics(out / "metrics.csv", progress)
     if training.best is None or progress.best_score is None:
         raise TrainingError(
             f"no validation gave a finite {config.select} in {config.steps} steps",
@@ -177,7 +170,10 @@ class _Training:
     ) -> None:
         self.trainable, self.optimiser = trainable, optimiser
         self.config, self.state, self.run_config = config, state, run_config
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=config.precision)
+        self.team = team()
+        self.fabric = self.team.fabric(config.precision)
+        if self.team.size > 1:
+            synchronise_batch_norms(trainable)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
         self.progress = Progress()
@@ -185,6 +181,8 @@ class _Training:
         self.ids: Tensor | None = None
         #: Whether the state is that after a whole step.
         self.is_whole = True
+        #: Whether all processes stop at the same step.
+        self.is_agreed = False
         self._restore()
         self.began = time.monotonic() - self.progress.seconds
         self.saved_at = time.monotonic()
@@ -195,8 +193,14 @@ class _Training:
         """Do the steps that are left.
 
         A request to stop takes effect between two steps or during a validation: there the state is
-        that after a whole step.
+        that after a whole step. Several processes agree on the step.
         """
+        with stop.watched() if self.team.size > 1 else nullcontext():
+            self._run(batches, stop)
+
+    def _run(
+        self, batches: Callable[[int], Generator[Batch, None, None]], stop: StopRequests
+    ) -> None:
         progress, config = self.progress, self.config
         if progress.step:
             _LOG.info("resuming at step %d of %d", progress.step, config.steps)
@@ -204,6 +208,7 @@ class _Training:
         steps = range(progress.step, config.steps)
         with closing(batches(progress.step)) as source:
             for step in track(steps, "training", config.steps, progress.step):
+                self._stop_together(stop)
                 with stop.held():
                     # What prepares batches has locks, and is better not interrupted.
                     batch = next(source)
@@ -216,8 +221,14 @@ class _Training:
                     with stop.held():
                         self.save()
 
+    def _stop_together(self, stop: StopRequests) -> None:
+        """Stop all processes when one was asked to."""
+        if self.team.size > 1 and self.team.any(bool(stop.requested)):
+            self.is_agreed = True
+            raise Interrupted("one of the processes was asked to stop")
+
     def save(self) -> Path:
-        """Write the checkpoint.
+        """Write the checkpoint; one process does it for all.
 
         Raises:
             TrainingError: weights that are not finite, which no resumed run could mend.
@@ -233,7 +244,9 @@ class _Training:
         for name, value in self.trainable.named_parameters():
             what = f"weight {name} after its update"
             _check_finite(value, self.progress.step - 1, self.ids, self.state, what)
-        path = checkpoint.save(self.state, content, self.run_config)
+        path = self.state / checkpoint.FILE
+        if self.team.is_first:
+            checkpoint.save(self.state, content, self.run_config)
         self.saved_at = time.monotonic()
         return path
 
@@ -242,7 +255,10 @@ class _Training:
         if not self.is_whole:
             # In the middle of a step there is nothing that a resumed run could start from.
             return Interrupted(f"{request}; the step took too long to wait for its end")
-        return Interrupted(f"stopped at step {self.progress.step}; checkpoint {self.save()}")
+        path = self.save()
+        if self.is_agreed:
+            self.team.wait()
+        return Interrupted(f"stopped at step {self.progress.step}; checkpoint {path}")
 
     def _restore(self) -> None:
         saved = checkpoint.load(self.state, self.run_config)
@@ -260,9 +276,7 @@ class _Training:
         batch = self.fabric.to_device(batch)
         self.ids = batch.get("ids")
         self.wrapped.train()
-        losses = self.wrapped(batch, step)
-        _check_finite(losses["loss"], step, self.ids, self.state, "loss")
-        self.fabric.backward(losses["loss"])
+        losses = self._differentiated(batch, step)
         self.trainable.before_update(step, optimiser.param_groups)
         if config.clip_norm is not None:
             norm = _clipped(self.fabric, self.wrapped, self.wrapped_optimiser, config)
@@ -278,8 +292,26 @@ class _Training:
         )
         progress.seconds = time.monotonic() - self.began
         if step % config.log_every == 0 or progress.step == config.steps:
-            _record(progress, "train", {**_scalars(losses), "lr": lr})
-            _report(self.state, progress, config)
+            record(progress, "train", {**_scalars(losses), "lr": lr})
+            if self.team.is_first:
+                report(self.state, progress, config.steps)
+
+    def _differentiated(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Leave the gradient of the whole batch in the weights, and return its losses."""
+        count = self.config.accumulate
+        found: list[dict[str, Tensor]] = []
+        for number in range(count):
+            self.trainable.share = Share(self.team.rank * count + number, self.team.size * count)
+            part = share_of(batch, Share(number, count))
+            is_inner = self.team.size > 1 and number + 1 < count
+            with self.fabric.no_backward_sync(self.wrapped) if is_inner else nullcontext():
+                losses = self.wrapped(part, step)
+                found.append(self.team.mean(losses))
+                _check_finite(found[-1]["loss"], step, self.ids, self.state, "loss")
+                self.fabric.backward(losses["loss"] if count == 1 else losses["loss"] / count)
+        if count == 1:
+            return found[0]
+        return {name: torch.stack([f[name].detach() for f in found]).mean() for name in found[0]}
 
     def _validate_if_due(self, stop: StopRequests) -> None:
         progress, config = self.progress, self.config
@@ -287,7 +319,7 @@ class _Training:
             return
         scores = _validated(self.trainable)
         with stop.held():
-            _record(progress, "val", scores)
+            record(progress, "val", scores)
             _LOG.info("step %d: %s", progress.step, _line(scores))
             if config.is_better(scores[config.select], progress.best_score):
                 progress.best_score, progress.best_step = scores[config.select], progress.step
@@ -322,25 +354,6 @@ def _scalars(losses: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
-def _record(progress: Progress, split: str, values: Mapping[str, float]) -> None:
-    progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
-
-
-def _report(state: Path, progress: Progress, config: LoopConfig) -> None:
-    losses = [row[3] for row in progress.rows if row[1:3] == ("train", "loss")]
-    write_json(
-        state / "progress.json",
-        {
-            "step": progress.step,
-            "steps": config.steps,
-            "loss": losses[-1],
-            "seconds": round(progress.seconds, 1),
-            "best_step": progress.best_step,
-            "best_score": progress.best_score,
-        },
-    )
-
-
 def _line(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
@@ -357,10 +370,3 @@ def _check_finite(value: Tensor, step: int, ids: Tensor | None, state: Path, wha
         if last.exists()
         else "lower the learning rate or look at these items; there is no checkpoint yet",
     )
-
-
-def _write_metrics(path: Path, progress: Progress) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("step", "split", "name", "value"))
-        writer.writerows((s, split, name, f"{v:.9g}") for s, split, name, v in progress.rows)

@@ -30,6 +30,7 @@ class StopRequests:
     def __init__(self) -> None:
         self.requested = ""
         self._held = 0
+        self._watched = False
         self._closed = False
 
     @contextmanager
@@ -40,8 +41,15 @@ class StopRequests:
             yield
         finally:
             self._held -= 1
-        if self.requested:
+        if self.requested and not self._watched:
             self._raise()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Leave it to the block to look at :attr:`requested`; it has :data:`GRACE` seconds."""
+        self._watched = True
+        with self.held():
+            yield
 
     def close(self) -> None:
         """Take no more notice of signals: the work is ending."""

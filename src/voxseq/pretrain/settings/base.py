@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,14 @@ from voxseq.config.model import OptimiserConfig
 
 
 class MethodSettings(Model):
-    """What every method has."""
+    """What every method has.
+
+    Attributes:
+        accumulates: whether the loss of a batch is the mean of the losses of its parts, so that
+            they can be computed one after the other.
+    """
+
+    accumulates: ClassVar[bool] = False
 
     optimiser: OptimiserConfig = Field(
         description="laid over the method's own defaults: a key that is left out keeps them"

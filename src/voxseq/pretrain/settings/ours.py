@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from voxseq.pretrain.settings.base import MethodSettings
 
 class OursSettings(MethodSettings):
     """Autoregressive sequence modelling (paper, section 3; optimiser of the published code)."""
+
+    accumulates: ClassVar[bool] = True
 
     optimiser: OptimiserConfig = OptimiserConfig(lr=1e-4)
     attention: Literal["prefix", "causal"] = Field(

@@ -1,0 +1,58 @@
+"""How far a training has come and what it has measured, and the files that say so."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voxseq.files import atomic_path, write_json
+
+
+@dataclass
+class Progress:
+    """State of a run besides weights and optimiser; all of it is in the checkpoint.
+
+    Attributes:
+        step: steps done.
+        validation_due: whether the validation that follows ``step`` is still to be done.
+        seconds: spent on them, over all attempts.
+        rows: of metrics.csv.
+    """
+
+    step: int = 0
+    validation_due: bool = False
+    best_step: int = -1
+    best_score: float | None = None
+    seconds: float = 0.0
+    rows: list[tuple[int, str, str, float]] = field(default_factory=list)
+
+
+def record(progress: Progress, split: str, values: Mapping[str, float]) -> None:
+    """Add a row of metrics for each value at the present step."""
+    progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
+
+
+def report(state: Path, progress: Progress, steps: int) -> None:
+    """Write ``progress.json`` into the folder of the run's state."""
+    losses = [row[3] for row in progress.rows if row[1:3] == ("train", "loss")]
+    write_json(
+        state / "progress.json",
+        {
+            "step": progress.step,
+            "steps": steps,
+            "loss": losses[-1],
+            "seconds": round(progress.seconds, 1),
+            "best_step": progress.best_step,
+            "best_score": progress.best_score,
+        },
+    )
+
+
+def write_metrics(path: Path, progress: Progress) -> None:
+    """Write ``metrics.csv`` with columns step, split, name, value."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(("step", "split", "name", "value"))
+        writer.writerows((s, split, name, f"{v:.9g}") for s, split, name, v in progress.rows)
