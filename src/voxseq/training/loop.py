@@ -23,6 +23,7 @@ from voxseq.files import atomic_path, write_json
 from voxseq.progress import track
 from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
+from voxseq.training.memory import keep_freed_memory
 from voxseq.training.stopping import StopRequests, stop_requests
 
 _LOG = logging.getLogger("voxseq.training")
@@ -143,6 +144,7 @@ def fit(
         Interrupted: SIGTERM or SIGUSR1 arrived; a checkpoint has been written.
     """
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     state.mkdir(parents=True, exist_ok=True)
     with stop_requests() as stop, lost_workers_named():
         training = _Training(trainable, optimiser, lr_factor, config, state, run_config)
