@@ -25,6 +25,7 @@ from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
+from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
 from voxseq.training.seeding import numpy_generator, torch_generator
 
@@ -152,11 +153,8 @@ def execute(context: RunContext) -> None:
     method.begin(steps, sampler)
     task = PretrainTask(method, sampler, setup)
     optimiser_config = setup.settings.optimiser
-    optimiser = torch.optim.AdamW(
-        method.parameter_groups(optimiser_config),
-        lr=optimiser_config.lr,
-        betas=optimiser_config.betas,
-        weight_decay=optimiser_config.weight_decay,
+    optimiser = adamw(
+        method.parameter_groups(optimiser_config), optimiser_config, setup.shared["precision"]
     )
     _LOG.info(
         "%s: %d sequences (%s), %d steps of %d",
