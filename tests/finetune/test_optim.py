@@ -105,6 +105,24 @@ def test_first_update_moves_each_layer_by_its_rate() -> None:
         torch.testing.assert_close(step, torch.full_like(p, expected), rtol=1e-2, atol=1e-6)
 
 
+def test_one_pass_over_the_weights_is_the_same_update() -> None:
+    """Fused where nothing scales the gradients; some steps of both agree but for rounding."""
+    one, two = network("vit"), network("vit")
+    updates = [
+        (one, build_optimiser(one, settings(), CONFIG.depth, "32-true")),
+        (two, build_optimiser(two, settings(), CONFIG.depth, "16-mixed")),
+    ]
+    assert [u.defaults["fused"] for _, u in updates] == [True, False]
+    for step in range(4):
+        for module, optimiser in updates:
+            generator = torch.Generator().manual_seed(step)
+            for p in module.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            optimiser.step()
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["unetr", "vit"])
 def test_weights_depend_on_the_seed_only(name: str) -> None:
     torch.manual_seed(5)

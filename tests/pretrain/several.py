@@ -27,6 +27,7 @@ from voxseq.pretrain import run
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training import distributed
 from voxseq.training.loop import fit
+from voxseq.training.optimiser import adamw
 
 STEPS = 50
 BATCH = 8
@@ -124,7 +125,8 @@ def train(
         task._validation = [{n: as_double(v) for n, v in b.items()} for b in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
-    optimiser = run.make_optimiser(method, made.settings.optimiser)
+    config = made.settings.optimiser
+    optimiser = adamw(method.parameter_groups(config), config)
     fit(
         task,
         lambda start: run.staged_batches(task, optimiser, start, 0),

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from voxseq.sequences.reading import resize, scale_percentiles, slide, start_count
+from voxseq.sequences.reading import (
+    intensity_range,
+    resize,
+    scale,
+    scale_percentiles,
+    slide,
+    start_count,
+)
 
 SIDES = st.integers(1, 9)
 SHAPES = st.tuples(SIDES, SIDES, SIDES)
@@ -118,6 +125,60 @@ def test_scaling_does_not_depend_on_units(volume: np.ndarray, factor: float, off
     one = scale_percentiles(values, (1, 99.9))
     two = scale_percentiles(values * np.float32(factor) + np.float32(offset), (1, 99.9))
     np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+PERCENTILES = st.one_of(st.floats(0, 100), st.sampled_from([0.0, 1.0, 50.0, 99.9, 100.0]))
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        VOLUMES,
+        stn.arrays(np.float32, SHAPES, elements=st.floats(-2000, 2000, width=32)),
+        stn.arrays(np.float32, SHAPES, elements=st.floats(-(2.0**100), 2.0**100, width=32)),
+    ),
+    PERCENTILES,
+    PERCENTILES,
+)
+def test_ranges_are_numpys_percentiles_to_the_bit(
+    volume: np.ndarray, one: float, two: float
+) -> None:
+    wanted = (min(one, two), max(one, two))
+    before = volume.copy()
+    # int16 is widened, as it always is before it is scaled: its differences may overflow.
+    expected = np.percentile(volume.astype(np.float32), wanted).tolist()
+    assert list(intensity_range(volume, wanted)) == expected
+    np.testing.assert_array_equal(volume, before)
+
+
+def test_ranges_of_many_voxels() -> None:
+    volume = np.random.default_rng(0).normal(0, 300, (64, 65, 66))
+    for kind in (np.int16, np.float32):
+        values = volume.astype(kind)
+        for crop in (values, values[3:60:2, :, ::-1]):
+            expected = np.percentile(crop.astype(np.float32), (1, 99.9)).tolist()
+            assert list(intensity_range(crop, (1, 99.9))) == expected
+
+
+@pytest.mark.parametrize("offset", [0, 1e5, 1e7])
+def test_a_narrow_range_far_from_zero_keeps_its_digits(offset: float) -> None:
+    volume = np.linspace(offset, offset + 64, 9 * 9 * 9, dtype=np.float32).reshape(9, 9, 9)
+    exact = volume.astype(np.float64)
+    low, high = np.percentile(exact, (1, 99))
+    expected = np.clip((exact - low) / (high - low), 0, 1)
+    scaled = scale(volume, float(low), float(high))
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=2e-6)
+
+
+def test_scaling_leaves_its_input_alone_and_gives_contiguous_memory() -> None:
+    crop = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    for part in (crop, crop[:, :, 1:4], crop.T, crop.astype(np.float32)):
+        before = part.copy()
+        scaled = scale(part, 0, 60)
+        assert scaled.flags.c_contiguous
+        assert not np.shares_memory(scaled, part)
+        np.testing.assert_array_equal(part, before)
 
 
 def test_published_percentiles_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sequence_store import KINDS, SOURCES, config, direction, sampler
 
+from voxseq.data.store import VolumeStore
 from voxseq.errors import DataError, VoxseqError
+from voxseq.sequences.ranges import Ranges
 from voxseq.sequences.reading import Item, resize, scale_percentiles
 from voxseq.sequences.sampler import SequenceSampler, centred_box, example
 from voxseq.training.batches import stepwise
@@ -201,6 +204,42 @@ def test_spatial_sequences_slide_along_the_last_axis(folder: Path) -> None:
             assert len(matches) == 1
             seen.add(matches[0])
         assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("crop", [(8, 8, 8), (10, 10, 10), (8, 8, 12)])
+def test_a_crop_read_again_is_the_same_though_less_of_it_is_read(
+    tmp_path: Path, crop: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A range found once is kept, and then the window alone is read where nothing is resized."""
+    changes: dict[str, Any] = {"spatial": {"crop_shape": crop, "stride": 1}}
+    made = sampler(tmp_path, ("spatial",), **changes)
+    shapes: list[tuple[int, ...]] = []
+    read = VolumeStore.crop
+
+    def counted(store: VolumeStore, index: int, start: Any, shape: Any) -> np.ndarray:
+        shapes.append(tuple(shape))
+        return read(store, index, start, shape)
+
+    monkeypatch.setattr(VolumeStore, "crop", counted)
+    for row in (0, 7, 11):
+        for number in range(6):
+            fresh = sampler(tmp_path, ("spatial",), **changes)
+            expected = fresh.read("spatial", row, np.random.default_rng(number))
+            shapes.clear()
+            item = made.read("spatial", row, np.random.default_rng(number))
+            np.testing.assert_array_equal(item.volume, expected.volume)
+            # Windows of 2 slices at stride 1 reach over 5.
+            assert shapes == [(8, 8, 5) if number and crop == (8, 8, 8) else crop]
+
+
+def test_ranges_found_by_one_process_are_known_to_all() -> None:
+    ranges = Ranges(3)
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=ranges.__setitem__, args=(1, (-3.5, 7.25)))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert [ranges[row] for row in range(3)] == [None, (-3.5, 7.25), None]
 
 
 def test_the_largest_start_can_be_limited(folder: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from voxseq.config.model import OptimiserConfig
+from voxseq.training.optimiser import adamw
 
 _ENCODER = "encoder."
 _BLOCKS = f"{_ENCODER}blocks."
@@ -67,9 +68,7 @@ def parameter_groups(
 
 
 def build_optimiser(
-    network: nn.Module, config: OptimiserConfig, depth: int
+    network: nn.Module, config: OptimiserConfig, depth: int, precision: str = "32-true"
 ) -> torch.optim.Optimizer:
     """AdamW over :func:`parameter_groups`."""
-    return torch.optim.AdamW(
-        parameter_groups(network, config, depth), lr=config.lr, betas=config.betas
-    )
+    return adamw(parameter_groups(network, config, depth), config, precision)

@@ -110,7 +110,12 @@ def _train(
     return fit(
         trainable,
         lambda start: stepwise(make_batch, start, recipe.steps, context.workers),
-        build_optimiser(network, optimiser, EncoderConfig.model_validate(config["encoder"]).depth),
+        build_optimiser(
+            network,
+            optimiser,
+            EncoderConfig.model_validate(config["encoder"]).depth,
+            shared["precision"],
+        ),
         lr_factor(
             optimiser.schedule, optimiser.warmup_steps, recipe.steps, optimiser.final_lr_factor
         ),

@@ -42,7 +42,13 @@ class SelfAttention(nn.Module):
         self.projection = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Map (B, N, C) to (B, N, C); ``attn_mask`` (B or 1, 1, N, N) bool, True = attend."""
+        """Map (B, N, C) to (B, N, C).
+
+        Args:
+            tokens: (B, N, C).
+            attn_mask: (B or 1, 1, N, N): bool, True = attend; or floats that are added to the
+                scores, -inf = do not attend.
+        """
         batch, count, width = tokens.shape
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)

@@ -134,7 +134,7 @@ class Encoder(nn.Module):
         """
         patches = patchify(volume, self.config.patch_size)
         # Voxels are reordered, not embedded tokens: no gradient has to pass the gather.
-        ordered = patches if order is None else patches[:, order]
+        ordered = patches if order is None else patches.index_select(1, order)
         return self.embed_patches(ordered, self.grid(volume), order)
 
     def encode_tokens(self, tokens: Tensor, attn_mask: Tensor | None = None) -> EncoderOutput:
@@ -146,9 +146,10 @@ class Encoder(nn.Module):
         """
         batch, _, width = tokens.shape
         states = torch.cat([self.start_token.to(tokens).expand(batch, 1, width), tokens], dim=1)
+        bias = None if attn_mask is None else _additive(attn_mask, states.dtype)
         hidden: list[Tensor] = []
         for block in self.blocks:
-            states = block(states, attn_mask)
+            states = block(states, bias)
             hidden.append(states[:, 1:])
         states = self.norm(states)
         return EncoderOutput(tokens=states[:, 1:], start=states[:, 0], hidden=hidden)
@@ -170,6 +171,13 @@ class Encoder(nn.Module):
             ValueError: when the volume's shape does not fit.
         """
         return self.encode_tokens(self.embed(volume, order), attn_mask)
+
+
+def _additive(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores for a mask: made once, so that no block makes it again."""
+    return torch.zeros(attn_mask.shape, dtype=dtype, device=attn_mask.device).masked_fill_(
+        ~attn_mask, -torch.inf
+    )
 
 
 def build_encoder(

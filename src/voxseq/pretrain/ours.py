@@ -72,7 +72,7 @@ class AutoregressiveMethod(PretrainMethod):
                 f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with "
                 f"{self.sequences.volume_shape} voxels"
             )
-        return patchify(volume, self.patch_size)[:, self.order]
+        return patchify(volume, self.patch_size).index_select(1, self.order)
 
     def predict(self, patches: Tensor, prefix: Tensor) -> Tensor:
         """Predict every token from those that it may see.

@@ -26,6 +26,7 @@ from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, Share, share_of, team
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
+from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
 from voxseq.training.seeding import numpy_generator, torch_generator
 
@@ -166,7 +167,9 @@ def execute(context: RunContext) -> None:
     _report_division(int(setup.shared["batch_size"]), processes.size, accumulate)
     task = PretrainTask(method, sampler, setup, Share(processes.rank, processes.size))
     optimiser_config = setup.settings.optimiser
-    optimiser = make_optimiser(method, optimiser_config)
+    optimiser = adamw(
+        method.parameter_groups(optimiser_config), optimiser_config, setup.shared["precision"]
+    )
     _LOG.info(
         "%s: %d sequences (%s), %d steps of %d",
         setup.method,
@@ -211,16 +214,6 @@ def _report_division(batch: int, processes: int, accumulate: int) -> None:
         each,
         processes,
         accumulate,
-    )
-
-
-def make_optimiser(method: PretrainMethod, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over the method's parameter groups."""
-    return torch.optim.AdamW(
-        method.parameter_groups(config),
-        lr=config.lr,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -42,16 +44,61 @@ def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
     return result
 
 
-def scale_percentiles(volume: Array, percentiles: tuple[float, float]) -> Array:
+def scale_percentiles(volume: NDArray[Any], percentiles: tuple[float, float]) -> Array:
     """Map the given intensity percentiles of this crop to 0..1 and clip (published: 1 and 99.9).
 
     A constant crop becomes all zeros.
     """
-    low, high = np.percentile(volume, percentiles)
+    return scale(volume, *intensity_range(volume, percentiles))
+
+
+def intensity_range(volume: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+    """``np.percentile(volume, percentiles)`` of finite float32 or int16 voxels.
+
+    The few values that are needed are put in their places one by one: numpy finds a single place by
+    vector instructions, ten times as fast as several at once.
+
+    Args:
+        volume: any shape.
+        percentiles: the smaller one first.
+    """
+    values = volume.flatten()
+    last = values.size - 1
+    done = 0
+    found = []
+    for percentile in percentiles:
+        position = last * (percentile / 100)
+        place = int(position)
+        values[done:].partition(place - done)
+        below = np.float32(values[place])
+        above = np.float32(values[place + 1 :].min()) if place < last else below
+        share, step = position - place, above - below
+        # numpy interpolates from the nearer end.
+        found.append(
+            float(above) - float(step) * (1 - share)
+            if share >= 0.5
+            else float(below) + float(step) * share
+        )
+        done = place
+    return found[0], found[1]
+
+
+def scale(volume: NDArray[Any], low: float, high: float) -> Array:
+    """Map ``low`` to 0 and ``high`` to 1 and clip; zeros if ``high`` is not the larger one.
+
+    Returns:
+        The shape of ``volume``, in memory of its own.
+    """
     if not high > low:
-        return np.zeros_like(volume)
-    scaled: Array = np.clip((volume - low) / (high - low), 0.0, 1.0).astype(np.float32)
-    return scaled
+        return np.zeros(volume.shape, np.float32)
+    # A range that is narrow beside its distance from 0 needs more digits than float32 has.
+    wide = (high - low) * 8 > max(abs(low), abs(high))
+    number = np.float32 if wide else np.float64
+    scaled = np.subtract(volume, low, dtype=number)
+    scaled /= number(high) - number(low)
+    np.clip(scaled, 0, 1, out=scaled)
+    result: Array = scaled.astype(np.float32, order="C", copy=False)
+    return result
 
 
 def slide(crop: Array, start: int, stride: int, thickness: int, length: int) -> Array:
@@ -73,8 +120,8 @@ def slide(crop: Array, start: int, stride: int, thickness: int, length: int) -> 
     reach = start + stride * (length - 1) + thickness
     if start < 0 or reach > crop.shape[2]:
         raise ValueError(f"windows reach voxel {reach} of {crop.shape[2]}")
-    windows = [crop[:, :, start + i * stride :][:, :, :thickness] for i in range(length)]
-    return np.ascontiguousarray(np.concatenate(windows, axis=2))
+    windows = sliding_window_view(crop[:, :, start:reach], thickness, axis=2)[:, :, ::stride]
+    return np.ascontiguousarray(windows.reshape(*crop.shape[:2], length * thickness))
 
 
 def start_count(depth: int, stride: int, thickness: int, length: int, most: int | None) -> int:

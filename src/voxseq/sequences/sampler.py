@@ -19,11 +19,14 @@ from voxseq.data.store import VolumeStore
 from voxseq.errors import DataError
 from voxseq.files import read_json
 from voxseq.sequences.build import AXES
+from voxseq.sequences.ranges import Ranges
 from voxseq.sequences.reading import (
     Array,
     Item,
     Triple,
+    intensity_range,
     resize,
+    scale,
     scale_percentiles,
     slide,
     start_count,
@@ -100,6 +103,9 @@ class SequenceSampler:
                 )
         self._items = (
             _Table.read(index / "semantic_items.parquet") if "semantic" in self.kinds else None
+        )
+        self._ranges = Ranges(
+            len(self._tables["spatial"].columns["row"]) if "spatial" in self.kinds else 0
         )
         self._opened: dict[int, VolumeStore] = {}
         self._modality_of: dict[int, NDArray[np.str_]] = {}
@@ -257,7 +263,8 @@ class SequenceSampler:
     def _crop(self, store: int, row: int, start: Triple, extent: Triple, shape: Triple) -> Array:
         """Read a box, resize it and scale its own percentiles to 0..1."""
         crop = self._store(store).crop(row, start, extent)
-        return scale_percentiles(resize(crop, shape), self.config.percentiles)
+        resized = crop if crop.shape == shape else resize(crop, shape)
+        return scale_percentiles(resized, self.config.percentiles)
 
     def _spatial(
         self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
@@ -267,12 +274,28 @@ class SequenceSampler:
         box = table.box(row)
         if not sequences:
             return self._crop(store, table.number("row", row), *box, config.volume_shape), store
-        window = config.spatial.window_shape
-        crop = self._crop(store, table.number("row", row), *box, window)
         thickness, stride = config.patch_shape[2], config.spatial.stride
-        starts = start_count(window[2], stride, thickness, config.length, config.spatial.max_start)
+        depth = config.spatial.window_shape[2]
+        starts = start_count(depth, stride, thickness, config.length, config.spatial.max_start)
         start = int(generator.integers(starts))
-        return slide(crop, start, stride, thickness, config.length), store
+        reach = stride * (config.length - 1) + thickness
+        part = self._planes(table, row, start, reach)
+        return slide(part, 0, stride, thickness, config.length), store
+
+    def _planes(self, table: _Table, row: int, start: int, count: int) -> Array:
+        """Some planes across the last axis of a spatial crop, scaled by the percentiles of all."""
+        store, volume = self._store(table.number("store", row)), table.number("row", row)
+        (x, y, z), extent = table.box(row)
+        window, values = self.config.spatial.window_shape, self._ranges[row]
+        if values is not None and extent == window:
+            # Windows overlap: less than half of a published crop is looked at in one sequence.
+            return scale(store.crop(volume, (x, y, z + start), (*window[:2], count)), *values)
+        crop = store.crop(volume, (x, y, z), extent)
+        if extent != window:
+            crop = resize(crop, window)
+        if values is None:
+            values = self._ranges[row] = intensity_range(crop, self.config.percentiles)
+        return scale(crop[:, :, start : start + count], *values)
 
     def _contrast(
         self, table: _Table, row: int, generator: np.random.Generator, sequences: bool

@@ -22,6 +22,7 @@ from voxseq.progress import track
 from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
 from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
+from voxseq.training.memory import keep_freed_memory
 from voxseq.training.records import Progress, record, report, write_metrics
 from voxseq.training.stopping import StopRequests, stop_requests
 
@@ -135,6 +136,7 @@ def fit(
         Interrupted: SIGTERM or SIGUSR1 arrived; a checkpoint has been written.
     """
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     state.mkdir(parents=True, exist_ok=True)
     with stop_requests() as stop, lost_workers_named():
         training = _Training(trainable, optimiser, lr_factor, config, state, run_config)
