@@ -109,7 +109,7 @@ def normalised_targets(patches: Tensor) -> Tensor:
     """Regression targets: each token's voxels, centred and scaled by the token itself.
 
     ``(x - mean) / sqrt(var + 1e-6)`` with the unbiased variance (published code), in float32
-    whatever the input's precision: half precision would round the targets. No gradient passes.
+    whatever the input's precision: half precision would round the targets.
 
     Args:
         patches: (..., V).
@@ -122,9 +122,9 @@ def normalised_targets(patches: Tensor) -> Tensor:
     """
     if patches.shape[-1] < 2:
         raise ValueError("tokens of a single voxel have no variance: expected a larger patch size")
-    values = patches.detach().float()
+    values = patches.float()
     centred = values - values.mean(dim=-1, keepdim=True)
     # The sum of squares: torch.var takes ten times as long.
-    squares = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).square_()
+    squares = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).square()
     variance = squares / (patches.shape[-1] - 1)
-    return centred.div_(torch.sqrt(variance + VARIANCE_EPSILON))
+    return centred / torch.sqrt(variance + VARIANCE_EPSILON)
