@@ -141,8 +141,8 @@ class Team:
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        if self.size > 1:
-            dist.barrier()
+        # Not a barrier, which would choose a GPU by itself.
+        self.any(False)
 
     def tell(self, number: int) -> int:
         """The number that the first process gives, in all of them."""
