@@ -7,6 +7,7 @@ phantoms in memory.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import socket
 import sys
@@ -125,6 +126,7 @@ def train(
         task._validation = [{n: as_double(v) for n, v in b.items()} for b in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
+    keep_first_gradient(task, out, is_kept=team.is_first)
     config = made.settings.optimiser
     optimiser = adamw(method.parameter_groups(config), config)
     fit(
@@ -140,6 +142,23 @@ def train(
         run_config={"method": plan.method},
     )
     return task
+
+
+def keep_first_gradient(task: run.PretrainTask, out: Path, *, is_kept: bool) -> None:
+    """Write the gradient's norm by parameter at step 0, before it is clipped.
+
+    Adam hides a gradient that is too large or too small by a factor; this does not.
+    """
+    before_update = task.before_update
+
+    def kept(step: int, groups: Any) -> None:
+        if step == 0 and is_kept:
+            weights = [(n, p.grad) for n, p in task.named_parameters() if p.grad is not None]
+            norms = {name: float(gradient.norm()) for name, gradient in weights}
+            (out / "gradient.json").write_text(json.dumps(norms))
+        before_update(step, groups)
+
+    task.before_update = kept  # type: ignore[method-assign]
 
 
 def as_double(value: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,25 @@ def assert_same_curves(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("method", SETTINGS)
 def test_two_processes_give_the_losses_of_one(trained: Path, method: str) -> None:
     assert_same_curves(trained / "one" / method, trained / "two" / method)
+
+
+def gradient(folder: Path) -> dict[str, float]:
+    norms: dict[str, float] = json.loads((folder / "out/gradient.json").read_text())
+    return norms
+
+
+@pytest.mark.parametrize(
+    ("method", "other"),
+    [(method, "two") for method in SETTINGS]
+    + [(method, f"{n}_divided") for method in ACCUMULATING for n in ("one", "two")],
+)
+def test_gradients_are_those_of_the_whole_batch(trained: Path, method: str, other: str) -> None:
+    one, two = gradient(trained / "one" / method), gradient(trained / other / method)
+    assert set(one) == set(two)
+    largest = max(one.values())
+    assert largest > 0
+    for name, expected in one.items():
+        assert two[name] == pytest.approx(expected, rel=1e-4, abs=1e-6 * largest), name
 
 
 def test_every_method_is_tried() -> None:
