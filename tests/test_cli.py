@@ -138,6 +138,8 @@ def test_a_request_to_stop_has_the_status_of_a_retry(
         raise Interrupted("stopped at step 7")
 
     monkeypatch.setattr(cli, "cli", stop)
+    # The process would be gone at once, and this one with it.
+    monkeypatch.setattr(os, "_exit", sys.exit)
     assert call(monkeypatch) == cli.RETRY == 75
     assert "stopped at step 7" in capsys.readouterr().err
 
@@ -314,3 +316,45 @@ def test_yaml_of_config_show_is_plain(
 ) -> None:
     assert call(monkeypatch, "config", "show") == 0
     assert yaml.safe_load(capsys.readouterr().out)["scale"] == "demo"
+
+
+OUT = ("> /dev/full", ">&-", "| true")
+ERR = ("", "2> /dev/full", "2>&-")
+
+
+def said(code: str, streams: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with its output led elsewhere by the shell."""
+    line = f'"$0" -c "$1" {streams}; exit ${{PIPESTATUS[0]}}'
+    words = ["bash", "-c", line, sys.executable, code]
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    return subprocess.run(words, env=buffered, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("streams", [f"{err} {out}" for out in OUT for err in ERR])
+@pytest.mark.parametrize(
+    ("raised", "status"), [("Interrupted('a signal')", 75), ("VoxseqError('failed')", 2)]
+)
+def test_the_status_is_right_where_nothing_can_be_said(
+    raised: str, status: int, streams: str
+) -> None:
+    """The workflow acts on the status of a job, and the disk with the job's log may be full."""
+    done = said(
+        "from voxseq import cli\nfrom voxseq.errors import Interrupted, VoxseqError\n"
+        f"def broken(**_):\n    print('begun')\n    raise {raised}\n"
+        "cli.cli = broken\ncli.main()\n",
+        streams,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("streams", "status"), [("> /dev/full", 2), ("| true", 1), (">&-", 0)])
+def test_output_that_nobody_takes_is_no_traceback(streams: str, status: int) -> None:
+    done = said(
+        "from voxseq import cli\ndef long(**_):\n    print('x' * 1_000_000)\n"
+        "cli.cli = long\ncli.main()\n",
+        streams,
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert ("the output: No space left" in done.stderr) == (status == 2)

@@ -15,6 +15,7 @@ from voxseq import __version__
 from voxseq.commands.lazy import LazyGroup
 from voxseq.commands.options import overlay_option, params_option
 from voxseq.errors import Interrupted, VoxseqError
+from voxseq.logs import open_streams, say_last
 
 if TYPE_CHECKING:
     from voxseq.config import Config
@@ -369,9 +370,11 @@ def _as_yaml(content: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
+    open_streams()
     try:
         # click hands the status of `ctx.exit` back as a number.
         status = cli(standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
@@ -379,13 +382,19 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except VoxseqError as error:
-        click.echo(f"error: {error}", err=True)
+        say_last(f"error: {error}")
         sys.exit(2)
     except Interrupted as error:
-        click.echo(str(error), err=True)
-        sys.stdout.flush()
+        say_last(str(error))
         # At once: the interpreter's own end could wait for a lock of what was interrupted.
         os._exit(RETRY)
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough of it.
+        say_last()
+        sys.exit(1)
+    except OSError as error:
+        say_last(f"error: {error.filename or 'the output'}: {error.strerror or error}")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,3 +52,22 @@ def setup_logging(verbose: bool = False) -> None:
     )
     for noisy in ("matplotlib", "PIL", "fsspec", "lightning"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def open_streams() -> None:
+    """Open output and errors where whoever started the program has closed them."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, stream)
+
+
+def say_last(text: str = "") -> None:
+    """Last words. A full disk or a closed pipe changes nothing of the status that follows."""
+    for stream, words in ((sys.stderr, text and f"{text}\n"), (sys.stdout, "")):
+        try:
+            stream.write(words)
+            stream.flush()
+        except OSError:
+            # The interpreter flushes once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
