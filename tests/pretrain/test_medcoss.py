@@ -140,6 +140,7 @@ def test_ct_then_mri_and_the_buffer_in_batches_of_one_source():
     rehearsed = 0
     for step in range(20, 40):
         items = method.draw(data, step, 4)
+        assert [i.id for i in method.draw(data, step, 4, [2, 0])] == [items[2].id, items[0].id]
         (modality,) = {item.modality for item in items}
         rehearsal = method.source(step, 4) == "rehearsal"
         assert modality == ("CT" if rehearsal else "MRI")

@@ -7,15 +7,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from several import BATCH, SETTINGS, STEPS, Plan, curve, together, train_all
+from several import BATCH, SETTINGS, STEPS, Phantoms, Plan, curve, setup, together, train_all
 
 from voxseq.config import load_config
 from voxseq.errors import ConfigError
 from voxseq.methods import METHODS
+from voxseq.pretrain import run
+from voxseq.sequences.reading import Item
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.distributed import IDS, WHOLE, Share
 
 TOLERANCE = 1e-5
 ACCUMULATING = ("ours", "mae3d")
@@ -61,6 +67,33 @@ def assert_same_curves(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("method", SETTINGS)
 def test_two_processes_give_the_losses_of_one(trained: Path, method: str) -> None:
     assert_same_curves(trained / "one" / method, trained / "two" / method)
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_the_rows_of_all_processes_are_the_batch(tmp_path: Path, method: str) -> None:
+    """A method that is ``by_row`` reads the items of its own rows and no others."""
+    made = setup(Plan(method, tmp_path))
+    data = Phantoms(24)
+    built = run.build_method(made)
+    built.begin(STEPS, cast(SequenceSampler, data))
+    read: list[int] = []
+    batch = data.batch
+
+    def counted(*args: Any, **options: Any) -> list[Item]:
+        items = batch(*args, **options)
+        read.append(len(items))
+        return items
+
+    data.batch = counted  # type: ignore[method-assign]
+    whole, first, second = (
+        run.PretrainTask(built, cast(SequenceSampler, data), made, share).batch(3)
+        for share in (WHOLE, Share(0, 2), Share(1, 2))
+    )
+    for name in whole.keys() - {IDS}:
+        assert torch.equal(torch.cat([first[name], second[name]]), whole[name])
+    if method == "ours":
+        assert read == [BATCH, BATCH // 2, BATCH // 2]
+        assert torch.equal(torch.cat([first[IDS], second[IDS]]), whole[IDS])
 
 
 def gradient(folder: Path) -> dict[str, float]:
@@ -110,11 +143,6 @@ def test_recomputed_activations_change_no_bit(trained: Path, method: str) -> Non
 
 
 def test_recomputing_keeps_fewer_activations() -> None:
-    import torch
-    from several import Phantoms, setup
-
-    from voxseq.pretrain import run
-
     def saved(recompute: bool) -> int:
         made = setup(Plan("ours", Path()))
         method = run.build_method(made)

@@ -52,8 +52,11 @@ class PhantomSampler:
     def __len__(self) -> int:
         return len(self.items)
 
-    def batch(self, step: int, size: int, *, sequences: bool = True) -> list[Item]:
-        return [self.items[(step * size + slot) % len(self)] for slot in range(size)]
+    def batch(
+        self, step: int, size: int, slots: Sequence[int] | None = None, *, sequences: bool = True
+    ) -> list[Item]:
+        places = range(size) if slots is None else slots
+        return [self.items[(step * size + slot) % len(self)] for slot in places]
 
     def numbers(self, modality: str) -> np.ndarray:
         found = [item.id for item in self.items if item.modality == modality]

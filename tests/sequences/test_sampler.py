@@ -83,6 +83,8 @@ def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
     assert same(sampler(folder).batch(11, 5), batches[11])
     assert not same(sampler(folder, seed=1).batch(0, 5), batches[0])
     assert not same(batches[0], batches[1])
+    assert same(turned.batch(7, 5, [3, 1]), [batches[7][3], batches[7][1]])
+    assert turned.batch(7, 5, []) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])

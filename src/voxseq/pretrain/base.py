@@ -50,6 +50,9 @@ class PretrainMethod(nn.Module, ABC):
         needs: which view of the data the method is fed.
         selection: which weights are kept: the last ones, or those of the smallest validation
             loss, which only makes sense where the loss is comparable between steps.
+        by_row: whether :meth:`collate` makes every row from its item alone and draws nothing. Then
+            each of several processes reads its own items only; otherwise all make the whole batch,
+            because its views are drawn from one stream.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
         share: which rows of the whole batch the batch at hand has, in training. Losses of all
@@ -59,6 +62,7 @@ class PretrainMethod(nn.Module, ABC):
 
     needs: Literal["sequence", "image"] = "image"
     selection: ClassVar[Literal["last", "validation_loss"]] = "last"
+    by_row: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -120,10 +124,19 @@ class PretrainMethod(nn.Module, ABC):
             data: all training items.
         """
 
-    def draw(self, data: SequenceSampler, step: int, size: int) -> list[Item]:
+    def draw(
+        self, data: SequenceSampler, step: int, size: int, slots: Sequence[int] | None = None
+    ) -> list[Item]:
         """Choose the items of one batch, as a function of the step and of the method's state at
-        the beginning of the stage; may run in another process."""
-        return data.batch(step, size, sequences=self.needs == "sequence")
+        the beginning of the stage; may run in another process.
+
+        Args:
+            data: all training items.
+            step: number of the batch.
+            size: number of items in the whole batch.
+            slots: places in the batch whose items are wanted, in methods that are :attr:`by_row`.
+        """
+        return data.batch(step, size, slots, sequences=self.needs == "sequence")
 
     def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
         """Make a batch; methods with several views make them here.

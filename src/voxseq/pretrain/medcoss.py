@@ -162,16 +162,19 @@ class MedCoSSMethod(PretrainMethod):
         order = numpy_generator(self.seed, "medcoss epoch", epoch).permutation(current + rehearsed)
         return MODALITIES[1] if order[place] < current else "rehearsal"
 
-    def draw(self, data: SequenceSampler, step: int, size: int) -> list[Item]:
+    def draw(
+        self, data: SequenceSampler, step: int, size: int, slots: Sequence[int] | None = None
+    ) -> list[Item]:
         """Draw the items of a batch from one source, with replacement (published code)."""
+        slots = range(size) if slots is None else slots
         source = self.source(step, size)
         numbers = self.buffered() if source == "rehearsal" else self.numbers[source]
         chosen = numpy_generator(self.seed, "medcoss batch", step).choice(numbers, size)
         if source == "rehearsal":
-            return [read_item(data, int(number)) for number in chosen]
+            return [read_item(data, int(number)) for number in chosen[slots]]
         return [
-            data.item(int(number), numpy_generator(self.seed, "medcoss item", step, slot))
-            for slot, number in enumerate(chosen)
+            data.item(int(chosen[slot]), numpy_generator(self.seed, "medcoss item", step, slot))
+            for slot in slots
         ]
 
     def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:

@@ -29,6 +29,7 @@ class AutoregressiveMethod(PretrainMethod):
     """
 
     selection = "validation_loss"
+    by_row = True
     order: Tensor
 
     def __init__(

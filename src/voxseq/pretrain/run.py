@@ -96,8 +96,12 @@ class PretrainTask(Trainable):
     def batch(self, step: int) -> Batch:
         """This process's rows of the batch of one step; the batch is a function of seed and step.
 
-        The whole batch is made, because views are drawn from one stream.
+        Views that are drawn from one stream need the whole batch.
         """
+        if self.method.by_row:
+            own = self._rows.own(torch.arange(self._batch_size)).tolist()
+            items = self.method.draw(self._sampler, step, self._batch_size, own)
+            return self._collated(items, "views", step)
         items = self.method.draw(self._sampler, step, self._batch_size)
         return share_of(self._collated(items, "views", step), self._rows)
 

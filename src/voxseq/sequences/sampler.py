@@ -6,7 +6,7 @@ sees the same data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,16 +115,20 @@ class SequenceSampler:
         """Number of training sequences."""
         return sum(len(table.training) for table in self._tables.values())
 
-    def batch(self, step: int, size: int, *, sequences: bool = True) -> list[Item]:
-        """The items of one training batch.
+    def batch(
+        self, step: int, size: int, slots: Sequence[int] | None = None, *, sequences: bool = True
+    ) -> list[Item]:
+        """The items of one training batch, or some of them.
 
         Args:
             step: number of the batch.
-            size: number of items.
+            size: number of items in the whole batch.
+            slots: places in the batch whose items are read; all by default.
             sequences: patch sequences; ``False`` gives single images instead, for the methods
                 and the ablation that use none.
         """
-        return [self._drawn(step, size, slot, sequences) for slot in range(size)]
+        places = range(size) if slots is None else slots
+        return [self._drawn(step, size, slot, sequences) for slot in places]
 
     def validation(self, count: int, *, sequences: bool = True) -> list[Item]:
         """At most ``count`` validation items, the kinds in turn, always the same ones."""

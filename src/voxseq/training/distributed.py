@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Batch = dict[str, Tensor]
 #: The others wait while the first process checks its inputs; lost ones are noticed at once.
 TIMEOUT = timedelta(hours=6)
-#: Entry of a batch that names its items; every process has it whole, for messages.
+#: Entry of a batch that names the items it was made of, for messages; it is not divided.
 IDS = "ids"
 
 

@@ -309,7 +309,10 @@ class _Training:
             with self.fabric.no_backward_sync(self.wrapped) if is_inner else nullcontext():
                 losses = self.wrapped(part, step)
                 found.append(self.team.mean(losses))
-                _check_finite(found[-1]["loss"], step, self.ids, self.state, "loss")
+                _check_finite(losses["loss"], step, self.ids, self.state, "loss")
+                if self.team.size > 1:
+                    what = "loss of another process"
+                    _check_finite(found[-1]["loss"], step, None, self.state, what)
                 self.fabric.backward(losses["loss"] if count == 1 else losses["loss"] / count)
         if count == 1:
             return found[0]
