@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
-	faults-of-engines lint smoke test-slurm clean
+	faults-of-engines lint smoke test-slurm bench clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
 	@echo "make test-slurm  a tiny study on a real Slurm of one node, jobs killed on the way"
+	@echo "make bench       measurements against other ways of the same: benchmarks/results.md"
 	@echo "make smoke       every rule at tiny size, through both engines"
 
 environment: $(READY)
@@ -68,6 +69,10 @@ smoke: $(READY)
 
 test-slurm: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/slurm/run.sh
+
+# A finished demo elsewhere: make bench DEMO=its/workspace.
+bench: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks $(if $(DEMO),--demo "$(DEMO)")
 
 clean:
 	rm -rf artifacts logs .snakemake .voxseq

@@ -1,0 +1,140 @@
+"""A training step of the demo's size, data included, against the rate of a matrix product."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.flops import counted, share_of_product
+from benchmarks.harness import ROUNDS, Row
+from benchmarks.material import demo_config, in_ras, table_row
+from voxseq.config import Config
+from voxseq.data.index import INDEX, SCHEMA, write_table
+from voxseq.data.store import StoreWriter
+from voxseq.data.types import Entry
+from voxseq.plan.data import sequence_settings
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.ours import AutoregressiveMethod
+from voxseq.pretrain.settings.ours import OursSettings
+from voxseq.runs import RunContext
+from voxseq.sequences import build
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.optimiser import adamw
+from voxseq.training.seeding import numpy_generator, torch_generator
+
+#: Share of the matrix product's rate that is to be reached.
+TARGET = 0.6
+#: Steps of a round.
+STEPS = 60
+#: Volumes of a spatial source, subjects of the contrast source and lesions of a category.
+_VOLUMES, _SUBJECTS, _LESIONS = 1, 2, 12
+
+
+def run() -> Iterator[Row]:
+    """The one row of this module."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        config = demo_config()
+        training = Training(config, _sampler(Path(name), config))
+        flops = training.flops()
+        count = (ROUNDS + 1) * STEPS
+        note = (
+            f"width {config.encoder.width}, depth {config.encoder.depth}, 64 tokens of 4³, batch "
+            f"{config.pretrain.batch_size}, {flops / 1e9:.2f} GFLOP a step, {count} steps"
+        )
+        yield share_of_product(
+            "demo-size step, data included", training, flops, TARGET, note, STEPS
+        )
+
+
+class Training:
+    """Training of our method, step after step: drawing, reading, loss, gradients, update."""
+
+    def __init__(self, config: Config, sampler: SequenceSampler) -> None:
+        settings = OursSettings.model_validate(config.pretrain.methods["ours"])
+        self.sampler, self.size = sampler, config.pretrain.batch_size
+        self.method: PretrainMethod = AutoregressiveMethod(
+            settings, config.encoder, config.sequences, 0
+        )
+        self.method.begin(1000, sampler)
+        self.optimiser = adamw(self.method.parameter_groups(settings.optimiser), settings.optimiser)
+        self.step = 0
+
+    def batch(self) -> dict[str, Any]:
+        """The batch of the step."""
+        items = self.method.draw(self.sampler, self.step, self.size)
+        return self.method.collate(items, numpy_generator(0, "views", self.step))
+
+    def flops(self) -> int:
+        """Operations of a step."""
+        batch = self.batch()
+
+        def gradients() -> None:
+            self.method(batch, 0, torch_generator(0, "method", 0))["loss"].backward()
+
+        found = counted(gradients)
+        self.optimiser.zero_grad(set_to_none=True)
+        return found
+
+    def __call__(self) -> None:
+        """One step."""
+        generator = torch_generator(0, "method", self.step)
+        self.method(self.batch(), self.step, generator)["loss"].backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+
+
+def _sampler(folder: Path, config: Config) -> SequenceSampler:
+    """The demo's sources with fewer volumes; the kinds have nearly the same shares."""
+    shape = config.data.phantoms.volume_shape
+    inputs = {}
+    for number, source in enumerate(config.sequences.sources):
+        rng = np.random.default_rng(number)
+        entries = _entries(source.kind, config.sequences.contrast.contrasts)
+        store, download = folder / "store" / source.dataset, folder / "download" / source.dataset
+        store.mkdir(parents=True)
+        download.mkdir(parents=True)
+        writer = StoreWriter(store, config.store)
+        rows = []
+        for key, entry in enumerate(entries):
+            depth = 8 if source.kind == "semantic" else shape[2]
+            noise = rng.normal(0, 300, (*shape[:2], depth))
+            volume = in_ras(np.rint(noise).astype(np.int16))
+            row = table_row(volume, entry)
+            row["volume_id"] = f"{source.dataset}/{entry.subject}/{entry.image}"
+            writer.add(key, volume.array, None, row)
+            rows.append(row)
+        writer.close()
+        write_table(download / INDEX, [{k: r[k] for k in SCHEMA.names} for r in rows], SCHEMA)
+        inputs[f"preprocess/source/{source.dataset}"] = store
+        inputs[f"download/{source.dataset}"] = download
+    index = folder / "index"
+    index.mkdir()
+    settings = sequence_settings(config)
+    settings["semantic"]["draws_per_category"] //= 12
+    build.execute(RunContext("sequences/all", settings, index, folder / "state", inputs, None))
+    stores = {s.dataset: folder / "store" / s.dataset for s in config.sequences.sources}
+    kinds = tuple(sorted({s.kind for s in config.sequences.sources}))
+    return SequenceSampler(index, stores, config.sequences, kinds, 0)
+
+
+def _entries(kind: str, contrasts: tuple[str, ...]) -> list[Entry]:
+    if kind == "contrast":
+        return [
+            Entry(f"s{n}", contrast, "", modality="MRI", contrast=contrast, group=f"s{n}")
+            for n in range(_SUBJECTS)
+            for contrast in contrasts
+        ]
+    if kind == "semantic":
+        return [
+            Entry(f"c{category}n{n}", "0", "", modality="CT", label=category, centre=(16, 16))
+            for category in range(1, 9)
+            for n in range(_LESIONS)
+        ]
+    return [Entry(f"s{n}", "0", "", modality="CT") for n in range(_VOLUMES)]

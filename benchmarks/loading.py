@@ -1,0 +1,190 @@
+"""Reading training sequences, and preparing pre-training data, against the published way.
+
+The published way writes 50 crops of each volume, resized to 128³ and scaled by their percentiles,
+as float32 arrays (8.4 MB each), and joins four slabs of one when it is read. voxseq keeps each
+volume once in a chunked store and cuts, resizes and scales when a sequence is read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+from monai.transforms import Compose, RandSpatialCrop, Resize, ScaleIntensityRangePercentiles
+
+from benchmarks.harness import ROUNDS, Row, Unmeasured, alternate, faster, in_turn, smaller, timed
+from benchmarks.material import ct_like, paper_config, table_row
+from voxseq.data import resample
+from voxseq.data.adapters import nifti
+from voxseq.data.store import StoreWriter, VolumeStore
+from voxseq.data.types import Entry
+from voxseq.files import write_json
+from voxseq.sequences.build import BOX, random_boxes
+from voxseq.sequences.sampler import SequenceSampler
+
+CROP = (128, 128, 128)
+CROPS = 50
+SHAPE = (512, 512, 200)
+#: Sequences read in one round.
+READS = 10
+CT = "ct.nii.gz"
+
+
+def run() -> Iterator[Row | Unmeasured]:
+    """All rows of this module."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image = nibabel.Nifti1Image(ct_like(SHAPE), np.diag([0.8, 0.8, 1.5, 1]))
+        nibabel.save(image, folder / CT)
+        del image
+        yield from _prepare(folder)
+        yield from _read(folder)
+
+
+def _prepare(folder: Path) -> Iterator[Row]:
+    """Seconds and bytes of a volume, reading included."""
+    makers = {"ours": prepared_by_us, "other": prepared_as_published}
+    seconds: dict[str, list[float]] = {side: [] for side in makers}
+    sizes: dict[str, list[float]] = {side: [] for side in makers}
+    for names in in_turn(ROUNDS, list(makers)):
+        for side in names:
+            made = folder / side
+            shutil.rmtree(made, ignore_errors=True)
+            seconds[side].append(timed(partial(makers[side], folder, made)))
+            sizes[side].append(_bytes(made) / 2**20)
+    note = "512×512×200 CT; ours is read twice, checked, hashed and compressed"
+    against = f"{CROPS} crops, resized, scaled by percentiles, a .npy each"
+    yield faster("preparing a CT", against, seconds, 2.0, note)
+    yield smaller("bytes of a prepared CT", against, sizes, 1 / 5, "MiB")
+    a_sequence = {side: [mib / CROPS for mib in sizes[side]] for side in sizes}
+    note = f"{CROPS} sequences of a volume, as published"
+    yield smaller("disk a training sequence", "a crop of float32", a_sequence, 1 / 5, "MiB", note)
+
+
+def prepared_by_us(folder: Path, out: Path) -> None:
+    """Take one volume in and store it, as the stages download and preprocess do one by one."""
+    row = table_row(nifti.read(folder, CT), Entry("ct", "0", CT, modality="CT"))
+    image, _ = resample.to_ras(nifti.read(folder, CT))
+    out.mkdir()
+    writer = StoreWriter(out, paper_config().store)
+    writer.add(0, image, None, row)
+    writer.close()
+
+
+def prepared_as_published(folder: Path, out: Path) -> None:
+    """50 crops of one volume as float32 files of 128³."""
+    out.mkdir()
+    image = nibabel.load(folder / CT).get_fdata().astype(np.float32)[None]
+    crop = Compose(
+        [
+            RandSpatialCrop(CROP, random_size=False),
+            Resize(CROP, mode="trilinear"),
+            ScaleIntensityRangePercentiles(1, 99.9, 0.0, 1.0, clip=True),
+        ]
+    )
+    crop.set_random_state(0)
+    for number in range(CROPS):
+        np.save(out / f"{number}.npy", np.asarray(crop(image))[0])
+
+
+def _read(folder: Path) -> Iterator[Row | Unmeasured]:
+    """Sequences a second: a first epoch, later ones, and later ones without the page cache."""
+    store, crops = folder / "ours", folder / "other"
+    index = _write_index(folder / "index", store)
+    order = np.random.default_rng(1).permutation(CROPS)
+    turn = {"ours": 0, "other": 0}
+
+    def following(side: str) -> Iterator[tuple[int, np.random.Generator]]:
+        for _ in range(READS):
+            turn[side] += 1
+            yield int(order[turn[side] % CROPS]), np.random.default_rng(turn[side])
+
+    def ours() -> None:
+        for row, generator in following("ours"):
+            sampler.read("spatial", row, generator)
+
+    def published() -> None:
+        for row, generator in following("other"):
+            crop = np.load(crops / f"{row}.npy")
+            start = int(generator.integers(64))
+            np.concatenate([crop[:, :, start + 8 * i :][:, :, :32] for i in range(4)], axis=2)
+
+    sides = {"ours": ours, "other": published}
+    against = "np.load of float32 crops"
+    # Five rounds, and one unmeasured, of ten: no crop is read twice by a sampler of its own.
+    sampler = _sampler(index, store)
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    published()
+    for names in in_turn(ROUNDS, list(sides)):
+        for side in names:
+            seconds[side].append(timed(sides[side]))
+    note = "128³ of a 512×512×200 CT; the percentiles of a crop are found"
+    yield faster("spatial sequences, first epoch, warm", against, seconds, None, note, READS)
+
+    for row in range(CROPS):
+        sampler.read("spatial", row, np.random.default_rng(0))
+    note = "the same; the percentiles of a crop are known from the first epoch"
+    yield faster("spatial sequences, warm", against, alternate(sides), 1.0, note, READS)
+
+    yield _cold(sides, {"ours": store, "other": crops}, against)
+
+
+def _cold(
+    sides: Mapping[str, Callable[[], None]], folders: Mapping[str, Path], against: str
+) -> Row | Unmeasured:
+    name = "spatial sequences, cold"
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    read: dict[str, list[float]] = {side: [] for side in sides}
+    for names in in_turn(ROUNDS, list(sides)):
+        for side in names:
+            _forget(folders[side])
+            before = _read_mib()
+            seconds[side].append(timed(sides[side]))
+            read[side].append((_read_mib() - before) / READS)
+    if min(min(found) for found in read.values()) == 0:
+        return Unmeasured(name, "a temporary folder on a disk whose page cache can be dropped")
+    ours, other = (statistics.median(read[side]) for side in ("ours", "other"))
+    note = f"the same, files dropped from the page cache; read {ours:.2f} and {other:.2f} MiB each"
+    return faster(name, against, seconds, 4.0, note, READS)
+
+
+def _read_mib() -> float:
+    """What this process has had read from disks (proc(5))."""
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes")) / 2**20
+
+
+def _write_index(index: Path, store: Path) -> Path:
+    index.mkdir()
+    boxes = random_boxes(VolumeStore(store).image(0).shape, CROP, CROPS, np.random.default_rng(2))
+    table = pd.DataFrame(boxes.astype(np.int32), columns=list(BOX))
+    table = table.assign(store=np.int32(0), row=np.int32(0), validation=False)
+    table.to_parquet(index / "spatial.parquet", index=False)
+    write_json(index / "sources.json", ["bench"])
+    return index
+
+
+def _sampler(index: Path, store: Path) -> SequenceSampler:
+    return SequenceSampler(index, {"bench": store}, paper_config().sequences, ("spatial",), 0)
+
+
+def _forget(folder: Path) -> None:
+    """Drop the files' pages from the cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,178 @@
+"""Pre-training steps at the paper's size against the rate of a matrix product."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.flops import counted, share_of_product
+from benchmarks.harness import ROUNDS, Row, alternate, faster, peaks, smaller
+from benchmarks.material import paper_config
+from voxseq.methods import METHODS, pretrained
+from voxseq.models.attention import prefix_mask
+from voxseq.models.regression import autoregressive_loss
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.ours import AutoregressiveMethod
+from voxseq.sequences.reading import Item
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.optimiser import adamw
+from voxseq.training.seeding import numpy_generator, torch_generator
+
+#: Share of the matrix product's rate that our method is to reach.
+TARGET = 0.92
+#: Items of a batch. With few of them the update of all weights weighs more than in a real training,
+#: whose batch is 288; with many the measurement takes long.
+_OURS = 4
+#: Batch and rounds of the other methods, which have no target and of which some see an item often.
+_OTHERS, _FEW = 2, 2
+
+
+class RandomVolumes:
+    """Random volumes in the place of the sampler: the data do not matter to the arithmetic."""
+
+    def __init__(self, shape: tuple[int, int, int], count: int) -> None:
+        rng = np.random.default_rng(0)
+        self.seed = 0
+        self.items = [
+            Item(rng.random(shape, dtype=np.float32), "spatial", "random", i, ("CT", "MRI")[i % 2])
+            for i in range(count)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(self, step: int, size: int, *, sequences: bool = True) -> list[Item]:
+        """The items in turn."""
+        return [self.items[(step * size + slot) % len(self)] for slot in range(size)]
+
+    def numbers(self, modality: str) -> NDArray[np.int64]:
+        """Items of a modality."""
+        return np.array([i.id for i in self.items if i.modality == modality], dtype=np.int64)
+
+    def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
+        """One item."""
+        return self.items[number]
+
+
+class Step:
+    """A whole training step of a method but for its data: loss, gradients and the update."""
+
+    def __init__(self, name: str, batch_size: int) -> None:
+        config = paper_config()
+        row = METHODS[name]
+        assert row.settings is not None
+        settings = row.settings.model_validate(config.pretrain.methods[name])
+        module, implementation = row.implementation.split(":")
+        method: PretrainMethod = getattr(importlib.import_module(module), implementation)(
+            settings, config.encoder, config.sequences, 0
+        )
+        data = cast(SequenceSampler, RandomVolumes(config.sequences.volume_shape, batch_size))
+        method.begin(1000, data)
+        self.method = method
+        self.optimiser = adamw(method.parameter_groups(settings.optimiser), settings.optimiser)
+        items = data.batch(0, batch_size, sequences=method.needs == "sequence")
+        self.batch = method.collate(items, numpy_generator(0, "views", 0))
+
+    def gradients(self) -> None:
+        """Forward and backward pass."""
+        loss = self.method(self.batch, 0, torch_generator(0, "method", 0))["loss"]
+        loss.backward()
+
+    def __call__(self) -> None:
+        """All of the step."""
+        self.gradients()
+        self.method.before_update(0, self.optimiser.param_groups)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.method.after_step(0, 1000)
+
+
+class Plain(nn.Module):
+    """Our method's network of torch's own layers, as one would write it down."""
+
+    def __init__(self, ours: AutoregressiveMethod) -> None:
+        super().__init__()
+        config = ours.backbone.config
+        self.ours = [ours]
+        self.embed = nn.Conv3d(1, config.width, config.patch_size, stride=config.patch_size)
+        self.start = nn.Parameter(torch.zeros(config.width))
+        self.positions = nn.Parameter(torch.zeros(ours.length, config.width), requires_grad=False)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                config.width,
+                config.heads,
+                config.mlp_width,
+                0.0,
+                functional.gelu,
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, math.prod(config.patch_size))
+        self.heads = config.heads
+
+    def forward(self, volume: Tensor, generator: torch.Generator) -> Tensor:
+        """Loss of volumes (B, 1, X, Y, Z)."""
+        (ours,) = self.ours
+        prefix = ours.draw_prefix(len(volume), generator)
+        tokens = self.embed(volume).flatten(2).transpose(1, 2) + self.positions
+        tokens = tokens[:, ours.order][:, :-1]
+        states = torch.cat([self.start.expand(len(volume), 1, -1), tokens], dim=1)
+        hidden = ~prefix_mask(prefix, ours.length - 1).expand(-1, self.heads, -1, -1).flatten(0, 1)
+        for block in self.blocks:
+            states = block(states, src_mask=hidden)
+        prediction = self.head(self.norm(states))
+        return autoregressive_loss(prediction, ours.sequence(volume), prefix)
+
+
+def run() -> Iterator[Row]:
+    """All rows of this module."""
+    torch.set_num_threads(1)
+    yield from _beside_plain()
+    for name in pretrained():
+        size, rounds = (_OURS, ROUNDS) if name == "ours" else (_OTHERS, _FEW)
+        step = Step(name, size)
+        flops = counted(step.gradients)
+        step.optimiser.zero_grad(set_to_none=True)
+        note = f"ViT-B, 512 tokens of 16³, batch {size}, {flops / 1e9:.0f} GFLOP a step"
+        target = TARGET if name == "ours" else None
+        yield share_of_product(f"pre-training step: {name}", step, flops, target, note, rounds)
+
+
+def _beside_plain() -> Iterator[Row]:
+    """Time and memory of our step beside those of the same network of torch's layers."""
+
+    def ours() -> Any:
+        return Step("ours", 2)
+
+    def plain() -> Any:
+        step = Step("ours", 2)
+        assert isinstance(step.method, AutoregressiveMethod)
+        network = Plain(step.method)
+        optimiser = torch.optim.AdamW(network.parameters())
+        volume = step.batch["volume"]
+
+        def work() -> None:
+            network(volume, torch_generator(0, "method", 0)).backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+        return work
+
+    made = {"ours": ours(), "other": plain()}
+    note = "ViT-B, 512 tokens of 16³, batch 2"
+    against = "nn.TransformerEncoderLayer"
+    # The optimiser's state and the gradients are part of the figure: each fork makes them anew.
+    memory = peaks(made)
+    yield faster("pre-training step, ours", against, alternate(made), None, note)
+    yield smaller("memory of it", against, memory, 1.0, "MiB", note)
