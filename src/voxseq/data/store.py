@@ -167,7 +167,7 @@ class VolumeStore:
         open_files: number of files kept open.
     """
 
-    def __init__(self, folder: Path, open_files: int = 256) -> None:
+    def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
         self._open_files = open_files
