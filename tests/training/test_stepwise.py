@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 from toy import equal, make_batch
 
+from voxseq.locks import owner_of
+from voxseq.training import batches as module
 from voxseq.training.batches import stepwise
 from voxseq.training.seeding import entropy, numpy_generator, torch_generator
 
@@ -78,3 +85,53 @@ def test_streams_are_functions_of_their_parts() -> None:
         for step in range(10)
     }
     assert len(draws) == 80
+
+
+#: The main process is killed by its own worker, which has not yet asked to end together with it.
+KILLED_EARLY = """
+import os, signal, sys, time
+from pathlib import Path
+from voxseq.locks import take
+from voxseq.training import batches
+
+lock = take(Path(sys.argv[1]), "a run")
+real, main = batches._end_with_parent, os.getpid()
+
+def late(*parent):
+    Path(sys.argv[2]).write_text(str(os.getpid()))
+    os.kill(main, signal.SIGKILL)
+    while os.getppid() == main:
+        time.sleep(0.01)
+    real(*parent)
+
+batches._end_with_parent = late
+next(batches.stepwise(lambda step: {}, 0, 4, workers=1))
+"""
+
+
+def test_a_worker_whose_parent_was_killed_at_once_ends_and_gives_the_lock_back(
+    tmp_path: Path,
+) -> None:
+    lock, pid = tmp_path / "run.lock", tmp_path / "pid"
+    words = [sys.executable, "-c", KILLED_EARLY, str(lock), str(pid)]
+    ended = subprocess.run(words, check=False, timeout=60, stderr=subprocess.DEVNULL)
+    assert ended.returncode == -signal.SIGKILL
+    worker = int(pid.read_text())
+    try:
+        latest = time.monotonic() + 10
+        while owner_of(lock) is not None:
+            assert time.monotonic() < latest, "the worker lives on, and holds the lock"
+            time.sleep(0.05)
+    finally:
+        if Path(f"/proc/{worker}").exists():
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_a_worker_is_silent_about_batches_that_nobody_takes_any_more(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (ConnectionResetError(104), BrokenPipeError(32), EOFError()):
+        module._unless_nobody_listens(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    module._unless_nobody_listens(ValueError, ValueError("a fault"), None)
+    assert "ValueError: a fault" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class EpochOrder:
 class _Steps(Dataset[Batch | Exception]):
     def __init__(self, make: Callable[[int], Batch]) -> None:
         self.make = make
+        self.main_process = os.getpid()
         #: Shared with the workers: set when they are to end.
         self.ending = multiprocessing.RawValue(ctypes.c_bool, False)
 
@@ -66,17 +68,37 @@ class _Steps(Dataset[Batch | Exception]):
         for number in SIGNALS:
             signal.signal(number, self._end_when_asked)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        _end_with_parent()
+        _end_with_parent(self.main_process)
+        sys.excepthook = _unless_nobody_listens
 
     def _end_when_asked(self, *_: object) -> None:
         if self.ending.value:
             os._exit(0)
 
 
-def _end_with_parent() -> None:
-    """Let the system end this process when its parent is killed, instead of some seconds later."""
+def _end_with_parent(parent: int) -> None:
+    """Let this process end when its parent is killed, instead of some seconds later.
+
+    Args:
+        parent: the process that made this one.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A parent that was killed before sends nothing any more. The loader would take the process that
+    # adopted this one for its parent, and this one would wait, and hold the run's lock, for ever.
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _unless_nobody_listens(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error of a worker's threads, unless it is that the main process is gone.
+
+    A thread hands batches over. It sees closed connections a moment before the worker is ended.
+    """
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def stepwise(
