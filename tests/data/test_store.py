@@ -7,13 +7,15 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import blosc2
 import numpy as np
 import pytest
 import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from voxseq.config.data import StoreConfig
+from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX
 from voxseq.data.store import StoreWriter, VolumeStore, class_locations, compact
 from voxseq.errors import IntegrityError
@@ -77,6 +79,46 @@ def test_a_crop_is_the_same_part_of_the_whole(shared: VolumeStore, data: st.Data
     shape = [data.draw(st.integers(1, n - s)) for n, s in zip(whole.shape, start, strict=True)]
     box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
     np.testing.assert_array_equal(store.crop(index, start, shape), whole[box])
+
+
+@pytest.mark.parametrize("codec", ["lz4", "lz4hc", "zstd"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_every_codec_gives_the_same_voxels_and_the_same_bytes_each_time(
+    tmp_path: Path, codec: Codec, dtype: type
+) -> None:
+    image, label = trees.image((40, 17, 30)).astype(dtype), trees.label((40, 17, 30))
+    if dtype is np.float32:
+        image /= 3
+    made = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        writer = StoreWriter(folder, StoreConfig(chunk_shape=(16, 32, 16), codec=codec))
+        writer.add(0, image, label, _row("a"), label)
+        writer.close()
+        made.append({p.name: p.read_bytes() for p in folder.rglob("*.b2nd")})
+        store = VolumeStore(folder)
+        assert store.image(0).schunk.cparams.codec.name.lower() == codec
+        assert store.image(0).dtype == dtype
+        np.testing.assert_array_equal(store.image(0)[...], image)
+        np.testing.assert_array_equal(store.label(0)[...], label)
+        np.testing.assert_array_equal(store.native_label(0), label)
+    assert made[0] == made[1]
+
+
+def test_a_store_of_an_earlier_version_is_read(store: VolumeStore) -> None:
+    """They were packed with Zstandard, and labels had their bytes shuffled too."""
+    path = store.folder / "labels" / "000000.b2nd"
+    other = trees.label((20, 17, 9)) * 3
+    packing = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=5)
+    blosc2.asarray(
+        other, chunks=(8, 8, 8), blocks=(8, 8, 8), urlpath=str(path), mode="w", cparams=packing
+    )
+    np.testing.assert_array_equal(store.label(0)[...], other)
+    np.testing.assert_array_equal(store.label_crop(0, (1, 2, 3), (7, 8, 5)), other[1:8, 2:10, 3:8])
+
+
+def test_an_unknown_codec_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ValidationError, match="'lz4', 'lz4hc' or 'zstd'"):
+        StoreConfig.model_validate({"codec": "gzip"})
 
 
 @pytest.mark.parametrize("start", [(-1, 0, 0), (13, 0, 0), (0, 0, 2)])
