@@ -96,7 +96,8 @@ def test_every_codec_gives_the_same_voxels_and_the_same_bytes_each_time(
         writer.close()
         made.append({p.name: p.read_bytes() for p in folder.rglob("*.b2nd")})
         store = VolumeStore(folder)
-        assert store.image(0).schunk.cparams.codec.name.lower() == codec
+        packed = blosc2.open(str(folder / "images" / "000000.b2nd"), mode="r")
+        assert packed.schunk.cparams.codec.name.lower() == codec
         assert store.image(0).dtype == dtype
         np.testing.assert_array_equal(store.image(0)[...], image)
         np.testing.assert_array_equal(store.label(0)[...], label)
@@ -147,6 +148,23 @@ def test_locations_depend_on_the_volume_and_not_on_the_call() -> None:
     np.testing.assert_array_equal(first, class_locations(label, 20, "a")[1])
     assert not np.array_equal(first, class_locations(label, 20, "b")[1])
     assert len(class_locations(label, 1000, "a")[1]) == 48
+
+
+def test_a_small_volume_is_kept_and_cannot_be_changed_through_a_crop(store: VolumeStore) -> None:
+    expected = store.crop(0, (0, 0, 0), (20, 17, 9))
+    (store.folder / "images" / "000000.b2nd").unlink()
+    store.crop(0, (0, 0, 0), (20, 17, 9))[:] = 7
+    np.testing.assert_array_equal(store.crop(0, (0, 0, 0), (20, 17, 9)), expected)
+    with pytest.raises(ValueError, match="read-only"):
+        store.image(0)[0, 0, 0] = 7
+    store.native_label(0)[:] = 9
+    np.testing.assert_array_equal(store.native_label(0), trees.label())
+
+
+def test_no_more_volumes_are_kept_than_allowed(shared: VolumeStore) -> None:
+    for index in (0, 1, 0):
+        shared.crop(index, (0, 0, 0), (2, 2, 2))
+    assert len(shared._arrays) == 1
 
 
 def test_a_store_goes_to_worker_processes_without_its_open_files(store: VolumeStore) -> None:
