@@ -161,10 +161,25 @@ def test_a_small_volume_is_kept_and_cannot_be_changed_through_a_crop(store: Volu
     np.testing.assert_array_equal(store.native_label(0), trees.label())
 
 
-def test_no_more_volumes_are_kept_than_allowed(shared: VolumeStore) -> None:
-    for index in (0, 1, 0):
-        shared.crop(index, (0, 0, 0), (2, 2, 2))
-    assert len(shared._arrays) == 1
+def test_small_volumes_are_kept_in_the_memory_of_the_open_files_and_no_more(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, CONFIG)
+    shapes = [(50, 50, 50)] * 3 + [(20, 20, 20)] * 20
+    for key, shape in enumerate(shapes):
+        writer.add(key, trees.image(shape, key), None, _row(str(key)))
+    writer.close()
+    store = VolumeStore(tmp_path, open_files=2)
+    for order in (range(23), range(23), range(22, -1, -1)):
+        for key in order:
+            np.testing.assert_array_equal(
+                store.crop(key, (1, 2, 3), (9, 9, 9)),
+                trees.image(shapes[key], key)[1:10, 2:11, 3:12],
+            )
+    # Two open files, for which the small volumes had to give way.
+    assert sorted(index for _, index in store._arrays) == [0, 1]
+    for key in (*range(3, 19), 0):
+        store.image(key)
+    assert sorted(index for _, index in store._arrays) == [0, *range(11, 19)]
+    assert pickle.loads(pickle.dumps(store))._room == VolumeStore(tmp_path, 2)._room  # noqa: S301
 
 
 def test_a_store_goes_to_worker_processes_without_its_open_files(store: VolumeStore) -> None:

@@ -52,13 +52,15 @@ _INT16 = np.iinfo(np.int16)
 #: Blosc2 would choose blocks by the size of this machine's caches; a fixed size keeps the bytes.
 #: A crop unpacks whole blocks: 16 reads crops of 24 voxels twice as fast as 32, and packs as well.
 _BLOCK_SIDE = 16
-#: Bytes of a decompressed volume that is kept instead of an open file, which takes as much memory.
-_SMALL = 2**17
+#: Bytes that an open file takes, and up to which the voxels are kept instead.
+_FILE_BYTES = 2**17
 _CODECS: Mapping[Codec, blosc2.Codec] = {
     "lz4": blosc2.Codec.LZ4,
     "lz4hc": blosc2.Codec.LZ4HC,
     "zstd": blosc2.Codec.ZSTD,
 }
+#: A file as an array of Blosc2 and the places of its chunks, or all of its voxels and None.
+_Opened = tuple[Any, ReadAhead | None]
 
 
 class StoreWriter:
@@ -184,21 +186,22 @@ class VolumeStore:
 
     Args:
         folder: finished folder of a preprocess run.
-        open_files: number of files kept open.
+        open_files: number of files kept open, or volumes that take the same memory.
     """
 
     def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
-        self._open_files = open_files
-        self._arrays: OrderedDict[tuple[str, int], tuple[Any, ReadAhead | None]] = OrderedDict()
+        self._room = open_files * _FILE_BYTES
+        self._arrays: OrderedDict[tuple[str, int], _Opened] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes open the files for themselves.
-        return {**self.__dict__, "_arrays": OrderedDict()}
+        room = self._room + sum(map(_taken, self._arrays.values()))
+        return {**self.__dict__, "_arrays": OrderedDict(), "_room": room}
 
     def image(self, index: int) -> Any:
         """Image ``index`` as an array (X, Y, Z), int16 or float32, that is read when sliced."""
@@ -236,13 +239,15 @@ class VolumeStore:
             raise _damaged(path, error) from None
         return {int(c): table[table[:, 0] == c, 1:] for c in np.unique(table[:, 0])}
 
-    def _open(self, kind: str, index: int) -> tuple[Any, ReadAhead | None]:
+    def _open(self, kind: str, index: int) -> _Opened:
         key = (kind, int(index))
         found = self._arrays.get(key)
         if found is None:
-            found = self._arrays[key] = _opened(_path(self.folder, kind, int(index)))
-            if len(self._arrays) > self._open_files:
-                self._arrays.popitem(last=False)
+            found = _opened(_path(self.folder, kind, int(index)))
+            self._room -= _taken(found)
+            while self._room < 0:
+                self._room += _taken(self._arrays.popitem(last=False)[1])
+            self._arrays[key] = found
         self._arrays.move_to_end(key)
         return found
 
@@ -311,17 +316,22 @@ def _path(folder: Path, kind: str, key: int) -> Path:
     return folder / kind / f"{key:06d}{'.npy' if kind == 'locations' else '.b2nd'}"
 
 
-def _opened(path: Path) -> tuple[Any, ReadAhead | None]:
-    """A file as a Blosc2 array and the places of its chunks, or all of its voxels."""
+def _opened(path: Path) -> _Opened:
     try:
         array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
-        if array.nbytes > _SMALL:
+        if array.nbytes > _FILE_BYTES:
             return array, ReadAhead(path, array)
         voxels = array[...]
     except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from None
     voxels.flags.writeable = False
     return voxels, None
+
+
+def _taken(opened: _Opened) -> int:
+    """Bytes of memory."""
+    array, ahead = opened
+    return int(array.nbytes) if ahead is None else _FILE_BYTES
 
 
 def _crop(array: Any, ahead: ReadAhead | None, start: Sequence[int], shape: Sequence[int]) -> Array:
