@@ -44,7 +44,7 @@ class Packing:
         ct: int16 CT: 0.9 for whole slices with air, 1.2 inside the body.
         mri: float32 MRI.
         skull_stripped: MRI that is mostly zero (BraTS).
-        narrow: float32 after a soft-tissue window: 1.3 to 2.1.
+        narrow: float32 after a soft-tissue window: 1.2 to 2.1.
         wide: float32 after a window of 500 HU or more.
         label: classes.
         foreground: share of each in-plane side that the crop to the foreground leaves.
@@ -53,7 +53,7 @@ class Packing:
     ct: float = 1.2
     mri: float = 3.2
     skull_stripped: float = 0.3
-    narrow: float = 1.8
+    narrow: float = 1.6
     wide: float = 3.2
     label: float = 0.03
     foreground: float = 0.85
