@@ -7,13 +7,15 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import blosc2
 import numpy as np
 import pytest
 import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from voxseq.config.data import StoreConfig
+from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX
 from voxseq.data.store import StoreWriter, VolumeStore, class_locations, compact
 from voxseq.errors import IntegrityError
@@ -79,6 +81,47 @@ def test_a_crop_is_the_same_part_of_the_whole(shared: VolumeStore, data: st.Data
     np.testing.assert_array_equal(store.crop(index, start, shape), whole[box])
 
 
+@pytest.mark.parametrize("codec", ["lz4", "lz4hc", "zstd"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_every_codec_gives_the_same_voxels_and_the_same_bytes_each_time(
+    tmp_path: Path, codec: Codec, dtype: type
+) -> None:
+    image, label = trees.image((40, 17, 30)).astype(dtype), trees.label((40, 17, 30))
+    if dtype is np.float32:
+        image /= 3
+    made = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        writer = StoreWriter(folder, StoreConfig(chunk_shape=(16, 32, 16), codec=codec))
+        writer.add(0, image, label, _row("a"), label)
+        writer.close()
+        made.append({p.name: p.read_bytes() for p in folder.rglob("*.b2nd")})
+        store = VolumeStore(folder)
+        packed = blosc2.open(str(folder / "images" / "000000.b2nd"), mode="r")
+        assert packed.schunk.cparams.codec.name.lower() == codec
+        assert store.image(0).dtype == dtype
+        np.testing.assert_array_equal(store.image(0)[...], image)
+        np.testing.assert_array_equal(store.label(0)[...], label)
+        np.testing.assert_array_equal(store.native_label(0), label)
+    assert made[0] == made[1]
+
+
+def test_a_store_of_an_earlier_version_is_read(store: VolumeStore) -> None:
+    """They were packed with Zstandard, and labels had their bytes shuffled too."""
+    path = store.folder / "labels" / "000000.b2nd"
+    other = trees.label((20, 17, 9)) * 3
+    packing = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=5)
+    blosc2.asarray(
+        other, chunks=(8, 8, 8), blocks=(8, 8, 8), urlpath=str(path), mode="w", cparams=packing
+    )
+    np.testing.assert_array_equal(store.label(0)[...], other)
+    np.testing.assert_array_equal(store.label_crop(0, (1, 2, 3), (7, 8, 5)), other[1:8, 2:10, 3:8])
+
+
+def test_an_unknown_codec_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ValidationError, match="'lz4', 'lz4hc' or 'zstd'"):
+        StoreConfig.model_validate({"codec": "gzip"})
+
+
 @pytest.mark.parametrize("start", [(-1, 0, 0), (13, 0, 0), (0, 0, 2)])
 def test_a_crop_that_leaves_the_image_is_refused(
     store: VolumeStore, start: tuple[int, int, int]
@@ -105,6 +148,38 @@ def test_locations_depend_on_the_volume_and_not_on_the_call() -> None:
     np.testing.assert_array_equal(first, class_locations(label, 20, "a")[1])
     assert not np.array_equal(first, class_locations(label, 20, "b")[1])
     assert len(class_locations(label, 1000, "a")[1]) == 48
+
+
+def test_a_small_volume_is_kept_and_cannot_be_changed_through_a_crop(store: VolumeStore) -> None:
+    expected = store.crop(0, (0, 0, 0), (20, 17, 9))
+    (store.folder / "images" / "000000.b2nd").unlink()
+    store.crop(0, (0, 0, 0), (20, 17, 9))[:] = 7
+    np.testing.assert_array_equal(store.crop(0, (0, 0, 0), (20, 17, 9)), expected)
+    with pytest.raises(ValueError, match="read-only"):
+        store.image(0)[0, 0, 0] = 7
+    store.native_label(0)[:] = 9
+    np.testing.assert_array_equal(store.native_label(0), trees.label())
+
+
+def test_small_volumes_are_kept_in_the_memory_of_the_open_files_and_no_more(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, CONFIG)
+    shapes = [(50, 50, 50)] * 3 + [(20, 20, 20)] * 20
+    for key, shape in enumerate(shapes):
+        writer.add(key, trees.image(shape, key), None, _row(str(key)))
+    writer.close()
+    store = VolumeStore(tmp_path, open_files=2)
+    for order in (range(23), range(23), range(22, -1, -1)):
+        for key in order:
+            np.testing.assert_array_equal(
+                store.crop(key, (1, 2, 3), (9, 9, 9)),
+                trees.image(shapes[key], key)[1:10, 2:11, 3:12],
+            )
+    # Two open files, for which the small volumes had to give way.
+    assert sorted(index for _, index in store._arrays) == [0, 1]
+    for key in (*range(3, 19), 0):
+        store.image(key)
+    assert sorted(index for _, index in store._arrays) == [0, *range(11, 19)]
+    assert pickle.loads(pickle.dumps(store))._room == VolumeStore(tmp_path, 2)._room  # noqa: S301
 
 
 def test_a_store_goes_to_worker_processes_without_its_open_files(store: VolumeStore) -> None:

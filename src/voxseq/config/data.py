@@ -19,6 +19,7 @@ from voxseq.config.base import (
 )
 
 Window = tuple[float, float]
+Codec = Literal["lz4", "lz4hc", "zstd"]
 
 
 class PhantomConfig(Model):
@@ -70,6 +71,7 @@ class StoreConfig(Model):
     """Layout of the volume store."""
 
     chunk_shape: Shape3 = (16, 16, 16)
+    codec: Codec = "lz4hc"
     compression_level: NonNegative = Field(5, le=9)
     locations_per_class: Positive = Field(10_000, description="voxel positions kept per class")
 

@@ -36,6 +36,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "PhantomConfig.classification_cases": "training, validation and test cases of each "
     "classification task",
     "StoreConfig.chunk_shape": "voxels that are compressed, and read, together",
+    "StoreConfig.codec": "lz4hc: fastest to read; lz4: as fast to read, faster to write, larger "
+    "files; zstd: smallest files, twice as slow to read",
     "StoreConfig.compression_level": "0: none, 9: smallest files",
     "SequencesConfig.length": "patches of a sequence (paper: 4)",
     "SequencesConfig.percentiles": "of each crop, mapped to 0 and 1",

@@ -17,9 +17,10 @@ import blosc2
 import numpy as np
 import pyarrow as pa
 
-from voxseq.config.data import StoreConfig
+from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.index import read_table, write_table
+from voxseq.data.readahead import ReadAhead
 from voxseq.data.slabs import Box, class_counts, percentiles, slabs
 from voxseq.data.splits import words_of
 from voxseq.data.types import Array
@@ -51,6 +52,15 @@ _INT16 = np.iinfo(np.int16)
 #: Blosc2 would choose blocks by the size of this machine's caches; a fixed size keeps the bytes.
 #: A crop unpacks whole blocks: 16 reads crops of 24 voxels twice as fast as 32, and packs as well.
 _BLOCK_SIDE = 16
+#: Bytes that an open file takes, and up to which the voxels are kept instead.
+_FILE_BYTES = 2**17
+_CODECS: Mapping[Codec, blosc2.Codec] = {
+    "lz4": blosc2.Codec.LZ4,
+    "lz4hc": blosc2.Codec.LZ4HC,
+    "zstd": blosc2.Codec.ZSTD,
+}
+#: A file as an array of Blosc2 and the places of its chunks, or all of its voxels and None.
+_Opened = tuple[Any, ReadAhead | None]
 
 
 class StoreWriter:
@@ -140,14 +150,24 @@ class StoreWriter:
             mode="w",
             # The bytes of a sparse array are not the same from call to call.
             contiguous=True,
-            cparams=blosc2.CParams(
-                codec=blosc2.Codec.ZSTD, clevel=self.config.compression_level, nthreads=1
-            ),
+            cparams=self._compression(dtype),
         )
         # Chunks in their order give the same bytes as the whole array at once.
         for start in range(0, array.shape[0], chunks[0]):
             rows = slice(start, min(start + chunks[0], array.shape[0]))
             packed[rows] = np.ascontiguousarray(array[rows], dtype=dtype)
+
+    def _compression(self, dtype: np.dtype[Any]) -> blosc2.CParams:
+        # The high bytes of neighbouring voxels are alike. Shuffling bits packs LZ4 tighter where
+        # there is noise, but takes as long to undo as the rest of the reading.
+        shuffled = dtype.itemsize > 1
+        return blosc2.CParams(
+            codec=_CODECS[self.config.codec],
+            clevel=self.config.compression_level,
+            filters=[blosc2.Filter.SHUFFLE if shuffled else blosc2.Filter.NOFILTER],
+            filters_meta=[0],
+            nthreads=1,
+        )
 
     def _write_locations(self, key: int, positions: Mapping[int, Array]) -> None:
         table = np.concatenate(
@@ -162,35 +182,38 @@ class StoreWriter:
 class VolumeStore:
     """Reads a store. Crops touch only the chunks they need; open files are kept and reused.
 
+    Of a volume that takes no more memory than an open file, the voxels are kept instead.
+
     Args:
         folder: finished folder of a preprocess run.
-        open_files: number of files kept open.
+        open_files: number of files kept open, or volumes that take the same memory.
     """
 
     def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
-        self._open_files = open_files
-        self._arrays: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._room = open_files * _FILE_BYTES
+        self._arrays: OrderedDict[tuple[str, int], _Opened] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes open the files for themselves.
-        return {**self.__dict__, "_arrays": OrderedDict()}
+        room = self._room + sum(map(_taken, self._arrays.values()))
+        return {**self.__dict__, "_arrays": OrderedDict(), "_room": room}
 
     def image(self, index: int) -> Any:
-        """Image ``index`` as a blosc2 array (X, Y, Z), int16 or float32, read when sliced."""
-        return self._open("images", index)
+        """Image ``index`` as an array (X, Y, Z), int16 or float32, that is read when sliced."""
+        return self._open("images", index)[0]
 
     def label(self, index: int) -> Any:
-        """Its classes as a blosc2 array (X, Y, Z) uint8, read when sliced."""
-        return self._open("labels", index)
+        """Its classes as an array (X, Y, Z) uint8 that is read when sliced."""
+        return self._open("labels", index)[0]
 
     def native_label(self, index: int) -> Array:
         """Its classes on the reoriented, uncropped grid of the file, (X, Y, Z) uint8."""
-        return _values(self._open("native_labels", index), ...)
+        return _values(self._open("native_labels", index)[0], ...)
 
     def crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The box of ``shape`` voxels at ``start`` of image ``index``.
@@ -198,11 +221,11 @@ class VolumeStore:
         Raises:
             ValueError: the box leaves the image.
         """
-        return _crop(self.image(index), start, shape)
+        return _crop(*self._open("images", index), start, shape)
 
     def label_crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The same box of the classes."""
-        return _crop(self.label(index), start, shape)
+        return _crop(*self._open("labels", index), start, shape)
 
     def locations(self, index: int) -> dict[int, Array]:
         """For every class present, background included, voxel positions (n, 3) int32.
@@ -216,20 +239,17 @@ class VolumeStore:
             raise _damaged(path, error) from None
         return {int(c): table[table[:, 0] == c, 1:] for c in np.unique(table[:, 0])}
 
-    def _open(self, kind: str, index: int) -> Any:
+    def _open(self, kind: str, index: int) -> _Opened:
         key = (kind, int(index))
-        array = self._arrays.get(key)
-        if array is None:
-            path = _path(self.folder, kind, int(index))
-            try:
-                array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
-            except (OSError, RuntimeError, ValueError) as error:
-                raise _damaged(path, error) from None
-            self._arrays[key] = array
-            if len(self._arrays) > self._open_files:
-                self._arrays.popitem(last=False)
+        found = self._arrays.get(key)
+        if found is None:
+            found = _opened(_path(self.folder, kind, int(index)))
+            self._room -= _taken(found)
+            while self._room < 0:
+                self._room += _taken(self._arrays.popitem(last=False)[1])
+            self._arrays[key] = found
         self._arrays.move_to_end(key)
-        return array
+        return found
 
 
 def compact(array: Array) -> Array:
@@ -296,19 +316,41 @@ def _path(folder: Path, kind: str, key: int) -> Path:
     return folder / kind / f"{key:06d}{'.npy' if kind == 'locations' else '.b2nd'}"
 
 
-def _crop(array: Any, start: Sequence[int], shape: Sequence[int]) -> Array:
-    box = tuple(slice(int(s), int(s) + int(n)) for s, n in zip(start, shape, strict=True))
-    if any(b.start < 0 or b.stop > n for b, n in zip(box, array.shape, strict=True)):
+def _opened(path: Path) -> _Opened:
+    try:
+        array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        if array.nbytes > _FILE_BYTES:
+            return array, ReadAhead(path, array)
+        voxels = array[...]
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _damaged(path, error) from None
+    voxels.flags.writeable = False
+    return voxels, None
+
+
+def _taken(opened: _Opened) -> int:
+    """Bytes of memory."""
+    array, ahead = opened
+    return int(array.nbytes) if ahead is None else _FILE_BYTES
+
+
+def _crop(array: Any, ahead: ReadAhead | None, start: Sequence[int], shape: Sequence[int]) -> Array:
+    ends = [int(s) + int(n) for s, n in zip(start, shape, strict=True)]
+    if min(start) < 0 or any(e > n for e, n in zip(ends, array.shape, strict=True)):
         raise ValueError(f"a box at {tuple(start)} of {tuple(shape)} leaves {array.shape}")
-    return _values(array, box)
+    if ahead is not None:
+        ahead.ask(start, shape)
+    return _values(array, tuple(slice(int(s), e) for s, e in zip(start, ends, strict=True)))
 
 
 def _values(array: Any, box: Any) -> Array:
+    """Voxels of a box, in memory of their own."""
     try:
         values: Array = array[box]
+        # A volume that is kept gives a view of itself.
+        return values.copy() if isinstance(array, np.ndarray) else values
     except RuntimeError as error:
         raise _damaged(Path(array.schunk.urlpath), error) from None
-    return values
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

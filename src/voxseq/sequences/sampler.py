@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -157,13 +158,13 @@ class SequenceSampler:
 
     def _choose(self, position: int, generator: np.random.Generator) -> tuple[str, int, int]:
         """Kind, table row and list number of the item at a position of the endless stream."""
-        weights = self._weights()
-        if weights is None:
+        if self._weights is None:
             return self._located(self._order[position])
-        chosen = int(generator.choice(len(self.kinds), p=weights))
+        chosen = int(generator.choice(len(self.kinds), p=self._weights))
         size = len(self._tables[self.kinds[chosen]].training)
-        return self._located(int(self._offsets()[chosen]) + int(generator.integers(size)))
+        return self._located(int(self._offsets[chosen]) + int(generator.integers(size)))
 
+    @cached_property
     def _offsets(self) -> NDArray[np.int64]:
         """List number of each kind's first training sequence, and the length of the list."""
         sizes = [len(self._tables[kind].training) for kind in self.kinds]
@@ -171,7 +172,7 @@ class SequenceSampler:
 
     def _located(self, number: int) -> tuple[str, int, int]:
         """Kind, table row and list number of an entry of the list."""
-        offsets = self._offsets()
+        offsets = self._offsets
         chosen = int(np.searchsorted(offsets, number, side="right")) - 1
         kind = self.kinds[chosen]
         return kind, int(self._tables[kind].training[number - int(offsets[chosen])]), number
@@ -183,8 +184,8 @@ class SequenceSampler:
             modality: "CT" or "MRI".
         """
         found = [
-            offset + np.flatnonzero(self._modalities(kind) == modality)
-            for offset, kind in zip(self._offsets(), self.kinds, strict=False)
+            offset + np.flatnonzero(self._modality_at(kind, table.training) == modality)
+            for offset, (kind, table) in zip(self._offsets, self._tables.items(), strict=False)
         ]
         return np.concatenate(found).astype(np.int64)
 
@@ -193,20 +194,17 @@ class SequenceSampler:
         kind, row, _ = self._located(number)
         return self.read(kind, row, generator, sequences=sequences, number=number)
 
-    def _modalities(self, kind: str) -> NDArray[np.str_]:
-        """Modality of each training sequence of a kind; a sequence has one."""
-        return self._modality_at(kind, self._tables[kind].training)
-
     def _modality(self, kind: str, row: int) -> str:
-        return str(self._modality_at(kind, np.asarray([row]))[0])
+        if kind == "semantic":
+            row = self._tables[kind].number("item_0", row)
+        table, column = self._volumes(kind)
+        return str(self._modalities_of(table.number("store", row))[table.number(column, row)])
 
     def _modality_at(self, kind: str, rows: NDArray[np.int64]) -> NDArray[np.str_]:
         """Modality of the sequences in some rows of a kind's table."""
-        table, column = self._tables[kind], "row_0" if kind == "contrast" else "row"
         if kind == "semantic":
-            assert self._items is not None
-            rows = table.columns["item_0"][rows].astype(np.int64)
-            table = self._items
+            rows = self._tables[kind].columns["item_0"][rows].astype(np.int64)
+        table, column = self._volumes(kind)
         stores, places = table.columns["store"][rows], table.columns[column][rows]
         found = np.empty(len(rows), dtype=object)
         for store in np.unique(stores):
@@ -214,12 +212,23 @@ class SequenceSampler:
             found[here] = self._modalities_of(int(store))[places[here]]
         return found.astype(np.str_)
 
+    def _volumes(self, kind: str) -> tuple[_Table, str]:
+        """Where the volume of a kind's sequence, or of its first patch, stands: table and column.
+
+        Lesions have a table of their own, whose rows the table of the sequences names.
+        """
+        if kind == "semantic":
+            assert self._items is not None
+            return self._items, "row"
+        return self._tables[kind], "row_0" if kind == "contrast" else "row"
+
     def _modalities_of(self, store: int) -> NDArray[np.str_]:
         """Modality of every volume of a store."""
         if store not in self._modality_of:
             self._modality_of[store] = self._store(store).table["modality"].to_numpy(str)
         return self._modality_of[store]
 
+    @cached_property
     def _weights(self) -> NDArray[np.float64] | None:
         given = [getattr(self.config, kind).weight for kind in self.kinds]
         if None in given:
