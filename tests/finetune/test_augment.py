@@ -47,6 +47,29 @@ def test_same_stream_same_bits(name: str) -> None:
         np.testing.assert_array_equal(a[1], b[1])
 
 
+@pytest.mark.parametrize("name", ["msd", "la", "nodule"])
+def test_chain_is_its_steps_one_after_the_other_to_the_bit(name: str) -> None:
+    """Each step gets what the one before gave; the label only moves."""
+    chain = build_augmentation(name, SHAPE)
+    image, label = crop()
+    for probability in (1.0, 0.5):
+        steps = [replace(step, probability=probability) for step in chain.steps]
+        for number in range(12):
+            rng = numpy_generator(2, number)
+            state = RandomState(rng.integers(2**32, dtype=np.uint32))
+            data = torch.from_numpy(np.stack([image, label.astype(np.float32)]))
+            for step in steps:
+                if state.uniform() >= step.probability:
+                    continue
+                if step.is_spatial:
+                    data = step.apply(data, state)
+                else:
+                    data = torch.cat([step.apply(data[:1].clone(), state), data[1:]])
+            found = Augmentation(steps)(image, label, numpy_generator(2, number))
+            np.testing.assert_array_equal(found[0], data[0].numpy())
+            np.testing.assert_array_equal(found[1], data[1].numpy())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_type_shape_and_input_are_kept(name: str) -> None:
     image, label = crop()

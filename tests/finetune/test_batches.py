@@ -154,6 +154,59 @@ def test_cache_does_not_change_a_bit(store: Path) -> None:
         assert same(crops(store)(step), crops(store, cache=10_000)(step))
 
 
+def plain_batch(make: CropBatches, step: int) -> dict[str, torch.Tensor]:
+    """A batch of crops the obvious way: pad whole volumes, cut, augment, stack."""
+    recipe, volumes, roi = make.recipe, make.volumes, make.recipe.roi
+    images, labels, ids = [], [], []
+    for slot in range(recipe.volumes_per_batch * recipe.crops_per_volume):
+        row = make.order[step * recipe.volumes_per_batch + slot // recipe.crops_per_volume]
+        rng = numpy_generator(make.seed, "crop", step, slot)
+        whole = volumes.image(row), volumes.label(row)
+        if recipe.crop_sampling == "class_balanced":
+            places = volumes.locations(row)
+            chosen = places[sorted(places)[rng.integers(len(places))]]
+            start = start_around(chosen[rng.integers(len(chosen))], whole[0].shape, roi)
+        else:
+            start = uniform_start(whole[0].shape, roi, rng)
+        window = tuple(slice(a, a + r) for a, r in zip(start, roi, strict=True))
+        image, label = (np.pad(array, [(0, r) for r in roi])[window] for array in whole)
+        image, label = make.augmentation(image, label, rng)
+        images.append(image)
+        labels.append(label.astype(np.int64))
+        ids.append(row)
+    return {
+        "image": torch.from_numpy(np.stack(images)[:, None]),
+        "label": torch.from_numpy(np.stack(labels)[:, None]),
+        "ids": torch.tensor(ids),
+    }
+
+
+@pytest.mark.parametrize("augmentation", ["none", "msd", "la"])
+@pytest.mark.parametrize("sampling", ["uniform", "class_balanced"])
+@pytest.mark.parametrize("roi", [(8, 8, 4), (16, 16, 6)])
+def test_batch_is_that_of_the_plain_way_to_the_bit(
+    store: Path, augmentation: str, sampling: str, roi: tuple[int, int, int]
+) -> None:
+    """Crops inside their volumes, and crops that are padded on some axes."""
+    settings = {"augmentation": augmentation, "crop_sampling": sampling, "roi": roi}
+    for cache in (0, 2**20):
+        make = crops(store, cache, **settings)
+        for step in range(6):
+            assert same(make(step), plain_batch(make, step))
+
+
+def test_a_batch_is_nobody_elses_memory(store: Path) -> None:
+    """Neither another batch's nor the kept volumes'."""
+    make = crops(store, augmentation="none")
+    first = make(0)
+    kept = {key: value.clone() for key, value in first.items()}
+    again = make(0)
+    again["image"].zero_()
+    again["label"].zero_()
+    assert same(first, kept)
+    assert same(make(0), kept)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("augmentation", ["msd", "la"])
 def test_workers_and_start_do_not_change_a_bit(

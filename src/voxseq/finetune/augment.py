@@ -113,7 +113,9 @@ class Augmentation:
         """
         if not self.steps:
             return image, label
-        moved_image, moved_label = self._run(np.stack([image, label.astype(np.float32)]), rng)
+        channels = np.empty((2, *image.shape), np.float32)
+        channels[0], channels[1] = image, label
+        moved_image, moved_label = self._run(channels, rng)
         return moved_image, moved_label.astype(label.dtype)
 
     def image(self, image: Array, rng: np.random.Generator) -> Array:
@@ -123,7 +125,7 @@ class Augmentation:
         return np.asarray(self._run(np.array(image[None]), rng)[0])
 
     def _run(self, channels: Array, rng: np.random.Generator) -> Array:
-        """Chain over (C, X, Y, Z) float32, channel 0 the image, the others labels."""
+        """Chain over (C, X, Y, Z) float32, channel 0 the image, the others labels; written to."""
         data = torch.from_numpy(channels)
         # One state for the whole chain: seeding it costs as much as a transform.
         state = RandomState(rng.integers(2**32, dtype=np.uint32))
@@ -133,7 +135,7 @@ class Augmentation:
             if step.is_spatial:
                 data = step.apply(data, state)
             else:
-                data = torch.cat([step.apply(data[:1], state), data[1:]])
+                data[:1] = step.apply(data[:1], state)
         return np.ascontiguousarray(data.numpy())
 
 

@@ -42,23 +42,26 @@ class CropBatches:
 
     def __call__(self, step: int) -> Batch:
         """Batch of a step: image (B, 1, *roi) float32, label (B, 1, *roi) int64, ids (B,)."""
-        images, labels, ids = [], [], []
         recipe = self.recipe
-        for slot in range(recipe.volumes_per_batch * recipe.crops_per_volume):
+        size = recipe.volumes_per_batch * recipe.crops_per_volume
+        # Crops are written to their place: collecting and joining them would touch all twice.
+        images = np.empty((size, 1, *recipe.roi), np.float32)
+        labels = np.empty((size, 1, *recipe.roi), np.int64)
+        ids = []
+        for slot in range(size):
             number = slot // recipe.crops_per_volume
             row = self.order[step * recipe.volumes_per_batch + number]
             rng = numpy_generator(self.seed, "crop", step, slot)
-            image, label = self._crop(row, rng)
-            images.append(image)
-            labels.append(label)
+            images[slot, 0], labels[slot, 0] = self._crop(row, rng)
             ids.append(row)
         return {
-            "image": torch.from_numpy(np.stack(images))[:, None],
-            "label": torch.from_numpy(np.stack(labels).astype(np.int64))[:, None],
+            "image": torch.from_numpy(images),
+            "label": torch.from_numpy(labels),
             "ids": torch.tensor(ids),
         }
 
     def _crop(self, row: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Image and uint8 label of a crop; they may be views of a volume."""
         shape, roi = self.volumes.shape(row), self.recipe.roi
         if self.recipe.crop_sampling == "class_balanced":
             start = start_around(self._centre(row, rng), shape, roi)
@@ -97,14 +100,12 @@ class ImageBatches:
     def __call__(self, step: int) -> Batch:
         """Batch of a step: image (B, 1, X, Y, Z) float32, target (B,) int64, ids (B,)."""
         rows = [self.order[step * self.batch_size + slot] for slot in range(self.batch_size)]
-        images = [
-            self.augmentation.image(
-                self.volumes.image(row), numpy_generator(self.seed, "crop", step, slot)
-            )
-            for slot, row in enumerate(rows)
-        ]
+        images = np.empty((self.batch_size, 1, *self.volumes.shape(rows[0])), np.float32)
+        for slot, row in enumerate(rows):
+            rng = numpy_generator(self.seed, "crop", step, slot)
+            images[slot, 0] = self.augmentation.image(self.volumes.image(row), rng)
         return {
-            "image": torch.from_numpy(np.stack(images))[:, None],
+            "image": torch.from_numpy(images),
             "target": torch.tensor([self.volumes.target(row) for row in rows]),
             "ids": torch.tensor(rows),
         }

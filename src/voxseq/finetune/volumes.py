@@ -19,7 +19,7 @@ from voxseq.errors import DataError
 
 Array = NDArray[Any]
 #: Memory for decompressed volumes; what does not fit is read from the store crop by crop.
-CACHE_BYTES = 512 * 2**20
+CACHE_BYTES = 256 * 2**20
 
 
 class Volumes:
