@@ -29,6 +29,7 @@ from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
+from voxseq.training.sharding import whole
 
 STEPS = 50
 BATCH = 8
@@ -74,6 +75,7 @@ class Plan:
     steps: int = STEPS
     accumulate: int = 1
     recompute: bool = False
+    sharded: bool = False
     precision: str = "32-true"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -123,19 +125,26 @@ def train(
     team = distributed.team()
     task = run.PretrainTask(method, data, made, distributed.Share(team.rank, team.size))
     if plan.precision == "64-true":
-        task._validation = [{n: as_double(v) for n, v in b.items()} for b in task._validation]
+        task._validation = [doubled(batch) for batch in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
     keep_first_gradient(task, out, is_kept=team.is_first)
     config = made.settings.optimiser
     optimiser = adamw(method.parameter_groups(config), config)
+    if plan.precision == "64-true" and plan.sharded:
+        made.shared["precision"] = "32-true"
+        make_double(task)
     fit(
         task,
         lambda start: run.staged_batches(task, optimiser, start, 0),
         optimiser,
         run.staged_lr_factor(made.settings.optimiser, method.stages(plan.steps)),
         run.loop_config(
-            made.shared, made.settings.optimiser.clip_norm, method.selection, plan.accumulate
+            made.shared,
+            made.settings.optimiser.clip_norm,
+            method.selection,
+            accumulate=plan.accumulate,
+            sharded=plan.sharded,
         ),
         state=state,
         out=out,
@@ -152,17 +161,33 @@ def keep_first_gradient(task: run.PretrainTask, out: Path, *, is_kept: bool) -> 
     before_update = task.before_update
 
     def kept(step: int, groups: Any) -> None:
-        if step == 0 and is_kept:
+        if step == 0:
             weights = [(n, p.grad) for n, p in task.named_parameters() if p.grad is not None]
-            norms = {name: float(gradient.norm()) for name, gradient in weights}
-            (out / "gradient.json").write_text(json.dumps(norms))
+            norms = {name: float(whole(gradient).norm()) for name, gradient in weights}
+            if is_kept:
+                (out / "gradient.json").write_text(json.dumps(norms))
         before_update(step, groups)
 
     task.before_update = kept  # type: ignore[method-assign]
 
 
-def as_double(value: torch.Tensor) -> torch.Tensor:
-    return value.double() if value.is_floating_point() else value
+def make_double(task: run.PretrainTask) -> None:
+    """What Fabric does for double precision; it knows none where weights are divided."""
+    forward = task.double().forward
+
+    def in_double(batch: Mapping[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+        torch.set_default_dtype(torch.float64)
+        try:
+            return forward(doubled(batch), step)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    task.forward = in_double  # type: ignore[method-assign]
+
+
+def doubled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same in double precision."""
+    return {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
 
 
 def curve(folder: Path, split: str = "train", name: str = "loss") -> list[float]:

@@ -37,6 +37,12 @@ class TrainingResources(Resources):
         description="method → parts of a batch that a process computes one after the other, to "
         "save memory; only for methods whose loss is a mean over items (ours, mae3d)",
     )
+    sharded: tuple[Name, ...] = Field(
+        (),
+        description="methods whose weights, gradients and moments the processes of a training "
+        "divide among them (FSDP) instead of each having all; only for methods that use all "
+        "weights in every forward pass, and there alone (ours, mae3d, simclr)",
+    )
     recompute: bool = Field(
         False,
         description="whether activations of transformer blocks are computed again in the backward "

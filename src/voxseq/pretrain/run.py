@@ -17,6 +17,7 @@ from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.errors import ConfigError, DataError
 from voxseq.files import write_json
 from voxseq.methods import METHODS
+from voxseq.models.encoder import Block
 from voxseq.models.statistics import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
 from voxseq.pretrain.base import PretrainMethod, stack
@@ -67,6 +68,8 @@ def build_method(setup: _Setup) -> PretrainMethod:
 
 class PretrainTask(Trainable):
     """A method together with its data, as the training loop wants it."""
+
+    units = (Block,)
 
     def __init__(
         self, method: PretrainMethod, sampler: SequenceSampler, setup: _Setup, rows: Share = WHOLE
@@ -187,7 +190,13 @@ def execute(context: RunContext) -> None:
         lambda start: staged_batches(task, optimiser, start, context.workers),
         optimiser,
         staged_lr_factor(optimiser_config, method.stages(steps)),
-        loop_config(setup.shared, optimiser_config.clip_norm, method.selection, accumulate),
+        loop_config(
+            setup.shared,
+            optimiser_config.clip_norm,
+            method.selection,
+            accumulate=accumulate,
+            sharded=setup.method in context.training.sharded,
+        ),
         state=context.state,
         out=context.out,
         run_config=context.config,
@@ -253,7 +262,12 @@ def staged_lr_factor(optimiser: OptimiserConfig, stages: Sequence[range]) -> Cal
 
 
 def loop_config(
-    shared: Mapping[str, Any], clip_norm: float | None, selection: str, accumulate: int = 1
+    shared: Mapping[str, Any],
+    clip_norm: float | None,
+    selection: str,
+    *,
+    accumulate: int = 1,
+    sharded: bool = False,
 ) -> LoopConfig:
     """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
@@ -267,6 +281,7 @@ def loop_config(
         threads=int(shared["threads"]),
         clip_norm=clip_norm,
         accumulate=accumulate,
+        sharded=sharded,
     )
 
 

@@ -37,6 +37,7 @@ def validate_methods(config: Config, origin: str) -> Config:
                 f"docs/methods/{name}.md lists every setting",
             ) from None
     _check_accumulation(config, origin)
+    _check_sharding(config, origin)
     pretrain = config.pretrain.model_copy(update={"methods": complete})
     return config.model_copy(update={"pretrain": pretrain})
 
@@ -46,13 +47,30 @@ def _check_accumulation(config: Config, origin: str) -> None:
     able = [n for n, row in known.items() if row.settings and row.settings.accumulates]
     for name, parts in config.execution.pretrain.accumulate.items():
         if parts > 1 and name not in able:
-            reason = (
-                "its items meet in the loss or in statistics of the batch"
-                if name in known
-                else "there is no such pre-training method"
-            )
+            reason = "its items meet in the loss or in statistics of the batch"
             raise ConfigError(
-                f"{origin}: execution.pretrain.accumulate.{name}: {reason}",
+                f"{origin}: execution.pretrain.accumulate.{name}: {_why(name, reason)}",
                 f"possible for {', '.join(able)}; use more processes, or recompute: true, for "
                 "the others",
             )
+
+
+def _check_sharding(config: Config, origin: str) -> None:
+    able = [n for n, row in pretrained().items() if row.settings and row.settings.shards]
+    for name in config.execution.pretrain.sharded:
+        if name not in able:
+            reason = "weights are used outside of its forward pass, or left out of some steps"
+            raise ConfigError(
+                f"{origin}: execution.pretrain.sharded: {name}: {_why(name, reason)}",
+                f"possible for {', '.join(able)}; recompute: true saves memory for the others",
+            )
+    if config.execution.pretrain.sharded and config.pretrain.precision == "16-mixed":
+        raise ConfigError(
+            f"{origin}: execution.pretrain.sharded and pretrain.precision 16-mixed exclude each "
+            "other: losses cannot be scaled where weights are divided",
+            "set pretrain.precision to bf16-mixed",
+        )
+
+
+def _why(name: str, reason: str) -> str:
+    return reason if name in pretrained() else "there is no such pre-training method"

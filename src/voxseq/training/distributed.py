@@ -17,9 +17,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from voxseq.training import sharding
 
 Batch = dict[str, Tensor]
 #: The others wait while the first process checks its inputs; lost ones are noticed at once.
@@ -151,18 +153,27 @@ class Team:
             dist.broadcast(told, src=0)
         return int(told.item())
 
-    def fabric(self, precision: str) -> Fabric:
-        """What moves a training to this process's device, and averages gradients."""
+    def fabric(self, precision: str, units: tuple[type[nn.Module], ...] | None = None) -> Fabric:
+        """What moves a training to this process's device, and averages gradients.
+
+        Args:
+            precision: as Fabric names it.
+            units: weights are divided among several processes, by these kinds of modules; None:
+                every process has all weights.
+        """
         if self.size == 1:
             return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        # A step may leave weights out, such as the decoder of another scale.
+        strategy: Strategy = DDPStrategy(find_unused_parameters=True)
+        if units is not None:
+            strategy = sharding.strategy(units, self.size)
         made = Fabric(
             accelerator="auto",
             devices=here,
             num_nodes=self.size // here,
             precision=precision,  # type: ignore[arg-type]
-            # A step may leave weights out, such as the decoder of another scale.
-            strategy=DDPStrategy(find_unused_parameters=True),
+            strategy=strategy,
         )
         made.launch()
         return made

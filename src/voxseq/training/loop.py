@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from voxseq.errors import Interrupted, TrainingError
 from voxseq.progress import track
-from voxseq.training import checkpoint
+from voxseq.training import checkpoint, sharding
 from voxseq.training.batches import lost_workers_named
 from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
 from voxseq.training.memory import keep_freed_memory
@@ -37,9 +37,12 @@ class Trainable(nn.Module, ABC):
 
     Attributes:
         share: the part of the whole batch that the next forward pass gets.
+        units: kinds of modules inside it whose weights are put together at a time, where weights
+            are divided among processes.
     """
 
     share: Share = WHOLE
+    units: tuple[type[nn.Module], ...] = ()
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -72,6 +75,7 @@ class LoopConfig:
     Attributes:
         select: validation score by which the weights are chosen.
         accumulate: parts of a batch that are computed one after the other before an update.
+        sharded: whether several processes divide weights and moments among them.
         mode: whether a larger or a smaller score is better, or the last weights are kept.
     """
 
@@ -85,6 +89,7 @@ class LoopConfig:
     threads: int = 1
     clip_norm: float | None = None
     accumulate: int = 1
+    sharded: bool = False
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
@@ -154,6 +159,7 @@ def fit(
             "look at metrics.csv and at the validation data",
         )
     trainable.load_state_dict(training.best)
+    sharding.make_whole(trainable)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return FitResult(progress.best_step, progress.best_score, progress.seconds, peak)
 
@@ -173,11 +179,13 @@ class _Training:
         self.trainable, self.optimiser = trainable, optimiser
         self.config, self.state, self.run_config = config, state, run_config
         self.team = team()
-        self.fabric = self.team.fabric(config.precision)
+        self.fabric = self.team.fabric(
+            config.precision, trainable.units if config.sharded else None
+        )
         if self.team.size > 1:
             synchronise_batch_norms(trainable)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
-        self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
+        self.wrapped, self.wrapped_optimiser = sharding.set_up(self.fabric, trainable, optimiser)
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
@@ -235,17 +243,18 @@ class _Training:
         Raises:
             TrainingError: weights that are not finite, which no resumed run could mend.
         """
-        content = {
-            "model": self.trainable.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "best": self.best,
-            "progress": vars(self.progress),
-        }
         for name, value in self.trainable.named_parameters():
             what = f"weight {name} after its update"
-            _check_finite(value, self.progress.step - 1, self.ids, self.state, what)
+            own = sharding.local(value)
+            _check_finite(own, self.progress.step - 1, self.ids, self.state, what)
+        content = {
+            "model": sharding.whole(self.trainable.state_dict()),
+            "optimiser": sharding.whole(self.optimiser.state_dict()),
+            "scheduler": self.scheduler.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "best": sharding.whole(self.best),
+            "progress": vars(self.progress),
+        }
         path = self.state / checkpoint.FILE
         if self.team.is_first:
             checkpoint.save(self.state, content, self.run_config)
@@ -266,11 +275,13 @@ class _Training:
         saved = checkpoint.load(self.state, self.run_config)
         if saved is None:
             return
-        self.trainable.load_state_dict(saved["model"])
+        self.trainable.load_state_dict(sharding.divided_as(saved["model"], self.trainable))
         self.optimiser.load_state_dict(saved["optimiser"])
+        sharding.divide_moments(self.optimiser)
         self.scheduler.load_state_dict(saved["scheduler"])
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
-        self.progress, self.best = Progress(**saved["progress"]), saved["best"]
+        self.progress, best = Progress(**saved["progress"]), saved["best"]
+        self.best = None if best is None else sharding.divided_as(best, self.trainable)
 
     def _update(self, step: int, batch: Batch) -> None:
         """One training step."""
@@ -342,8 +353,10 @@ class _Training:
 
 def _clipped(fabric: Fabric, module: Any, optimiser: Any, config: LoopConfig) -> Tensor:
     """Clip the gradient and return the norm that it had, which is finite or a reason to stop."""
-    norm: Tensor = fabric.clip_gradients(
-        module, optimiser, max_norm=config.clip_norm, error_if_nonfinite=False
+    norm: Tensor = sharding.whole(
+        fabric.clip_gradients(
+            module, optimiser, max_norm=config.clip_norm, error_if_nonfinite=False
+        )
     )
     # With 16-bit floats an overflow is no fault: the scaler leaves the step out.
     return norm.nan_to_num() if config.precision == "16-mixed" else norm

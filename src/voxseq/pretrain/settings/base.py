@@ -17,9 +17,12 @@ class MethodSettings(Model):
     Attributes:
         accumulates: whether the loss of a batch is the mean of the losses of its parts, so that
             they can be computed one after the other.
+        shards: whether all weights are used in every forward pass, and there alone, so that they
+            can be divided among processes.
     """
 
     accumulates: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     optimiser: OptimiserConfig = Field(
         description="laid over the method's own defaults: a key that is left out keeps them"

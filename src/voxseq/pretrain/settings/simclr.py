@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from voxseq.config.base import Positive, PositiveFloat, Shape3
@@ -12,6 +14,8 @@ from voxseq.pretrain.settings.view import CropScale
 
 class SimCLRSettings(MethodSettings):
     """SimCLR (Chen et al. 2020), for a vision transformer and volumes."""
+
+    shards: ClassVar[bool] = True
 
     optimiser: OptimiserConfig = OptimiserConfig(
         lr=1.6875e-4, weight_decay=0.1, decay_one_dimensional=False, warmup_steps=10_000
