@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.flops import counted, share_of_product
+from benchmarks.flops import counted, prepare, share_of_product
 from benchmarks.harness import ROUNDS, Row
 from benchmarks.material import demo_config, in_ras, table_row
 from voxseq.config import Config
@@ -37,11 +36,11 @@ _VOLUMES, _SUBJECTS, _LESIONS = 1, 2, 12
 
 def run() -> Iterator[Row]:
     """The one row of this module."""
-    torch.set_num_threads(1)
+    prepare()
     with tempfile.TemporaryDirectory() as name:
         config = demo_config()
         training = Training(config, _sampler(Path(name), config))
-        flops = training.flops()
+        flops = counted(training)
         count = (ROUNDS + 1) * STEPS
         note = (
             f"width {config.encoder.width}, depth {config.encoder.depth}, 64 tokens of 4³, batch "
@@ -69,17 +68,6 @@ class Training:
         """The batch of the step."""
         items = self.method.draw(self.sampler, self.step, self.size)
         return self.method.collate(items, numpy_generator(0, "views", self.step))
-
-    def flops(self) -> int:
-        """Operations of a step."""
-        batch = self.batch()
-
-        def gradients() -> None:
-            self.method(batch, 0, torch_generator(0, "method", 0))["loss"].backward()
-
-        found = counted(gradients)
-        self.optimiser.zero_grad(set_to_none=True)
-        return found
 
     def __call__(self) -> None:
         """One step."""

@@ -43,6 +43,12 @@ _CPU_ATTENTION = {
 }
 
 
+def prepare() -> None:
+    """Settings of a training; benchmarks call its parts one by one."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
 def counted(work: Callable[[], object]) -> int:
     """Operations of one call."""
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
@@ -70,16 +76,13 @@ def share_of_product(
 
     Args:
         name: what is measured.
-        step: a whole training step.
+        step: a whole training step, which has been done before: the first one allocates.
         flops: its operations.
         target: smallest share that is wanted.
         note: sizes and conditions.
         rounds: number of rounds.
         calls: steps of a round.
     """
-    # A training does so; benchmarks call its parts one by one.
-    keep_freed_memory()
-    step()
     rates: dict[str, list[float]] = {"ours": [], "other": []}
     for _ in range(rounds):
         before = product_rate()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.flops import counted, share_of_product
+from benchmarks.flops import counted, prepare, share_of_product
 from benchmarks.harness import ROUNDS, Row, alternate, faster, peaks, smaller
 from benchmarks.material import paper_config
 from voxseq.methods import METHODS, pretrained
@@ -81,14 +81,10 @@ class Step:
         items = data.batch(0, batch_size, sequences=method.needs == "sequence")
         self.batch = method.collate(items, numpy_generator(0, "views", 0))
 
-    def gradients(self) -> None:
-        """Forward and backward pass."""
-        loss = self.method(self.batch, 0, torch_generator(0, "method", 0))["loss"]
-        loss.backward()
-
     def __call__(self) -> None:
         """All of the step."""
-        self.gradients()
+        loss = self.method(self.batch, 0, torch_generator(0, "method", 0))["loss"]
+        loss.backward()
         self.method.before_update(0, self.optimiser.param_groups)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -137,13 +133,12 @@ class Plain(nn.Module):
 
 def run() -> Iterator[Row]:
     """All rows of this module."""
-    torch.set_num_threads(1)
+    prepare()
     yield from _beside_plain()
     for name in pretrained():
         size, rounds = (_OURS, ROUNDS) if name == "ours" else (_OTHERS, _FEW)
         step = Step(name, size)
-        flops = counted(step.gradients)
-        step.optimiser.zero_grad(set_to_none=True)
+        flops = counted(step)
         note = f"ViT-B, 512 tokens of 16³, batch {size}, {flops / 1e9:.0f} GFLOP a step"
         target = TARGET if name == "ours" else None
         yield share_of_product(f"pre-training step: {name}", step, flops, target, note, rounds)
