@@ -186,6 +186,8 @@ class _Training:
             synchronise_batch_norms(trainable)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
         self.wrapped, self.wrapped_optimiser = sharding.set_up(self.fabric, trainable, optimiser)
+        #: Whether all processes are needed for a checkpoint.
+        self.is_divided = config.sharded and self.team.size > 1
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
@@ -243,20 +245,22 @@ class _Training:
         Raises:
             TrainingError: weights that are not finite, which no resumed run could mend.
         """
-        for name, value in self.trainable.named_parameters():
+        is_first = self.team.is_first
+        # Whole in all processes: they come to the same end.
+        model = sharding.whole(self.trainable.state_dict())
+        for name, _ in self.trainable.named_parameters():
             what = f"weight {name} after its update"
-            own = sharding.local(value)
-            _check_finite(own, self.progress.step - 1, self.ids, self.state, what)
+            _check_finite(model[name], self.progress.step - 1, self.ids, self.state, what)
         content = {
-            "model": sharding.whole(self.trainable.state_dict()),
-            "optimiser": sharding.whole(self.optimiser.state_dict()),
+            "model": model,
+            "optimiser": sharding.whole(self.optimiser.state_dict(), kept=is_first),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
-            "best": sharding.whole(self.best),
+            "best": sharding.whole(self.best, kept=is_first),
             "progress": vars(self.progress),
         }
         path = self.state / checkpoint.FILE
-        if self.team.is_first:
+        if is_first:
             checkpoint.save(self.state, content, self.run_config)
         self.saved_at = time.monotonic()
         return path
@@ -266,6 +270,9 @@ class _Training:
         if not self.is_whole:
             # In the middle of a step there is nothing that a resumed run could start from.
             return Interrupted(f"{request}; the step took too long to wait for its end")
+        if self.is_divided and not self.is_agreed:
+            # The others are elsewhere, and each has a part of the weights.
+            return Interrupted(f"{request}; the processes could not wait for each other")
         path = self.save()
         if self.is_agreed:
             self.team.wait()
@@ -276,8 +283,7 @@ class _Training:
         if saved is None:
             return
         self.trainable.load_state_dict(sharding.divided_as(saved["model"], self.trainable))
-        self.optimiser.load_state_dict(saved["optimiser"])
-        sharding.divide_moments(self.optimiser)
+        self.optimiser.load_state_dict(sharding.moments_as(saved["optimiser"], self.optimiser))
         self.scheduler.load_state_dict(saved["scheduler"])
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
         self.progress, best = Progress(**saved["progress"]), saved["best"]
@@ -317,7 +323,7 @@ class _Training:
             self.trainable.share = Share(self.team.rank * count + number, self.team.size * count)
             part = share_of(batch, Share(number, count))
             is_inner = self.team.size > 1 and number + 1 < count
-            with self.fabric.no_backward_sync(self.wrapped) if is_inner else nullcontext():
+            with sharding.postponed(self.fabric, self.wrapped) if is_inner else nullcontext():
                 losses = self.wrapped(part, step)
                 found.append(self.team.mean(losses))
                 _check_finite(losses["loss"], step, self.ids, self.state, "loss")
@@ -348,7 +354,9 @@ class _Training:
         if self.progress.step < self.config.steps:
             return self.progress.step % self.config.checkpoint_every == 0
         # What follows a long training, such as scoring, may be stopped as well.
-        return time.monotonic() - self.saved_at > LATE
+        is_late = time.monotonic() - self.saved_at > LATE
+        # The clocks of the processes differ.
+        return self.team.any(is_late) if self.is_divided else is_late
 
 
 def _clipped(fabric: Fabric, module: Any, optimiser: Any, config: LoopConfig) -> Tensor:

@@ -8,6 +8,7 @@ is whole, so that it does not depend on how a training was divided.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -68,23 +69,35 @@ def set_up(
     return wrapped, fabric.setup_optimizers(optimiser)  # type: ignore[return-value]
 
 
-def whole(value: Any) -> Any:
+def postponed(fabric: Fabric, module: Any) -> AbstractContextManager[None]:
+    """Where gradients wait in each process, to be averaged with those of a later part of the batch.
+
+    Divided ones are averaged at once: those that wait are whole in every process.
+    """
+    if isinstance(fabric.strategy, ModelParallelStrategy):
+        return nullcontext()
+    waiting: AbstractContextManager[None] = fabric.no_backward_sync(module)
+    return waiting
+
+
+def whole(value: Any, *, kept: bool = True) -> Any:
     """The same nest of dicts and lists with whole tensors, in the host's memory where divided.
 
     All processes call it at the same point. What is not divided is returned as it is.
+
+    Args:
+        value: tensors, or what contains them.
+        kept: False: this process takes part, and gets None for what is divided. The processes of a
+            machine share its memory, and one of them writes.
     """
     if isinstance(value, DTensor):
-        return value.full_tensor().cpu()
+        together = value.full_tensor()
+        return together.cpu() if kept else None
     if isinstance(value, Mapping):
-        return {key: whole(entry) for key, entry in value.items()}
+        return {key: whole(entry, kept=kept) for key, entry in value.items()}
     if isinstance(value, list):
-        return [whole(entry) for entry in value]
+        return [whole(entry, kept=kept) for entry in value]
     return value
-
-
-def local(value: Tensor) -> Tensor:
-    """This process's part of a tensor; all of one that is not divided."""
-    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def divided_as(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
@@ -96,12 +109,25 @@ def divided_as(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tens
     return {name: _as(value, own[name]) if name in own else value for name, value in state.items()}
 
 
-def divide_moments(optimiser: torch.optim.Optimizer) -> None:
-    """Divide what an optimiser has loaded as the weights are divided that it belongs to."""
-    for weight, moments in optimiser.state.items():
-        for name, value in moments.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                moments[name] = _as(value, weight)
+def moments_as(state: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """A whole state of an optimiser, whose moments are divided as the weights they belong to.
+
+    They are divided one by one before the optimiser loads them: all of them whole may be more than
+    a device holds. All processes call it at the same point.
+    """
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    of = dict(zip(numbers, weights, strict=True))
+    moments = {
+        number: {name: _moment_as(value, of[number]) for name, value in entries.items()}
+        for number, entries in state["state"].items()
+    }
+    return {**state, "state": moments}
+
+
+def _moment_as(value: Any, weight: Tensor) -> Any:
+    is_moment = isinstance(value, Tensor) and value.shape == weight.shape
+    return _as(value, weight) if is_moment else value
 
 
 def _as(value: Tensor, reference: Tensor) -> Tensor:
