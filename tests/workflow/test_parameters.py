@@ -43,7 +43,7 @@ WORDS = [
     *("spatial", "semantic", "prefix", "causal", "raster", "window", "zscore", "none"),
     *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
     *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
-    *("large", "small", "multistep"),
+    *("large", "small", "multistep", "zstd"),
 ]
 DATASETS = ["task04_hippocampus", "task02_heart", "flare22", "amos22", "dicom_ct"]
 
@@ -61,7 +61,14 @@ def candidates(path: Path_, value: Any) -> Iterator[Any]:
         yield from (word for word in WORDS if word != value)
         yield from (f"{value}x", f"{value}/x")
     elif isinstance(value, list):
-        yield from (value[:-1], value[1:], [*value, 7], value[::-1], [*value, "la"])
+        yield from (
+            value[:-1],
+            value[1:],
+            [*value, 7],
+            value[::-1],
+            [*value, "la"],
+            [*value, "ours"],
+        )
         if value and all(isinstance(v, int | float) for v in value):
             yield from ([v * 2 for v in value], [v + 1 for v in value], [v / 2 for v in value])
     else:
