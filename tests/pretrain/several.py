@@ -197,6 +197,23 @@ def curve(folder: Path, split: str = "train", name: str = "loss") -> list[float]
     return [float(r["value"]) for r in rows if (r["split"], r["name"]) == (split, name)]
 
 
+def gradient(folder: Path) -> dict[str, float]:
+    """Norms of the first gradient by parameter; see :func:`keep_first_gradient`."""
+    norms: dict[str, float] = json.loads((folder / "out/gradient.json").read_text())
+    return norms
+
+
+def note(folder: Path, text: str) -> None:
+    """Leave a word of this process beside its training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"rank{distributed.team().rank}").write_text(text)
+
+
+def noted(folder: Path) -> list[str]:
+    """The words of all processes, in the order of their ranks."""
+    return [path.read_text() for path in sorted(folder.glob("rank*"))]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,18 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from several import BATCH, SETTINGS, STEPS, Phantoms, Plan, curve, setup, together, train_all
+from several import (
+    BATCH,
+    SETTINGS,
+    STEPS,
+    Phantoms,
+    Plan,
+    curve,
+    gradient,
+    setup,
+    together,
+    train_all,
+)
 
 from voxseq.config import load_config
 from voxseq.errors import ConfigError
@@ -94,11 +104,6 @@ def test_the_rows_of_all_processes_are_the_batch(tmp_path: Path, method: str) ->
     if method == "ours":
         assert read == [BATCH, BATCH // 2, BATCH // 2]
         assert torch.equal(torch.cat([first[IDS], second[IDS]]), whole[IDS])
-
-
-def gradient(folder: Path) -> dict[str, float]:
-    norms: dict[str, float] = json.loads((folder / "out/gradient.json").read_text())
-    return norms
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pretrain"))
-from several import Plan, curve, together, train
+from several import Plan, curve, note, noted, together, train
 
 from voxseq.errors import Interrupted, TrainingError
 from voxseq.pretrain.run import PretrainTask
@@ -106,14 +106,6 @@ def test_batch_norm_over_processes_is_that_of_the_whole_batch(tmp_path: Path) ->
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
-
-
-def note(folder: Path, text: str) -> None:
-    (folder / f"rank{team().rank}").write_text(text)
-
-
-def noted(folder: Path) -> list[str]:
-    return [path.read_text() for path in sorted(folder.glob("rank*"))]
 
 
 def _stopped(plans: list[Plan]) -> None:

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pretrain"))
-from several import Plan, curve, together, train, train_all
+from several import Plan, curve, gradient, note, noted, together, train, train_all
 
 from voxseq.config import load_config
 from voxseq.errors import ConfigError, Interrupted, TrainingError
@@ -40,15 +40,6 @@ def local(value: torch.Tensor) -> torch.Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def note(plan: Plan, text: str) -> None:
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    (plan.folder / f"rank{team().rank}").write_text(text)
-
-
-def noted(folder: Path) -> list[str]:
-    return [(folder / f"rank{rank}").read_text() for rank in (0, 1)]
-
-
 def plans_in(base: Path, name: str, **changes: object) -> list[Plan]:
     plans = [Plan(m, base / name / m, precision=PRECISION[m]) for m in SHARDING]
     return [replace(plan, **changes) for plan in plans]  # type: ignore[arg-type]
@@ -67,7 +58,7 @@ def stop(plan: Plan) -> None:
 
     with pytest.raises(Interrupted) as caught:
         train(plan, ask)
-    note(plan, str(caught.value))
+    note(plan.folder, str(caught.value))
 
 
 def stop_during_validation(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +70,7 @@ def stop_during_validation(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PretrainTask, "validate", runs_out)
     with pytest.raises(Interrupted) as caught:
         train(plan)
-    note(plan, str(caught.value))
+    note(plan.folder, str(caught.value))
 
 
 def train_by_other_clocks(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +94,7 @@ def spoil(plan: Plan) -> None:
 
     with pytest.raises(TrainingError) as caught:
         train(plan, watch)
-    note(plan, str(caught.value))
+    note(plan.folder, str(caught.value))
 
 
 def count_between_parts(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +109,7 @@ def count_between_parts(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def watch(_: PretrainTask, __: int) -> None:
         weights = [weight for group in optimisers[0].param_groups for weight in group["params"]]
         found = [weight.grad for weight in weights if weight.grad is not None]
-        note(plan, str(sum(local(gradient).numel() for gradient in found)))
+        note(plan.folder, str(sum(local(gradient).numel() for gradient in found)))
 
     monkeypatch.setattr(sharding, "set_up", watched)
     train(plan, watch)
@@ -130,7 +121,7 @@ def count_loaded(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def watched(self: torch.optim.AdamW, state: dict[str, Any]) -> None:
         moments = [v for entries in state["state"].values() for v in entries.values() if v.ndim]
-        note(plan, str(sum(local(value).numel() for value in moments)))
+        note(plan.folder, str(sum(local(value).numel() for value in moments)))
         load(self, state)
 
     monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", watched)
@@ -144,7 +135,7 @@ def gather(folder: Path) -> None:
     divided = distribute_tensor(values, mesh, [Shard(0)])
     found = sharding.whole({"a": [divided]}, kept=team().is_first)["a"][0]
     is_right = torch.equal(found, values) if team().is_first else found is None
-    note(Plan("ours", folder), str(is_right))
+    note(folder, str(is_right))
 
 
 def count(plan: Plan) -> None:
@@ -211,11 +202,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A single process divides nothing, whatever it is asked for.
     train(short(base, "to one", sharded=True))
     return base
-
-
-def gradient(folder: Path) -> dict[str, float]:
-    norms: dict[str, float] = json.loads((folder / "out/gradient.json").read_text())
-    return norms
 
 
 @pytest.mark.slow

@@ -164,9 +164,11 @@ class Team:
         if self.size == 1:
             return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
-        # A step may leave weights out, such as the decoder of another scale.
-        strategy: Strategy = DDPStrategy(find_unused_parameters=True)
-        if units is not None:
+        strategy: Strategy
+        if units is None:
+            # A step may leave weights out, such as the decoder of another scale.
+            strategy = DDPStrategy(find_unused_parameters=True)
+        else:
             strategy = sharding.strategy(units, self.size)
         made = Fabric(
             accelerator="auto",

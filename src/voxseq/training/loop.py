@@ -187,7 +187,7 @@ class _Training:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
         self.wrapped, self.wrapped_optimiser = sharding.set_up(self.fabric, trainable, optimiser)
         #: Whether all processes are needed for a checkpoint.
-        self.is_divided = config.sharded and self.team.size > 1
+        self.is_divided = sharding.is_divided(self.fabric)
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None

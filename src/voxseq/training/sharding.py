@@ -44,6 +44,11 @@ def _divider(units: tuple[type[nn.Module], ...]) -> Callable[[nn.Module, DeviceM
     return divide
 
 
+def is_divided(fabric: Fabric) -> bool:
+    """Whether the weights that it has set up, or will, are divided among the processes."""
+    return isinstance(fabric.strategy, ModelParallelStrategy)
+
+
 def set_up(
     fabric: Fabric, module: nn.Module, optimiser: torch.optim.Optimizer
 ) -> tuple[Any, torch.optim.Optimizer]:
@@ -57,7 +62,7 @@ def set_up(
     Returns:
         Module and optimiser as Fabric wraps them.
     """
-    if not isinstance(fabric.strategy, ModelParallelStrategy):
+    if not is_divided(fabric):
         wrapped, wrapped_optimiser = fabric.setup(module, optimiser)
         return wrapped, wrapped_optimiser
     names = {id(weight): name for name, weight in module.named_parameters()}
@@ -74,7 +79,7 @@ def postponed(fabric: Fabric, module: Any) -> AbstractContextManager[None]:
 
     Divided ones are averaged at once: those that wait are whole in every process.
     """
-    if isinstance(fabric.strategy, ModelParallelStrategy):
+    if is_divided(fabric):
         return nullcontext()
     waiting: AbstractContextManager[None] = fabric.no_backward_sync(module)
     return waiting
