@@ -117,7 +117,9 @@ class AutoregressiveMethod(PretrainMethod):
         prefix = self.share.own(everywhere)
         rows = scored_rows(prefix, self.length).to(patches.device)
         prediction = self.predict(patches, prefix.to(patches.device), rows)
-        loss = regression_loss(prediction, chosen_rows(patches, rows))
+        # The name is used again so that the voxels of all tokens are freed.
+        patches = chosen_rows(patches, rows)
+        loss = regression_loss(prediction, patches)
         if self.share.parts > 1:
             # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
             scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
