@@ -11,13 +11,12 @@ import numpy as np
 
 from benchmarks.flops import counted, prepare, share_of_product
 from benchmarks.harness import Row
-from benchmarks.material import demo_config, in_ras, table_row
+from benchmarks.material import demo_config, in_ras, table_row, typical_step
 from voxseq.config import Config
 from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
 from voxseq.data.types import Entry
 from voxseq.plan.data import sequence_settings
-from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.ours import AutoregressiveMethod
 from voxseq.pretrain.settings.ours import OursSettings
 from voxseq.runs import RunContext
@@ -56,12 +55,11 @@ class Training:
     def __init__(self, config: Config, sampler: SequenceSampler) -> None:
         settings = OursSettings.model_validate(config.pretrain.methods["ours"])
         self.sampler, self.size = sampler, config.pretrain.batch_size
-        self.method: PretrainMethod = AutoregressiveMethod(
-            settings, config.encoder, config.sequences, 0
-        )
+        self.method = AutoregressiveMethod(settings, config.encoder, config.sequences, 0)
         self.method.begin(1000, sampler)
         self.optimiser = adamw(self.method.parameter_groups(settings.optimiser), settings.optimiser)
-        self.step = 0
+        # The first step is the one whose operations are counted.
+        self.step = typical_step(self.method, self.size)
 
     def batch(self) -> dict[str, Any]:
         """The batch of the step."""

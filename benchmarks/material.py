@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from voxseq.data.checks import check_image
 from voxseq.data.index import index_row
 from voxseq.data.splits import TRAIN
 from voxseq.data.types import Entry, Volume
+from voxseq.pretrain.ours import AutoregressiveMethod
+from voxseq.training.seeding import torch_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 Spacing = tuple[float, float, float]
 _BALLS = 12
+#: Largest distance of a typical share of scored tokens from a half.
+_TYPICAL = 0.02
 
 
 def demo_config() -> Config:
@@ -71,3 +76,20 @@ def table_row(volume: Volume, entry: Entry, split: str = TRAIN) -> dict[str, Any
         row |= {f"crop_start_{axis}": 0, f"crop_shape_{axis}": size, f"native_{axis}": size}
         row |= {f"p_spacing_{axis}": step}
     return row
+
+
+def typical_step(method: AutoregressiveMethod, size: int) -> int:
+    """First step that scores half of its tokens, as steps do on average.
+
+    How many tokens are scored is drawn, and what a step costs depends on it.
+
+    Args:
+        method: draws the prefixes.
+        size: items of a batch.
+    """
+
+    def scored(step: int) -> float:
+        prefix = method.draw_prefix(size, torch_generator(0, "method", step))
+        return 1 - float(prefix.double().mean()) / method.length
+
+    return next(n for n in itertools.count() if abs(scored(n) - 0.5) <= _TYPICAL)

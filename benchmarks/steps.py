@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.flops import counted, prepare, share_of_product
 from benchmarks.harness import ROUNDS, Row, alternate, faster, peaks, smaller
-from benchmarks.material import paper_config
+from benchmarks.material import paper_config, typical_step
 from voxseq.methods import METHODS, pretrained
 from voxseq.models.attention import prefix_mask
 from voxseq.models.regression import autoregressive_loss
@@ -77,13 +77,17 @@ class Step:
         data = cast(SequenceSampler, RandomVolumes(config.sequences.volume_shape, batch_size))
         method.begin(1000, data)
         self.method = method
+        self.number = 0
+        if isinstance(method, AutoregressiveMethod):
+            self.number = typical_step(method, batch_size)
         self.optimiser = adamw(method.parameter_groups(settings.optimiser), settings.optimiser)
         items = data.batch(0, batch_size, sequences=method.needs == "sequence")
         self.batch = method.collate(items, numpy_generator(0, "views", 0))
 
     def __call__(self) -> None:
         """All of the step."""
-        loss = self.method(self.batch, 0, torch_generator(0, "method", 0))["loss"]
+        generator = torch_generator(0, "method", self.number)
+        loss = self.method(self.batch, 0, generator)["loss"]
         loss.backward()
         self.method.before_update(0, self.optimiser.param_groups)
         self.optimiser.step()
@@ -158,7 +162,7 @@ def _beside_plain() -> Iterator[Row]:
         volume = step.batch["volume"]
 
         def work() -> None:
-            network(volume, torch_generator(0, "method", 0)).backward()
+            network(volume, torch_generator(0, "method", step.number)).backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 

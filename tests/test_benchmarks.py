@@ -7,7 +7,12 @@ import pytest
 import torch
 from benchmarks.flops import counted
 from benchmarks.harness import Unmeasured, exponent, faster, figure, in_turn, peak_mib, smaller
+from benchmarks.material import demo_config, typical_step
 from benchmarks.table import document, line
+
+from voxseq.pretrain.ours import AutoregressiveMethod
+from voxseq.pretrain.settings import OursSettings
+from voxseq.training.seeding import torch_generator
 
 SECONDS = {"ours": [1.0, 2.0, 4.0], "other": [3.0, 4.0, 20.0]}
 
@@ -59,6 +64,14 @@ def test_operations_of_products_and_attention() -> None:
     query, key = torch.zeros(2, 4, 6, 8), torch.zeros(2, 4, 9, 8)
     found = counted(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, key))
     assert found == 2 * (2 * 4) * 2 * 6 * 9 * 8
+
+
+def test_the_step_that_is_measured_scores_half_of_its_tokens() -> None:
+    config = demo_config()
+    method = AutoregressiveMethod(OursSettings(), config.encoder, config.sequences, 0)
+    step = typical_step(method, 16)
+    prefix = method.draw_prefix(16, torch_generator(0, "method", step))
+    assert 0.48 <= 1 - float(prefix.float().mean()) / method.length <= 0.52
 
 
 def test_the_table_names_what_is_missed_and_what_is_not_measured() -> None:

@@ -99,6 +99,24 @@ def test_steps_one_by_one_accept_a_choice_of_tokens():
     assert encoder.encode_tokens(chosen).tokens.shape == (2, 3, 12)
 
 
+def test_chosen_rows_are_those_of_all_tokens_with_their_gradients():
+    encoder = build_encoder(CONFIG, 0, pretraining=True)
+    tokens = volume(2, 5, 12)
+    mask = prefix_mask(torch.tensor([0, 3]), 5)
+    # The start token of the first sample, the last token of both, and one in between.
+    rows = torch.tensor([0, 5, 8, 11])
+    encoded = encoder.encode_tokens(tokens, mask)
+    whole = torch.cat([encoded.start[:, None], encoded.tokens], dim=1).flatten(0, 1)[rows]
+    chosen = encoder.encode_rows(tokens, mask, rows)
+    torch.testing.assert_close(chosen, whole)
+    parameters = [p for n, p in encoder.named_parameters() if "patch_embedding" not in n]
+    pull = volume(4, 12, seed=1)
+    expected = torch.autograd.grad(whole, parameters, pull)
+    found = torch.autograd.grad(chosen, parameters, pull)
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+
+
 def test_seed_decides_the_weights_and_the_global_generator_stays():
     torch.manual_seed(1)
     before = torch.get_rng_state()

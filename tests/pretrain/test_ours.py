@@ -59,7 +59,15 @@ def predictions(model: AutoregressiveMethod, patches: torch.Tensor, prefix: int)
     """Predict through a real volume, so that the whole way from voxels on is under test."""
     sequence = model.sequence(as_volume(model, patches))
     assert torch.equal(sequence, patches)
-    return model.predict(sequence, torch.full((len(patches),), prefix))
+    return of_all(model, sequence, torch.full((len(patches),), prefix))
+
+
+def of_all(
+    model: AutoregressiveMethod, sequence: torch.Tensor, prefix: torch.Tensor
+) -> torch.Tensor:
+    """Outputs (B, L, V) of all tokens, also of those that are not scored."""
+    every = torch.arange(sequence.shape[0] * sequence.shape[1])
+    return model.predict(sequence, prefix, every).unflatten(0, sequence.shape[:2])
 
 
 def changed_from(patches: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
@@ -160,11 +168,24 @@ def test_loss_is_the_mean_over_all_scored_voxels_of_the_batch(order):
     assert len(set(prefix.tolist())) > 1
     loss = model.training_loss({"volume": volumes}, 0, torch.Generator().manual_seed(9))["loss"]
     patches = model.sequence(volumes)
-    errors = (model.predict(patches, prefix) - normalised_targets(patches)).square()
+    errors = (of_all(model, patches, prefix) - normalised_targets(patches)).square()
     scored = torch.cat([errors[i, int(p) :].flatten() for i, p in enumerate(prefix)])
     torch.testing.assert_close(loss, scored.mean())
     validation = model.validation_loss({"volume": volumes}, torch.Generator().manual_seed(9))
     assert torch.equal(validation["loss"], loss)
+
+
+def test_only_scored_tokens_pass_the_last_mlp_and_the_head():
+    model = method()
+    seen = {}
+    for name, part in (("mlp", model.backbone.blocks[-1].mlp), ("head", model.head)):
+        part.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: len(out)}))
+    generator = torch.Generator().manual_seed(9)
+    model.training_loss({"volume": random_volumes(model, 6, 3)}, 0, generator)
+    prefix = model.draw_prefix(6, torch.Generator().manual_seed(9))
+    scored = int((model.length - prefix).sum())
+    assert seen == {"mlp": scored, "head": scored}
+    assert scored < 6 * model.length
 
 
 def test_prefix_is_uniform_over_all_starts():
@@ -182,7 +203,7 @@ def test_order_decides_who_sees_whom_and_not_where_a_token_is(order):
     volumes, prefix = random_volumes(model, 3, 0), torch.tensor([0, 5, 23])
     encoded = model.backbone(volumes, prefix_mask(prefix, model.length), model.order)
     states = torch.cat([encoded.start[:, None], encoded.tokens[:, :-1]], dim=1)
-    predicted = model.predict(model.sequence(volumes), prefix)
+    predicted = of_all(model, model.sequence(volumes), prefix)
     torch.testing.assert_close(predicted, model.head(states), rtol=1e-4, atol=1e-5)
     in_place = model.backbone.embed(volumes)[:, model.order]
     torch.testing.assert_close(model.backbone.embed(volumes, model.order), in_place)

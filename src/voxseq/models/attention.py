@@ -26,6 +26,11 @@ def prefix_mask(prefix: Tensor, length: int) -> Tensor:
     return (causal[None] | visible[:, None, :])[:, None]
 
 
+def chosen_rows(tokens: Tensor, rows: Tensor) -> Tensor:
+    """Take ``rows`` (R,), places in 0..B·N - 1, of (B, N, C): (R, C)."""
+    return tokens.flatten(0, 1).index_select(0, rows)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention without bias on queries, keys and values (published code).
 
@@ -41,17 +46,21 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.projection = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Map (B, N, C) to (B, N, C).
+    def forward(
+        self, tokens: Tensor, attn_mask: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, N, C) to (B, N, C), or to (R, C) with ``rows``.
 
         Args:
             tokens: (B, N, C).
             attn_mask: (B or 1, 1, N, N): bool, True = attend; or floats that are added to the
                 scores, -inf = do not attend.
+            rows: (R,) int64, the places in 0..B·N - 1 whose outputs are wanted; None: all.
         """
         batch, count, width = tokens.shape
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
-        out: Tensor = self.projection(mixed.transpose(1, 2).reshape(batch, count, width))
+        mixed = mixed.transpose(1, 2).reshape(batch, count, width)
+        out: Tensor = self.projection(mixed if rows is None else chosen_rows(mixed, rows))
         return out

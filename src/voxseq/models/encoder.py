@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxseq.config.model import EncoderConfig
-from voxseq.models.attention import SelfAttention
+from voxseq.models.attention import SelfAttention, chosen_rows
 from voxseq.models.initialise import initialise_encoder, seeded
 from voxseq.models.patches import Grid, patchify, token_grid
 from voxseq.models.positions import sincos_positions
@@ -74,9 +74,15 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.mlp = MLP(width, mlp_width)
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Map (B, N, C) to (B, N, C); ``attn_mask`` as in :class:`SelfAttention`."""
-        tokens = tokens + self.attention(self.norm1(tokens), attn_mask)
+    def forward(
+        self, tokens: Tensor, attn_mask: Tensor | None = None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, N, C) to (B, N, C), or to (R, C) with ``rows``.
+
+        ``attn_mask`` and ``rows`` are as in :class:`SelfAttention`.
+        """
+        mixed = self.attention(self.norm1(tokens), attn_mask, rows)
+        tokens = (tokens if rows is None else chosen_rows(tokens, rows)) + mixed
         out: Tensor = tokens + self.mlp(self.norm2(tokens))
         return out
 
@@ -144,15 +150,39 @@ class Encoder(nn.Module):
             tokens: (B, N, C), positions included; any number, such as the visible ones only.
             attn_mask: (B or 1, 1, N + 1, N + 1) bool, True = attend; None: full attention.
         """
-        batch, _, width = tokens.shape
-        states = torch.cat([self.start_token.to(tokens).expand(batch, 1, width), tokens], dim=1)
-        bias = None if attn_mask is None else _additive(attn_mask, states.dtype)
+        states, bias = self._started(tokens, attn_mask)
         hidden: list[Tensor] = []
         for block in self.blocks:
             states = block(states, bias)
             hidden.append(states[:, 1:])
         states = self.norm(states)
         return EncoderOutput(tokens=states[:, 1:], start=states[:, 0], hidden=hidden)
+
+    def encode_rows(self, tokens: Tensor, attn_mask: Tensor | None, rows: Tensor) -> Tensor:
+        """As :meth:`encode_tokens`, for the outputs that are wanted only.
+
+        Every token is attended to, but the last block does the rest of its work for the wanted
+        ones alone, and so does the backward pass.
+
+        Args:
+            tokens: (B, N, C), positions included.
+            attn_mask: as in :meth:`encode_tokens`.
+            rows: (R,) int64, places in 0..B·(N + 1) - 1; a sample's first is its start token.
+
+        Returns:
+            (R, C) after the final norm.
+        """
+        states, bias = self._started(tokens, attn_mask)
+        for block in self.blocks[:-1]:
+            states = block(states, bias)
+        out: Tensor = self.norm(self.blocks[-1](states, bias, rows))
+        return out
+
+    def _started(self, tokens: Tensor, attn_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens behind the start token, and what is added to the scores."""
+        batch, _, width = tokens.shape
+        states = torch.cat([self.start_token.to(tokens).expand(batch, 1, width), tokens], dim=1)
+        return states, None if attn_mask is None else _additive(attn_mask, states.dtype)
 
     def forward(
         self, volume: Tensor, attn_mask: Tensor | None = None, order: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The autoregressive loss on voxels."""
+"""The loss on voxels: of tokens that are scored, and of whole sequences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,34 @@ import torch
 from torch import Tensor
 
 from voxseq.models.patches import normalised_targets
+
+
+def scored_rows(prefix: Tensor, length: int) -> Tensor:
+    """Places of the scored tokens of a batch: token j (from 0) is scored when j >= prefix.
+
+    Args:
+        prefix: (B,) integers in 0..L-1. On the CPU, no other device has to be waited for.
+        length: number of tokens L of a sequence.
+
+    Returns:
+        (R,) int64, rising, in 0..B·L - 1.
+    """
+    scored = torch.arange(length, device=prefix.device) >= prefix[:, None]
+    return scored.flatten().nonzero()[:, 0]
+
+
+def regression_loss(prediction: Tensor, patches: Tensor) -> Tensor:
+    """Mean squared error of normalised voxels, over all voxels.
+
+    Args:
+        prediction: (..., V).
+        patches: (..., V) voxels of the predicted tokens.
+
+    Returns:
+        Scalar, float32.
+    """
+    # Keeps the differences for the backward pass; functional.mse_loss keeps both of its inputs.
+    return (prediction.float() - normalised_targets(patches)).square().mean()
 
 
 def autoregressive_loss(prediction: Tensor, patches: Tensor, prefix: Tensor) -> Tensor:

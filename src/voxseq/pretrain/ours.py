@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
-from voxseq.models.attention import prefix_mask
+from voxseq.models.attention import chosen_rows, prefix_mask
 from voxseq.models.initialise import initialise_linears, seeded
 from voxseq.models.patches import Grid, patchify, token_grid, token_order
-from voxseq.models.regression import autoregressive_loss
+from voxseq.models.regression import regression_loss, scored_rows
 from voxseq.pretrain.base import Batch, PretrainMethod
 from voxseq.pretrain.settings import OursSettings
 
@@ -25,7 +25,8 @@ class AutoregressiveMethod(PretrainMethod):
     comes from its place in the joined volume.
 
     The published sequence also holds its last token and an end token as inputs. Nothing that is
-    scored may attend to either, so they are left out here: loss and gradients are the same.
+    scored may attend to either, so they are left out here: loss and gradients are the same. For
+    the same reason the last block and the head compute scored tokens only: half of them on average.
     """
 
     selection = "validation_loss"
@@ -75,20 +76,22 @@ class AutoregressiveMethod(PretrainMethod):
             )
         return patchify(volume, self.patch_size).index_select(1, self.order)
 
-    def predict(self, patches: Tensor, prefix: Tensor) -> Tensor:
-        """Predict every token from those that it may see.
+    def predict(self, patches: Tensor, prefix: Tensor, rows: Tensor) -> Tensor:
+        """Predict tokens from those that they may see.
 
         Args:
             patches: (B, L, V) as :meth:`sequence` returns them.
             prefix: (B,) integers in 0..L-1.
+            rows: (R,) int64, the places in 0..B·L - 1 of the tokens that are wanted.
 
         Returns:
-            (B, L, V) normalised voxels; only entries j >= prefix are predictions, the others have
-            seen their own token.
+            (R, V) normalised voxels; only tokens j >= prefix are predicted, the others have seen
+            themselves.
         """
         inputs = self.backbone.embed_patches(patches[:, :-1], self.grid, self.order[:-1])
-        encoded = self.backbone.encode_tokens(inputs, prefix_mask(prefix, self.length - 1))
-        states = torch.cat([encoded.start[:, None], encoded.tokens], dim=1)
+        mask = prefix_mask(prefix, self.length - 1)
+        # Position 0 is the start token, so output j comes before token j and predicts it.
+        states = self.backbone.encode_rows(inputs, mask, rows)
         prediction: Tensor = self.head(states)
         return prediction
 
@@ -111,9 +114,12 @@ class AutoregressiveMethod(PretrainMethod):
     def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         patches = self.sequence(batch["volume"])
         everywhere = self.draw_prefix(self.share.whole(len(patches)), generator)
-        prefix = self.share.own(everywhere).to(patches.device)
-        prediction = self.predict(patches, prefix)
-        loss = autoregressive_loss(prediction, patches, prefix)
+        prefix = self.share.own(everywhere)
+        rows = scored_rows(prefix, self.length).to(patches.device)
+        prediction = self.predict(patches, prefix.to(patches.device), rows)
+        # The name is used again so that the voxels of all tokens are freed.
+        patches = chosen_rows(patches, rows)
+        loss = regression_loss(prediction, patches)
         if self.share.parts > 1:
             # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
             scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
