@@ -95,7 +95,7 @@ def test_crops_are_parts_of_their_volumes(
     make = crops(store, augmentation="none", crop_sampling=sampling, roi=roi)
     batch = make(3)
     assert batch["image"].shape == batch["label"].shape == (4, 1, *roi)
-    assert (batch["image"].dtype, batch["label"].dtype) == (torch.float32, torch.int64)
+    assert (batch["image"].dtype, batch["label"].dtype) == (torch.float32, torch.uint8)
     for image, label, row in zip(batch["image"], batch["label"], batch["ids"], strict=True):
         whole = make.volumes.image(int(row)), make.volumes.label(int(row))
         size = tuple(np.maximum(whole[0].shape, roi))
@@ -172,7 +172,7 @@ def plain_batch(make: CropBatches, step: int) -> dict[str, torch.Tensor]:
         image, label = (np.pad(array, [(0, r) for r in roi])[window] for array in whole)
         image, label = make.augmentation(image, label, rng)
         images.append(image)
-        labels.append(label.astype(np.int64))
+        labels.append(label.astype(np.uint8))
         ids.append(row)
     return {
         "image": torch.from_numpy(np.stack(images)[:, None]),

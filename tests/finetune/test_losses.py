@@ -62,6 +62,12 @@ def test_without_weights_it_is_monais_loss(classes: int) -> None:
     torch.testing.assert_close(dice + entropy, monai(logits, label), rtol=1e-6, atol=1e-6)
 
 
+def test_labels_of_a_byte_give_the_same_terms_to_the_bit() -> None:
+    logits, label = batch(3)
+    of_bytes = DiceCrossEntropy()(logits, label.to(torch.uint8))
+    assert torch.equal(torch.stack(of_bytes), torch.stack(DiceCrossEntropy()(logits, label)))
+
+
 def test_low_precision_logits_are_scored_in_float32() -> None:
     logits, label = batch(2)
     dice, entropy = DiceCrossEntropy()(logits.bfloat16(), label)

@@ -41,12 +41,13 @@ class CropBatches:
         self.order = EpochOrder(rows, seed)
 
     def __call__(self, step: int) -> Batch:
-        """Batch of a step: image (B, 1, *roi) float32, label (B, 1, *roi) int64, ids (B,)."""
+        """Batch of a step: image (B, 1, *roi) float32, label (B, 1, *roi) uint8, ids (B,)."""
         recipe = self.recipe
         size = recipe.volumes_per_batch * recipe.crops_per_volume
         # Crops are written to their place: collecting and joining them would touch all twice.
         images = np.empty((size, 1, *recipe.roi), np.float32)
-        labels = np.empty((size, 1, *recipe.roi), np.int64)
+        # A byte a voxel until the loss, between processes and on the way to a device.
+        labels = np.empty((size, 1, *recipe.roi), np.uint8)
         ids = []
         for slot in range(size):
             number = slot // recipe.crops_per_volume

@@ -45,9 +45,9 @@ class DiceCrossEntropy(nn.Module):
 
         Args:
             logits: (B, C, X, Y, Z).
-            label: (B, 1, X, Y, Z) int64.
+            label: (B, 1, X, Y, Z) classes, of any integer type.
         """
-        logits = logits.float()
+        logits, label = logits.float(), label.long()
         weights = None
         if self.class_weights is not None:
             weights = torch.tensor(self.class_weights, device=logits.device)
