@@ -84,9 +84,11 @@ def share_of_product(
         calls: steps of a round.
     """
     rates: dict[str, list[float]] = {"ours": [], "other": []}
+    before = product_rate()
     for _ in range(rounds):
-        before = product_rate()
         seconds = timed(lambda: [step() for _ in range(calls)]) / calls
+        after = product_rate()
         rates["ours"].append(flops / seconds / 1e9)
-        rates["other"].append((before + product_rate()) / 2e9)
+        rates["other"].append((before + after) / 2e9)
+        before = after
     return share(name, "2048³ matrix product", rates, target, "GFLOP/s", note)

@@ -14,7 +14,7 @@ import numpy as np
 from tests.report import fake_study
 
 from benchmarks import large_index
-from benchmarks.harness import ROUNDS, Row, exponent, peak_mib, timed
+from benchmarks.harness import MEMORY_ROUNDS, ROUNDS, Row, exponent, peak_mib, timed
 from benchmarks.material import ROOT, in_ras, table_row
 from voxseq.config import load_config
 from voxseq.config.data import StoreConfig
@@ -31,10 +31,8 @@ FACTORS = (1, 10, 100)
 #: Largest exponent of time and memory, and of memory that does not grow with volumes.
 TARGET, FLAT = 1.1, 0.2
 #: Share of the paper's catalogue, volumes and seeds at 1×.
-_SHARE, _VOLUMES, _SEEDS = 0.002, 4, 1
+_SHARE, _VOLUMES, _SEEDS = 0.002, 2, 1
 _SIDE = 64
-#: Memory hardly differs from round to round.
-_MEMORY_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _rows(part: Part, folder: Path) -> Iterator[Row]:
         works.append(part.prepare(place, factor))
     # What is loaded at the first call belongs to neither size.
     works[0]()
-    memory = [[peak_mib(work) for work in works] for _ in range(_MEMORY_ROUNDS)]
+    memory = [[peak_mib(work) for work in works] for _ in range(MEMORY_ROUNDS)]
     seconds = [[timed(work) for work in works] for _ in range(ROUNDS)]
     yield _row(f"growth of time, {part.name}", seconds, "s", TARGET)
     yield _row(f"growth of memory, {part.name}", memory, "MiB", part.memory_target)

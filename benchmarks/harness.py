@@ -16,6 +16,8 @@ from typing import Any, Literal
 Work = Callable[[], object]
 #: Rounds of every comparison; medians are taken over them.
 ROUNDS = 5
+#: Rounds of memory: forks of one process hardly differ.
+MEMORY_ROUNDS = 2
 _KIB_PER_MIB = 1024
 _PROCESS = Path("/proc/self")
 
@@ -174,21 +176,42 @@ def peak_mib(work: Work) -> float:
     Raises:
         RuntimeError: ``work`` failed.
     """
-    context = multiprocessing.get_context("fork")
+
+    def done() -> None:
+        work()
+
+    return in_process(done, "fork")[0]
+
+
+def in_process(work: Work, start: Literal["fork", "spawn"]) -> tuple[float, Any]:
+    """Run ``work`` in a process of its own.
+
+    Args:
+        work: to be done; for "spawn" it can be pickled.
+        start: "spawn" for a new process, which owes nothing to what this one has in memory and
+            where.
+
+    Returns:
+        Growth of the process's resident memory in MiB, and what ``work`` returned.
+
+    Raises:
+        RuntimeError: ``work`` failed.
+    """
+    context: Any = multiprocessing.get_context(start)
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(work, writer))
     process.start()
     writer.close()
     try:
-        growth: float = reader.recv()
+        found: tuple[float, Any] = reader.recv()
     except EOFError:
         process.join()
         raise RuntimeError(f"the measured process ended with status {process.exitcode}") from None
     process.join()
-    return growth
+    return found
 
 
-def peaks(sides: Mapping[str, Work], rounds: int = ROUNDS) -> dict[str, list[float]]:
+def peaks(sides: Mapping[str, Work], rounds: int = MEMORY_ROUNDS) -> dict[str, list[float]]:
     """Memory of each side in each round, in turn; see :func:`peak_mib`."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for names in in_turn(rounds, list(sides)):
@@ -225,14 +248,19 @@ def _row(
 
 def _measured(work: Work, writer: Any) -> None:
     # Freed memory that the fork inherits would be used without growth.
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     # A fork inherits its parent's highest figure; writing 5 starts a new one (proc(5)).
     (_PROCESS / "clear_refs").write_text("5")
     start = _status("VmRSS")
-    work()
-    writer.send((_status("VmHWM") - start) / _KIB_PER_MIB)
+    result = work()
+    writer.send(((_status("VmHWM") - start) / _KIB_PER_MIB, result))
     writer.close()
+
+
+def give_back() -> None:
+    """Return freed memory to the system."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(key: str) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
 from monai.data import CacheDataset
 from monai.transforms import (
     Compose,
@@ -21,6 +20,7 @@ from monai.transforms import (
 )
 from numpy.typing import NDArray
 
+from benchmarks.flops import prepare
 from benchmarks.harness import ROUNDS, Row, alternate, faster, peaks, smaller
 from benchmarks.material import ct_like, in_ras, table_row
 from voxseq.config.data import StoreConfig, TaskDataConfig
@@ -44,7 +44,7 @@ _DIFFERENT = 4
 
 def run() -> Iterator[Row]:
     """All rows of this module."""
-    torch.set_num_threads(1)
+    prepare()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_cases(folder)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from benchmarks.flops import counted
-from benchmarks.harness import Unmeasured, exponent, faster, figure, in_turn, peak_mib, smaller
+from benchmarks.harness import (
+    Unmeasured,
+    exponent,
+    faster,
+    figure,
+    in_process,
+    in_turn,
+    peak_mib,
+    smaller,
+)
 from benchmarks.material import demo_config, typical_step
 from benchmarks.table import document, line
 
@@ -51,6 +62,12 @@ def test_memory_is_that_of_the_work_alone() -> None:
     grown = peak_mib(lambda: np.ones(2**22).sum())
     assert held.nbytes == 2**26
     assert 31 < grown < 48
+
+
+def test_a_new_process_hands_back_its_result() -> None:
+    grown, found = in_process(partial(sum, [1, 2]), "spawn")
+    assert found == 3
+    assert grown < 16
 
 
 def test_work_that_fails_is_no_measurement() -> None:
