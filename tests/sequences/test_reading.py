@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as stn
 from voxseq.sequences.reading import (
     intensity_range,
     resize,
+    resize_all,
     scale,
     scale_percentiles,
     slide,
@@ -191,3 +192,20 @@ def test_published_percentiles_by_hand() -> None:
 
 def test_a_constant_crop_becomes_zeros() -> None:
     assert not scale_percentiles(np.full((2, 2, 2), 7, np.float32), (1, 99.9)).any()
+
+
+@given(SHAPES, SHAPES, SHAPES, st.sampled_from([np.int16, np.float32]), st.integers(0, 99))
+def test_several_are_resized_as_each_is_alone_to_the_last_bit(
+    one: tuple[int, int, int],
+    other: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    number: type[np.generic],
+    seed: int,
+) -> None:
+    """Of one shape, of several, and those that need no resizing."""
+    rng = np.random.default_rng(seed)
+    for sides in ([one] * 4, [one, other], [shape] * 2, [one, shape]):
+        volumes = [rng.normal(0, 500, side).astype(number) for side in sides]
+        for found, volume in zip(resize_all(volumes, shape), volumes, strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, resize(volume, shape))

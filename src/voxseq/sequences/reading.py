@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,21 @@ def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
     resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
     result: Array = resized[0, 0].numpy()
     return result
+
+
+def resize_all(volumes: Sequence[NDArray[np.generic]], shape: Triple) -> list[Array]:
+    """:func:`resize` of each; in one call if they are of one shape, which is faster for small ones.
+
+    Args:
+        volumes: at least one, each (X, Y, Z).
+        shape: voxels of a result.
+    """
+    first = volumes[0].shape
+    if first == shape or any(volume.shape != first for volume in volumes):
+        return [resize(volume, shape) for volume in volumes]
+    tensor = torch.from_numpy(np.stack(volumes).astype(np.float32))[:, None]
+    resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
+    return list(resized[:, 0].numpy())
 
 
 def scale_percentiles(volume: NDArray[Any], percentiles: tuple[float, float]) -> Array:

@@ -27,6 +27,7 @@ from voxseq.sequences.reading import (
     Triple,
     intensity_range,
     resize,
+    resize_all,
     scale,
     scale_percentiles,
     slide,
@@ -279,6 +280,19 @@ class SequenceSampler:
         resized = crop if crop.shape == shape else resize(crop, shape)
         return scale_percentiles(resized, self.config.percentiles)
 
+    def _patches(self, boxes: Sequence[tuple[int, int, Triple, Triple]]) -> Array:
+        """Join patches, each read, resized and scaled as by :meth:`_crop`.
+
+        Args:
+            boxes: store, row, start and extent of each.
+        """
+        crops = [self._store(store).crop(row, *box) for store, row, *box in boxes]
+        shape = self.config.patch_shape
+        resized = crops if all(c.shape == shape for c in crops) else resize_all(crops, shape)
+        return np.concatenate(
+            [scale_percentiles(crop, self.config.percentiles) for crop in resized], axis=2
+        )
+
     def _spatial(
         self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
     ) -> tuple[Array, int]:
@@ -318,8 +332,7 @@ class SequenceSampler:
         rows = [table.number(f"row_{i}", row) for i in range(config.length)]
         start, extent = table.box(row)
         if sequences:
-            patches = [self._crop(store, r, start, extent, config.patch_shape) for r in rows]
-            return np.concatenate(patches, axis=2), store
+            return self._patches([(store, r, start, extent) for r in rows]), store
         chosen = rows[int(generator.integers(len(rows)))]
         # A single image fills the network's input: a spatial crop around the same centre.
         whole = self._shape(store, chosen)
@@ -332,21 +345,16 @@ class SequenceSampler:
         config = self.config
         assert self._items is not None
         items = [table.number(f"item_{i}", row) for i in range(config.length)]
-        shape = config.patch_shape
         if not sequences:
             items = [items[int(generator.integers(len(items)))]]
-            shape = config.volume_shape
-        store = self._items.number("store", items[0])
-        patches = [
-            self._crop(
-                self._items.number("store", item),
-                self._items.number("row", item),
-                *self._items.box(item),
-                shape,
-            )
-            for item in items
+        stores = [self._items.number("store", item) for item in items]
+        boxes = [
+            (store, self._items.number("row", item), *self._items.box(item))
+            for store, item in zip(stores, items, strict=True)
         ]
-        return np.concatenate(patches, axis=2), store
+        if sequences:
+            return self._patches(boxes), stores[0]
+        return self._crop(*boxes[0], config.volume_shape), stores[0]
 
     def _shape(self, store: int, row: int) -> Triple:
         x, y, z = self._store(store).image(row).shape
