@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.flops import counted, prepare, share_of_product
-from benchmarks.harness import ROUNDS, Row, faster, give_back, in_process, in_turn, smaller, timed
+from benchmarks.harness import (
+    MEMORY_ROUNDS,
+    ROUNDS,
+    Row,
+    faster,
+    give_back,
+    in_process,
+    in_turn,
+    smaller,
+    timed,
+)
 from benchmarks.material import paper_config, typical_step
 from voxseq.methods import METHODS, pretrained
 from voxseq.models.attention import prefix_mask
@@ -34,8 +44,6 @@ TARGET = 0.92
 _OURS = 4
 #: Batch and rounds of the other methods, which have no target and of which some see an item often.
 _OTHERS, _FEW = 2, 2
-#: Rounds of our network beside torch's, each of two new processes.
-_PROCESSES = 3
 
 
 class RandomVolumes:
@@ -155,7 +163,7 @@ def _beside_plain() -> Iterator[Row]:
     """Time and memory of our step beside those of the same network of torch's layers."""
     memory: dict[str, list[float]] = {"ours": [], "other": []}
     seconds: dict[str, list[float]] = {"ours": [], "other": []}
-    for names in in_turn(_PROCESSES, list(memory)):
+    for names in in_turn(MEMORY_ROUNDS, list(memory)):
         for name in names:
             # How tightly arrays lie differs from process to process, so each round has new ones.
             grown, taken = in_process(partial(second_step, plain=name == "other"), "spawn")
