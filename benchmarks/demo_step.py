@@ -27,8 +27,8 @@ from voxseq.training.seeding import numpy_generator, torch_generator
 
 #: Share of the matrix product's rate that is to be reached.
 TARGET = 0.6
-#: Rounds, and steps of each.
-_ROUNDS, _CALLS = 20, 3
+#: Rounds, and steps of each: the product between them empties the caches, and a training has none.
+_ROUNDS, _CALLS = 10, 10
 #: Volumes of a spatial source, subjects of the contrast source and lesions of a category.
 _VOLUMES, _SUBJECTS, _LESIONS = 1, 2, 12
 

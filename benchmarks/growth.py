@@ -14,7 +14,7 @@ import numpy as np
 from tests.report import fake_study
 
 from benchmarks import large_index
-from benchmarks.harness import MEMORY_ROUNDS, ROUNDS, Row, exponent, peak_mib, timed
+from benchmarks.harness import MEMORY_ROUNDS, Row, exponent, peak_mib, timed
 from benchmarks.material import ROOT, in_ras, table_row
 from voxseq.config import load_config
 from voxseq.config.data import StoreConfig
@@ -30,6 +30,8 @@ from voxseq.sequences import build
 FACTORS = (1, 10, 100)
 #: Largest exponent of time and memory, and of memory that does not grow with volumes.
 TARGET, FLAT = 1.1, 0.2
+#: Each with three sizes, which together give one exponent.
+_ROUNDS = 3
 #: Share of the paper's catalogue, volumes and seeds at 1×.
 _SHARE, _VOLUMES, _SEEDS = 0.002, 2, 1
 _SIDE = 64
@@ -73,7 +75,7 @@ def _rows(part: Part, folder: Path) -> Iterator[Row]:
     # What is loaded at the first call belongs to neither size.
     works[0]()
     memory = [[peak_mib(work) for work in works] for _ in range(MEMORY_ROUNDS)]
-    seconds = [[timed(work) for work in works] for _ in range(ROUNDS)]
+    seconds = [[timed(work) for work in works] for _ in range(_ROUNDS)]
     yield _row(f"growth of time, {part.name}", seconds, "s", TARGET)
     yield _row(f"growth of memory, {part.name}", memory, "MiB", part.memory_target)
 
