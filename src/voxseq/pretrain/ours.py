@@ -25,8 +25,9 @@ class AutoregressiveMethod(PretrainMethod):
     comes from its place in the joined volume.
 
     The published sequence also holds its last token and an end token as inputs. Nothing that is
-    scored may attend to either, so they are left out here: loss and gradients are the same. For
-    the same reason the last block and the head compute scored tokens only: half of them on average.
+    scored may attend to either, so they are left out here: loss and gradients are the same. Nor
+    does anything need the tokens of the prefix after the last attention: the rest of the last block
+    and the head compute scored tokens only, half of them on average.
     """
 
     selection = "validation_loss"
