@@ -52,6 +52,10 @@ class Work:
             for f in fields(self)
         )
 
+    def copies(self, count: float) -> Self:
+        """The same so many times, each with weights of its own."""
+        return self._made(getattr(self, f.name) * count for f in fields(self))
+
     def frozen(self) -> Self:
         """The same without a backward pass: momentum encoders, teachers, frozen encoders."""
         return self._made(
@@ -107,27 +111,43 @@ def attention(tokens: float, width: int) -> Work:
     return Work(forward, 0.0, FULL * forward, 0.0)
 
 
-def blocks(views: Sequence[int], width: int, depth: int, mlp_width: int) -> Work:
-    """Transformer blocks that see one sequence of tokens for each view."""
+def blocks(
+    views: Sequence[int], width: int, depth: int, mlp_width: int, wanted: float | None = None
+) -> Work:
+    """Transformer blocks that see one sequence of tokens for each view.
+
+    Args:
+        views: tokens of each.
+        width: channels of a token.
+        depth: number of blocks.
+        mlp_width: channels inside the MLP.
+        wanted: tokens of all views whose outputs the last block computes; None: all.
+    """
     rows = sum(views)
-    maps = [
-        matrix(rows, width, 3 * width),
-        matrix(rows, width, width),
-        matrix(rows, width, mlp_width),
-        matrix(rows, mlp_width, width),
-        *(attention(tokens, width) for tokens in views),
-    ]
-    one = total(maps)
-    weights = one.parameters * depth
-    made = one.times(depth)
-    return made + Work(parameters=weights - made.parameters, trained=weights - made.trained)
+    mixing = matrix(rows, width, 3 * width) + total(attention(n, width) for n in views)
+
+    def after(count: float) -> Work:
+        maps = ((width, width), (width, mlp_width), (mlp_width, width))
+        return total(matrix(count, *channels) for channels in maps)
+
+    last = mixing + after(rows if wanted is None else wanted)
+    return (mixing + after(rows)).copies(depth - 1) + last
 
 
-def encoder(config: EncoderConfig, views: Sequence[int], *, embedding_passes: int = FIRST) -> Work:
-    """The shared encoder on views of so many tokens each, with the start token added to each."""
+def encoder(
+    config: EncoderConfig,
+    views: Sequence[int],
+    *,
+    embedding_passes: int = FIRST,
+    wanted: float | None = None,
+) -> Work:
+    """The shared encoder on views of so many tokens each, with the start token added to each.
+
+    ``wanted`` is as in :func:`blocks`.
+    """
     embedding = matrix(sum(views), math.prod(config.patch_size), config.width, embedding_passes)
     states = [tokens + 1 for tokens in views]
-    return embedding + blocks(states, config.width, config.depth, config.mlp_width)
+    return embedding + blocks(states, config.width, config.depth, config.mlp_width, wanted)
 
 
 def tokens_of(shape: Shape3, config: EncoderConfig) -> int:

@@ -71,10 +71,12 @@ def pretrain_work(
 
 
 def ours(settings: OursSettings, config: EncoderConfig, shape: Shape3) -> Work:
-    """Start token and all tokens but the last are encoded; a linear head predicts every token."""
+    """Start token and all tokens but the last are encoded; a linear head predicts scored tokens."""
     length = tokens_of(shape, config)
-    head = matrix(length, config.width, math.prod(config.patch_size))
-    return encoder(config, [length - 1]) + head
+    # The prefix is uniform over 0..L-1.
+    scored = length if settings.attention == "causal" else (length + 1) / 2
+    head = matrix(scored, config.width, math.prod(config.patch_size))
+    return encoder(config, [length - 1], wanted=scored) + head
 
 
 def simclr(settings: SimCLRSettings, config: EncoderConfig, shape: Shape3) -> Work:
