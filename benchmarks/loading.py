@@ -56,7 +56,7 @@ def run() -> Iterator[Row | Unmeasured]:
 def _prepare(folder: Path) -> Iterator[Row]:
     """Seconds and bytes of a volume, reading included."""
     seconds: dict[str, list[float]] = {"ours": [], "other": []}
-    sizes: dict[str, list[float]] = {"ours": [], "other": []}
+    sizes: dict[str, list[float]] = {"ours": []}
     for number, names in enumerate(in_turn(ROUNDS, list(seconds))):
         for side in names:
             if side == "ours":

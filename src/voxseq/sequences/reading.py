@@ -42,10 +42,7 @@ def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
     """Resize (X, Y, Z) to ``shape`` trilinearly, voxel corners aligned as in the published code."""
     if volume.shape == shape:
         return volume.astype(np.float32)
-    tensor = torch.from_numpy(volume.astype(np.float32))[None, None]
-    resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
-    result: Array = resized[0, 0].numpy()
-    return result
+    return _interpolated(volume[None], shape)[0]
 
 
 def resize_all(volumes: Sequence[NDArray[np.generic]], shape: Triple) -> list[Array]:
@@ -58,7 +55,12 @@ def resize_all(volumes: Sequence[NDArray[np.generic]], shape: Triple) -> list[Ar
     first = volumes[0].shape
     if first == shape or any(volume.shape != first for volume in volumes):
         return [resize(volume, shape) for volume in volumes]
-    tensor = torch.from_numpy(np.stack(volumes).astype(np.float32))[:, None]
+    return _interpolated(np.stack(volumes), shape)
+
+
+def _interpolated(volumes: NDArray[np.generic], shape: Triple) -> list[Array]:
+    """Volumes (N, X, Y, Z), each resized."""
+    tensor = torch.from_numpy(volumes.astype(np.float32))[:, None]
     resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
     return list(resized[:, 0].numpy())
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,8 @@ from voxseq.training.batches import EpochOrder
 from voxseq.training.seeding import numpy_generator
 
 Integers = NDArray[np.int32]
+#: Store, row in it, start and extent.
+_Box = tuple[int, int, Triple, Triple]
 
 
 #: Sequences among which the one for a figure is chosen.
@@ -274,24 +277,14 @@ class SequenceSampler:
             self._opened[number] = VolumeStore(self._folders[self._names[number]])
         return self._opened[number]
 
-    def _crop(self, store: int, row: int, start: Triple, extent: Triple, shape: Triple) -> Array:
-        """Read a box, resize it and scale its own percentiles to 0..1."""
-        crop = self._store(store).crop(row, start, extent)
-        resized = crop if crop.shape == shape else resize(crop, shape)
-        return scale_percentiles(resized, self.config.percentiles)
-
-    def _patches(self, boxes: Sequence[tuple[int, int, Triple, Triple]]) -> Array:
-        """Join patches, each read, resized and scaled as by :meth:`_crop`.
-
-        Args:
-            boxes: store, row, start and extent of each.
-        """
-        crops = [self._store(store).crop(row, *box) for store, row, *box in boxes]
-        shape = self.config.patch_shape
-        resized = crops if all(c.shape == shape for c in crops) else resize_all(crops, shape)
-        return np.concatenate(
-            [scale_percentiles(crop, self.config.percentiles) for crop in resized], axis=2
-        )
+    def _crops(self, boxes: Sequence[_Box], shape: Triple) -> list[Array]:
+        """Read boxes, resize them and scale the own percentiles of each to 0..1."""
+        crops: list[NDArray[Any]] = [
+            self._store(store).crop(row, start, extent) for store, row, start, extent in boxes
+        ]
+        if any(crop.shape != shape for crop in crops):
+            crops = [*resize_all(crops, shape)]
+        return [scale_percentiles(crop, self.config.percentiles) for crop in crops]
 
     def _spatial(
         self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
@@ -300,7 +293,8 @@ class SequenceSampler:
         store = table.number("store", row)
         box = table.box(row)
         if not sequences:
-            return self._crop(store, table.number("row", row), *box, config.volume_shape), store
+            whole = (store, table.number("row", row), *box)
+            return self._crops([whole], config.volume_shape)[0], store
         thickness, stride = config.patch_shape[2], config.spatial.stride
         depth = config.spatial.window_shape[2]
         starts = start_count(depth, stride, thickness, config.length, config.spatial.max_start)
@@ -332,12 +326,13 @@ class SequenceSampler:
         rows = [table.number(f"row_{i}", row) for i in range(config.length)]
         start, extent = table.box(row)
         if sequences:
-            return self._patches([(store, r, start, extent) for r in rows]), store
+            patches = self._crops([(store, r, start, extent) for r in rows], config.patch_shape)
+            return np.concatenate(patches, axis=2), store
         chosen = rows[int(generator.integers(len(rows)))]
         # A single image fills the network's input: a spatial crop around the same centre.
         whole = self._shape(store, chosen)
         start, extent = centred_box(start, extent, config.spatial.crop_shape, whole)
-        return self._crop(store, chosen, start, extent, config.volume_shape), store
+        return self._crops([(store, chosen, start, extent)], config.volume_shape)[0], store
 
     def _semantic(
         self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
@@ -345,16 +340,14 @@ class SequenceSampler:
         config = self.config
         assert self._items is not None
         items = [table.number(f"item_{i}", row) for i in range(config.length)]
+        lesions, shape = self._items, config.patch_shape
         if not sequences:
-            items = [items[int(generator.integers(len(items)))]]
-        stores = [self._items.number("store", item) for item in items]
+            items, shape = [items[int(generator.integers(len(items)))]], config.volume_shape
         boxes = [
-            (store, self._items.number("row", item), *self._items.box(item))
-            for store, item in zip(stores, items, strict=True)
+            (lesions.number("store", item), lesions.number("row", item), *lesions.box(item))
+            for item in items
         ]
-        if sequences:
-            return self._patches(boxes), stores[0]
-        return self._crop(*boxes[0], config.volume_shape), stores[0]
+        return np.concatenate(self._crops(boxes, shape), axis=2), boxes[0][0]
 
     def _shape(self, store: int, row: int) -> Triple:
         x, y, z = self._store(store).image(row).shape
