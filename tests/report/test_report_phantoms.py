@@ -6,14 +6,18 @@ import base64
 import csv
 import io
 import json
+import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from voxseq.config import load_config
+from voxseq.data import download
+from voxseq.errors import DataError
 from voxseq.plan import build_plan
 from voxseq.report import show
 from voxseq.report.escape import PHANTOMS
@@ -100,3 +104,24 @@ def test_the_plan_knows_whether_data_are_phantoms(root: Path, root_folder: str |
     plan = build_plan(load_config(root / "params.yaml", [{"data": {"root": root_folder}}]))
     for run in ("tables/all", "figures/all"):
         assert plan.runs[run].config["phantoms"] == (root_folder is None)
+
+
+def test_every_caption_of_the_workflows_report_begins_with_the_data(root: Path) -> None:
+    captions = sorted((root / "workflow/report").glob("*.rst"))
+    assert len(captions) > 10
+    for path in captions:
+        assert path.read_text(encoding="utf-8").startswith("{{ snakemake.params.data }}\n\n")
+
+
+def test_the_log_of_a_data_set_says_that_phantoms_are_generated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def generate(*given: object) -> None:
+        raise DataError("far enough")
+
+    monkeypatch.setattr("voxseq.data.phantoms.generate", generate)
+    config = {"dataset": "la", "phantoms": {}}
+    context = SimpleNamespace(config=config, out=tmp_path, data_root=None)
+    with caplog.at_level(logging.INFO), pytest.raises(DataError, match="far enough"):
+        download.execute(context)  # type: ignore[arg-type]
+    assert "la: phantoms are generated" in caplog.text
