@@ -160,7 +160,7 @@ def test_figures_are_drawn_whatever_titles_say(out: Path) -> None:
 @pytest.mark.parametrize("text", hostile.TEXTS)
 def test_a_figure_shows_a_text_as_it_is(text: str) -> None:
     with styled():
-        figure = new_figure(2, 1)
+        figure = new_figure(9, 4)
         axes = figure.subplots()
         axes.plot([0, 1], label=text)
         drawn = [axes.set_title(text), axes.set_xlabel(text), axes.text(0, 0, text)]

@@ -24,7 +24,7 @@ DICE = (
     "is left out of its mean."
 )
 _GRIDS = {
-    "stored": "the prepared (resampled, cropped) grid, as published",
+    "stored": "the prepared (resampled, cropped) grid",
     "native": "the original voxel grid of each case",
 }
 
