@@ -108,6 +108,24 @@ def test_values_are_found_by_stable_names_not_by_titles(demo: fake_study.Context
     assert [len(printed(table)) for table in tables] == [72, 36, 8, 16, 0]
 
 
+def test_of_two_variants_alike_the_one_of_the_papers_name_has_its_value(
+    demo: fake_study.Context,
+) -> None:
+    ablation = {
+        "half": {"title": "half", "stride": 1},
+        "stride4": {"title": "four", "stride": 1},
+        "double": {"title": "double", "stride": 4},
+        "single": {"title": "single", "sequences": False},
+        "two_things": {"title": "two", "sequences": False, "attention": "causal"},
+    }
+    table = tables_of(fake_study.Context({**demo.config, "ablation": ablation}, demo.out, {}))[3]
+    shown = {row.title: k.paper for row, column, k in cells(table) if column.metric == "auc"}
+    assert shown["four"] == "0.8931"
+    assert shown["single"] == "0.8617"
+    # The paper has no stride of twice the full one, and no row that changes two things.
+    assert [shown[title] for title in ("half", "double", "two")] == [None, None, None]
+
+
 def test_a_task_of_the_papers_name_on_other_data_has_no_value(demo: fake_study.Context) -> None:
     tasks = dict(demo.config["tasks"])
     tasks["task03_liver"] = {**tasks["task03_liver"], "dataset": "task04_hippocampus"}

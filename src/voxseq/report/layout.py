@@ -169,7 +169,7 @@ def ablation_rows(study: Study) -> tuple[RowSpec, ...]:
         if variant is None:
             rows.append(RowSpec(title, "", None, "", key))
         else:
-            own = key if _is_papers(study, variant, key) else ""
+            own = key if _likeness(study, variant, key) else ""
             rows.append(RowSpec(study.ablation[variant].title, "", reference, variant, own))
     rows.extend(
         RowSpec(study.ablation[name].title, "", reference, name)
@@ -185,17 +185,25 @@ def _match_variants(study: Study) -> dict[str, str]:
     matched: dict[str, str] = {}
     for name, variant in study.ablation.items():
         key = _row_key(variant, stride)
-        if key and (key not in matched or (key in _PAPER_STRIDES and _is_papers(study, name, key))):
+        known = matched.get(key)
+        if key and (known is None or _likeness(study, name, key) > _likeness(study, known, key)):
             matched[key] = name
     return matched
 
 
-def _is_papers(study: Study, name: str, key: str) -> bool:
-    """Whether a variant stands for the paper's row: of strides by name, or scaled as the full."""
-    if key not in _PAPER_STRIDES or name == key:
-        return True
+def _likeness(study: Study, name: str, key: str) -> int:
+    """How well a variant that changes the same as the paper's row stands for it.
+
+    Returns:
+        2: it has the row's name; 1: it is the same, strides in proportion to the full one; 0: it
+        has another stride, for which the paper has no value.
+    """
+    if name == key:
+        return 2
     stride = study.full_stride or _PAPER_STRIDE
-    return study.ablation[name].stride == _PAPER_STRIDES[key] * stride / _PAPER_STRIDE
+    asked = _PAPER_STRIDES.get(key)
+    same = asked is None or study.ablation[name].stride == asked * stride / _PAPER_STRIDE
+    return int(same)
 
 
 def _row_key(variant: AblationVariant, stride: int) -> str:
