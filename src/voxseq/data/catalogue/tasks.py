@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxseq.data.catalogue import lists
-from voxseq.data.catalogue.model import DataSet, RemoteFile, Role
+from voxseq.data.catalogue.model import DECATHLON, DataSet, RemoteFile, Role
 
 _MSD = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 
@@ -58,6 +58,7 @@ def _msd(
             ),
         ),
         options={"labels": len(classes)},
+        collection=DECATHLON,
         unconfirmed=tuple(unknown),
         note=note,
     )
