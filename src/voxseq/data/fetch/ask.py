@@ -5,20 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
-from voxseq.data.fetch.headers import retry_after, shortened
+from voxseq.data.fetch.headers import retry_after, shortened, whole_number
 from voxseq.data.fetch.meter import in_words
 from voxseq.data.fetch.wire import Line, Lines, Session
 from voxseq.errors import DataError
 
 _CHUNK = 1 << 18
 _MOST_REDIRECTS = 10
+_MOST_DRAINED = 1 << 16
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _PASSING = {408, 429, 500, 502, 503, 504}
 
@@ -65,6 +66,7 @@ class Answer:
         self, response: requests.Response, line: Line, patience: Patience, stop: threading.Event
     ) -> None:
         self.status = response.status_code
+        self.reason: str = response.reason or ""
         self.headers: Mapping[str, str] = response.headers
         self._raw = response.raw
         self._line = line
@@ -92,6 +94,13 @@ class Answer:
                 if came < self._patience.least * waited:
                     raise Again(f"only {in_words(came)} came in {waited:.0f} s")
                 waited, came = 0.0, 0
+
+    def drain(self) -> None:
+        """Read a short body that nobody needs: the server may go on with the same connection."""
+        if (whole_number(self.headers.get("Content-Length", "")) or _MOST_DRAINED) < _MOST_DRAINED:
+            with suppress(Again):
+                for _ in self.chunks():
+                    pass
 
     def _read(self) -> bytes:
         """What is there, without waiting for more; b"" at the end."""
@@ -149,9 +158,10 @@ class Asker:
         patience = self._patience
         with self._lines.line(patience.connect + patience.read) as line:
             response = self._follow(url, headers, vouched, line)
+            answer = Answer(response, line, patience, self.stop)
             try:
-                _require_success(response, url, "Range" in headers)
-                yield Answer(response, line, patience, self.stop)
+                _require_success(answer, url, "Range" in headers)
+                yield answer
             finally:
                 response.close()
 
@@ -163,6 +173,7 @@ class Asker:
             response = self._ask(place, url, headers, line)
             if not response.is_redirect:
                 return response
+            Answer(response, line, self._patience, self.stop).drain()
             response.close()
             place = _next_place(place, response.headers["Location"], url, vouched)
         raise DataError(
@@ -230,14 +241,15 @@ def _next_place(place: str, location: str, url: str, vouched: bool) -> str:
     return target
 
 
-def _require_success(response: requests.Response, url: str, has_range: bool) -> None:
-    status = response.status_code
+def _require_success(answer: Answer, url: str, has_range: bool) -> None:
+    status = answer.status
     if status == OK or (has_range and status in (PARTIAL, UNSATISFIABLE)):
         return
-    reason = "".join(c for c in response.reason or "" if c.isprintable())[:80]
+    answer.drain()
+    reason = "".join(c for c in answer.reason if c.isprintable())[:80]
     said = f"the server answers {status} {reason}".rstrip()
     if status in _PASSING:
-        raise Again(said, retry_after(response.headers))
+        raise Again(said, retry_after(answer.headers))
     raise DataError(
         f"{url}: {said}",
         "this will not pass by itself: look at the publisher's page whether the file has "

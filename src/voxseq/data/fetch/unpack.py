@@ -183,6 +183,11 @@ class _Unwritable(Exception):  # noqa: N818 - carries the error past the handler
         self.error = error
 
 
+class _Unreadable(Exception):  # noqa: N818 - carries the error past the libraries
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
 def _write(file: IO[bytes], block: bytes, destination: Path) -> None:
     try:
         file.write(block)
@@ -206,6 +211,10 @@ def _reading(archive: Path, origin: str) -> Iterator[None]:
         yield
     except _Unwritable as error:
         raise error.error from None
+    except _Unreadable as error:
+        raise read_error(archive, error.error) from None
+    except MemoryError as error:
+        raise read_error(archive, error) from None
     except NotImplementedError as error:
         raise DataError(
             f"{origin}: {error}", "unpack this archive with 7-Zip into the data set's folder"
@@ -220,7 +229,6 @@ def _reading(archive: Path, origin: str) -> Iterator[None]:
         ValueError,
         OverflowError,
         RuntimeError,
-        MemoryError,
     ) as error:
         if is_of_the_machine(error) or isinstance(error, PermissionError):
             raise read_error(archive, error) from None
@@ -267,7 +275,13 @@ class _Bounded:
     def read(self, size: int = -1) -> bytes:
         if size > self._longest:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        block = self._file.read(size if size >= 0 else self._longest + 1)
+        try:
+            block = self._file.read(size if size >= 0 else self._longest + 1)
+        except OSError as error:
+            if is_of_the_machine(error) or isinstance(error, PermissionError):
+                # zipfile takes any other error of the system for a damaged archive.
+                raise _Unreadable(error) from None
+            raise
         self._read += len(block)
         if len(block) > self._longest:
             raise tarfile.ReadError(f"a header of more than {self._longest} bytes")

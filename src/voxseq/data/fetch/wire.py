@@ -8,6 +8,7 @@ the body of an answer (``HTTPResponse.shutdown``) but not while the headers are 
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from voxseq import __version__
 
+# It reports headers that it cannot parse as warnings with a traceback; what matters of them is an
+# error here.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 #: Seconds between two looks at who is late.
 _LOOK = 0.1
 #: The line of the thread that asks.
