@@ -232,6 +232,7 @@ def test_a_validator_that_cannot_be_sent_back(tmp_path: Path, etag: bytes) -> No
     answers = [whole + CONTENT[:1000], whole + CONTENT]
     with wire(lambda sock, _: sock.sendall(answers.pop(0))) as server:
         call(f"{server.base}{PATH}", tmp_path)
+        assert b"If-Range" not in server.asked[1]
     assert arrived(tmp_path)
 
 
