@@ -115,7 +115,14 @@ def _msd_rows() -> tuple[DataSet, ...]:
             volumes=126,
             paper_volumes=126,
         ),
-        _msd(4, "Hippocampus", ("anterior", "posterior"), "", "MRI", "both"),
+        _msd(
+            4,
+            "Hippocampus",
+            ("anterior", "posterior"),
+            "md5:9d24dba78a72977dbd1d2e110310f31b",
+            "MRI",
+            "both",
+        ),
     )
 
 
