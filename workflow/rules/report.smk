@@ -1,27 +1,58 @@
 """Tables, figures and the report."""
 
 CAPTIONS = Path(workflow.basedir) / "workflow/report"
+#: Folder of published files and the ending of those that Snakemake's own report shows.
+REPORTED = {"tables": ".md", "figures": ".png", "report": ".html"}
+
+
+def publications(stage):
+    """What a stage publishes."""
+    (run,) = only_job(stage).runs
+    return [described(name) for name in published(run)]
+
+
+def described(name):
+    """A published file, with its caption where it has one."""
+    path, folder = f"{RESULTS}/{name}", name.split("/")[0]
+    caption = CAPTIONS / f"{Path(name).stem}.rst"
+    shown = Path(name).suffix == REPORTED.get(folder) or name.startswith("tables/scores")
+    if not shown or not caption.exists():
+        return path
+    return report(path, caption=caption, category=folder.capitalize())
+
+
+def outdated(stage):
+    """A note that published files belong to other parameters, while the stage's job is to do.
+
+    They are under version control, so they may be there without the job's results. Snakemake
+    asks time stamps only: among the job's outputs is therefore one that is older than its input.
+    """
+    note = Path(f".voxseq/outdated/{PLAN.scale}/{stage}")
+    if Path(PLAN.marker(only_job(stage))).exists():
+        return []
+    if workflow.is_main_process:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+        os.utime(note, (1, 1))
+    return [str(note)]
+
+
+OUTDATED = {stage: outdated(stage) for stage in ("tables", "figures")}
+
+
+def needs_of_report(stage):
+    """Markers of the jobs that a report waits for, and a newer input if it is outdated."""
+    needed = [ancient(path) for path in PLAN.needed_markers(only_job(stage))]
+    return [*needed, *([RESOLVED] if OUTDATED[stage] else [])]
 
 
 use rule get_dataset as make_tables with:
     input:
-        [ancient(path) for path in PLAN.needed_markers(only_job("tables"))],
+        needs_of_report("tables"),
     output:
         markers("tables"),
-        *[
-            report(
-                f"{RESULTS}/tables/table{number}.md",
-                caption=CAPTIONS / f"table{number}.rst",
-                category="Tables",
-            )
-            for number in (1, 2, 3, 4, 5)
-        ],
-        expand(
-            f"{RESULTS}/tables/table{{number}}.{{format}}",
-            number=[1, 2, 3, 4, 5],
-            format=["csv", "tex"],
-        ),
-        f"{RESULTS}/metrics.json",
+        publications("tables"),
+        touch(OUTDATED["tables"]),
     log:
         f"{LOGS}/tables/all.log",
     benchmark:
@@ -41,27 +72,11 @@ use rule get_dataset as make_tables with:
 
 use rule make_tables as make_figures with:
     input:
-        [ancient(path) for path in PLAN.needed_markers(only_job("figures"))],
+        needs_of_report("figures"),
     output:
         markers("figures"),
-        *[
-            report(
-                f"{RESULTS}/figures/figure{number}.png",
-                caption=CAPTIONS / f"figure{number}.rst",
-                category="Figures",
-            )
-            for number in (1, 2)
-        ],
-        *[
-            report(
-                f"{RESULTS}/figures/{name}.png",
-                caption=CAPTIONS / f"{name}.rst",
-                category="Figures",
-            )
-            for name in ("heatmap", "reliability")
-        ],
-        f"{RESULTS}/report/index.html",
-        f"{RESULTS}/report/cases.html",
+        publications("figures"),
+        touch(OUTDATED["figures"]),
     log:
         f"{LOGS}/figures/all.log",
     benchmark:

@@ -94,13 +94,15 @@ def mean_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_plot_data(context: RunContext, study: Study, means: pd.DataFrame) -> None:
-    """Write plots/*.csv into ``context.out``."""
-    folder = context.out / "plots"
-    pretrain = pretraining_curves(study, context.inputs)
-    validation = validation_curves(study, context.inputs)
-    write_text(folder / "pretraining.csv", frame_to_csv(pretrain))
-    write_text(folder / "finetuning.csv", frame_to_csv(mean_over_seeds(validation)))
-    write_text(folder / "label_ratio.csv", frame_to_csv(label_ratio_curve(study, means)))
+    """Write the files of plots/ that the study has into ``context.out``."""
+    frames = {
+        "plots/pretraining.csv": pretraining_curves(study, context.inputs),
+        "plots/finetuning.csv": mean_over_seeds(validation_curves(study, context.inputs)),
+        "plots/label_ratio.csv": label_ratio_curve(study, means),
+    }
+    for name, frame in frames.items():
+        if study.publishes(name):
+            write_text(context.out / name, frame_to_csv(frame))
 
 
 def _metrics(inputs: Mapping[str, Path], run: str) -> pd.DataFrame:

@@ -11,7 +11,6 @@ from pathlib import Path
 from voxseq.errors import DataError
 from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
 
-NUMBERS = (1, 2, 3, 4, 5)
 _SIGNS = {"above": "▲", "below": "▼"}
 _TITLES = {
     1: "segmentation, all labels",
@@ -48,20 +47,21 @@ _COLLAPSE = {
 Line = Mapping[str, str]
 
 
-def printed(results: Path, *, ascii_only: bool = False) -> str:
-    """Tables 1–5, cost and collapse of the study whose results lie in a folder.
+def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
+    """The tables, cost and collapse of the study whose results lie in a folder.
 
     Cost is left out where its folder is not there: it is no part of what is versioned.
 
     Args:
         results: folder with ``tables/tableN.csv``.
+        numbers: the tables that the study has.
         ascii_only: for terminals without Unicode.
 
     Raises:
         DataError: a table is missing.
     """
     parts = []
-    for number in NUMBERS:
+    for number in numbers:
         path = results / "tables" / f"table{number}.csv"
         if not path.is_file():
             raise DataError(f"{path} does not exist", "run `make reproduce` first")
@@ -72,7 +72,8 @@ def printed(results: Path, *, ascii_only: bool = False) -> str:
     ):
         if path.is_file():
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
-    text = "\n\n".join([*parts, _LEGEND]) + "\n"
+    legend = [_LEGEND] if numbers else []
+    text = "\n\n".join([*parts, *legend]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
 
 
