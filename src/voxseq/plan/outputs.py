@@ -28,6 +28,8 @@ COSTS: Mapping[str, tuple[str, ...]] = {
     "tables": ("cost/cost.csv", "cost/cost.md", "cost/cost.tex", "cost/index.html"),
 }
 METRICS = "metrics.json"
+#: Data of the plots that dvc.yaml names, whatever the study is: without rows where there are none.
+PLOTS = ("plots/pretraining.csv", "plots/finetuning.csv", "plots/label_ratio.csv")
 INDEX_PAGE = "report/index.html"
 CASES_PAGE = "report/cases.html"
 #: The method that the others are compared with.
@@ -80,13 +82,9 @@ def _tables(study: Study) -> Iterator[str]:
         yield from _both("differences")
     if study["pretrain_runs"]:
         yield from _both("collapse")
-        yield "plots/pretraining.csv"
     if study["runs"]:
         yield from ("tables/scores.csv", "tables/scores_per_class.csv")
-    if _finetuned_types(study):
-        yield "plots/finetuning.csv"
-    if 3 in table_numbers(study):
-        yield "plots/label_ratio.csv"
+    yield from PLOTS
     yield METRICS
 
 

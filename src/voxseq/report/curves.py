@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from voxseq.files import write_text
+from voxseq.plan.outputs import PLOTS
 from voxseq.report.collect import read_csv, run_file, select
 from voxseq.report.render import frame_to_csv
 from voxseq.report.study import FACTORS, Study, series_title
@@ -94,15 +95,14 @@ def mean_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_plot_data(context: RunContext, study: Study, means: pd.DataFrame) -> None:
-    """Write the files of plots/ that the study has into ``context.out``."""
-    frames = {
-        "plots/pretraining.csv": pretraining_curves(study, context.inputs),
-        "plots/finetuning.csv": mean_over_seeds(validation_curves(study, context.inputs)),
-        "plots/label_ratio.csv": label_ratio_curve(study, means),
-    }
-    for name, frame in frames.items():
-        if study.publishes(name):
-            write_text(context.out / name, frame_to_csv(frame))
+    """Write plots/*.csv into ``context.out``."""
+    frames = (
+        pretraining_curves(study, context.inputs),
+        mean_over_seeds(validation_curves(study, context.inputs)),
+        label_ratio_curve(study, means),
+    )
+    for name, frame in zip(PLOTS, frames, strict=True):
+        write_text(context.out / name, frame_to_csv(frame))
 
 
 def _metrics(inputs: Mapping[str, Path], run: str) -> pd.DataFrame:
