@@ -29,7 +29,8 @@ from voxseq.errors import DataError, IntegrityError
 from voxseq.faults import faults_named
 from voxseq.files import write_json
 from voxseq.folders import move, remove, remove_empty, strays
-from voxseq.journal import keep_record, remember
+from voxseq.history import remember
+from voxseq.journal import keep_record
 from voxseq.locks import LockHeldError, Owner, exclusive, owner_of, take
 from voxseq.logs import log_file
 from voxseq.markers import problem, verified, withdraw, write_run_marker
@@ -194,7 +195,7 @@ class Workspace:
         marker = out / self.marker(run).name
         write_run_marker(marker, run.id, run.fingerprint, fingerprints)
         self._put(run, out)
-        remember(self.history, run.id, run.fingerprint, time.monotonic() - began)
+        remember(self.history, run, time.monotonic() - began)
 
     def call(self, run: Run) -> None:
         """Do the work of a run, with its folders as they are; no bookkeeping."""

@@ -47,7 +47,9 @@ def test_cost_is_summed_over_a_rows_own_runs(tmp_path: Path) -> None:
         stage = "finetune" if share == 100 else "label_ratio"
         write_cost(context, f"{stage}/la/ours/r{share}/s0", 10.0 * (number + 1), 500 + number)
     study = Study.from_config(context.config)
-    rows = {row.title: row.numbers for row in cost.cost_rows(study, context.inputs, context.records)}
+    rows = {
+        row.title: row.numbers for row in cost.cost_rows(study, context.inputs, context.records)
+    }
     ours = rows["Ours"]
     assert (ours["finetunings"], ours["finetuning_seconds_total"]) == (4, 100.0)
     assert ours["finetuning_seconds_mean"] == 25.0
