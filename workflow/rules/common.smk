@@ -9,7 +9,6 @@ from voxseq.errors import VoxseqError
 from voxseq.files import write_json
 from voxseq.fingerprint import digest
 from voxseq.plan import STAGES, build_plan
-from voxseq.plan.outputs import published
 from voxseq.recording import unrecorded_stages
 from voxseq.runs import Workspace
 from voxseq.turns import begin, tidy_up

@@ -40,9 +40,9 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
             click.echo(f"damaged: {run.id}: {found}")
     click.echo(f"{len(finished)} finished runs of {len(runs)} compared, {len(damaged)} damaged")
     reports = [run for run in workspace.reports() if run in finished and run not in damaged]
-    unlike = {run.stage: found for run in reports if (found := workspace.unpublished(run))}
-    for stage, found in unlike.items():
-        click.echo(f"{plan.results}, {stage}: {found}")
+    unlike = {run.stage: one for run in reports if (one := workspace.unpublished(run))}
+    for stage, difference in unlike.items():
+        click.echo(f"{plan.results}, {stage}: {difference}")
     if damaged:
         again = " ".join(sorted({run.stage for run in damaged}))
         raise IntegrityError(

@@ -37,7 +37,7 @@ def render_costs(study: Study, rows: Sequence[CostRow], records: Mapping[str, Pa
 
 def _stages(study: Study, records: Mapping[str, Path]) -> list[tuple[str, ...]]:
     """One row a stage: its title, runs, hours and memory."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for title, ids in study.stages().items():
         costs = [found for run in ids if (found := read_record(records, run, cost.COST))]
         seconds = sum(float(found.get("seconds", 0.0)) for found in costs)
