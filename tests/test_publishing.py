@@ -115,6 +115,17 @@ def test_damaged_results_are_not_published(workspace: Workspace, actions: Action
     assert tidy_up(workspace) == []
 
 
+def test_a_stage_that_writes_more_than_it_declares_does_not_finish(
+    workspace: Workspace, actions: Actions
+) -> None:
+    actions.surplus = "tables/table4.md"
+    other = Workspace(workspace.root, tiny_plan({"tables/all": 5}))
+    with pytest.raises(IntegrityError, match=r"table4\.md was written and is not declared"):
+        do_all(other)
+    assert not other.is_finished(run_of(other, "tables/all"))
+    assert workspace.is_finished(run_of(workspace, "tables/all"))
+
+
 def test_results_of_other_parameters_are_left_and_said(workspace: Workspace) -> None:
     before = files_of(workspace.root / RESULTS)
     other = Workspace(workspace.root, tiny_plan({"tables/all": 5}))

@@ -62,6 +62,7 @@ class Actions:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.fail: str | None = None
+        self.surplus: str | None = None
         self.seen: dict[str, RunContext] = {}
 
     def execute(self, context: RunContext) -> None:
@@ -79,6 +80,8 @@ class Actions:
         for name in names[stage != "tables" :]:
             (context.out / name).parent.mkdir(exist_ok=True)
             (context.out / name).write_text(f"{context.config['value']}\n")
+        if self.surplus is not None:
+            (context.out / self.surplus).write_text("x")
         (context.state / "cost.json").write_text(f"{len(self.done)}")
 
     def costs(self, context: RunContext) -> None:

@@ -137,6 +137,10 @@ class Study:
             place[last] = value
         (self.root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
+    def record(self) -> Any:
+        """What DVC has recorded."""
+        return yaml.safe_load((self.root / "dvc.lock").read_text())
+
     def lay(self, overlay: Mapping[str, Any]) -> None:
         """Lay keys over params.yaml, as ``voxseq config use`` does with a file."""
         path = self.root / ".voxseq/overlay.yaml"
