@@ -75,7 +75,7 @@ def _check_studies(config: Config) -> None:
         if name not in methods:
             raise ValueError(
                 f"unknown method {name!r} in label_ratio.methods; the study has "
-                f"{', '.join(methods)}"
+                f"{', '.join(methods) or 'none'}"
             )
 
 
