@@ -1,4 +1,4 @@
-"""Scenarios 13 to 16: published files that are not what the present parameters name."""
+"""Scenarios 17 to 20: published files that are not what the present parameters name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_deleted_and_edited_results_are_published_anew(
         study.run(engine)
     assert study.published() == before
     study.assert_nothing_to_do()
-    found(13, f"{engine}: deleted, edited and surplus results published anew, 0 runs computed")
+    found(17, f"{engine}: deleted, edited and surplus results published anew, 0 runs computed")
 
 
 def test_a_clone_without_results_gets_them_from_pulled_artefacts(
@@ -82,7 +82,7 @@ def test_a_clone_without_results_gets_them_from_pulled_artefacts(
         name for name in here if name.startswith("cost/")
     }
     assert b"Not available" in there["cost/index.html"]
-    found(13, "a clone without results: published from pulled artefacts, costs not available")
+    found(17, "a clone without results: published from pulled artefacts, costs not available")
 
 
 def test_a_file_is_made_by_the_run_that_the_parameters_name(
@@ -104,7 +104,7 @@ def test_a_file_is_made_by_the_run_that_the_parameters_name(
     assert "tables/all" in clone.computed()
     assert "Nothing to be done" in clone.call("snakemake", "-n", "--", table)
     assert "make_figures" in clone.call("snakemake", "-n", "--", f"{RESULTS}/figures/heatmap.png")
-    found(14, "a file of a fresh clone with other parameters: made anew, never taken for them")
+    found(18, "a file of a fresh clone with other parameters: made anew, never taken for them")
 
 
 def test_a_second_run_elsewhere_leaves_the_same_record(
@@ -118,7 +118,7 @@ def test_a_second_run_elsewhere_leaves_the_same_record(
     assert {name for name in here if here[name] != there[name]} <= {
         name for name in here if name.startswith("cost/")
     }
-    found(15, "two fresh runs: the same dvc.lock to the byte, costs alone differ")
+    found(19, "two fresh runs: the same dvc.lock to the byte, costs alone differ")
 
 
 def test_a_phase_of_a_study_with_empty_stages(fresh: Study, tmp_path: Path, found: Found) -> None:
@@ -133,4 +133,4 @@ def test_a_phase_of_a_study_with_empty_stages(fresh: Study, tmp_path: Path, foun
         content = yaml.safe_load((study.root / "dvc.lock").read_text())
         assert set(content["stages"]) == recorded
     assert "Nothing to be done" in study.call("snakemake", "-n", "--", "data")
-    found(16, "phases of a study with empty stages: recorded when their inputs are there")
+    found(20, "phases of a study with empty stages: recorded when their inputs are there")
