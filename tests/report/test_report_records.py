@@ -96,6 +96,26 @@ def test_cost_stays_out_of_what_is_compared(context: fake_study.Context) -> None
     assert old != new
 
 
+def test_damaged_and_missing_records_are_costs_that_are_not_known(tmp_path: Path) -> None:
+    """They must not keep a workflow from its start, at which costs may be made anew."""
+    context = fake_study.build(
+        tmp_path, tasks=("la",), ratio_tasks=(), ablation_tasks=(), seeds=(0,)
+    )
+    (context.inputs["finetune/la/ours/r100/s0"] / "cost.json").write_text("{")
+    (context.inputs["pretrain/ours"] / "summary.json").write_text('"text"')
+    execute_costs(context)  # type: ignore[arg-type]
+    assert "1 of 2" in (context.out / "cost/index.html").read_text()
+    assert "Not available" not in (context.out / "cost/cost.md").read_text()
+    for path in tmp_path.rglob("cost.json"):
+        path.unlink()
+    execute_costs(context)  # type: ignore[arg-type]
+    for name in ("cost.md", "cost.tex", "index.html"):
+        assert "Not available" in (context.out / "cost" / name).read_text()
+    with (context.out / "cost/cost.csv").open() as handle:
+        lines = {line["row"]: line for line in csv.DictReader(handle)}
+    assert lines["Ours"]["finetuning_seconds_mean"] == "missing"
+
+
 def test_cost_has_a_row_for_everything_in_the_tables(context: fake_study.Context) -> None:
     rows = cost.cost_rows(Study.from_config(context.config), context.inputs, context.records)
     expected = len(METHODS) + len(fake_study.ABLATION) + len(fake_study.BEYOND)

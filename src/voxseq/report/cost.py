@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from voxseq.errors import IntegrityError
 from voxseq.files import write_text
 from voxseq.methods import METHODS
 from voxseq.report.collect import read_record
@@ -110,6 +111,18 @@ def cost_rows(
     )
 
 
+def numbers_of(folders: Mapping[str, Path], run: str, file: str) -> dict[str, float]:
+    """The numbers of a run's JSON record; none where it is missing or damaged.
+
+    Costs are made anew at any start of the workflow, and must not keep it from mending that run.
+    """
+    try:
+        record = read_record(folders, run, file)
+    except IntegrityError:
+        return {}
+    return {name: value for name, value in record.items() if isinstance(value, int | float)}
+
+
 def write(folder: Path, rows: Iterable[CostRow], *, is_recorded: bool = True) -> None:
     """Write cost.csv, cost.md and cost.tex."""
     rows = tuple(rows)
@@ -172,8 +185,8 @@ def _numbers(
         if pretrain.id.split("/")[0] in other:
             continue
         if (pretrain.method, pretrain.variant) == (method, variant):
-            cost = read_record(records, pretrain.id, COST)
-            summary = read_record(inputs, pretrain.id, "summary.json")
+            cost = numbers_of(records, pretrain.id, COST)
+            summary = numbers_of(inputs, pretrain.id, "summary.json")
             numbers["pretraining_seconds"] = cost.get("seconds")
             numbers["pretraining_peak_memory_mb"] = cost.get("peak_memory_mb")
             numbers["pretraining_parameters"] = summary.get("parameters")
@@ -191,7 +204,7 @@ def _numbers(
 def _finetuning(
     study: Study, inputs: Mapping[str, Path], records: Mapping[str, Path], runs: Sequence[Run]
 ) -> dict[str, Number]:
-    costs = [cost for run in runs if (cost := read_record(records, run.id, COST))]
+    costs = [cost for run in runs if (cost := numbers_of(records, run.id, COST))]
     seconds = [float(cost["seconds"]) for cost in costs if "seconds" in cost]
     memory = [float(cost["peak_memory_mb"]) for cost in costs if "peak_memory_mb" in cost]
     numbers: dict[str, Number] = {
@@ -203,7 +216,7 @@ def _finetuning(
     for kind in ("segmentation", "classification"):
         chosen = [run for run in runs if study.tasks[run.task].type == kind]
         if chosen:
-            summaries = (read_record(inputs, run.id, "summary.json") for run in chosen)
+            summaries = (numbers_of(inputs, run.id, "summary.json") for run in chosen)
             first: Mapping[str, Any] = next((s for s in summaries if s), {})
             numbers[f"{kind}_parameters"] = first.get("parameters")
             if "encoder_parameters" in first:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from voxseq.report import cost, markup
-from voxseq.report.collect import read_record
 from voxseq.report.cost import CostRow
 from voxseq.report.study import Study
 
@@ -39,7 +38,7 @@ def _stages(study: Study, records: Mapping[str, Path]) -> list[tuple[str, ...]]:
     """One row a stage: its title, runs, hours and memory."""
     rows: list[tuple[str, ...]] = []
     for title, ids in study.stages().items():
-        costs = [found for run in ids if (found := read_record(records, run, cost.COST))]
+        costs = [found for run in ids if (found := cost.numbers_of(records, run, cost.COST))]
         seconds = sum(float(found.get("seconds", 0.0)) for found in costs)
         memory = max((float(found.get("peak_memory_mb", 0.0)) for found in costs), default=0.0)
         counted = f"{len(costs)} of {len(ids)}"
