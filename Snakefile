@@ -14,6 +14,7 @@ sys.path.insert(0, str(SOURCE))
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/publish.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"

@@ -47,7 +47,8 @@ def _output(command: Sequence[str], folder: Path) -> bytes:
 def _training_share(demo: Path) -> Row | Unmeasured:
     """Seconds of all trainings over the seconds of all cores between first and last job."""
     name = "whole demo, share of training"
-    costs = [json.loads(path.read_text()) for path in demo.glob("artifacts/demo/**/cost.json")]
+    found = demo.glob(".voxseq/records/demo/**/cost.json")
+    costs = [json.loads(path.read_text()) for path in found]
     history = demo / ".voxseq/history.jsonl"
     if not costs or not history.exists():
         return Unmeasured(name, _FINISHED)

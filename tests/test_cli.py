@@ -274,8 +274,9 @@ def test_run_does_a_job_and_its_marker_appears(
     words = ("run", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
     assert call(monkeypatch, *words) == 0
     assert (workspace / plan.marker(job)).exists()
-    log = (workspace / "artifacts/smoke/download/task07_pancreas/log.txt").read_text()
-    assert job.runs[0].fingerprint in log
+    run = job.runs[0]
+    record = workspace / ".voxseq/records/smoke" / run.id / run.fingerprint
+    assert run.fingerprint in (record / "log.txt").read_text()
 
 
 def test_run_without_its_inputs_names_the_stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ def test_only_complete_stages_are_recorded(workspace: Workspace, dvc: Dvc) -> No
     (command,) = dvc.calls
     assert {"download", "preprocess", "tables"} <= set(command)
     assert "finetune" not in command
+
+
+def test_a_stage_without_jobs_waits_for_what_it_reads(workspace: Workspace) -> None:
+    """DVC refuses a stage without its inputs, such as an empty ablation after the first phase."""
+    root, plan = workspace.root, workspace.plan
+    assert set(complete_stages(root, plan)) == set(STAGES)
+    for job in plan.of_stage("preprocess"):
+        (root / plan.marker(job)).unlink()
+    shutil.rmtree(root / plan.artefacts / "finetune")
+    assert complete_stages(root, plan) == ["download"]
 
 
 def test_what_a_killed_call_left_unrecorded_is_found(workspace: Workspace, dvc: Dvc) -> None:

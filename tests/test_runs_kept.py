@@ -13,6 +13,7 @@ from voxseq import runs
 from voxseq.errors import ResourceError
 from voxseq.locks import exclusive
 from voxseq.plan import Job, Plan, Stage
+from voxseq.plan.outputs import lasting, published
 from voxseq.runs import Workspace
 
 
@@ -27,7 +28,7 @@ def test_a_parameter_changed_and_changed_back_restores_without_work(
     first = Workspace(tmp_path, tiny_plan())
     do_all(first)
     before = files_of(tmp_path / "artifacts")
-    published = files_of(tmp_path / "results")
+    tables = files_of(tmp_path / "results/tiny/tables")
     second = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 5}))
     do_all(second)
     again = actions.done[len(GRID) :]
@@ -40,7 +41,7 @@ def test_a_parameter_changed_and_changed_back_restores_without_work(
         assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
     assert actions.done == []
     assert files_of(tmp_path / "artifacts") == before
-    assert files_of(tmp_path / "results") == published
+    assert files_of(tmp_path / "results/tiny/tables") == tables
 
 
 @pytest.mark.parametrize("damage", ["flipped byte", "missing file", "no marker"])
@@ -150,14 +151,12 @@ def test_results_are_published_by_copy(tmp_path: Path, actions: Actions) -> None
     workspace = Workspace(tmp_path, tiny_plan({"tables/all": 3}))
     do_all(workspace)
     target = tmp_path / "results/tiny"
-    assert files_of(target) == {
-        "tables/table1.csv": b"3\n",
-        "plots/p.csv": b"x",
-        "cost/cost.csv": b"5",
-        "metrics.json": b"3",
-    }
-    source = workspace.folder(run_of(workspace, "tables/all"))
-    for name in files_of(target):
+    run = run_of(workspace, "tables/all")
+    assert set(files_of(target)) == set(published(run))
+    assert (target / "tables/table1.csv").read_text() == "3\n"
+    assert (target / "cost/cost.csv").read_text() == "5"
+    source = workspace.folder(run)
+    for name in lasting("tables", run.config):
         assert (target / name).stat().st_ino != (source / name).stat().st_ino
 
 
@@ -169,7 +168,7 @@ def test_publishing_never_writes_through_a_link(
     do_all(Workspace(tmp_path, tiny_plan({"tables/all": 1})))
     cache = tmp_path / "cache"
     cache.mkdir()
-    names = ("metrics.json", "tables/table1.csv", "plots/p.csv")
+    names = ("metrics.json", "tables/table1.csv", "plots/finetuning.csv")
     for number, name in enumerate(names):
         path = tmp_path / "results/tiny" / name
         kept = cache / str(number)
@@ -179,7 +178,7 @@ def test_publishing_never_writes_through_a_link(
     before = files_of(cache)
     do_all(Workspace(tmp_path, tiny_plan({"tables/all": 2})))
     assert files_of(cache) == before
-    assert (tmp_path / "results/tiny/metrics.json").read_text() == "2"
+    assert (tmp_path / "results/tiny/metrics.json").read_text() == "2\n"
     assert (tmp_path / "results/tiny/tables/table1.csv").read_text() == "2\n"
     assert not any((tmp_path / "results/tiny" / name).is_symlink() for name in names)
 

@@ -7,12 +7,14 @@ import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from voxseq import runs
+from voxseq import journal, runs
 from voxseq.fingerprint import digest
 from voxseq.plan import Job, Plan, Run, Stage
+from voxseq.plan.outputs import COSTS, lasting
 from voxseq.runs import RunContext, Workspace
 
 #: Runs of the tiny study: id → ids of its inputs. A stage's first word is its action as well.
@@ -22,6 +24,12 @@ GRID: dict[str, tuple[str, ...]] = {
     "finetune/a/ours/s0": ("preprocess/task/a",),
     "finetune/a/ours/s1": ("preprocess/task/a",),
     "tables/all": ("finetune/a/ours/s0", "finetune/a/ours/s1"),
+}
+#: What decides which tables there are.
+STUDY: dict[str, Any] = {
+    "runs": [{"stage": "finetune", "task": "a", "method": "ours", "variant": None}],
+    "tasks": {"a": {"type": "segmentation"}},
+    "pretrain_runs": [],
 }
 
 
@@ -33,7 +41,7 @@ def tiny_plan(
     groups: dict[tuple[Stage, str], list[Run]] = {}
     for name, inputs in grid.items():
         stage: Stage = name.split("/")[0]  # type: ignore[assignment]
-        config = {"value": (values or {}).get(name, 0)}
+        config = {"value": (values or {}).get(name, 0), **(STUDY if stage == "tables" else {})}
         word = digest([name, config, [made[i].fingerprint for i in inputs]])
         key = name.split("/", 1)[1]
         job = key.rsplit("/", 1)[0] if stage == "finetune" else key
@@ -54,6 +62,7 @@ class Actions:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.fail: str | None = None
+        self.surplus: str | None = None
         self.seen: dict[str, RunContext] = {}
 
     def execute(self, context: RunContext) -> None:
@@ -61,19 +70,24 @@ class Actions:
         self.seen[context.run_id] = context
         assert list(context.out.iterdir()) == []
         assert not list(context.out.glob("run-*.json"))
-        (context.out / "part.txt").write_text("half")
+        stage = context.run_id.split("/")[0]
+        names = lasting(stage, context.config) or ("part.txt", "tables/table1.csv")
+        (context.out / names[0]).parent.mkdir(exist_ok=True)
+        (context.out / names[0]).write_text("half")
         (context.state / "checkpoint.pt").write_text(f"{len(self.done)}")
         if context.run_id == self.fail:
             raise OSError(28, "No space left on device")
-        inner = context.out / "tables"
-        inner.mkdir()
-        (inner / "table1.csv").write_text(f"{context.config['value']}\n")
-        (context.out / "cost").mkdir()
-        (context.out / "cost/cost.csv").write_text(f"{len(self.done)}")
-        (context.out / "metrics.json").write_text(f"{context.config['value']}")
-        (context.out / "plots").mkdir()
-        (context.out / "plots/p.csv").write_text("x")
-        (context.out / "cost.json").write_text(f"{len(self.done)}")
+        for name in names[stage != "tables" :]:
+            (context.out / name).parent.mkdir(exist_ok=True)
+            (context.out / name).write_text(f"{context.config['value']}\n")
+        if self.surplus is not None:
+            (context.out / self.surplus).write_text("x")
+        (context.state / "cost.json").write_text(f"{len(self.done)}")
+
+    def costs(self, context: RunContext) -> None:
+        for name in COSTS["tables"]:
+            (context.out / name).parent.mkdir(exist_ok=True)
+            (context.out / name).write_text(f"{len(self.done)}")
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Actions:
@@ -82,8 +96,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Actions:
     module = types.ModuleType("tiny_actions")
     module.execute = made.execute  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tiny_actions", module)
-    monkeypatch.setattr(runs, "ACTIONS", dict.fromkeys(runs.ACTIONS, "tiny_actions:execute"))
-    monkeypatch.setattr(runs, "environment", lambda: {"python": "x"})
+    module.costs = made.costs  # type: ignore[attr-defined]
+    actions = dict.fromkeys(runs.ACTIONS, "tiny_actions:execute")
+    monkeypatch.setattr(runs, "ACTIONS", {**actions, "costs": "tiny_actions:costs"})
+    monkeypatch.setattr(journal, "environment", lambda: {"python": "x"})
     logger = logging.getLogger("voxseq")
     monkeypatch.setattr(logger, "level", logging.INFO)
     # Loggers remember what they let through.

@@ -27,7 +27,11 @@ RETRY = 75
 
 @click.group(
     cls=LazyGroup,
-    lazy={"data": "voxseq.commands.data:data", "verify": "voxseq.commands.verify:verify"},
+    lazy={
+        "data": "voxseq.commands.data:data",
+        "verify": "voxseq.commands.verify:verify",
+        "where": "voxseq.commands.where:where",
+    },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="voxseq")
@@ -219,27 +223,14 @@ def record(params: Path) -> None:
 @overlay_option
 def tables(params: Path, overlays: tuple[Path, ...]) -> None:
     """Print the tables of the results folder, and what they cost."""
+    from voxseq.plan import build_plan
+    from voxseq.plan.outputs import table_numbers
     from voxseq.report.show import printed
 
-    config = _load(params, overlays)
-    is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
-    click.echo(printed(Path(config.results), ascii_only=is_ascii), nl=False)
-
-
-@cli.command()
-@params_option
-@overlay_option
-def where(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Say where tables, figures and the report lie, and whether they are up to date."""
-    from voxseq.plan import build_plan
-
     built = build_plan(_load(params, overlays))
-    folder = Path(built.results)
-    for name in ("tables", "figures", "report/index.html"):
-        click.echo(f"{name.split('/')[0]:8} {folder / name}")
-    jobs = list(built.jobs.values())
-    finished = sum(Path(built.marker(job)).exists() for job in jobs)
-    click.echo(f"scale {built.scale}: {finished} of {len(jobs)} jobs finished")
+    numbers = table_numbers(built.runs["tables/all"].config)
+    is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
+    click.echo(printed(Path(built.results), numbers, ascii_only=is_ascii), nl=False)
 
 
 @cli.command()

@@ -13,15 +13,13 @@ from pathlib import Path
 from voxseq.files import read_json, write_json
 
 
-def write_run_marker(
-    path: Path, run_id: str, fingerprint: str, inputs: Mapping[str, str], volatile: frozenset[str]
-) -> None:
-    """Record every file beside ``path``, but for names in ``volatile``, with size and SHA-256."""
+def write_run_marker(path: Path, run_id: str, fingerprint: str, inputs: Mapping[str, str]) -> None:
+    """Record every file beside ``path`` with size and SHA-256."""
     folder = path.parent
     files = {
         str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in volatile
+        if p.is_file()
     }
     write_json(path, {"run": run_id, "fingerprint": fingerprint, "inputs": inputs, "files": files})
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from voxseq.errors import VoxseqError
-from voxseq.plan import STAGES, Plan, Stage
+from voxseq.plan import READS, STAGES, Plan, Stage
 from voxseq.runs import Workspace
 
 _LOG = logging.getLogger("voxseq.recording")
@@ -27,12 +27,20 @@ _BUSY = "Unable to acquire lock"
 
 def complete_stages(root: Path, plan: Plan) -> list[Stage]:
     """Stages whose jobs are all finished. Only these may be recorded: committing the others would
-    make stale results look clean."""
-    return [
-        stage
-        for stage in STAGES
-        if all((root / plan.marker(job)).exists() for job in plan.of_stage(stage))
-    ]
+    make stale results look clean.
+
+    DVC refuses a stage without what it reads from. A stage without jobs is complete when those
+    that it reads from are.
+    """
+    complete: list[Stage] = []
+    for stage in STAGES:
+        jobs = plan.of_stage(stage)
+        absent = [need for need in READS[stage] if need not in complete]
+        if jobs:
+            absent = [need for need in absent if not (root / plan.artefacts / need).is_dir()]
+        if not absent and all((root / plan.marker(job)).exists() for job in jobs):
+            complete.append(stage)
+    return complete
 
 
 def unrecorded_stages(root: Path, plan: Plan) -> list[Stage]:
@@ -48,8 +56,10 @@ def unrecorded_stages(root: Path, plan: Plan) -> list[Stage]:
     return [
         stage
         for stage in complete_stages(root, plan)
-        if (recorded := listed.jobs(f"{plan.artefacts}/{stage}")) is not None
-        and recorded != {Path(plan.marker(job)).name for job in plan.of_stage(stage)}
+        if not listed.holds(
+            f"{plan.artefacts}/{stage}",
+            {Path(plan.marker(job)).name for job in plan.of_stage(stage)},
+        )
     ]
 
 
@@ -66,7 +76,11 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
     if not _is_dvc_workspace(root) or not stages:
         _LOG.info("not a DVC workspace under version control: nothing is recorded")
         return []
-    Workspace(root, plan).prune(tuple(stages))
+    workspace = Workspace(root, plan)
+    for line in workspace.publish_anew():
+        # DVC would record the hole.
+        _LOG.warning("%s", line)
+    workspace.prune(tuple(stages))
     lock = root / "dvc.lock"
     if _recorded(lock) is None:
         # DVC writes it in place. All that is complete is recorded again.
@@ -122,21 +136,21 @@ class _Listed:
         self.outputs: Mapping[str, str] = _recorded(root / "dvc.lock") or {}
         self.cache = _cache(root) / "files/md5"
 
-    def jobs(self, output: str) -> set[str] | None:
-        """Names of the recorded job markers; ``None`` when DVC's cache does not tell."""
+    def holds(self, output: str, jobs: set[str]) -> bool:
+        """Whether an output is recorded with these job markers, or DVC's cache does not tell."""
         found = self.outputs.get(output)
         if found is None:
-            return set()
+            return False
         try:
             text = (self.cache / found[:2] / found[2:]).read_text(encoding="utf-8")
             entries: list[dict[str, Any]] = json.loads(text)
-            return {
+            return jobs == {
                 entry["relpath"].removeprefix("jobs/")
                 for entry in entries
                 if entry["relpath"].startswith("jobs/")
             }
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return True
 
 
 def _cache(root: Path) -> Path:

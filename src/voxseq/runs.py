@@ -15,29 +15,28 @@ same one, and a job says that it is finished only while all its runs are.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
-import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from voxseq.config.execution import TrainingResources
 from voxseq.errors import DataError, IntegrityError
 from voxseq.faults import faults_named
-from voxseq.files import atomic_path, write_json
+from voxseq.files import write_json
 from voxseq.folders import move, remove, remove_empty, strays
+from voxseq.history import remember
+from voxseq.journal import keep_record
 from voxseq.locks import LockHeldError, Owner, exclusive, owner_of, take
 from voxseq.logs import log_file
 from voxseq.markers import problem, verified, withdraw, write_run_marker
 from voxseq.plan import STAGES, Job, Plan, Run
+from voxseq.plan.outputs import COSTS, FOLDERS
+from voxseq.publishing import Difference, compare, publish, require_declared
 
 _LOG = logging.getLogger("voxseq.runs")
 
@@ -55,23 +54,8 @@ ACTIONS: Mapping[str, str] = {
     "baseline": "voxseq.finetune.baselines:execute",
     "tables": "voxseq.report.run:execute_tables",
     "figures": "voxseq.report.run:execute_figures",
+    "costs": "voxseq.report.run:execute_costs",
 }
-#: What a stage's run publishes in the results folder.
-PUBLISHED: Mapping[str, tuple[str, ...]] = {
-    "tables": ("tables", "plots", "cost", "metrics.json"),
-    "figures": ("figures", "report"),
-}
-#: Files of a run folder that differ from call to call and are in no marker.
-VOLATILE = frozenset(
-    {
-        *("log.txt", "progress.json", "environment.json"),
-        *("cost.json", "cost.csv", "cost.md", "cost.tex"),
-        # The report shows what the study cost.
-        "index.html",
-    }
-)
-#: Packages whose versions are recorded with every run.
-_PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "blosc2", "scikit-learn", "voxseq")
 
 
 @dataclass(frozen=True)
@@ -80,12 +64,13 @@ class RunContext:
 
     Attributes:
         out: empty folder for the results.
-        state: folder for log, progress and checkpoints; it survives failures.
+        state: folder for log, progress, cost and checkpoints; it survives failures.
         inputs: run id → folder of each run this one depends on.
         data_root: the user's folder of real data; ``None`` where phantoms are generated.
         workers: processes that work beside this one; they change no result.
         fetch_bytes: largest data set that may be fetched without being asked for by name.
         training: how a pre-training divides its batches; it changes last digits only.
+        records: run id → folder of the record of each input, which may not exist.
     """
 
     run_id: str
@@ -97,6 +82,7 @@ class RunContext:
     workers: int = 0
     fetch_bytes: int = 0
     training: TrainingResources = field(default_factory=TrainingResources)
+    records: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +112,11 @@ class Workspace:
     def state(self, run: Run) -> Path:
         """Folder of a run's log, progress and checkpoints."""
         return self.root / ".voxseq/state" / self.plan.scale / run.id / run.fingerprint
+
+    def record(self, run: Run) -> Path:
+        """Folder of a finished run's log, cost and versions of packages, which differ from call to
+        call: no engine looks there."""
+        return self.root / ".voxseq/records" / self.plan.scale / run.id / run.fingerprint
 
     def attic(self, fingerprint: str) -> Path:
         """Where results lie that the present plan does not name."""
@@ -157,15 +148,15 @@ class Workspace:
             self._mark(job)
 
     def _provide(self, run: Run) -> None:
-        if self.is_finished(run):
+        if self.is_finished(run) and self.publish(run) is not None:
             _LOG.info("%s is finished", run.id)
-        elif self._restore(run):
-            _LOG.info("%s: earlier results restored", run.id)
         else:
-            self._compute(run)
+            if self._restore(run):
+                _LOG.info("%s: earlier results restored", run.id)
+            else:
+                self._compute(run)
+            self.publish(run, first=True)
         remove(self.state(run))
-        if run.stage in PUBLISHED:
-            self._publish(run)
 
     def _mark(self, job: Job) -> None:
         with self._changing(job.stage):
@@ -194,26 +185,28 @@ class Workspace:
             self.announce(run)
             self.call(run)
             _LOG.info("%s took %.1f s", run.id, time.monotonic() - began)
+        require_declared(run, out)
         write_json(out / "config.json", {"run": run.id, "config": run.config})
-        write_json(out / "environment.json", environment())
-        for name in ("log.txt", "progress.json"):
-            if (state / name).exists():
-                shutil.copyfile(state / name, out / name)
+        keep_record(state, self.record(run))
         for name in run.inputs:
             # What was read may have been replaced by a call with another configuration.
             self._input(name)
         fingerprints = {name: self.plan.runs[name].fingerprint for name in run.inputs}
         marker = out / self.marker(run).name
-        write_run_marker(marker, run.id, run.fingerprint, fingerprints, VOLATILE)
+        write_run_marker(marker, run.id, run.fingerprint, fingerprints)
         self._put(run, out)
-        self._remember(run, time.monotonic() - began)
+        remember(self.history, run, time.monotonic() - began)
 
     def call(self, run: Run) -> None:
         """Do the work of a run, with its folders as they are; no bookkeeping."""
-        inputs = {name: self.folder(self.plan.runs[name]) for name in run.inputs}
-        folders = (self.work(run), self.state(run), inputs, self.data_root)
-        given = (self.workers, self.fetch_bytes, self.training)
-        _function(run.action)(RunContext(run.id, run.config, *folders, *given))
+        _function(run.action)(self._context(run, self.work(run)))
+
+    def _context(self, run: Run, out: Path) -> RunContext:
+        inputs = {name: self.plan.runs[name] for name in run.inputs}
+        folders = {name: self.folder(one) for name, one in inputs.items()}
+        records = {name: self.record(one) for name, one in inputs.items()}
+        given = (self.data_root, self.workers, self.fetch_bytes, self.training)
+        return RunContext(run.id, run.config, out, self.state(run), folders, *given, records)
 
     def _put(self, run: Run, source: Path) -> None:
         """Put finished results in their folder; those of another fingerprint go to the attic."""
@@ -226,32 +219,46 @@ class Workspace:
                 break
             move(source, folder)
 
-    def _remember(self, run: Run, seconds: float) -> None:
-        """One line of history, for people; nothing reads it."""
-        line = {
-            "run": run.id,
-            "fingerprint": run.fingerprint,
-            "seconds": round(seconds, 1),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        try:
-            with self.history.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(line) + "\n")
-        except OSError as error:
-            _LOG.warning("%s lacks %s: %s", self.history, run.id, error)
+    def unpublished(self, run: Run) -> Difference:
+        """What of a finished run is not in the results folder as it was published."""
+        return compare(run, self.marker(run), self.root / self.plan.results)
 
-    def _publish(self, run: Run) -> None:
-        """Copy what people read into the results folder, which is under version control."""
-        target = self.root / self.plan.results
-        for name in PUBLISHED[run.stage]:
-            source = self.folder(run) / name
-            if source.is_dir():
-                remove(target / name)
-                # Contents only: files that DVC links to its cache are read-only.
-                shutil.copytree(source, target / name, copy_function=shutil.copyfile)
-            else:
-                with atomic_path(target / name) as temporary:
-                    shutil.copyfile(source, temporary)
+    def publish(self, run: Run, *, first: bool = False) -> Difference | None:
+        """Put what people read of a finished run into the results folder, under version control.
+
+        Args:
+            run: the run; most publish nothing.
+            first: its results have just been put in place, beside published files of another run.
+
+        Returns:
+            What was missing, edited or surplus; ``None`` where the run's own files turned out to be
+            damaged, and nothing was published.
+        """
+        if run.stage not in FOLDERS:
+            return Difference()
+        with self._changing(run.stage):
+            found = self.unpublished(run)
+            if found and verified(self.marker(run)) is not None:
+                return None
+            results = self.root / self.plan.results
+            kept = self.root / ".voxseq/replaced" / self.plan.scale
+            publish(run, self.folder(run), results, found, kept)
+        if (first and run.stage in COSTS) or set(COSTS.get(run.stage, ())) & set(found.missing):
+            _function("costs")(self._context(run, results))
+        return found
+
+    def reports(self) -> list[Run]:
+        """The runs that publish."""
+        return [run for run in self.plan.runs.values() if run.stage in FOLDERS]
+
+    def publish_anew(self) -> list[str]:
+        """Publish what somebody removed from the results folder or edited there.
+
+        Returns:
+            What was found, in words. A copy of what was edited is kept in ``.voxseq/replaced``.
+        """
+        found = [self.publish(run) for run in self.reports() if self.is_finished(run)]
+        return [f"published anew in {self.plan.results}: {one}" for one in found if one]
 
     def _input(self, name: str, *, thorough: bool = False) -> Path:
         run = self.plan.runs[name]
@@ -360,17 +367,6 @@ class Workspace:
 
 def _flat(run: Run) -> str:
     return run.id.split("/", 1)[1].replace("/", "~")
-
-
-def environment() -> dict[str, str]:
-    """Versions of Python, of the packages that decide results, and the kind of machine."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
 
 
 def data_root(configured: str | None) -> Path | None:

@@ -66,6 +66,7 @@ def tidy_up(workspace: Workspace) -> list[str]:
     said = []
     if _remove_stale_locks(workspace):
         said.append("removed a lock of Snakemake whose owner is dead")
+    said += workspace.publish_anew()
     again = workspace.recheck()
     if again:
         said.append(f"to be done again, because results are not whole: {', '.join(again)}")

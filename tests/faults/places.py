@@ -18,7 +18,6 @@ from voxseq.config import load_config, merge, read_yaml
 from voxseq.files import write_json
 from voxseq.markers import problem
 from voxseq.plan import Job, Plan, build_plan
-from voxseq.runs import VOLATILE
 
 METHODS = ("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss", "ours")
 #: One network of each kind: with an encoder of ours, U-Net, batch normalisation, a probe.
@@ -177,14 +176,14 @@ class Place:
             shutil.rmtree(self.folder / self.plan.artefacts / run.id, ignore_errors=True)
 
     def results(self, stage: str, name: str) -> dict[str, bytes]:
-        """Files of a job's runs, without those that differ from call to call."""
+        """Files of a job's runs."""
         found = {}
         for run in self.job(stage, name).runs:
             base = self.folder / self.plan.artefacts / run.id
             found |= {
                 str(path.relative_to(self.folder)): path.read_bytes()
                 for path in base.rglob("*")
-                if path.is_file() and path.name not in VOLATILE
+                if path.is_file()
             }
         assert found
         return found

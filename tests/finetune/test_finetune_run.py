@@ -51,7 +51,7 @@ def finish(root: Path, store: Path, task: dict[str, Any], **changes: Any) -> Pat
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in out.iterdir() if p.name != "cost.json"}
+    return {p.name: p.read_bytes() for p in out.iterdir()}
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -79,7 +79,6 @@ def test_segmentation_writes_its_files(stores: dict[str, Path], tmp_path: Path) 
         "example.npz",
         "worst.npz",
         "summary.json",
-        "cost.json",
     }
     scores = table(out / "scores.csv")
     assert [(r["case"], r["label"], r["metric"]) for r in scores] == [
@@ -87,7 +86,7 @@ def test_segmentation_writes_its_files(stores: dict[str, Path], tmp_path: Path) 
     ]
     summary = read_json(out / "summary.json")
     assert (summary["n_train"], summary["n_val"], summary["n_test"]) == (6, 3, 3)
-    assert set(read_json(out / "cost.json")) == {"seconds", "peak_memory_mb"}
+    assert set(read_json(out.parent / "state/cost.json")) == {"seconds", "peak_memory_mb"}
     with np.load(out / "example.npz", allow_pickle=False) as example:
         truth = Volumes(stores["segmentation"]).label(9)
         index = int((truth > 0).sum(axis=(0, 1)).argmax())
@@ -108,7 +107,6 @@ def test_classification_writes_its_files(stores: dict[str, Path], tmp_path: Path
         "predictions.csv",
         "worst.npz",
         "summary.json",
-        "cost.json",
     }
     scores = {r["metric"]: float(r["value"]) for r in table(out / "scores.csv")}
     predictions = table(out / "predictions.csv")

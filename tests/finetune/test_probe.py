@@ -47,13 +47,13 @@ def finish(root: Path, store: Path, **changes: Any) -> Path:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in out.iterdir() if p.name != "cost.json"}
+    return {p.name: p.read_bytes() for p in out.iterdir()}
 
 
 def test_it_writes_the_files_of_a_run(store: Path, tmp_path: Path) -> None:
     out = finish(tmp_path / "a", store)
     names = {"scores.csv", "validation.csv", "predictions.csv", "worst.npz", "summary.json"}
-    assert {p.name for p in out.iterdir()} == {*names, "cost.json"}
+    assert {p.name for p in out.iterdir()} == names
     summary = read_json(out / "summary.json")
     assert (summary["n_train"], summary["n_val"], summary["n_test"]) == (24, 12, 12)
     assert summary["selected_by"] == "auc"

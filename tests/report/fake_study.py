@@ -73,6 +73,11 @@ class Context:
     inputs: dict[str, Path]
     run_id: str = "report"
 
+    @property
+    def records(self) -> dict[str, Path]:
+        """The made-up files of a run lie in one folder, its record included."""
+        return self.inputs
+
 
 def build(
     folder: Path,

@@ -11,10 +11,11 @@ import pytest
 
 from voxseq.errors import DataError
 from voxseq.report import collapse, cost, show
-from voxseq.report.run import execute_tables
+from voxseq.report.run import execute_costs, execute_tables
 from voxseq.report.study import Study
 
 METHODS = ("unetr", "vit", "simclr", "ours")
+NUMBERS = (1, 2, 3, 4, 5)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> fake_study.Context:
         seeds=(0, 1),
     )
     execute_tables(built)  # type: ignore[arg-type]
+    execute_costs(built)  # type: ignore[arg-type]
     return built
 
 
@@ -45,7 +47,9 @@ def test_cost_is_summed_over_a_rows_own_runs(tmp_path: Path) -> None:
         stage = "finetune" if share == 100 else "label_ratio"
         write_cost(context, f"{stage}/la/ours/r{share}/s0", 10.0 * (number + 1), 500 + number)
     study = Study.from_config(context.config)
-    rows = {row.title: row.numbers for row in cost.cost_rows(study, context.inputs)}
+    rows = {
+        row.title: row.numbers for row in cost.cost_rows(study, context.inputs, context.records)
+    }
     ours = rows["Ours"]
     assert (ours["finetunings"], ours["finetuning_seconds_total"]) == (4, 100.0)
     assert ours["finetuning_seconds_mean"] == 25.0
@@ -66,7 +70,7 @@ def test_what_a_row_has_not_and_what_is_missing_are_told_apart(tmp_path: Path) -
         missing=("pretrain/ours", "finetune/la/unetr"),
     )
     study = Study.from_config(context.config)
-    rows = cost.cost_rows(study, context.inputs)
+    rows = cost.cost_rows(study, context.inputs, context.records)
     cost.write(tmp_path / "cost", rows)
     with (tmp_path / "cost/cost.csv").open() as handle:
         lines = {line["row"]: line for line in csv.DictReader(handle)}
@@ -85,14 +89,35 @@ def test_cost_stays_out_of_what_is_compared(context: fake_study.Context) -> None
     write_cost(context, "finetune/la/ours/r100/s0", 9.75, 2.0)
     again = fake_study.Context(context.config, context.out.parent / "again", context.inputs)
     execute_tables(again)  # type: ignore[arg-type]
+    execute_costs(again)  # type: ignore[arg-type]
     write_cost(context, "finetune/la/ours/r100/s0", 31.5, 812.0)
     assert {p.name: p.read_bytes() for p in (again.out / "tables").iterdir()} == before
     old, new = ((c.out / "cost/cost.csv").read_text() for c in (context, again))
     assert old != new
 
 
+def test_damaged_and_missing_records_are_costs_that_are_not_known(tmp_path: Path) -> None:
+    """They must not keep a workflow from its start, at which costs may be made anew."""
+    context = fake_study.build(
+        tmp_path, tasks=("la",), ratio_tasks=(), ablation_tasks=(), seeds=(0,)
+    )
+    (context.inputs["finetune/la/ours/r100/s0"] / "cost.json").write_text("{")
+    (context.inputs["pretrain/ours"] / "summary.json").write_text('"text"')
+    execute_costs(context)  # type: ignore[arg-type]
+    assert "1 of 2" in (context.out / "cost/index.html").read_text()
+    assert "Not available" not in (context.out / "cost/cost.md").read_text()
+    for path in tmp_path.rglob("cost.json"):
+        path.unlink()
+    execute_costs(context)  # type: ignore[arg-type]
+    for name in ("cost.md", "cost.tex", "index.html"):
+        assert "Not available" in (context.out / "cost" / name).read_text()
+    with (context.out / "cost/cost.csv").open() as handle:
+        lines = {line["row"]: line for line in csv.DictReader(handle)}
+    assert lines["Ours"]["finetuning_seconds_mean"] == "missing"
+
+
 def test_cost_has_a_row_for_everything_in_the_tables(context: fake_study.Context) -> None:
-    rows = cost.cost_rows(Study.from_config(context.config), context.inputs)
+    rows = cost.cost_rows(Study.from_config(context.config), context.inputs, context.records)
     expected = len(METHODS) + len(fake_study.ABLATION) + len(fake_study.BEYOND)
     assert len(rows) == expected
     text = cost.to_latex(rows)
@@ -143,7 +168,7 @@ def test_either_statistic_is_enough(sd: str, rank: str, verdict: str, tmp_path: 
 
 
 def test_five_tables_cost_and_collapse_are_printed(context: fake_study.Context) -> None:
-    text = show.printed(context.out)
+    text = show.printed(context.out, NUMBERS)
     for number in (1, 2, 3, 4, 5):
         assert f"Table {number}: " in text
     assert "Cost" in text
@@ -155,7 +180,7 @@ def test_five_tables_cost_and_collapse_are_printed(context: fake_study.Context) 
     assert "Mean shape [Ours]" in text
     assert "(1)" in text
     assert max(map(len, text.splitlines())) < 200
-    assert show.printed(context.out, ascii_only=True).isascii()
+    assert show.printed(context.out, NUMBERS, ascii_only=True).isascii()
     assert "\n\n\n" not in text
 
 
@@ -164,7 +189,7 @@ _OURS = ("Ours", "Left atrium")
 
 def test_a_missing_table_is_named(context: fake_study.Context, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"table1\.csv"):
-        show.printed(tmp_path)
+        show.printed(tmp_path, NUMBERS)
 
 
 def test_studies_of_other_methods_have_all_files(tmp_path: Path) -> None:
@@ -178,7 +203,8 @@ def test_studies_of_other_methods_have_all_files(tmp_path: Path) -> None:
             seeds=(0,),
         )
         execute_tables(context)  # type: ignore[arg-type]
-        assert "Table 5" in show.printed(context.out)
-        text = (context.out / "tables/table1.md").read_text()
+        study = Study.from_config(context.config)
+        assert f"Table {study.table_numbers[-1]}" in show.printed(context.out, study.table_numbers)
+        text = "".join(path.read_text() for path in context.out.glob("tables/table*.md"))
         assert ("| toy" in text) == ("toy" in methods)
         assert "▲" not in text

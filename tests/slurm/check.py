@@ -82,11 +82,13 @@ def _checked(rule: str, jobs: list[Job], *first: str, gone_back: bool = False) -
 
 def _resumed(workspace: Path, *runs: str) -> list[str]:
     """Problems of trainings that should have gone on from their checkpoints."""
-    logs = {run: workspace / "artifacts/slurm" / run / "log.txt" for run in runs}
+    records = workspace / ".voxseq/records/slurm"
     return [
         f"{run}: did not resume from a checkpoint"
-        for run, log in logs.items()
-        if "resuming at step" not in log.read_text()
+        for run in runs
+        if not any(
+            "resuming at step" in log.read_text() for log in records.glob(f"{run}/*/log.txt")
+        )
     ]
 
 

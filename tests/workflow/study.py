@@ -8,13 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from voxseq.config import load_config
+from voxseq.plan import build_plan
+from voxseq.plan.outputs import published
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Longest time for one call of an engine, in seconds. A busy machine is no failure.
@@ -132,6 +136,28 @@ class Study:
         else:
             place[last] = value
         (self.root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def record(self) -> Any:
+        """What DVC has recorded."""
+        return yaml.safe_load((self.root / "dvc.lock").read_text())
+
+    def lay(self, overlay: Mapping[str, Any]) -> None:
+        """Lay keys over params.yaml, as ``voxseq config use`` does with a file."""
+        path = self.root / ".voxseq/overlay.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(dict(overlay)))
+        self.voxseq("config", "use", str(path.relative_to(self.root)))
+
+    def published(self) -> dict[str, bytes]:
+        """All files in the results folder."""
+        base = self.root / RESULTS
+        paths = (path for path in sorted(base.rglob("*")) if path.is_file())
+        return {str(path.relative_to(base)): path.read_bytes() for path in paths}
+
+    def declared(self) -> set[str]:
+        """The files that the present parameters publish there."""
+        plan = build_plan(load_config(self.root / "params.yaml"))
+        return {name for run in plan.runs.values() for name in published(run)}
 
     def copy(self, target: Path) -> Study:
         """A copy of everything, ignored files and links included."""

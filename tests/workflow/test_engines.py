@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from killing import REFUSED
-from study import Study
+from study import RESULTS, Study
 
 from voxseq.locks import take
 
@@ -35,6 +36,21 @@ def test_an_older_commit_and_a_clone_have_nothing_to_do(study: Study, tmp_path: 
         study.dvc("checkout")
         study.assert_nothing_to_do()
         assert (study.runs(), study.tables()) == state
+
+
+def test_results_are_those_of_the_parameters_and_stay_published(study: Study) -> None:
+    before = study.published()
+    shutil.rmtree(study.root / RESULTS)
+    with study.computes([]):
+        assert "published anew" in study.run("dvc")
+    assert study.published() == before
+    study.assert_nothing_to_do()
+    study.change("report.bootstrap_samples", 30)
+    table = f"{RESULTS}/tables/differences.md"
+    assert "make_tables" in study.call("snakemake", "-n", "--", table)
+    with study.computes(["tables/all"]):
+        study.call("snakemake", "--cores", "1", "--", table)
+    assert study.published()["tables/differences.md"] != before["tables/differences.md"]
 
 
 def test_traces_of_kills_are_cleared(study: Study, found: Callable[[int, str], None]) -> None:

@@ -15,7 +15,7 @@ from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.load import validate
 from voxseq.errors import ConfigError
 from voxseq.fingerprint import units
-from voxseq.plan import CODE, CODE_OF_ALL, STAGES, Plan, build_plan
+from voxseq.plan import CODE, CODE_OF_ALL, READS, STAGES, Plan, build_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = read_yaml(ROOT / "params.yaml")
@@ -182,6 +182,7 @@ def test_dvc_names_every_stage_and_what_it_reads_from() -> None:
             for name in run.inputs
         }
         assert read - {stage} <= dvc.needs[stage]
+        assert dvc.needs[stage] == set(READS[stage])
 
 
 def test_dvc_names_the_versions_of_the_code_of_each_stage() -> None:

@@ -29,4 +29,5 @@ def test_dvc_runs_and_snakemake_has_nothing_to_do(
     study.assert_nothing_to_do()
     assert study.runs() == finished.runs()
     assert study.tables() == finished.tables()
+    assert study.record() == finished.record()
     found(2, f"DVC did {len(study.computed())} runs; Snakemake has nothing to do; equal results")

@@ -2,30 +2,17 @@
 
 from voxseq.report.escape import PHANTOMS
 
-CAPTIONS = Path(workflow.basedir) / "workflow/report"
 #: First line of every caption.
 DATA = PHANTOMS if CONFIG.data.root is None else ""
 
 
 use rule get_dataset as make_tables with:
     input:
-        [ancient(path) for path in PLAN.needed_markers(only_job("tables"))],
+        needs_of_report("tables"),
     output:
         markers("tables"),
-        *[
-            report(
-                f"{RESULTS}/tables/table{number}.md",
-                caption=CAPTIONS / f"table{number}.rst",
-                category="Tables",
-            )
-            for number in (1, 2, 3, 4, 5)
-        ],
-        expand(
-            f"{RESULTS}/tables/table{{number}}.{{format}}",
-            number=[1, 2, 3, 4, 5],
-            format=["csv", "tex"],
-        ),
-        f"{RESULTS}/metrics.json",
+        publications("tables"),
+        touch(OUTDATED["tables"]),
     log:
         f"{LOGS}/tables/all.log",
     benchmark:
@@ -46,27 +33,11 @@ use rule get_dataset as make_tables with:
 
 use rule make_tables as make_figures with:
     input:
-        [ancient(path) for path in PLAN.needed_markers(only_job("figures"))],
+        needs_of_report("figures"),
     output:
         markers("figures"),
-        *[
-            report(
-                f"{RESULTS}/figures/figure{number}.png",
-                caption=CAPTIONS / f"figure{number}.rst",
-                category="Figures",
-            )
-            for number in (1, 2)
-        ],
-        *[
-            report(
-                f"{RESULTS}/figures/{name}.png",
-                caption=CAPTIONS / f"{name}.rst",
-                category="Figures",
-            )
-            for name in ("heatmap", "reliability")
-        ],
-        f"{RESULTS}/report/index.html",
-        f"{RESULTS}/report/cases.html",
+        publications("figures"),
+        touch(OUTDATED["figures"]),
     log:
         f"{LOGS}/figures/all.log",
     benchmark:

@@ -14,9 +14,10 @@ from voxseq.commands.options import overlay_option, params_option
 @overlay_option
 @click.argument("stages", nargs=-1)
 def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> None:
-    """Compare every file of finished runs with its recorded checksum.
+    """Compare every file of finished runs, and of the results folder, with its recorded checksum.
 
-    Damaged runs count as not done from then on: the next call of the workflow does them again.
+    Damaged runs count as not done from then on: the next call of the workflow does them again. It
+    publishes anew what is missing in the results folder, or was edited there.
     """
     from voxseq.config import load_config, read_yaml
     from voxseq.errors import IntegrityError, VoxseqError
@@ -38,9 +39,18 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
             damaged.append(run)
             click.echo(f"damaged: {run.id}: {found}")
     click.echo(f"{len(finished)} finished runs of {len(runs)} compared, {len(damaged)} damaged")
+    reports = [run for run in workspace.reports() if run in finished and run not in damaged]
+    unlike = {run.stage: one for run in reports if (one := workspace.unpublished(run))}
+    for stage, difference in unlike.items():
+        click.echo(f"{plan.results}, {stage}: {difference}")
     if damaged:
         again = " ".join(sorted({run.stage for run in damaged}))
         raise IntegrityError(
             f"{len(damaged)} runs are not what was written: {', '.join(r.id for r in damaged[:5])}",
             f"look after the disk, then do them again: snakemake --cores all {again}",
+        )
+    if unlike:
+        raise IntegrityError(
+            f"{plan.results} does not hold what was published",
+            f"publish it anew: snakemake --cores all {' '.join(unlike)}",
         )

@@ -182,7 +182,9 @@ class FinetuneConfig(Model):
     scratch: Names = Field(
         ("unetr", "unet3d", "resnet", "vit"), description="networks trained from random weights"
     )
-    tasks: dict[Name, Task] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(
+        description="the downstream tasks; none: the study ends with pre-training"
+    )
     networks: NetworksConfig = Field(
         NetworksConfig(), description="settings of networks without the shared encoder, all tasks"
     )

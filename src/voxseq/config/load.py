@@ -131,6 +131,7 @@ def validate(content: Mapping[str, Any], origin: str) -> Config:
             "correct these keys; `voxseq config show` prints every key with its value",
         ) from None
     _check_names(config, origin)
+    _check_work(config, origin)
     return validate_methods(config, origin)
 
 
@@ -154,6 +155,20 @@ def _check_names(config: Config, origin: str) -> None:
                 f"{origin}: finetune.scratch names {network!r}, which is not trained from scratch",
                 f"choose from {', '.join(scratch())}",
             )
+
+
+def _check_work(config: Config, origin: str) -> None:
+    """A study that trains nothing would end with empty results."""
+    from voxseq.methods import METHODS
+
+    types = {task.type for task in config.finetune.tasks.values()}
+    tuned = any(types & set(METHODS[name].networks) for name in config.finetune.scratch)
+    if not (config.pretrain.methods or tuned or config.beyond.tasks):
+        raise ConfigError(
+            f"{origin}: pretrain.methods is empty, and no network of finetune.scratch has a task "
+            "in finetune.tasks: nothing would be trained",
+            "give a method, or a task and a network for it",
+        )
 
 
 def _lines(error: ValidationError) -> list[str]:

@@ -68,14 +68,14 @@ def _check_studies(config: Config) -> None:
             if name not in config.finetune.tasks:
                 raise ValueError(
                     f"unknown task {name!r} in {study}; "
-                    f"finetune.tasks has {', '.join(config.finetune.tasks)}"
+                    f"finetune.tasks has {', '.join(config.finetune.tasks) or 'none'}"
                 )
     methods = (*config.finetune.scratch, *config.pretrain.methods)
     for name in config.label_ratio.methods or ():
         if name not in methods:
             raise ValueError(
                 f"unknown method {name!r} in label_ratio.methods; the study has "
-                f"{', '.join(methods)}"
+                f"{', '.join(methods) or 'none'}"
             )
 
 

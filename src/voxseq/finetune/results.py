@@ -127,7 +127,7 @@ def write_classification(
 def write_summary(
     context: RunContext, splits: Splits, numbers: Mapping[str, Any], seconds: float
 ) -> None:
-    """Write summary.json and cost.json.
+    """Write summary.json, and cost.json of the state.
 
     Args:
         context: the run.
@@ -142,7 +142,7 @@ def write_summary(
     write_json(context.out / "summary.json", {**summary, **sizes, **numbers})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cost = {"seconds": round(seconds, 2), "peak_memory_mb": round(peak, 1)}
-    write_json(context.out / "cost.json", cost)
+    write_json(context.state / "cost.json", cost)
 
 
 def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:

@@ -11,11 +11,11 @@ from voxseq.fingerprint import versions
 from voxseq.plan.beyond import add_beyond_runs
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import add_data_runs
-from voxseq.plan.model import CODE, CODE_OF_ALL, STAGES, Job, Plan, Run, Stage
+from voxseq.plan.model import CODE, CODE_OF_ALL, READS, STAGES, Job, Plan, Run, Stage
 from voxseq.plan.report import add_report_runs
 from voxseq.plan.training import add_finetune_runs, add_pretrain_runs
 
-__all__ = ["CODE", "CODE_OF_ALL", "STAGES", "Job", "Plan", "Run", "Stage", "build_plan"]
+__all__ = ["CODE", "CODE_OF_ALL", "READS", "STAGES", "Job", "Plan", "Run", "Stage", "build_plan"]
 
 
 def build_plan(config: Config) -> Plan:

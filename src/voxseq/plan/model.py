@@ -20,6 +20,20 @@ Stage = Literal[
     "figures",
 ]
 STAGES: tuple[Stage, ...] = Stage.__args__  # type: ignore[attr-defined]
+#: Stages that each stage reads from, as in dvc.yaml.
+_TRAINED: tuple[Stage, ...] = ("pretrain", "finetune", "ablation", "label_ratio", "beyond")
+READS: Mapping[Stage, tuple[Stage, ...]] = {
+    "download": (),
+    "preprocess": ("download",),
+    "sequences": ("download", "preprocess"),
+    "pretrain": ("preprocess", "sequences"),
+    "finetune": ("preprocess", "pretrain"),
+    "ablation": ("preprocess", "sequences"),
+    "label_ratio": ("preprocess", "pretrain"),
+    "beyond": ("preprocess", "sequences", "pretrain"),
+    "tables": _TRAINED,
+    "figures": ("preprocess", "sequences", *_TRAINED, "tables"),
+}
 
 #: Units of code whose version enters the fingerprint of each action.
 CODE: Mapping[str, tuple[str, ...]] = {

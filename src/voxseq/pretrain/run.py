@@ -152,7 +152,8 @@ class PretrainTask(Trainable):
 def execute(context: RunContext) -> None:
     """Pre-train one method; see :func:`voxseq.plan.build_plan` for the configuration's keys.
 
-    Writes ``encoder.safetensors``, ``metrics.csv``, ``summary.json`` and ``cost.json``.
+    Writes ``encoder.safetensors``, ``metrics.csv``, ``summary.json``, and ``cost.json`` of
+    the state.
     """
     setup = _Setup.read(context.config)
     # Before any compute: an encoder of this geometry must fit every downstream network.
@@ -205,7 +206,7 @@ def execute(context: RunContext) -> None:
         return
     _write_results(context.out, setup, method, sampler, result.best_step, result.best_score)
     cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
-    write_json(context.out / "cost.json", cost)
+    write_json(context.state / "cost.json", cost)
 
 
 def _report_division(batch: int, processes: int, accumulate: int) -> None:

@@ -1,7 +1,8 @@
 """What every row of the tables cost: seconds, memory and parameters.
 
-Costs differ from machine to machine and from call to call. They are therefore no part of
-``tables/``, which two calls make alike to the byte, and lie in a folder of their own.
+Costs differ from machine to machine and from call to call. They are therefore in no run's results,
+which two calls make alike to the byte: they are made from the records of this folder whenever the
+tables are published.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from voxseq.errors import IntegrityError
 from voxseq.files import write_text
 from voxseq.methods import METHODS
 from voxseq.report.collect import read_record
@@ -28,7 +30,13 @@ from voxseq.report.render import (
 )
 from voxseq.report.study import REFERENCE, Run, Study, title_of
 
+if TYPE_CHECKING:
+    from voxseq.runs import RunContext
+
 FOLDER = "cost"
+COST = "cost.json"
+#: In place of costs where the trainings were done elsewhere, as in a clone with pulled results.
+NOT_RECORDED = "Not available: the trainings were done elsewhere, and their costs are not pulled."
 MISSING = "missing"
 NOT_APPLICABLE = "–"
 HEADER = (
@@ -73,12 +81,28 @@ class CostRow:
         return (self.title, *(_text(self.numbers, name) for name in COLUMNS[2:]))
 
 
-def cost_rows(study: Study, inputs: Mapping[str, Path]) -> tuple[CostRow, ...]:
+def execute_costs(context: RunContext) -> None:
+    """Write cost/ into ``context.out``: three formats of the table, and a page."""
+    from voxseq.report.cost_page import render_costs
+
+    study = Study.from_config(context.config)
+    rows = cost_rows(study, context.inputs, context.records)
+    folder = context.out / FOLDER
+    is_recorded = any((record / COST).is_file() for record in context.records.values())
+    write(folder, rows, is_recorded=is_recorded, phantoms=study.phantoms)
+    page = render_costs(study, rows if is_recorded else (), context.records)
+    write_text(folder / "index.html", page)
+
+
+def cost_rows(
+    study: Study, inputs: Mapping[str, Path], records: Mapping[str, Path]
+) -> tuple[CostRow, ...]:
     """One row for every method, every ablation variant and every row of Table 5.
 
     Args:
         study: what was planned.
-        inputs: run id → folder, for cost.json and summary.json.
+        inputs: run id → folder, for summary.json.
+        records: run id → folder of its record, for cost.json.
     """
     rows: list[tuple[str, str, str, str, tuple[str, ...]]] = []
     for method in study.methods:
@@ -90,12 +114,26 @@ def cost_rows(study: Study, inputs: Mapping[str, Path]) -> tuple[CostRow, ...]:
         rows.append((ABLATION_GROUP, settings.title, REFERENCE, variant, ("ablation",)))
     rows += [(row.group, row.title, *row.series, ("beyond",)) for row in study.beyond]
     return tuple(
-        CostRow(group, title, _numbers(study, inputs, method, variant, stages))
+        CostRow(group, title, _numbers(study, inputs, records, method, variant, stages))
         for group, title, method, variant, stages in rows
     )
 
 
-def write(folder: Path, rows: Iterable[CostRow], *, phantoms: bool = False) -> None:
+def numbers_of(folders: Mapping[str, Path], run: str, file: str) -> dict[str, float]:
+    """The numbers of a run's JSON record; none where it is missing or damaged.
+
+    Costs are made anew at any start of the workflow, and must not keep it from mending that run.
+    """
+    try:
+        record = read_record(folders, run, file)
+    except IntegrityError:
+        return {}
+    return {name: value for name, value in record.items() if isinstance(value, int | float)}
+
+
+def write(
+    folder: Path, rows: Iterable[CostRow], *, is_recorded: bool = True, phantoms: bool = False
+) -> None:
     """Write cost.csv, cost.md and cost.tex."""
     rows = tuple(rows)
     table = [
@@ -103,20 +141,25 @@ def write(folder: Path, rows: Iterable[CostRow], *, phantoms: bool = False) -> N
     ]
     frame = pd.DataFrame(table, columns=list(COLUMNS), dtype=object)
     write_text(folder / "cost.csv", frame_to_csv(frame, phantoms=phantoms))
-    write_text(folder / "cost.md", to_markdown(rows, phantoms=phantoms))
-    write_text(folder / "cost.tex", to_latex(rows, phantoms=phantoms))
+    notes = NOTES if is_recorded else (NOT_RECORDED, *NOTES)
+    write_text(folder / "cost.md", to_markdown(rows, notes, phantoms=phantoms))
+    write_text(folder / "cost.tex", to_latex(rows, notes, phantoms=phantoms))
 
 
-def to_markdown(rows: Sequence[CostRow], *, phantoms: bool = False) -> str:
+def to_markdown(
+    rows: Sequence[CostRow], notes: Sequence[str] = NOTES, *, phantoms: bool = False
+) -> str:
     """One grid a group, with notes."""
     lines = markdown_head("Cost", phantoms=phantoms)
     for group in dict.fromkeys(row.group for row in rows):
         chosen = [row.cells for row in rows if row.group == group]
         lines += [f"### {markdown_text(group)}", "", *markdown_grid(HEADER, chosen), ""]
-    return "\n".join([*lines, *markdown_notes(NOTES)]) + "\n"
+    return "\n".join([*lines, *markdown_notes(notes)]) + "\n"
 
 
-def to_latex(rows: Sequence[CostRow], *, phantoms: bool = False) -> str:
+def to_latex(
+    rows: Sequence[CostRow], notes: Sequence[str] = NOTES, *, phantoms: bool = False
+) -> str:
     """A LaTeX table for booktabs and graphicx."""
     lines = [
         *latex_head(phantoms=phantoms),
@@ -138,11 +181,16 @@ def to_latex(rows: Sequence[CostRow], *, phantoms: bool = False) -> str:
         chosen = [row.cells for row in rows if row.group == group]
         lines += [f"    {' & '.join(map(latex_text, cells))} \\\\" for cells in chosen]
     lines += [r"    \bottomrule", r"  \end{tabular}}", r"  \par\smallskip\footnotesize\raggedright"]
-    return "\n".join([*lines, *(f"  {latex_text(n)}\\par" for n in NOTES), r"\end{table}"]) + "\n"
+    return "\n".join([*lines, *(f"  {latex_text(n)}\\par" for n in notes), r"\end{table}"]) + "\n"
 
 
 def _numbers(
-    study: Study, inputs: Mapping[str, Path], method: str, variant: str, stages: tuple[str, ...]
+    study: Study,
+    inputs: Mapping[str, Path],
+    records: Mapping[str, Path],
+    method: str,
+    variant: str,
+    stages: tuple[str, ...],
 ) -> dict[str, Number]:
     """The parts of a row: its own pre-training, if it has one, and its fine-tunings."""
     numbers: dict[str, Number] = {}
@@ -152,8 +200,8 @@ def _numbers(
         if pretrain.id.split("/")[0] in other:
             continue
         if (pretrain.method, pretrain.variant) == (method, variant):
-            cost = read_record(inputs, pretrain.id, "cost.json")
-            summary = read_record(inputs, pretrain.id, "summary.json")
+            cost = numbers_of(records, pretrain.id, COST)
+            summary = numbers_of(inputs, pretrain.id, "summary.json")
             numbers["pretraining_seconds"] = cost.get("seconds")
             numbers["pretraining_peak_memory_mb"] = cost.get("peak_memory_mb")
             numbers["pretraining_parameters"] = summary.get("parameters")
@@ -164,12 +212,14 @@ def _numbers(
         if (run.method, run.variant) == (method, variant) and run.stage in stages
     ]
     if runs:
-        numbers |= _finetuning(study, inputs, runs)
+        numbers |= _finetuning(study, inputs, records, runs)
     return numbers
 
 
-def _finetuning(study: Study, inputs: Mapping[str, Path], runs: Sequence[Run]) -> dict[str, Number]:
-    costs = [cost for run in runs if (cost := read_record(inputs, run.id, "cost.json"))]
+def _finetuning(
+    study: Study, inputs: Mapping[str, Path], records: Mapping[str, Path], runs: Sequence[Run]
+) -> dict[str, Number]:
+    costs = [cost for run in runs if (cost := numbers_of(records, run.id, COST))]
     seconds = [float(cost["seconds"]) for cost in costs if "seconds" in cost]
     memory = [float(cost["peak_memory_mb"]) for cost in costs if "peak_memory_mb" in cost]
     numbers: dict[str, Number] = {
@@ -181,7 +231,7 @@ def _finetuning(study: Study, inputs: Mapping[str, Path], runs: Sequence[Run]) -
     for kind in ("segmentation", "classification"):
         chosen = [run for run in runs if study.tasks[run.task].type == kind]
         if chosen:
-            summaries = (read_record(inputs, run.id, "summary.json") for run in chosen)
+            summaries = (numbers_of(inputs, run.id, "summary.json") for run in chosen)
             first: Mapping[str, Any] = next((s for s in summaries if s), {})
             numbers[f"{kind}_parameters"] = first.get("parameters")
             if "encoder_parameters" in first:

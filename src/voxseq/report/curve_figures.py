@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from voxseq.plan.outputs import is_trained
 from voxseq.report.curves import mean_over_seeds
 from voxseq.report.study import (
     FACTORS,
@@ -18,6 +19,7 @@ from voxseq.report.study import (
     REFERENCE,
     UNITS,
     PretrainRun,
+    Run,
     Study,
     Task,
     series_title,
@@ -64,7 +66,8 @@ def curves_page(
         stage: "finetune", "label_ratio", "ablation" or "beyond".
     """
     pretrained = [run for run in study.pretrain_runs if stage == _stage_of(study, run)]
-    panels = list(dict.fromkeys((run.task, run.ratio) for run in study.runs if run.stage == stage))
+    trained = [run for run in study.runs if run.stage == stage and _is_trained(study, run)]
+    panels = list(dict.fromkeys((run.task, run.ratio) for run in trained))
     series = _series(study, stage, look)
     if not panels and not pretrained:
         return None
@@ -124,6 +127,10 @@ def label_ratio_figure(study: Study, curve: pd.DataFrame, look: Look) -> Figure 
             handlelength=3.5,
         )  # fmt: skip
     return figure
+
+
+def _is_trained(study: Study, run: Run) -> bool:
+    return is_trained(run.stage, run.variant, study.tasks[run.task].type)
 
 
 def _stage_of(study: Study, run: PretrainRun) -> str:

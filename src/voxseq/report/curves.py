@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from voxseq.files import write_text
+from voxseq.plan.outputs import PLOTS
 from voxseq.report.collect import read_csv, run_file, select
 from voxseq.report.render import frame_to_csv
 from voxseq.report.study import FACTORS, Study, series_title
@@ -95,15 +96,13 @@ def mean_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
 
 def write_plot_data(context: RunContext, study: Study, means: pd.DataFrame) -> None:
     """Write plots/*.csv into ``context.out``."""
-    folder = context.out / "plots"
-    pretrain = pretraining_curves(study, context.inputs)
-    validation = validation_curves(study, context.inputs)
-    for name, frame in (
-        ("pretraining", pretrain),
-        ("finetuning", mean_over_seeds(validation)),
-        ("label_ratio", label_ratio_curve(study, means)),
-    ):
-        write_text(folder / f"{name}.csv", frame_to_csv(frame, phantoms=study.phantoms))
+    frames = (
+        pretraining_curves(study, context.inputs),
+        mean_over_seeds(validation_curves(study, context.inputs)),
+        label_ratio_curve(study, means),
+    )
+    for name, frame in zip(PLOTS, frames, strict=True):
+        write_text(context.out / name, frame_to_csv(frame, phantoms=study.phantoms))
 
 
 def _metrics(inputs: Mapping[str, Path], run: str) -> pd.DataFrame:

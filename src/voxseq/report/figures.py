@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,18 +14,18 @@ from matplotlib.figure import Figure
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
 from voxseq.files import write_text
+from voxseq.plan.outputs import CASES_PAGE, INDEX_PAGE
 from voxseq.report import reliability
 from voxseq.report.cases_page import render_cases
 from voxseq.report.collapse import collapse_rows
 from voxseq.report.collect import collect
-from voxseq.report.cost import cost_rows
 from voxseq.report.curve_figures import curves_page, label_ratio_figure
 from voxseq.report.curves import label_ratio_curve, pretraining_curves, validation_curves
 from voxseq.report.figure1 import Example, Geometry, figure1
 from voxseq.report.figure2 import collect_slices, figure2
 from voxseq.report.heatmap import heatmap_figure
 from voxseq.report.markup import Picture
-from voxseq.report.page import CASES_PAGE, Content, facts_of, render_page
+from voxseq.report.page import Content, facts_of, render_page
 from voxseq.report.render import frame_to_csv
 from voxseq.report.source import source_of
 from voxseq.report.study import Study
@@ -49,16 +50,21 @@ _KINDS = ("spatial", "contrast", "semantic")
 
 @dataclass(frozen=True)
 class _Plan:
-    """A figure to be drawn: file stem, caption, and the figure, None where it has no data."""
+    """A figure to be drawn: file stem, caption, and the function that draws it."""
 
     stem: str
     title: str
     caption: str
-    figure: Figure | None
+    draw: Callable[[], Figure | None]
+
+    @property
+    def name(self) -> str:
+        """Its path in the results folder."""
+        return f"figures/{self.stem}.png"
 
 
 def execute_figures(context: RunContext) -> None:
-    """Write figures/ and report/ into ``context.out``."""
+    """Write the figures and pages that the study has into ``context.out``."""
     study = Study.from_config(context.config)
     scores = collect(context)
     source = source_of(context, scores, study)
@@ -66,26 +72,30 @@ def execute_figures(context: RunContext) -> None:
     pictures = []
     with styled():
         for plan in _plans(context, study, source.means, found):
-            if plan.figure is None:
-                _LOG.warning("%s is left out: the study has nothing to show in it", plan.title)
+            figure = plan.draw() if study.publishes(plan.name) else None
+            if figure is None:
+                _LOG.info("%s is left out: the study has nothing to show in it", plan.title)
                 continue
-            path = context.out / "figures" / f"{plan.stem}.png"
-            save(plan.figure, path, study.settings.dpi, phantoms=study.phantoms)
+            path = context.out / plan.name
+            save(figure, path, study.settings.dpi, phantoms=study.phantoms)
             pictures.append(Picture(plan.title, plan.caption, path.read_bytes()))
-    _write_calibration(context.out / "figures", study, found)
+    if study.publishes("figures/calibration.csv"):
+        _write_calibration(context.out / "figures", study, found)
     content = Content(
         study=study,
         facts=facts_of(study, scores, context.inputs),
         tables=all_tables(source),
-        differences=source.differences,
+        differences=source.differences if study.publishes("tables/differences.csv") else None,
         collapse=collapse_rows(study, context.inputs),
-        cost=cost_rows(study, context.inputs),
         pictures=pictures,
+        has_cases=study.publishes(CASES_PAGE),
     )
-    write_text(context.out / "report" / "index.html", render_page(content))
+    write_text(context.out / INDEX_PAGE, render_page(content))
+    if not study.publishes(CASES_PAGE):
+        return
     cases = case_scores(study, scores, context.inputs)
     page = render_cases(study, cases, _worst_pictures(study, context.inputs, cases))
-    write_text(context.out / "report" / CASES_PAGE, page)
+    write_text(context.out / CASES_PAGE, page)
 
 
 def _plans(
@@ -101,28 +111,28 @@ def _plans(
         "Figure 1. Patch sequences and the prefix-causal mask",
         "Middle slice of each patch of one spatial, one contrast and one semantic sequence of "
         "the study's own data. Numbers give the place of each token in the sequence.",
-        _first_figure(context, study),
+        lambda: _first_figure(context, study),
     )
     yield _Plan(
         "figure2",
         "Figure 2. Segmentations of one test case of each task",
         "The ground truth and the prediction of each method (first seed that has run) on the same "
         "slice; the part around the ground truth is shown.",
-        figure2(study, collect_slices(study, context.inputs)),
+        lambda: figure2(study, collect_slices(study, context.inputs)),
     )
     yield _Plan(
         "heatmap",
         "Heat map of all methods and tasks",
         "Mean over seeds: Dice in % of the segmentations, AUC of the classifications. Colours run "
         "from the worst to the best of each task and cannot be compared between tasks.",
-        heatmap_figure(study, means),
+        lambda: heatmap_figure(study, means),
     )
     yield _Plan(
         "label_ratio",
         "Label-ratio curve",
         "Test score against the share of the training labels; mean and sd over seeds. Points "
         "are shifted sideways a little to keep the bars apart.",
-        label_ratio_figure(study, label_ratio_curve(study, means), look),
+        lambda: label_ratio_figure(study, label_ratio_curve(study, means), look),
     )
     yield _Plan(
         "reliability",
@@ -132,7 +142,7 @@ def _plans(
         "points and bars: more predictions. ECE: mean gap between the two, weighted by the number "
         "of predictions. Brier: mean squared difference of probability and outcome. Both are "
         "better when smaller; calibration.csv has them beside the Brier score of the base rate.",
-        reliability.reliability_figure(study, found, look),
+        lambda: reliability.reliability_figure(study, found, look),
     )
     pretrain = pretraining_curves(study, context.inputs)
     validation = validation_curves(study, context.inputs)
@@ -147,7 +157,7 @@ def _plans(
             title,
             "Losses of every pre-training of this stage, and the validation score of every "
             "fine-tuning over its steps.",
-            curves_page(study, pretrain, validation, look, stage=stage),
+            partial(curves_page, study, pretrain, validation, look, stage=stage),
         )
 
 

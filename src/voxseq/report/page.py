@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxseq.report import collapse, cost, markup, statistics
+from voxseq.report import collapse, markup, statistics
 from voxseq.report.collect import missing_runs, read_record, run_file
 from voxseq.report.escape import html_text
 from voxseq.report.exclusions import exclusion_html, exclusion_record
@@ -19,30 +19,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from voxseq.report.collapse import CollapseRow
-    from voxseq.report.cost import CostRow
     from voxseq.report.tables import Table
 
-_STAGES = {
-    "pretrain": "Pre-training",
-    "finetune": "Fine-tuning",
-    "label_ratio": "Fewer labels",
-    "ablation": "Ablation",
-    "beyond": "Beyond the paper",
-}
 _SHOWN_WARNINGS = 20
-#: File name of the page of single cases, beside this page.
-CASES_PAGE = "cases.html"
 
 
 @dataclass(frozen=True)
 class StageFacts:
-    """Runs and cost of one stage; seconds and memory are sums and maxima over finished runs."""
+    """Runs of one stage."""
 
     title: str
     finished: int
     planned: int
-    seconds: float
-    peak_memory_mb: float
 
 
 @dataclass(frozen=True)
@@ -62,19 +50,15 @@ class Facts:
 
 
 def facts_of(study: Study, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> Facts:
-    """Gather runs, costs, sizes and warnings from the records of the runs."""
+    """Gather runs, sizes and warnings from the results of the runs."""
     missing = {run.id for run in missing_runs(study, scores)}
     absent = [
         run.id for run in study.pretrain_runs if run_file(inputs, run.id, "summary.json") is None
     ]
-    planned = {"pretrain": [run.id for run in study.pretrain_runs]}
-    for run in study.runs:
-        planned.setdefault(run.stage, []).append(run.id)
     gone = missing | set(absent)
     stages = tuple(
-        _stage(_STAGES.get(stage, stage), ids, gone, inputs)
-        for stage, ids in planned.items()
-        if ids
+        StageFacts(title, sum(run not in gone for run in ids), len(ids))
+        for title, ids in study.stages().items()
     )
     undefined = scores[(scores["value"].isna()) & (scores["metric"] != "dice")]["run"].unique()
     warnings = [f"missing run: {run}" for run in (*absent, *sorted(missing))]
@@ -87,16 +71,18 @@ class Content:
     """What the page shows.
 
     Attributes:
-        differences: frame of ``statistics.differences``.
+        differences: frame of ``statistics.differences``; None where nothing is compared.
+        collapse: empty for a study that pre-trains nothing.
+        has_cases: whether there is a page of single cases.
     """
 
     study: Study
     facts: Facts
     tables: Sequence[Table]
-    differences: pd.DataFrame
+    differences: pd.DataFrame | None
     collapse: Sequence[CollapseRow]
-    cost: Sequence[CostRow]
     pictures: Sequence[Picture]
+    has_cases: bool = True
 
 
 def render_page(content: Content) -> str:
@@ -107,53 +93,28 @@ def render_page(content: Content) -> str:
             Section(f"table{t.number}", f"Table {t.number}", _table_title(t), to_html(t))
             for t in content.tables
         ),
-        Section(
-            "differences",
-            "Differences",
-            "Rows against their references",
-            _differences(study, content.differences),
-        ),
-        Section("collapse", "Collapse", "Collapse of pre-training", _collapse(content.collapse)),
-        Section("cost", "Cost", "Cost", _cost(content.cost)),
+        *_comparisons(study, content.differences),
+        *_collapses(content.collapse),
         *(
             Section(f"picture{i}", p.title.split(". ")[0], p.title, markup.picture(p))
             for i, p in enumerate(content.pictures, start=1)
         ),
     ]
-    stages = markup.grid(
-        ("Stage", "Runs finished", "Hours in total", "Peak memory of a run (MB)"),
-        [_stage_row(stage) for stage in facts.stages],
-    )
-    sizes = markup.grid(
-        ("Task", "Training", "Validation", "Test"),
-        [(title, *map(_count, sizes)) for title, sizes in facts.sizes.items()],
-    )
     front = [
         _warnings(facts.warnings, content.collapse),
-        f"<h2>Runs</h2>\n{stages}",
-        f"<h2>Cases of each task</h2>\n{sizes}",
+        f"<h2>Runs</h2>\n{_runs(facts.stages)}",
+        *_cases(facts.sizes),
         f"<h2>Images kept out of pre-training</h2>\n{exclusion_html(facts.exclusion)}",
     ]
-    scale, seeds = html_text(study.scale), html_text(", ".join(map(str, study.seeds)))
+    scale, numbers = html_text(study.scale), html_text(", ".join(map(str, study.seeds)))
+    seeds = f" Fine-tuning seeds: {numbers}." if study.runs else ""
+    cases = [("cases.html", "Single cases")] if content.has_cases else []
     return markup.page(
         title=f"voxseq report: {study.scale}",
-        lead=f"<p>Scale: <b>{scale}</b>. Fine-tuning seeds: {seeds}.</p>",
-        links=[*markup.links(sections), (CASES_PAGE, "Single cases")],
+        lead=f"<p>Scale: <b>{scale}</b>.{seeds}</p>",
+        links=[*markup.links(sections), *cases, ("../cost/index.html", "Cost")],
         body="\n".join([*front, *map(markup.section, sections)]),
         phantoms=study.phantoms,
-    )
-
-
-def _stage(
-    title: str, ids: Sequence[str], gone: set[str], inputs: Mapping[str, Path]
-) -> StageFacts:
-    costs = [read_record(inputs, run, "cost.json") for run in ids]
-    return StageFacts(
-        title=title,
-        finished=sum(run not in gone for run in ids),
-        planned=len(ids),
-        seconds=sum(float(cost.get("seconds", 0.0)) for cost in costs),
-        peak_memory_mb=max((float(cost.get("peak_memory_mb", 0.0)) for cost in costs), default=0.0),
     )
 
 
@@ -173,15 +134,6 @@ def _sizes(
     return sizes
 
 
-def _stage_row(stage: StageFacts) -> tuple[str, ...]:
-    return (
-        stage.title,
-        f"{stage.finished} of {stage.planned}",
-        f"{stage.seconds / 3600:.2f}",
-        f"{stage.peak_memory_mb:.0f}",
-    )
-
-
 def _warnings(warnings: Sequence[str], rows: Iterable[CollapseRow]) -> str:
     found = [f"collapsed: {row.title}" for row in rows if row.verdict == "collapsed"]
     found += warnings
@@ -195,6 +147,31 @@ def _warnings(warnings: Sequence[str], rows: Iterable[CollapseRow]) -> str:
 
 def _table_title(table: Table) -> str:
     return f"Table {table.number}. {table.title}"
+
+
+def _runs(stages: Sequence[StageFacts]) -> str:
+    rows = [(stage.title, f"{stage.finished} of {stage.planned}") for stage in stages]
+    return markup.grid(("Stage", "Runs finished"), rows)
+
+
+def _cases(sizes: Mapping[str, tuple[int | None, int | None, int | None]]) -> list[str]:
+    """The numbers of cases; nothing where nothing is fine-tuned."""
+    rows = [(title, *map(_count, counts)) for title, counts in sizes.items()]
+    grid = markup.grid(("Task", "Training", "Validation", "Test"), rows)
+    return [f"<h2>Cases of each task</h2>\n{grid}"] if rows else []
+
+
+def _comparisons(study: Study, differences: pd.DataFrame | None) -> list[Section]:
+    if differences is None:
+        return []
+    body = _differences(study, differences)
+    return [Section("differences", "Differences", "Rows against their references", body)]
+
+
+def _collapses(rows: Sequence[CollapseRow]) -> list[Section]:
+    if not rows:
+        return []
+    return [Section("collapse", "Collapse", "Collapse of pre-training", _collapse(rows))]
 
 
 def _differences(study: Study, differences: pd.DataFrame) -> str:
@@ -213,18 +190,8 @@ def _differences(study: Study, differences: pd.DataFrame) -> str:
 
 
 def _collapse(rows: Sequence[CollapseRow]) -> str:
-    if not rows:
-        return "<p>This study pre-trains nothing.</p>"
     cells = [row.cells for row in rows]
     return markup.grid(collapse.HEADER, cells) + markup.notes(collapse.notes())
-
-
-def _cost(rows: Sequence[CostRow]) -> str:
-    parts = []
-    for group in dict.fromkeys(row.group for row in rows):
-        chosen = [row.cells for row in rows if row.group == group]
-        parts += [f"<h3>{html_text(group)}</h3>", markup.grid(cost.HEADER, chosen)]
-    return "\n".join([*parts, markup.notes(cost.NOTES)])
 
 
 def _count(value: int | None) -> str:

@@ -9,14 +9,24 @@ if TYPE_CHECKING:
 
 
 def execute_tables(context: RunContext) -> None:
-    """Write tables/, plots/ and metrics.json into ``context.out``, without torch or matplotlib."""
+    """Write the tables, the data of plots and metrics.json into ``context.out``.
+
+    Needs neither torch nor matplotlib.
+    """
     from voxseq.report import tables
 
     tables.execute_tables(context)
 
 
 def execute_figures(context: RunContext) -> None:
-    """Write figures/*.png and report/index.html into ``context.out``."""
+    """Write figures and the report into ``context.out``."""
     from voxseq.report import figures
 
     figures.execute_figures(context)
+
+
+def execute_costs(context: RunContext) -> None:
+    """Write cost/ into ``context.out`` from what is recorded of the trainings, if anything is."""
+    from voxseq.report import cost
+
+    cost.execute_costs(context)

@@ -12,7 +12,6 @@ from voxseq.errors import DataError
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
 from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
 
-NUMBERS = (1, 2, 3, 4, 5)
 _SIGNS = {"above": "▲", "below": "▼"}
 _TITLES = {
     1: "segmentation, all labels",
@@ -50,13 +49,14 @@ _COLLAPSE = {
 Line = Mapping[str, str]
 
 
-def printed(results: Path, *, ascii_only: bool = False) -> str:
-    """Tables 1–5, cost and collapse of the study whose results lie in a folder.
+def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
+    """The tables, cost and collapse of the study whose results lie in a folder.
 
     Cost is left out where its folder is not there: it is no part of what is versioned.
 
     Args:
         results: folder with ``tables/tableN.csv``.
+        numbers: the tables that the study has.
         ascii_only: for terminals without Unicode.
 
     Raises:
@@ -64,7 +64,7 @@ def printed(results: Path, *, ascii_only: bool = False) -> str:
     """
     parts = []
     cells: list[Line] = []
-    for number in NUMBERS:
+    for number in numbers:
         path = results / "tables" / f"table{number}.csv"
         if not path.is_file():
             raise DataError(f"{path} does not exist", "run `make reproduce` first")
@@ -79,7 +79,8 @@ def printed(results: Path, *, ascii_only: bool = False) -> str:
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
     said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
     paper = _PAPER if any(line["paper"] != "n/a" for line in cells) else ""
-    text = "\n\n".join([*said, *parts, _LEGEND.format(paper=paper)]) + "\n"
+    legend = [_LEGEND.format(paper=paper)] if numbers else []
+    text = "\n\n".join([*said, *parts, *legend]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
 
 

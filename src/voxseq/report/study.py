@@ -9,6 +9,7 @@ from typing import Any
 from voxseq.config.studies import AblationVariant, ReportConfig
 from voxseq.data.catalogue import CATALOGUE, DECATHLON
 from voxseq.methods import METHODS
+from voxseq.plan import outputs
 
 #: The method whose rows the others are compared with.
 REFERENCE = "ours"
@@ -22,6 +23,13 @@ METRIC_TITLES: Mapping[str, str] = {"dice": "Dice", "auc": "AUC", "accuracy": "A
 FACTORS: Mapping[str, float] = {"dice": 100.0, "auc": 1.0, "accuracy": 1.0}
 DIGITS: Mapping[str, int] = {"dice": 2, "auc": 4, "accuracy": 4}
 UNITS: Mapping[str, str] = {"dice": "%", "auc": "", "accuracy": ""}
+_STAGES: Mapping[str, str] = {
+    "pretrain": "Pre-training",
+    "finetune": "Fine-tuning",
+    "label_ratio": "Fewer labels",
+    "ablation": "Ablation",
+    "beyond": "Beyond the paper",
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,8 @@ class Study:
 
     Attributes:
         phantoms: whether the data sets are generated.
+        table_numbers: the tables that it has.
+        files: all that it publishes, as paths in the results folder; without costs.
     """
 
     scale: str
@@ -129,6 +139,8 @@ class Study:
     beyond: tuple[BeyondRow, ...] = ()
     beyond_tasks: tuple[str, ...] = ()
     phantoms: bool = False
+    table_numbers: tuple[int, ...] = ()
+    files: frozenset[str] = frozenset()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Study:
@@ -151,7 +163,15 @@ class Study:
             beyond=tuple(_beyond_row(value) for value in config.get("beyond", ())),
             beyond_tasks=tuple(config.get("beyond_tasks", ())),
             phantoms=bool(config.get("phantoms", False)),
+            table_numbers=outputs.table_numbers(config),
+            files=frozenset(
+                name for stage in ("tables", "figures") for name in outputs.lasting(stage, config)
+            ),
         )
+
+    def publishes(self, name: str) -> bool:
+        """Whether a file is among those that the study has."""
+        return name in self.files
 
     def tasks_of(self, kind: str) -> tuple[Task, ...]:
         """The tasks of one type, in the order of the configuration."""
@@ -174,6 +194,14 @@ class Study:
             if (run.task, run.method, run.variant) == (task, method, variant)
             and abs(run.ratio - ratio) < 1e-9
         )
+
+    def stages(self) -> dict[str, list[str]]:
+        """Title of each stage that trains → ids of its runs; a variant's pre-training counts as
+        pre-training."""
+        planned = {"pretrain": [run.id for run in self.pretrain_runs]}
+        for run in self.runs:
+            planned.setdefault(run.stage, []).append(run.id)
+        return {_STAGES.get(stage, stage): ids for stage, ids in planned.items() if ids}
 
     @property
     def full_stride(self) -> int | None:

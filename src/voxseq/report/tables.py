@@ -114,8 +114,9 @@ def table4(source: Source) -> Table:
 
 
 def all_tables(source: Source) -> tuple[Table, ...]:
-    """Tables 1–5 in order; one without rows or columns says so."""
-    return (table1(source), table2(source), table3(source), table4(source), table5(source))
+    """The tables that the study has, of Tables 1–5 in order."""
+    made = {1: table1, 2: table2, 3: table3, 4: table4, 5: table5}
+    return tuple(made[number](source) for number in source.study.table_numbers)
 
 
 def _block(
@@ -158,8 +159,8 @@ def metrics_of(means: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def execute_tables(context: RunContext) -> None:
-    """Write tables, cost, metrics.json and the CSV files behind ``dvc plots``."""
-    from voxseq.report import collapse, cost, curves, render, statistics
+    """Write tables, metrics.json and the CSV files behind ``dvc plots``."""
+    from voxseq.report import collapse, curves, render, statistics
     from voxseq.report.render import frame_to_csv
 
     study = Study.from_config(context.config)
@@ -174,15 +175,15 @@ def execute_tables(context: RunContext) -> None:
         write_text(folder / f"{stem}.csv", render.to_csv(table))
         write_text(folder / f"{stem}.md", render.to_markdown(table))
         write_text(folder / f"{stem}.tex", render.to_latex(table))
-    write_text(folder / "differences.csv", frame_to_csv(source.differences, phantoms=phantoms))
-    write_text(folder / "differences.md", statistics.to_markdown(study, source.differences))
-    collapse.write(folder, collapse.collapse_rows(study, context.inputs), phantoms=phantoms)
-    costs = cost.cost_rows(study, context.inputs)
-    cost.write(context.out / cost.FOLDER, costs, phantoms=phantoms)
-    write_text(folder / "scores.csv", frame_to_csv(source.means, phantoms=phantoms))
-    write_text(
-        folder / "scores_per_class.csv", frame_to_csv(class_means(scores), phantoms=phantoms)
-    )
+    if study.publishes("tables/differences.csv"):
+        write_text(folder / "differences.csv", frame_to_csv(source.differences, phantoms=phantoms))
+        write_text(folder / "differences.md", statistics.to_markdown(study, source.differences))
+    if study.publishes("tables/collapse.csv"):
+        collapse.write(folder, collapse.collapse_rows(study, context.inputs), phantoms=phantoms)
+    if study.publishes("tables/scores.csv"):
+        per_class = frame_to_csv(class_means(scores), phantoms=phantoms)
+        write_text(folder / "scores.csv", frame_to_csv(source.means, phantoms=phantoms))
+        write_text(folder / "scores_per_class.csv", per_class)
     said = {DATA_FIELD: PHANTOM_DATA} if phantoms else {}
     write_json(context.out / "metrics.json", said | metrics_of(source.means))
     curves.write_plot_data(context, study, source.means)

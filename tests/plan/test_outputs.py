@@ -1,0 +1,124 @@
+"""Which files a study of any shape publishes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from voxseq.plan import Run
+from voxseq.plan.outputs import COSTS, PLOTS, lasting, published, table_numbers
+
+SEG, CLS = "segmentation", "classification"
+
+
+def cell(stage: str, task: str, method: str, variant: str | None = None) -> dict[str, Any]:
+    return {"stage": stage, "task": task, "method": method, "variant": variant}
+
+
+def study(*cells: dict[str, Any], pretrained: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    """Configuration of a report; tasks are called by their type."""
+    return {
+        "runs": list(cells),
+        "tasks": {name: {"type": name} for name in (SEG, CLS)},
+        "pretrain_runs": [{"id": name} for name in pretrained],
+        **more,
+    }
+
+
+def files(config: dict[str, Any]) -> set[str]:
+    """Stems of all files but those of every study."""
+    names = {name for stage in ("tables", "figures") for name in lasting(stage, config)}
+    assert {"metrics.json", "report/index.html", *PLOTS} <= names
+    names -= {*PLOTS}
+    return {n.split("/")[1].split(".")[0] for n in names if "/" in n} - {"index"}
+
+
+TUNED = {"scores", "scores_per_class", "cases", "curves"}
+PRETRAINED = {"collapse", "curves"}
+RELIABILITY = {"reliability", "calibration", "calibration_bins"}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (study(), set()),
+        (study(cell("finetune", SEG, "unetr")), {*TUNED, "table1", "figure2"}),
+        (study(cell("finetune", CLS, "vit")), {*TUNED, "table2", *RELIABILITY}),
+        (
+            study(cell("finetune", CLS, "vit"), cell("finetune", CLS, "resnet")),
+            {*TUNED, "table2", *RELIABILITY, "heatmap"},
+        ),
+        (
+            study(cell("finetune", CLS, "vit"), cell("finetune", CLS, "ours")),
+            {*TUNED, "table2", *RELIABILITY, "heatmap", "differences"},
+        ),
+        (
+            study(cell("finetune", SEG, "unetr"), cell("finetune", CLS, "ours")),
+            {*TUNED, "table1", "table2", "figure2", *RELIABILITY, "heatmap"},
+        ),
+        (study(pretrained=("pretrain/ours",)), PRETRAINED),
+        (
+            study(pretrained=("pretrain/ours",), sequences={"sources": [{}]}),
+            {*PRETRAINED, "figure1"},
+        ),
+        (
+            study(cell("finetune", SEG, "unetr"), cell("label_ratio", SEG, "unetr")),
+            {*TUNED, "table1", "figure2", "table3", "label_ratio", "curves_label_ratio"},
+        ),
+        (
+            study(
+                cell("finetune", SEG, "ours"),
+                cell("ablation", SEG, "ours", "causal"),
+                pretrained=("pretrain/ours", "ablation/pretrain/causal"),
+            ),
+            {
+                *(*TUNED, *PRETRAINED, "table1", "figure2", "table4", "differences"),
+                "curves_ablation",
+            },
+        ),
+        (
+            study(cell("beyond", CLS, "majority", "trivial")),
+            {"table5", "scores", "scores_per_class"},
+        ),
+        (
+            study(cell("beyond", CLS, "vit", "frozen")),
+            {"table5", "scores", "scores_per_class"},
+        ),
+        (
+            study(cell("beyond", SEG, "unetr", "frozen")),
+            {"table5", "scores", "scores_per_class", "curves_beyond"},
+        ),
+    ],
+)
+def test_a_study_publishes_what_it_can_have(config: dict[str, Any], expected: set[str]) -> None:
+    assert files(config) == expected
+    numbers = {int(name[5:]) for name in expected if name.startswith("table")}
+    assert set(table_numbers(config)) == numbers
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_compared"),
+    [(("ours", ""), True), (("vit", "frozen"), False), (("", ""), False)],
+)
+def test_a_row_is_compared_with_another_row_only(
+    reference: tuple[str, str], is_compared: bool
+) -> None:
+    row = {
+        "method": "vit",
+        "variant": "frozen",
+        "reference_method": reference[0],
+        "reference_variant": reference[1],
+    }
+    config = study(cell("beyond", SEG, "vit", "frozen"), beyond=[row])
+    assert ("differences" in files(config)) == is_compared
+
+
+def test_costs_are_published_and_not_among_what_is_compared() -> None:
+    run = Run("tables/all", "tables", "tables", study(), (), "0" * 16, "all")
+    assert set(published(run)) - set(lasting("tables", run.config)) == set(COSTS["tables"])
+
+
+def test_a_training_publishes_nothing() -> None:
+    run = Run("pretrain/ours", "pretrain", "pretrain", {}, (), "0" * 16, "ours")
+    assert published(run) == ()
