@@ -6,7 +6,7 @@ import fake_study
 import hostile
 import pytest
 
-from voxseq.report.run import execute_figures, execute_tables
+from voxseq.report.run import execute_costs, execute_figures, execute_tables
 
 
 def published(folder: Path, *, phantoms: bool) -> Path:
@@ -25,6 +25,7 @@ def published(folder: Path, *, phantoms: bool) -> Path:
     if phantoms:
         hostile.spoil(context)
     execute_tables(context)  # type: ignore[arg-type]
+    execute_costs(context)  # type: ignore[arg-type]
     execute_figures(context)  # type: ignore[arg-type]
     return context.out
 

@@ -19,9 +19,9 @@ from voxseq.config import load_config
 from voxseq.data import download
 from voxseq.errors import DataError
 from voxseq.plan import build_plan
+from voxseq.plan.outputs import FOLDERS, METRICS
 from voxseq.report import show
 from voxseq.report.escape import PHANTOMS
-from voxseq.runs import PUBLISHED
 
 #: Share of a picture that its first line may take.
 FIRST_LINE = 0.2
@@ -29,7 +29,8 @@ FIRST_LINE = 0.2
 
 def files(folder: Path) -> list[Path]:
     found = sorted(p for p in folder.rglob("*") if p.is_file())
-    assert {p.relative_to(folder).parts[0] for p in found} == set().union(*PUBLISHED.values())
+    folders = {p.relative_to(folder).parts[0] for p in found}
+    assert folders == {METRICS}.union(*FOLDERS.values())
     assert {p.suffix for p in found} == {".csv", ".html", ".json", ".md", ".png", ".tex"}
     return found
 
