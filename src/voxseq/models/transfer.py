@@ -88,7 +88,7 @@ def load_encoder(path: Path, encoder: Encoder) -> TransferReport:
 
     Raises:
         IntegrityError: when the file is missing or damaged, holds another geometry (each differing
-            setting is named), or its tensors are not exactly the encoder's.
+            setting is named), or its tensors are not exactly the encoder's, or not finite.
     """
     header, state = _read(path)
     _check_geometry(path, header["encoder"], encoder.config.model_dump(mode="json"))
@@ -172,5 +172,6 @@ def _check_state(path: Path, saved: Mapping[str, Tensor], wanted: Mapping[str, T
         for key in wanted
         if key in saved and saved[key].shape != wanted[key].shape
     ]
+    problems += [f"{key} is not finite" for key in saved if not bool(saved[key].isfinite().all())]
     if problems:
         raise IntegrityError(f"{path}: tensors do not fit the encoder: {'; '.join(problems)}")
