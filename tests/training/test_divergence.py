@@ -58,7 +58,9 @@ def test_the_update_before_a_validation(
 
     monkeypatch.setattr(Toy, "after_step", spoilt)
     toy = Toy()
-    with pytest.raises(TrainingError, match=rf"{name} is not finite.* at step {step}, items") as e:
+    with pytest.raises(
+        TrainingError, match=rf"{name} after its update is not finite at step {step}, items"
+    ) as e:
         train(tmp_path, toy)
     assert step + 1 not in toy.validated
     path = tmp_path / "state" / checkpoint.FILE
@@ -77,7 +79,7 @@ def test_a_stop_after_a_bad_update_writes_no_checkpoint(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Toy, "after_step", spoilt)
-    with pytest.raises(Interrupted, match=r"layers\.3\.bias is not finite .* at step 0, items"):
+    with pytest.raises(Interrupted, match=r"layers\.3\.bias after .* at step 0, items"):
         train(tmp_path)
     assert not (tmp_path / "state" / checkpoint.FILE).exists()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,15 +31,13 @@ def is_finite(value: Tensor) -> bool:
     return not part.is_floating_point() or bool(torch.isfinite(part).all())
 
 
-def not_finite(module: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[str]:
-    """Names of weights, buffers such as running statistics, and moments that are not finite."""
-    for kind, entries in (
-        ("weight", module.named_parameters()),
-        ("buffer", module.named_buffers()),
-    ):
-        yield from (f"{kind} {name}" for name, value in entries if not is_finite(value))
-    names = {id(weight): name for name, weight in module.named_parameters()}
-    for weight, state in optimiser.state.items():
-        for moment, value in state.items():
-            if isinstance(value, Tensor) and not is_finite(value):
-                yield f"{moment} of {names[id(weight)]}"
+def finite(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, bool]:
+    """Whether each weight, buffer (such as a running statistic) and moment is finite, by name."""
+    weights = dict(module.named_parameters())
+    found = {f"weight {name}": is_finite(value) for name, value in weights.items()}
+    found |= {f"buffer {name}": is_finite(value) for name, value in module.named_buffers()}
+    for name, weight in weights.items():
+        for moment, value in optimiser.state.get(weight, {}).items():
+            if isinstance(value, Tensor):
+                found[f"{moment} of {name}"] = is_finite(value)
+    return found

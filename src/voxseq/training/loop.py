@@ -21,7 +21,7 @@ from voxseq.progress import track
 from voxseq.training import checkpoint, sharding
 from voxseq.training.batches import lost_workers_named
 from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
-from voxseq.training.finite import not_finite, require_finite
+from voxseq.training.finite import finite, require_finite
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
 from voxseq.training.records import Progress, line, record, report, scalars, write_metrics
@@ -300,11 +300,14 @@ class _Training:
 
     def _require_finite(self) -> None:
         """Of weights, buffers and moments; all processes come to the same end."""
-        found = next(not_finite(self.trainable, self.optimiser), "")
-        if self.is_divided and self.team.any(bool(found)):
-            found = found or "a weight in another process"
-        if found:
-            raise NotFiniteError(f"the {found} is not finite after its update")
+        shares = {
+            n: torch.tensor(float(f)) for n, f in finite(self.trainable, self.optimiser).items()
+        }
+        if self.is_divided:
+            shares = self.team.mean(shares)
+        for name, share in shares.items():
+            if share < 1:
+                raise NotFiniteError(f"the {name} after its update is not finite")
 
     def _restore(self) -> None:
         saved = checkpoint.load(self.state, self.run_config)
