@@ -15,9 +15,11 @@ import pytest
 import torch
 from toy import equal, make_batch
 
+from voxseq.errors import ResourceError
+from voxseq.faults import faults_named
 from voxseq.locks import owner_of
 from voxseq.training import batches as module
-from voxseq.training.batches import stepwise
+from voxseq.training.batches import lost_workers_named, stepwise
 from voxseq.training.seeding import entropy, numpy_generator, torch_generator
 
 
@@ -69,6 +71,16 @@ def test_an_error_in_a_worker_names_what_happened() -> None:
     for workers in (0, 1):
         with pytest.raises(DataError, match="volume 0 is damaged"):
             list(stepwise(bad, 0, 3, workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_memory_in_a_worker_is_no_other_fault(tmp_path: Path, workers: int) -> None:
+    def large(step: int) -> dict[str, torch.Tensor]:
+        return {"image": torch.empty(2**50)}
+
+    expected = pytest.raises(ResourceError, match=r"out of memory \(tried")
+    with expected, faults_named(tmp_path), lost_workers_named():
+        list(stepwise(large, 0, 3, workers))
 
 
 def test_streams_are_functions_of_their_parts() -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from voxseq.errors import ResourceError, VoxseqError
+from voxseq.faults import is_out_of_memory, refused_memory
 from voxseq.training.seeding import numpy_generator
 from voxseq.training.stopping import SIGNALS
 
@@ -57,6 +58,10 @@ class _Steps(Dataset[Batch | Exception]):
         except (VoxseqError, MemoryError, OSError) as error:
             # Handed over as it is: the loader would put a traceback into the message.
             return error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return MemoryError(refused_memory(error))
 
     def prepare_worker(self, _: int) -> None:
         """Give a worker one thread, and leave requests to stop to the main process.
@@ -167,7 +172,7 @@ def lost_workers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise ResourceError(
             f"a process that prepares batches ended by itself ({' '.join(str(error).split())})",
