@@ -142,7 +142,8 @@ def test_a_lost_terminal_is_ignored_where_somebody_said_so(
     slurm.command("python")
     python = slurm.folder / "python"
     python.write_text('#!/bin/sh\necho "${TORCHELASTIC_SIGNALS_TO_HANDLE:-its own}"\n')
-    called = slurm.run(*words, "bash", SCRIPTS / "distributed.sh", "1", "2", python, "x")
+    alone = ["env", "-C", slurm.folder]
+    called = slurm.run(*alone, *words, "bash", SCRIPTS / "distributed.sh", "1", "2", python, "x")
     expected = "SIGTERM,SIGINT,SIGQUIT" if words else "its own"
     assert called.stdout.splitlines()[-1:] == [expected]
 
