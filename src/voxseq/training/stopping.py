@@ -1,7 +1,8 @@
 """Requests to stop: SIGTERM, SIGUSR1 and SIGHUP end the work at the next safe point.
 
-Schedulers send the first two before they kill, a terminal that is lost the third. Most work can be dropped anywhere, because a run without its
-marker is done again; a training step is finished first, so that a checkpoint can follow it.
+Schedulers send the first two before they kill, a terminal that is lost the third. Most work can be
+dropped anywhere, because a run without its marker is done again; a training step is finished first,
+so that a checkpoint can follow it.
 """
 
 from __future__ import annotations
