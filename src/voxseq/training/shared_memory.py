@@ -52,7 +52,10 @@ class SharedMemory:
                 )
             self._is_checked = True
         try:
-            return {name: v.share_memory_() if v.numel() else v for name, v in batch.items()}
+            for value in batch.values():
+                if value.numel():
+                    value.share_memory_()  # type: ignore[no-untyped-call]
+            return batch
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
