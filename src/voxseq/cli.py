@@ -146,7 +146,7 @@ def run(
 ) -> None:
     """Do one job of the plan (the workflow calls this).
 
-    SIGTERM and SIGUSR1 end it at the next safe point with status 75: to be started again.
+    SIGTERM, SIGUSR1 and SIGHUP end it at the next safe point with status 75: to be started again.
     """
     from voxseq.training.stopping import stop_requests
 

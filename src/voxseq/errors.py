@@ -47,3 +47,13 @@ class Interrupted(BaseException):
 
 class TrainingError(VoxseqError):
     """A training run that cannot go on, such as a non-finite loss."""
+
+
+class NotFiniteError(TrainingError):
+    """Weights, or what was computed with them, became infinite or undefined (NaN).
+
+    The training loop adds the step and the last good checkpoint.
+    """
+
+    def __init__(self, what: str, hint: str = "lower the learning rate") -> None:
+        super().__init__(what, hint)

@@ -29,6 +29,13 @@ _NOTES = 1 << 18
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 #: Bytes; a disk with less is full for any file here.
 _LITTLE = 1 << 24
+#: Words of torch and its libraries where memory, of the system or of a device, could not be had.
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|alloc_failed"
+    r"|std::bad_alloc",
+    re.IGNORECASE,
+)
+_TRIED = re.compile(r"tried to allocate [\d.]+ \w+", re.IGNORECASE)
 _AGAIN = "start again; finished runs are kept and trainings go on from their last checkpoint"
 
 
@@ -67,9 +74,9 @@ def faults_named(folder: Path) -> Iterator[None]:
             f"check that disk and its permissions, then {_AGAIN}",
         ) from error
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if not is_out_of_memory(error):
             raise
-        raise out_of_memory(str(error).split(". ")[0], "batch size") from error
+        raise out_of_memory(refused_memory(error), "batch size or number of workers") from error
 
 
 @contextmanager
@@ -109,9 +116,21 @@ def is_of_the_machine(error: Exception) -> bool:
 
     Setting such a file aside as damaged would change a study by accident.
     """
+    return is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory could not be had; torch has no error of its own for that of the system."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, OSError) and error.errno in _TRANSIENT
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
     )
+
+
+def refused_memory(error: BaseException) -> str:
+    """The part of the message of such an error that says how much was asked for."""
+    said = str(error)
+    tried = _TRIED.search(said)
+    return tried[0] if tried else re.split(r"\n|\. ", said, maxsplit=1)[0]
 
 
 def full_code(error: BaseException) -> int | None:

@@ -16,6 +16,7 @@ import pytest
 import small_work
 import trees
 
+from voxseq import watch
 from voxseq.data import download, preprocess, staging
 from voxseq.data.parallel import in_order
 from voxseq.errors import DataError, ResourceError
@@ -53,6 +54,17 @@ def test_the_death_of_a_worker_names_what_it_worked_on_and_the_next_step() -> No
     assert "execution.preprocess.mem_mb" in caught.value.hint
     assert "execution.preprocess.workers" in caught.value.hint
     # The processes that were left are gone, and new ones work.
+    assert list(in_order(small_work.need_memory, [0, 2], 2, small_work.WORK)) == [0, 2]
+
+
+def test_a_stopped_worker_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK", 0.05)
+    with pytest.raises(ResourceError) as caught:
+        list(in_order(small_work.stop, range(20), 2, small_work.WORK))
+    assert "counting: worker process " in caught.value.what
+    assert ": stopped for " in caught.value.what
+    assert "item 3" in caught.value.what
+    assert "execution.preprocess.workers" in caught.value.hint
     assert list(in_order(small_work.need_memory, [0, 2], 2, small_work.WORK)) == [0, 2]
 
 

@@ -194,3 +194,42 @@ def test_unknown_or_impossible_chain_is_refused() -> None:
         build_augmentation("mst", SHAPE)
     with pytest.raises(ConfigError, match="equal first axes"):
         build_augmentation("msd", (12, 8, 12))
+
+
+def ball(shape: tuple[int, int, int], centre: np.ndarray, radius: float) -> np.ndarray:
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    inside: np.ndarray = np.linalg.norm(places - centre, axis=-1) <= radius
+    return inside.astype(np.float32)
+
+
+def centre_of_the_bright(image: torch.Tensor) -> np.ndarray:
+    values = image.numpy()
+    return np.argwhere(values > (values.min() + values.max()) / 2).mean(axis=0)
+
+
+INTENSITY = [i for i, step in enumerate(la_steps(LaParameters())) if not step.is_spatial]
+
+
+@pytest.mark.parametrize("number", INTENSITY)
+def test_what_leaves_the_label_in_place_leaves_the_content_in_place(number: int) -> None:
+    """Published: 0.06 voxel on average, by the low resolution."""
+    step = la_steps(LaParameters())[number]
+    shape, shifts = (33, 31, 27), []
+    for seed in range(40):
+        state = RandomState(seed)
+        image = ball(shape, state.uniform(10, np.array(shape) - 11), 5.0)
+        data = torch.from_numpy(image)[None]
+        made = step.apply(data.clone(), state)
+        shifts.append(centre_of_the_bright(made[0]) - centre_of_the_bright(data[0]))
+    assert np.abs(shifts).mean(axis=0).max() < 0.15
+
+
+def test_half_of_the_gammas_are_below_one() -> None:
+    """Published; uniform over the range they would be 3 of 8."""
+    gamma = la_steps(LaParameters())[7]
+    ramp = torch.linspace(0.0, 1.0, 101).reshape(1, 101, 1, 1)
+    state = RandomState(0)
+    # The median falls below the mean where gamma is above 1.
+    made = [gamma.apply(ramp, state) for _ in range(600)]
+    below = [bool(m.median() > m.mean()) for m in made]
+    assert 0.44 < np.mean(below) < 0.56

@@ -1,5 +1,6 @@
 """Handing an encoder on."""
 
+import errno
 import logging
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import IntegrityError
+from voxseq.errors import IntegrityError, ResourceError
+from voxseq.models import transfer
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.transfer import load_encoder, prove_transfer, read_record, save_encoder
 
@@ -39,6 +41,15 @@ def test_same_encoder_same_bytes(saved, tmp_path):
     encoder = build_encoder(CONFIG, 0, pretraining=True)
     save_encoder(again, encoder, CONFIG, {"method": "ours"})
     assert again.read_bytes() == saved.read_bytes()
+
+
+def test_an_encoder_that_the_machine_cannot_read_is_not_condemned(saved, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(transfer, "safe_open", fail)
+    with pytest.raises(ResourceError, match="may be sound"):
+        load_encoder(saved, Encoder(CONFIG))
 
 
 def test_another_geometry_is_refused_by_name(saved):

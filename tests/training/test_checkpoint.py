@@ -14,6 +14,7 @@ import torch
 from toy import RUN_CONFIG, Toy, equal, train
 
 from voxseq.errors import IntegrityError, ResourceError
+from voxseq.faults import faults_named
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted
 
@@ -103,9 +104,55 @@ def test_nothing_is_executed_from_a_checkpoint(tmp_path: Path) -> None:
         lambda: (state / checkpoint.FILE).write_bytes(pickle.dumps(Evil(), protocol=2)),
     ):
         write()
-        with pytest.raises(IntegrityError, match="cannot be read"):
+        with pytest.raises(IntegrityError, match="cannot be read") as caught:
             checkpoint.load(state, {})
         assert not witness.exists()
+        # Torch advises to read such a file all the same.
+        assert "weights_only" not in str(caught.value)
+        assert "trust" not in str(caught.value)
+
+
+def test_a_file_that_holds_code_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    module = torch.jit.script(torch.nn.Linear(2, 2))
+    torch.jit.save(module, tmp_path / checkpoint.FILE)
+    with pytest.raises(IntegrityError, match="code") as caught:
+        checkpoint.load(tmp_path, {})
+    assert "weights_only" not in str(caught.value)
+
+
+#: Torch's words where memory ends: the host's, for a mapped file, a device's, in a library.
+NO_MEMORY = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 4503599627370496 bytes. Error code 12 (Cannot allocate memory)",
+    "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+    "unable to mmap 4096 bytes from file <x>: Cannot allocate memory (12)",
+    "CUDA error: out of memory",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+@pytest.mark.parametrize("said", NO_MEMORY)
+def test_a_checkpoint_for_which_there_was_no_memory_is_not_condemned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    checkpoint.save(tmp_path, {}, {})
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(ResourceError, match="may be sound"):
+        checkpoint.load(tmp_path, {})
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(ResourceError, match="out of memory"), faults_named(tmp_path):
+        checkpoint.save(tmp_path, {}, {})
+
+
+def test_no_memory_for_a_tensor_is_said_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError) as caught, faults_named(tmp_path):
+        torch.empty(2**50)
+    assert caught.value.what == "out of memory (tried to allocate 4503599627370496 bytes)"
+    assert "more memory" in caught.value.hint
 
 
 def test_every_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from voxseq.files import read_json
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted, LoopConfig
 from voxseq.training.schedule import lr_factor
+from voxseq.training.stopping import SIGNALS
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +35,17 @@ def test_the_same_seed_gives_the_same_bits(straight: Outcome, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=["term", "usr1"])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_stopped_at_any_step_and_resumed_ends_with_the_same_bits(
     straight: Outcome, tmp_path: Path, step: int, number: signal.Signals
 ) -> None:
-    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)]
+    handlers = [signal.getsignal(n) for n in SIGNALS]
     stopped = Toy()
     stopped.signal_at, stopped.signal_number = step, number
     with pytest.raises(Interrupted, match=f"stopped at step {step + 1}"):
         train(tmp_path, stopped)
     assert stopped.steps_done == list(range(step + 1))
-    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    assert [signal.getsignal(n) for n in SIGNALS] == handlers
     assert not (tmp_path / "out/metrics.csv").exists()
     resumed = train(tmp_path, Toy(seed=1))
     assert resumed.toy.steps_done == list(range(step + 1, STEPS))

@@ -15,9 +15,13 @@ import pytest
 import torch
 from toy import equal, make_batch
 
+from voxseq import watch
+from voxseq.errors import ResourceError
+from voxseq.faults import faults_named
 from voxseq.locks import owner_of
 from voxseq.training import batches as module
-from voxseq.training.batches import stepwise
+from voxseq.training import shared_memory
+from voxseq.training.batches import lost_workers_named, stepwise
 from voxseq.training.seeding import entropy, numpy_generator, torch_generator
 
 
@@ -69,6 +73,16 @@ def test_an_error_in_a_worker_names_what_happened() -> None:
     for workers in (0, 1):
         with pytest.raises(DataError, match="volume 0 is damaged"):
             list(stepwise(bad, 0, 3, workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_memory_in_a_worker_is_no_other_fault(tmp_path: Path, workers: int) -> None:
+    def large(step: int) -> dict[str, torch.Tensor]:
+        return {"image": torch.empty(2**50)}
+
+    expected = pytest.raises(ResourceError, match=r"out of memory \(tried")
+    with expected, faults_named(tmp_path), lost_workers_named():
+        list(stepwise(large, 0, 3, workers))
 
 
 def test_streams_are_functions_of_their_parts() -> None:
@@ -135,3 +149,140 @@ def test_a_worker_is_silent_about_batches_that_nobody_takes_any_more(
     assert capsys.readouterr().err == ""
     module._unless_nobody_listens(ValueError, ValueError("a fault"), None)
     assert "ValueError: a fault" in capsys.readouterr().err
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (module, watch):
+        monkeypatch.setattr(place, "LOOK", 0.05)
+
+
+def test_a_stopped_worker_is_not_waited_for(impatient: None) -> None:
+    def made(step: int) -> dict[str, torch.Tensor]:
+        return {"pid": torch.tensor(os.getpid())}
+
+    batches = stepwise(made, 0, 50, 2)
+    stopped = int(next(batches)["pid"])
+    os.kill(stopped, signal.SIGSTOP)
+    with pytest.raises(
+        ResourceError, match=rf"{stopped}: stopped for .* s, with a batch"
+    ) as caught:
+        list(batches)
+    assert "workers: 0" in caught.value.hint
+    assert not Path(f"/proc/{stopped}").exists()
+
+
+def test_a_worker_that_is_stopped_before_its_first_batch_is_not_waited_for(
+    impatient: None,
+) -> None:
+    def made(step: int) -> dict[str, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return {}
+
+    with pytest.raises(ResourceError, match=r": stopped for .* s, with a batch to prepare"):
+        next(stepwise(made, 0, 50, 1))
+
+
+def test_workers_that_do_nothing_are_not_waited_for(impatient: None) -> None:
+    def made(step: int) -> dict[str, torch.Tensor]:
+        if step == 2:
+            time.sleep(600)
+        return {"step": torch.tensor(step)}
+
+    batches = stepwise(made, 0, 50, 1)
+    assert [int(next(batches)["step"]) for _ in range(2)] == [0, 1]
+    with pytest.raises(ResourceError, match="doing nothing for"):
+        next(batches)
+
+
+def test_a_slow_batch_is_waited_for(impatient: None) -> None:
+    """Longer than the patience with a worker that does nothing."""
+
+    def made(step: int) -> dict[str, torch.Tensor]:
+        latest = time.monotonic() + 2.0
+        while time.monotonic() < latest:
+            pass
+        return {"step": torch.tensor(step)}
+
+    assert [int(batch["step"]) for batch in stepwise(made, 0, 1, 1)] == [0]
+
+
+def test_a_killed_worker_is_named(impatient: None) -> None:
+    def made(step: int) -> dict[str, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+    with pytest.raises(ResourceError, match="ended by itself"), lost_workers_named():
+        next(stepwise(made, 0, 50, 1))
+
+
+def test_a_stopped_worker_does_not_outlive_the_batches() -> None:
+    def made(step: int) -> dict[str, torch.Tensor]:
+        return {"pid": torch.tensor(os.getpid())}
+
+    batches = stepwise(made, 0, 50, 1)
+    stopped = int(next(batches)["pid"])
+    os.kill(stopped, signal.SIGSTOP)
+    batches.close()
+    latest = time.monotonic() + 20
+    while Path(f"/proc/{stopped}").exists():
+        assert time.monotonic() < latest
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("room", "steps"), [(2**16, 50), (7 * 2**12, 50), (2**12, 2)])
+def test_batches_that_do_not_fit_into_shared_memory_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, room: int, steps: int
+) -> None:
+    """Two workers prepare four ahead, two are held: six of two pages each."""
+    monkeypatch.setattr(shared_memory, "_LOCKS", 0)
+    monkeypatch.setattr(shared_memory, "_free", lambda: room)
+    made = {"image": torch.zeros(100), "ids": torch.zeros(2)}
+    batches = stepwise(lambda _: made, 0, steps, 2)
+    if room == 2**16:
+        assert len(list(batches)) == steps
+        return
+    with pytest.raises(ResourceError, match=r"shared memory \(/dev/shm\) has .* MB free") as caught:
+        next(batches)
+    assert "--shm-size" in caught.value.hint
+    assert "workers: 0" in caught.value.hint
+
+
+def test_shared_memory_that_others_fill_later_is_no_endless_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file <x>: No space left (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(ResourceError, match=r"took no further batch \(unable to allocate"):
+        next(stepwise(make_batch, 0, 50, 1))
+
+
+def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_memory, "_free", lambda: 4096)
+    with pytest.raises(ResourceError, match=r"shared memory \(/dev/shm\) is full"):
+        next(stepwise(make_batch, 0, 50, 1))
+
+
+IN_SMALL_MEMORY = """
+import torch
+from voxseq.errors import ResourceError
+from voxseq.training.batches import stepwise
+try:
+    list(stepwise(lambda step: {"image": torch.zeros(20000)}, 0, 50, 2))
+except ResourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_in_a_container_with_little_shared_memory() -> None:
+    mounted = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
+    alone = ["unshare", "--mount", "--map-root-user", "sh", "-c", mounted, "sh"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system gives no file system of one's own")
+    words = [*alone, sys.executable, "-c", IN_SMALL_MEMORY]
+    ended = subprocess.run(words, check=False, timeout=60, capture_output=True, text=True)
+    assert ended.stdout.startswith("shared memory (/dev/shm) has 0.1 MB free, and 6 batches")
+    assert ended.stderr == ""

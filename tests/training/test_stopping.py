@@ -200,6 +200,22 @@ def test_the_state_of_the_precision_is_in_the_checkpoint(
     assert seen == [{"scale": 8.0}]
 
 
+def test_a_lost_terminal_is_a_request_unless_somebody_said_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            send(signal.SIGHUP)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        # A batch system's warnings are ignored by the workflow, and not by the work.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        with pytest.raises(Interrupted, match="SIGUSR1"), stop_requests():
+            send(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
 SCRIPT = """
 import signal, sys, time
 from voxseq.training.stopping import stop_requests

@@ -111,7 +111,10 @@ def test_sacct_without_a_database_answers_from_the_controller(slurm: FakeSlurm) 
     assert slurm.run(sacct, "-nu", "somebody", "-o", "Account").stdout == ""
 
 
-def test_an_announced_end_reaches_every_process_and_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_announced_end_reaches_every_process_and_is_waited_for(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     inner = "trap 'touch inner; exit 75' TERM; touch begun; while :; do sleep 0.05; done"
     outer = 'trap : TERM; bash -c "$0" || status=$?; touch outer; exit $status'
     process = subprocess.Popen(
@@ -119,7 +122,7 @@ def test_an_announced_end_reaches_every_process_and_is_waited_for(tmp_path: Path
     )
     while not (tmp_path / "begun").exists():
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert process.wait(timeout=60) == 75
     assert (tmp_path / "inner").exists()
     assert (tmp_path / "outer").exists()
@@ -129,6 +132,20 @@ def test_an_announced_end_reaches_every_process_and_is_waited_for(tmp_path: Path
 def test_without_a_signal_the_status_is_the_commands(status: int) -> None:
     command = ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", f"exit {status}"]
     assert subprocess.run(command, check=False).returncode == status
+
+
+@pytest.mark.parametrize("words", [[], ["nohup"]])
+def test_a_lost_terminal_is_ignored_where_somebody_said_so(
+    slurm: FakeSlurm, words: list[str]
+) -> None:
+    """torchrun, for which a stand-in is started, handles what its environment names."""
+    slurm.command("python")
+    python = slurm.folder / "python"
+    python.write_text('#!/bin/sh\necho "${TORCHELASTIC_SIGNALS_TO_HANDLE:-its own}"\n')
+    alone = ["env", "-C", slurm.folder]
+    called = slurm.run(*alone, *words, "bash", SCRIPTS / "distributed.sh", "1", "2", python, "x")
+    expected = "SIGTERM,SIGINT,SIGQUIT" if words else "its own"
+    assert called.stdout.splitlines()[-1:] == [expected]
 
 
 @pytest.mark.slow

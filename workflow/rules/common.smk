@@ -76,8 +76,8 @@ if not Path(RESOLVED).exists():
     write_json(Path(RESOLVED), _resolved)
 
 # The one command behind every job. The paths are the workspace's own and are quoted; all other
-# words are names that the configuration has checked. The shell outlives SIGTERM, so that voxseq has
-# its time to write a checkpoint and its status is seen.
+# words are names that the configuration has checked. The shell outlives SIGTERM and SIGHUP, so that
+# voxseq has its time to write a checkpoint and its status is seen.
 STOPPED = Path(workflow.basedir) / "workflow/scripts/stopped.sh"
 DISTRIBUTED = Path(workflow.basedir) / "workflow/scripts/distributed.sh"
 
@@ -85,7 +85,7 @@ DISTRIBUTED = Path(workflow.basedir) / "workflow/scripts/distributed.sh"
 def run_job(launcher=""):
     """The command of a job, which a launcher may start in several processes."""
     return (
-        f"trap : TERM; PYTHONPATH={shlex.quote(str(SOURCE))} {launcher}{shlex.quote(PYTHON)}"
+        f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} {launcher}{shlex.quote(PYTHON)}"
         f" -m voxseq run {{params.stage}} {{params.job}} --params {RESOLVED}"
         " --fingerprint {params.fingerprint} > {log} 2>&1"
         f" || bash {shlex.quote(str(STOPPED))} $?"

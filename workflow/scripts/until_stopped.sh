@@ -7,7 +7,7 @@
 set -u
 setsid "$@" &
 child=$!
-trap 'kill -TERM -- -"$child" 2>/dev/null' TERM INT
+trap 'kill -TERM -- -"$child" 2>/dev/null' TERM INT HUP
 # A signal ends the waiting too; then the command is waited for again.
 wait "$child"
 status=$?

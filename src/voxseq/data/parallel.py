@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from joblib.externals.loky import ProcessPoolExecutor
 
 from voxseq.errors import ResourceError, VoxseqError
+from voxseq.watch import Watch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,8 +58,8 @@ def in_order(
 
     Raises:
         VoxseqError, OSError: that of the first item in order that failed.
-        ResourceError: a process ended abruptly or had too little memory; the message names the
-            items concerned.
+        ResourceError: a process ended abruptly, stood still or had too little memory; the message
+            names the items concerned.
     """
     done = 0
     results = _in_processes(function, items, workers) if workers else _here(function, items)
@@ -78,6 +79,11 @@ def in_order(
         ) from error
     except BrokenProcessPool as error:
         ahead = items[done : done + _AHEAD * workers]
+        if isinstance(error, _GivenUp):
+            raise ResourceError(
+                f"{work.title}: {error}{_among(ahead, work)}",
+                f"see what stopped it or which disk does not answer; or {_remedy(work)}",
+            ) from error
         raise ResourceError(
             f"{work.title}: a worker process ended abruptly{_among(ahead, work)}{_exit(error)}",
             _remedy(work),
@@ -97,16 +103,31 @@ def _in_processes(
     ahead: deque[Future[R | Exception]] = deque()
     is_complete = False
     try:
-        for item in items:
-            if len(ahead) == _AHEAD * workers:
-                yield ahead.popleft().result()
-            ahead.append(pool.submit(call, item))
-        while ahead:
-            yield ahead.popleft().result()
+        with Watch(lambda: tuple(pool._processes or ())) as watch:
+            for item in items:
+                if len(ahead) == _AHEAD * workers:
+                    yield _result(ahead.popleft(), watch)
+                ahead.append(pool.submit(call, item))
+            while ahead:
+                yield _result(ahead.popleft(), watch)
         is_complete = True
     finally:
         # After an error nobody needs what the others are still doing.
         pool.shutdown(wait=True, kill_workers=not is_complete)
+
+
+class _GivenUp(BrokenProcessPool):
+    """Processes stood still, and were ended."""
+
+
+def _result(future: Future[R | Exception], watch: Watch) -> R | Exception:
+    try:
+        with watch.awaiting():
+            return future.result()
+    except BrokenProcessPool as error:
+        if watch.reason:
+            raise _GivenUp(watch.reason) from error
+        raise
 
 
 def _call(parent: int, function: Callable[[T], R], item: T) -> R | Exception:

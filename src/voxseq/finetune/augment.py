@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import (
-    RandAdjustContrast,
+    AdjustContrast,
     RandGaussianNoise,
     RandScaleIntensityFixedMean,
     RandSimulateLowResolution,
@@ -185,6 +185,22 @@ def _blur(sigma: Range) -> Apply:
     return apply
 
 
+def _gamma(limits: Range) -> Apply:
+    """Power of the intensities between their extremes; mean and standard deviation are kept.
+
+    Exponents below and above 1 have the same chances (published code).
+    """
+    low, high = limits
+
+    def apply(data: Tensor, state: RandomState) -> Tensor:
+        is_below = low < 1.0 and state.uniform() < 0.5
+        exponent = state.uniform(low, 1.0) if is_below else state.uniform(max(low, 1.0), high)
+        changed: Tensor = AdjustContrast(exponent, retain_stats=True)(data).as_tensor()
+        return changed.to(torch.float32)
+
+    return apply
+
+
 def msd_steps(p: MsdParameters) -> list[Step]:
     """Steps of the chain "msd"."""
     return [
@@ -199,8 +215,10 @@ def la_steps(p: LaParameters) -> list[Step]:
     """Steps of the chain "la", in the published order."""
     noise = RandGaussianNoise(1.0, std=p.noise_sd)
     contrast = RandScaleIntensityFixedMean(1.0, p.contrast, preserve_range=True, fixed_mean=True)
-    low_resolution = RandSimulateLowResolution(1.0, zoom_range=p.low_resolution_zoom)
-    gamma = RandAdjustContrast(1.0, p.gamma, retain_stats=True)
+    # MONAI's "nearest" reads the first voxel of each cell, which shifts the image by half a cell.
+    low_resolution = RandSimulateLowResolution(
+        1.0, downsample_mode="nearest-exact", zoom_range=p.low_resolution_zoom
+    )
     return [
         Step(1.0, partial(random_warp, parameters=p.warp), is_spatial=True),
         Step(p.noise_probability, _monai(noise)),
@@ -209,7 +227,7 @@ def la_steps(p: LaParameters) -> list[Step]:
         Step(p.offset_probability, _offset(p.offset_sd)),
         Step(p.contrast_probability, _monai(contrast)),
         Step(p.low_resolution_probability, _monai(low_resolution)),
-        Step(p.gamma_probability, _monai(gamma)),
+        Step(p.gamma_probability, _gamma(p.gamma)),
         *_flips(p.mirror),
     ]
 

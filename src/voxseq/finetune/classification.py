@@ -15,6 +15,7 @@ from voxseq.errors import DataError
 from voxseq.evaluation.classification import Array, accuracy, auc
 from voxseq.finetune.training import TaskTraining
 from voxseq.finetune.volumes import Volumes
+from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
 
 CLASSES = 2
@@ -72,7 +73,11 @@ def scored(volumes: Volumes, rows: Sequence[int], probability: Array) -> SplitSc
 def score_split(
     network: nn.Module, volumes: Volumes, rows: Sequence[int], batch_size: int
 ) -> SplitScore:
-    """Classify the images of a split, unchanged, in batches."""
+    """Classify the images of a split, unchanged, in batches.
+
+    Raises:
+        NotFiniteError: logits that are infinite or undefined.
+    """
     device = next(network.parameters()).device
     target = torch.tensor([volumes.target(row) for row in rows])
     parts = []
@@ -82,6 +87,7 @@ def score_split(
             batch = torch.from_numpy(np.stack(images))[:, None]
             parts.append(network(batch.to(device)).float().cpu())
     logits = torch.cat(parts)
+    require_finite_rows("the logits", [volumes.name(row) for row in rows], logits)
     return SplitScore(
         rows=tuple(rows),
         target=target.numpy(),

@@ -19,6 +19,7 @@ from voxseq.finetune.task import choose_splits, limited_threads, recipe_of_type
 from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
+from voxseq.training.finite import require_finite_rows
 
 if TYPE_CHECKING:
     from voxseq.runs import RunContext
@@ -38,6 +39,7 @@ def execute(context: RunContext) -> None:
         ConfigError: the task is a segmentation.
         DataError: a split that cannot be trained on or scored.
         IntegrityError: a pre-trained encoder that is damaged or of another geometry.
+        NotFiniteError: features that are infinite or undefined.
     """
     began, config = time.monotonic(), context.config
     recipe = recipe_of_type(config, ClassificationRecipe, "a linear probe")
@@ -74,5 +76,7 @@ def mean_tokens(encoder: Encoder, volumes: Volumes, rows: Sequence[int], batch_s
             images = [volumes.image(row) for row in rows[first : first + batch_size]]
             batch = torch.from_numpy(np.stack(images))[:, None]
             parts.append(encoder(batch).tokens.mean(dim=1))
-    features: Array = torch.cat(parts).double().numpy()
-    return features
+    features = torch.cat(parts).double()
+    require_finite_rows("the features", [volumes.name(row) for row in rows], features)
+    made: Array = features.numpy()
+    return made

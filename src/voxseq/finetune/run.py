@@ -41,7 +41,7 @@ def execute(context: RunContext) -> None:
         ConfigError: an unknown network, or one without the encoder that is to be frozen.
         DataError: a split that cannot be trained on or scored.
         IntegrityError: a pre-trained encoder that is damaged or of another geometry.
-        TrainingError: a loss or a validation score that is not finite.
+        TrainingError: a loss, weights, logits or a validation score that is not finite.
     """
     config = context.config
     recipe = read_recipe(config)

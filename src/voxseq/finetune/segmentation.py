@@ -18,6 +18,7 @@ from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
 from voxseq.evaluation.inference import Slabs, iterate_logits, largest
 from voxseq.finetune.training import TaskTraining
 from voxseq.finetune.volumes import Volumes
+from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
 
 SELECT = "dice"
@@ -87,6 +88,9 @@ def score_cases(
 
     For the native grid class probabilities are mapped back linearly, then the largest is taken.
     Only then are the probabilities of a whole volume held, and never its logits.
+
+    Raises:
+        NotFiniteError: a network's logits that are infinite or undefined.
     """
     for row in rows:
         image, wants_native = volumes.image(row), recipe.score_grid == "native"
@@ -95,6 +99,8 @@ def score_cases(
             (len(recipe.labels) + 1, *image.shape) if wants_native else 0, np.float32
         )
         for planes, logits in predict(image):
+            # The largest: a prediction without a network may rule a class out by minus infinity.
+            require_finite_rows("the logits", [volumes.name(row)], logits.amax(dim=0)[None])
             prediction[planes] = largest(logits)
             if wants_native:
                 probabilities[:, planes] = logits.softmax(dim=0).cpu().numpy()

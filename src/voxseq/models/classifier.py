@@ -5,14 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from voxseq.models.encoder import Encoder
-from voxseq.models.initialise import initialise_linears
 
 
 class TokenClassifier(nn.Module):
     """A linear layer without bias on every token, logits averaged (published code).
 
     The layer is linear, so it is applied once, to the average token; the start token takes no
-    part.
+    part. Its initial weights are PyTorch's own, unlike the encoder's (published code).
 
     Args:
         encoder: becomes part of the network under the name ``encoder``.
@@ -23,7 +22,6 @@ class TokenClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.config.width, classes, bias=False)
-        initialise_linears(self.head)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Map (B, 1, X, Y, Z) to logits (B, classes)."""

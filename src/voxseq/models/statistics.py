@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from voxseq.errors import NotFiniteError
+
 
 def feature_standard_deviation(features: Tensor) -> float:
     """Standard deviation over samples, averaged over channels; 0 when all samples look alike.
@@ -14,6 +16,7 @@ def feature_standard_deviation(features: Tensor) -> float:
 
     Raises:
         ValueError: for another number of axes or a single sample.
+        NotFiniteError: for features that are infinite or undefined.
     """
     return float(_checked(features).std(dim=0, unbiased=True).mean())
 
@@ -29,6 +32,7 @@ def effective_rank(features: Tensor) -> float:
 
     Raises:
         ValueError: for another number of axes or a single sample.
+        NotFiniteError: for features that are infinite or undefined.
     """
     values = _checked(features).double()
     singular = torch.linalg.svdvals(values - values.mean(dim=0))
@@ -53,4 +57,6 @@ def _checked(features: Tensor) -> Tensor:
         raise ValueError(
             f"features of shape {tuple(features.shape)}: expected (N, C) with at least two samples"
         )
+    if not torch.isfinite(features).all():
+        raise NotFiniteError("the features are not finite")
     return features.detach().float()

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import IntegrityError
+from voxseq.errors import IntegrityError, ResourceError
+from voxseq.faults import is_of_the_machine
 from voxseq.files import atomic_path
 from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder, build_encoder
@@ -75,6 +76,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
     Raises:
         IntegrityError: when the file is missing, damaged or of another kind.
+        ResourceError: memory or disk failed while it was read.
     """
     return _read(path)[0]
 
@@ -88,7 +90,7 @@ def load_encoder(path: Path, encoder: Encoder) -> TransferReport:
 
     Raises:
         IntegrityError: when the file is missing or damaged, holds another geometry (each differing
-            setting is named), or its tensors are not exactly the encoder's.
+            setting is named), or its tensors are not exactly the encoder's, or not finite.
     """
     header, state = _read(path)
     _check_geometry(path, header["encoder"], encoder.config.model_dump(mode="json"))
@@ -144,7 +146,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get(_KEY, "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        if is_of_the_machine(error):
+            again = "start again; the encoder may be sound"
+            raise ResourceError(f"{path} cannot be read: {error}", again) from error
         raise IntegrityError(f"{path}: not readable as an encoder: {error}", hint) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise IntegrityError(f"{path}: not an encoder file of this version of voxseq", hint)
@@ -172,5 +177,6 @@ def _check_state(path: Path, saved: Mapping[str, Tensor], wanted: Mapping[str, T
         for key in wanted
         if key in saved and saved[key].shape != wanted[key].shape
     ]
+    problems += [f"{key} is not finite" for key in saved if not bool(saved[key].isfinite().all())]
     if problems:
         raise IntegrityError(f"{path}: tensors do not fit the encoder: {'; '.join(problems)}")

@@ -15,6 +15,7 @@ from voxseq.models.encoder import Encoder
 from voxseq.pretrain.base import stack
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.finite import require_finite_rows
 from voxseq.training.seeding import numpy_generator
 
 Integers = NDArray[np.int64]
@@ -77,6 +78,9 @@ def mean_features(encoder: Encoder, data: SequenceSampler, numbers: Integers) ->
 
     Returns:
         (N, C).
+
+    Raises:
+        NotFiniteError: features that are infinite or undefined.
     """
     training = encoder.training
     encoder.eval()
@@ -87,7 +91,9 @@ def mean_features(encoder: Encoder, data: SequenceSampler, numbers: Integers) ->
         volumes = stack([read_item(data, int(number)) for number in chosen])
         encoded = encoder(volumes.to(weight))
         states = torch.cat([encoded.start[:, None], encoded.tokens], dim=1)
-        parts.append(states.mean(dim=1).double().cpu().numpy())
+        means = states.mean(dim=1).double()
+        require_finite_rows("the features", [f"item {number}" for number in chosen], means)
+        parts.append(means.cpu().numpy())
     encoder.train(training)
     features: Floats = np.concatenate(parts)
     return features

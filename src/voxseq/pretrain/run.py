@@ -26,6 +26,7 @@ from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, Share, share_of, team
+from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
@@ -143,6 +144,7 @@ class PretrainTask(Trainable):
             size = len(batch["ids"])
             total += size
             for name, value in self.method.validation_loss(batch, generator).items():
+                require_finite(f"the validation's {name}", value)
                 sums[name] = sums.get(name, 0.0) + float(value) * size
             features.append(self.method.encoder(batch["image"]).tokens.mean(dim=1))
         means = {name: value / total for name, value in sums.items()}

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
@@ -20,10 +21,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from voxseq.errors import ResourceError, VoxseqError
+from voxseq.faults import is_out_of_memory, refused_memory
+from voxseq.training.distributed import processes_here
 from voxseq.training.seeding import numpy_generator
+from voxseq.training.shared_memory import SharedMemory
 from voxseq.training.stopping import SIGNALS
+from voxseq.watch import LOOK, Watch
 
 Batch = dict[str, Tensor]
+#: Batches that each worker prepares ahead, and those that the training still holds besides: the one
+#: of its step, and the one before until then.
+_AHEAD, _HELD = 2, 2
+#: Of the loader's message when a batch is not there in time.
+_TIMED_OUT = "DataLoader timed out"
+_STILL = (
+    "see what stopped it or which disk does not answer, then start again: the training resumes "
+    "from its last checkpoint; `workers: 0` in that part of `execution` needs no other process"
+)
+#: Seconds that a worker has to end when nobody needs it any more.
+_END = 1.0
 #: Of Linux's prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -45,18 +61,23 @@ class EpochOrder:
 
 
 class _Steps(Dataset[Batch | Exception]):
-    def __init__(self, make: Callable[[int], Batch]) -> None:
+    def __init__(self, make: Callable[[int], Batch], ahead: int) -> None:
         self.make = make
+        self.memory = SharedMemory(ahead)
         self.main_process = os.getpid()
         #: Shared with the workers: set when they are to end.
         self.ending = multiprocessing.RawValue(ctypes.c_bool, False)
 
     def __getitem__(self, step: int) -> Batch | Exception:
         try:
-            return self.make(step)
+            return self.memory.shared(self.make(step))
         except (VoxseqError, MemoryError, OSError) as error:
             # Handed over as it is: the loader would put a traceback into the message.
             return error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return MemoryError(refused_memory(error))
 
     def prepare_worker(self, _: int) -> None:
         """Give a worker one thread, and leave requests to stop to the main process.
@@ -119,21 +140,48 @@ def stepwise(
     if workers == 0:
         yield from map(make, range(start, stop))
         return
-    steps = _Steps(make)
+    ahead = min(_AHEAD * workers + _HELD, stop - start)
+    steps = _Steps(make, ahead * processes_here())
+    steps.memory.require_locks(workers)
     loader: DataLoader[Any] = DataLoader(
         steps,
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
+        prefetch_factor=_AHEAD,
+        # The time between two looks at :class:`Watch`, not one that workers must keep.
+        timeout=LOOK,
         worker_init_fn=steps.prepare_worker,
         # Without its own generator the loader would draw from the global one.
         generator=torch.Generator().manual_seed(0),
     )
-    with _ended_workers(steps):
-        for batch in _started(loader):
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
+    with _ended_workers(steps) as started:
+        batches = _started(loader)
+        numbers = [worker.pid for worker in started() if worker.pid is not None]
+        with Watch(lambda: numbers) as watch:
+            while (batch := _awaited(batches, watch)) is not None:
+                if isinstance(batch, Exception):
+                    raise batch
+                yield batch
+
+
+def _awaited(batches: Iterator[Any], watch: Watch) -> Batch | Exception | None:
+    """The next batch, what went wrong with it in a worker, or None after the last.
+
+    Raises:
+        ResourceError: a worker stood still.
+    """
+    with watch.awaiting():
+        while True:
+            try:
+                return next(batches, None)
+            except Exception as error:
+                if watch.reason:
+                    raise ResourceError(
+                        f"{watch.reason}, with a batch to prepare", _STILL
+                    ) from error
+                if _TIMED_OUT not in str(error):
+                    raise
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
@@ -150,15 +198,29 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 @contextmanager
-def _ended_workers(steps: _Steps) -> Iterator[None]:
-    """End the processes that are started in the block, whatever they are doing."""
+def _ended_workers(steps: _Steps) -> Iterator[Callable[[], list[BaseProcess]]]:
+    """End the processes that are started in the block, whatever they are doing.
+
+    Yields:
+        What gives those that run.
+    """
     before = set(multiprocessing.active_children())
+
+    def running() -> list[BaseProcess]:
+        return list(set(multiprocessing.active_children()) - before)
+
     try:
-        yield
+        yield running
     finally:
         steps.ending.value = True
-        for worker in set(multiprocessing.active_children()) - before:
+        for worker in running():
             worker.terminate()
+            with suppress(ProcessLookupError):
+                # A stopped one takes notice of nothing until it is continued.
+                os.kill(int(worker.pid or 0), signal.SIGCONT)
+            # The loader's handler raises an error about each worker that was killed.
+            with suppress(RuntimeError):
+                worker.join(_END)
 
 
 @contextmanager
@@ -167,7 +229,7 @@ def lost_workers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise ResourceError(
             f"a process that prepares batches ended by itself ({' '.join(str(error).split())})",

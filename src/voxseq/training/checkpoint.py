@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from voxseq.errors import IntegrityError, ResourceError
-from voxseq.faults import is_of_the_machine
+from voxseq.faults import is_of_the_machine, is_out_of_memory
 from voxseq.files import atomic_path
 
 FILE = "checkpoint.pt"
@@ -36,7 +37,9 @@ def save(folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]) ->
         try:
             everything = {**content, "config": flat, "config_hash": _hash(flat)}
             torch.save(everything, cast(IO[bytes], file))
-        except RuntimeError:
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             # Torch reports that the file is short, not why.
             raise file.error or RuntimeError(f"{path} was not written") from None
     return path
@@ -84,9 +87,9 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
             raise ResourceError(
                 f"{path} cannot be read: {error}", "start again; the checkpoint may be sound"
             ) from error
-        said = str(error).split("\n")[0]
         raise IntegrityError(
-            f"{path} cannot be read: {said}", f"delete {path} to start this run from step 0"
+            f"{path} cannot be read: {_reason(error)}",
+            f"delete {path} to start this run from step 0",
         ) from error
     here = flatten(config)
     differing = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
@@ -97,6 +100,14 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
             f"restore that configuration, or delete {path} to start anew",
         )
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Why torch refused the file, without its advice to read it all the same."""
+    said = str(error)
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in said:
+        return "it holds more than tensors, numbers and texts, and reading that could run code"
+    return said.split("\n", 1)[0]
 
 
 def _require_whole(path: Path) -> None:

@@ -163,7 +163,7 @@ class Team:
         """
         if self.size == 1:
             return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        here = processes_here()
         strategy: Strategy
         if units is None:
             # A step may leave weights out, such as the decoder of another scale.
@@ -186,6 +186,12 @@ def team() -> Team:
     if not (dist.is_available() and dist.is_initialized()):
         return Team()
     return Team(dist.get_rank(), dist.get_world_size())
+
+
+def processes_here() -> int:
+    """Processes of this training on this machine."""
+    size = team().size
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size)) if size > 1 else 1
 
 
 def is_launched() -> bool:

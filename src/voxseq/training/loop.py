@@ -7,23 +7,24 @@ import math
 import resource
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from voxseq.errors import Interrupted, TrainingError
+from voxseq.errors import Interrupted, NotFiniteError, TrainingError
 from voxseq.progress import track
 from voxseq.training import checkpoint, sharding
 from voxseq.training.batches import lost_workers_named
 from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
+from voxseq.training.finite import finite, require_finite
 from voxseq.training.memory import keep_freed_memory
-from voxseq.training.records import Progress, record, report, write_metrics
+from voxseq.training.optimiser import clip_gradients
+from voxseq.training.records import Progress, line, record, report, scalars, write_metrics
 from voxseq.training.stopping import StopRequests, stop_requests
 
 _LOG = logging.getLogger("voxseq.training")
@@ -54,7 +55,11 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Scores on the validation split."""
+        """Scores on the validation split.
+
+        Raises:
+            NotFiniteError: what the scores are computed of is not finite.
+        """
 
     def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
         """Called between the backward pass and the update of ``step``, for clipping and the like.
@@ -93,7 +98,7 @@ class LoopConfig:
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
-        if math.isnan(score):
+        if not math.isfinite(score):
             return False
         if best is None or self.mode == "last":
             return True
@@ -136,20 +141,23 @@ def fit(
         run_config: the run's whole configuration, to which the checkpoint is tied.
 
     Raises:
-        TrainingError: a loss that is not finite, or no validation with a finite score.
-        ResourceError: no room for a checkpoint, no memory, or a worker that was ended.
-        Interrupted: SIGTERM or SIGUSR1 arrived; a checkpoint has been written.
+        TrainingError: a loss, weights or statistics that are not finite, or no validation with a
+            finite score.
+        ResourceError: no room for a checkpoint or for batches, no memory, or a worker that was
+            ended or stands still.
+        Interrupted: a signal asked to stop; a checkpoint has been written.
     """
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     state.mkdir(parents=True, exist_ok=True)
     with stop_requests() as stop, lost_workers_named():
         training = _Training(trainable, optimiser, lr_factor, config, state, run_config)
-        try:
-            training.run(batches, stop)
-        except Interrupted as request:
-            stop.close()
-            raise training.stopped(request) from None
+        with training.divergence_named():
+            try:
+                training.run(batches, stop)
+            except Interrupted as request:
+                stop.close()
+                raise training.stopped(request) from None
     progress = training.progress
     if training.team.is_first:
         write_metrics(out / "metrics.csv", progress)
@@ -243,16 +251,12 @@ class _Training:
         """Write the checkpoint; one process does it for all.
 
         Raises:
-            TrainingError: weights that are not finite, which no resumed run could mend.
+            NotFiniteError: weights that are not finite, which no resumed run could mend.
         """
+        self._require_finite()
         is_first = self.team.is_first
-        # Whole in all processes: they come to the same end.
-        model = sharding.whole(self.trainable.state_dict())
-        for name, _ in self.trainable.named_parameters():
-            what = f"weight {name} after its update"
-            _check_finite(model[name], self.progress.step - 1, self.ids, self.state, what)
         content = {
-            "model": model,
+            "model": sharding.whole(self.trainable.state_dict(), kept=is_first),
             "optimiser": sharding.whole(self.optimiser.state_dict(), kept=is_first),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
@@ -278,6 +282,33 @@ class _Training:
             self.team.wait()
         return Interrupted(f"stopped at step {self.progress.step}; checkpoint {path}")
 
+    @contextmanager
+    def divergence_named(self) -> Iterator[None]:
+        """Add step and items to an error about numbers, and the checkpoint that there is."""
+        try:
+            yield
+        except NotFiniteError as error:
+            # After a whole step what is not finite is the outcome of that step.
+            step = max(self.progress.step - self.is_whole, 0)
+            items = f", items {self.ids.tolist()}" if self.ids is not None else ""
+            last = self.state / checkpoint.FILE
+            kept = f"last good checkpoint: {last}" if last.exists() else "no checkpoint yet"
+            raise TrainingError(
+                f"{error.what} at step {step}{items}",
+                f"{error.hint} or look at these items; {kept}",
+            ) from error
+
+    def _require_finite(self) -> None:
+        """Of weights, buffers and moments; all processes come to the same end."""
+        shares = {
+            n: torch.tensor(float(f)) for n, f in finite(self.trainable, self.optimiser).items()
+        }
+        if self.is_divided:
+            shares = self.team.mean(shares)
+        for name, share in shares.items():
+            if share < 1:
+                raise NotFiniteError(f"the {name} after its update is not finite")
+
     def _restore(self) -> None:
         saved = checkpoint.load(self.state, self.run_config)
         if saved is None:
@@ -298,8 +329,10 @@ class _Training:
         losses = self._differentiated(batch, step)
         self.trainable.before_update(step, optimiser.param_groups)
         if config.clip_norm is not None:
-            norm = _clipped(self.fabric, self.wrapped, self.wrapped_optimiser, config)
-            _check_finite(norm, step, self.ids, self.state, "gradient norm")
+            norm = clip_gradients(
+                self.fabric, self.wrapped, self.wrapped_optimiser, config.clip_norm
+            )
+            require_finite("the gradient norm", norm)
         lr = max(group["lr"] for group in optimiser.param_groups)
         self.wrapped_optimiser.step()
         self.wrapped_optimiser.zero_grad(set_to_none=True)
@@ -311,7 +344,7 @@ class _Training:
         )
         progress.seconds = time.monotonic() - self.began
         if step % config.log_every == 0 or progress.step == config.steps:
-            record(progress, "train", {**_scalars(losses), "lr": lr})
+            record(progress, "train", {**scalars(losses), "lr": lr})
             if self.team.is_first:
                 report(self.state, progress, config.steps)
 
@@ -326,10 +359,9 @@ class _Training:
             with sharding.postponed(self.fabric, self.wrapped) if is_inner else nullcontext():
                 losses = self.wrapped(part, step)
                 found.append(self.team.mean(losses))
-                _check_finite(losses["loss"], step, self.ids, self.state, "loss")
+                require_finite("the loss", losses["loss"])
                 if self.team.size > 1:
-                    what = "loss of another process"
-                    _check_finite(found[-1]["loss"], step, None, self.state, what)
+                    require_finite("the loss of another process", found[-1]["loss"])
                 self.fabric.backward(losses["loss"] if count == 1 else losses["loss"] / count)
         if count == 1:
             return found[0]
@@ -339,10 +371,11 @@ class _Training:
         progress, config = self.progress, self.config
         if not progress.validation_due:
             return
+        self._require_finite()
         scores = _validated(self.trainable)
         with stop.held():
             record(progress, "val", scores)
-            _LOG.info("step %d: %s", progress.step, _line(scores))
+            _LOG.info("step %d: %s", progress.step, line(scores))
             if config.is_better(scores[config.select], progress.best_score):
                 progress.best_score, progress.best_step = scores[config.select], progress.step
                 state = self.trainable.state_dict()
@@ -359,40 +392,7 @@ class _Training:
         return self.team.any(is_late) if self.is_divided else is_late
 
 
-def _clipped(fabric: Fabric, module: Any, optimiser: Any, config: LoopConfig) -> Tensor:
-    """Clip the gradient and return the norm that it had, which is finite or a reason to stop."""
-    norm: Tensor = sharding.whole(
-        fabric.clip_gradients(
-            module, optimiser, max_norm=config.clip_norm, error_if_nonfinite=False
-        )
-    )
-    # With 16-bit floats an overflow is no fault: the scaler leaves the step out.
-    return norm.nan_to_num() if config.precision == "16-mixed" else norm
-
-
 def _validated(trainable: Trainable) -> dict[str, float]:
     trainable.eval()
     with torch.no_grad():
         return trainable.validate()
-
-
-def _scalars(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    return {name: float(value.detach()) for name, value in losses.items()}
-
-
-def _line(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-
-
-def _check_finite(value: Tensor, step: int, ids: Tensor | None, state: Path, what: str) -> None:
-    if torch.isfinite(value).all().item():
-        return
-    named = f", items {ids.tolist()}" if ids is not None else ""
-    number = f" is {float(value.detach())}" if value.ndim == 0 else " is not finite"
-    last = state / checkpoint.FILE
-    raise TrainingError(
-        f"the {what}{number} at step {step}{named}",
-        f"lower the learning rate or look at these items; last good checkpoint: {last}"
-        if last.exists()
-        else "lower the learning rate or look at these items; there is no checkpoint yet",
-    )

@@ -1,4 +1,4 @@
-"""AdamW as all trainings use it."""
+"""AdamW and the clipping of gradients, as all trainings use them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from voxseq.config.model import OptimiserConfig
+from voxseq.training import sharding
 
 
 def adamw(
@@ -28,3 +31,16 @@ def adamw(
         weight_decay=config.weight_decay,
         fused=precision != "16-mixed",
     )
+
+
+def clip_gradients(fabric: Fabric, module: Any, optimiser: Any, largest: float) -> Tensor:
+    """Scale the gradient down to a norm of ``largest``.
+
+    Returns:
+        The norm that it had: finite, or a reason to stop. With 16-bit floats an overflow is no
+        fault, because the scaler of the loss leaves the step out; it counts as finite.
+    """
+    norm: Tensor = sharding.whole(
+        fabric.clip_gradients(module, optimiser, max_norm=largest, error_if_nonfinite=False)
+    )
+    return norm.nan_to_num() if fabric.strategy.precision.precision == "16-mixed" else norm

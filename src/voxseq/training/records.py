@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from voxseq.files import atomic_path, write_json
 
 
@@ -32,6 +34,16 @@ class Progress:
 def record(progress: Progress, split: str, values: Mapping[str, float]) -> None:
     """Add a row of metrics for each value at the present step."""
     progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
+
+
+def scalars(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Numbers of scalar tensors."""
+    return {name: float(value.detach()) for name, value in values.items()}
+
+
+def line(values: Mapping[str, float]) -> str:
+    """Names and numbers, for a log."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
 
 
 def report(state: Path, progress: Progress, steps: int) -> None:

@@ -1,7 +1,8 @@
-"""Requests to stop: SIGTERM and SIGUSR1 end the work at the next safe point.
+"""Requests to stop: SIGTERM, SIGUSR1 and SIGHUP end the work at the next safe point.
 
-Schedulers send them before they kill. Most work can be dropped anywhere, because a run without its
-marker is done again; a training step is finished first, so that a checkpoint can follow it.
+Schedulers send the first two before they kill, a terminal that is lost the third. Most work can be
+dropped anywhere, because a run without its marker is done again; a training step is finished first,
+so that a checkpoint can follow it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import FrameType
 
 from voxseq.errors import Interrupted
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 #: Seconds that a held block may still take after a request; a scheduler waits 20 or more.
 GRACE = 12.0
 #: Seconds after which a request that nobody took notice of is made again.
@@ -85,13 +86,16 @@ class StopRequests:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Turn SIGTERM and SIGUSR1 into :class:`Interrupted` for the length of the block.
+    """Turn :data:`SIGNALS` into :class:`Interrupted` for the length of the block.
+
+    What nohup has been told to ignore stays ignored: a lost terminal.
 
     An error that follows a request, such as that of a worker which the same signal ended, counts as
     the interruption.
     """
     stop = StopRequests()
-    before = {number: signal.signal(number, stop.arrived) for number in SIGNALS}
+    heeded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.arrived) for number in heeded}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop.expired)
     try:
         yield stop
