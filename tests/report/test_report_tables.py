@@ -154,12 +154,6 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert "n/a" not in "".join(x for x in text.splitlines() if x.startswith("|"))
 
 
-def test_a_table_without_rows_says_so(tables: tuple[Table, ...]) -> None:
-    assert tables[4].cells == ()
-    for text in (render.to_markdown(tables[4]), render.to_latex(tables[4])):
-        assert "no task of this table" in text
-
-
 def test_every_format_prints_every_cell(tables: tuple[Table, ...]) -> None:
     for table in tables:
         count = len(table.cells)
