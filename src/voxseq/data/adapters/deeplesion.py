@@ -1,7 +1,8 @@
 """DeepLesion: 16-bit PNG slices and ``DL_info.csv``; one entry for each lesion with a type.
 
 ``Images_png/<patient>_<study>_<series>/<slice>.png`` with HU = value - 32768. A lesion comes with
-the range of slices around its key slice. The array is (x = column, y = row, slice); PNGs state no
+the range of slices around its key slice. The array is (row, column, slice) as the publishers' own
+conversion to NIfTI makes it; boxes and spacings of the table come as (column, row). PNGs state no
 orientation, so the axes are kept and the box centre stays valid.
 """
 
@@ -64,15 +65,15 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
 
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read the slices around the lesion, in Hounsfield units (int16)."""
-    slices, x, y, z = entry.locator.split()
+    slices, row, column, step = entry.locator.split()
     first, last = (int(n) for n in slices.split("-"))
     paths = [f"{entry.path}/{number:03d}.png" for number in range(first, last + 1)]
     planes = [_read(folder, path) for path in paths]
     shapes = {plane.shape for plane in planes}
     if len(shapes) != 1:
         raise DataError(f"{entry.path}: slices of different shapes {sorted(shapes)}")
-    array = np.ascontiguousarray(np.stack(planes, axis=-1).transpose(1, 0, 2))
-    return Volume(array, scaling_affine((float(x), float(y), float(z))), oriented=False)
+    spacing = (float(row), float(column), float(step))
+    return Volume(np.stack(planes, axis=-1), scaling_affine(spacing), oriented=False)
 
 
 def read_label(folder: Path, entry: Entry) -> Volume | None:
@@ -100,10 +101,10 @@ def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:
         subject=series.split("_", 1)[0],
         image=f"{series}_{int(key_slice):03d}_{number}",
         path=f"{IMAGES}/{series}",
-        locator=f"{first}-{last} {spacing[0]:g} {spacing[1]:g} {spacing[2]:g}",
+        locator=f"{first}-{last} {spacing[1]:g} {spacing[0]:g} {spacing[2]:g}",
         modality=dataset.modality,
         label=kind,
-        centre=(int((x1 + x2) // 2), int((y1 + y2) // 2)),
+        centre=(int((y1 + y2) // 2), int((x1 + x2) // 2)),
     )
 
 

@@ -6,7 +6,7 @@ it names the end of PatientID, StudyDate, SeriesNumber, SeriesDescription, the l
 of SeriesInstanceUID, and the class. A series is found by these; every folder holds one series, as
 TCIA and IDC deliver them. Options: ``values``, "stored" as published or "hu".
 
-Slices are in order of InstanceNumber and keep their axes, as published. Series that are not axial
+Slices are in order of InstanceNumber, axes (row, column, slice), as published. Series that are not axial
 get the contrast "reformatted", because the plane of a series tells much of its class here.
 """
 
@@ -85,7 +85,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:
-    """Read a series as published: by InstanceNumber, axes (column, row, slice)."""
+    """Read a series as published: by InstanceNumber, axes (row, column, slice)."""
     values, _, uid = entry.locator.partition(" ")
     return read_series(folder, entry.path, uid=uid, order="instance", values=cast(Values, values))
 
