@@ -18,7 +18,8 @@ from torch.nn import functional
 from voxseq.config.data import TaskDataConfig
 from voxseq.data import resample
 from voxseq.data.native import to_native
-from voxseq.data.preprocess import foreground_box, merge_labels, normalise
+from voxseq.data.preprocess import merge_labels, normalise
+from voxseq.data.regrid import foreground_box
 from voxseq.data.store import VolumeStore
 from voxseq.data.types import Volume
 from voxseq.errors import ConfigError

@@ -22,6 +22,7 @@ from voxseq.data import adapters, catalogue, checks, parallel, splits, staging
 from voxseq.data.adapters import Adapter
 from voxseq.data.catalogue import DataSet
 from voxseq.data.index import INDEX, SCHEMA, index_row, read_index, write_table
+from voxseq.data.scorable import require_scorable
 from voxseq.data.types import REFORMATTED, Entry, Scan, Volume, volume_id
 from voxseq.errors import DataError
 from voxseq.files import write_json, write_text
@@ -36,6 +37,8 @@ __all__ = ["Outcome", "dataset_folder", "examine", "execute", "read_index"]
 _LOG = logging.getLogger("voxseq.download")
 RAW = "raw"
 _SHOWN = 5
+#: What a checked segmentation holds, beside the columns of the index.
+CLASSES = "classes"
 
 
 @dataclass
@@ -83,6 +86,7 @@ def execute(context: RunContext) -> None:
     notes += _write_axial(context.out, outcome)
     _write(context.out, dataset, outcome, found, notes)
     _require_enough(outcome, dataset, folder, float(config["min_valid_fraction"]))
+    check_splits(dataset, outcome.rows, config["task"])
     _LOG.info(
         "%s: %d images usable, %d set aside", dataset.name, len(outcome.rows), len(outcome.aside)
     )
@@ -192,22 +196,23 @@ def _usable_row(job: _Job, adapter: Adapter, entry: Entry) -> dict[str, Any]:
     grid = replace(image, array=np.broadcast_to(np.uint8(0), image.array.shape))
     del image
     if job.task is not None:
-        _check_target(job, adapter, entry, grid)
+        row |= _check_target(job, adapter, entry, grid)
     return row
 
 
-def _check_target(job: _Job, adapter: Adapter, entry: Entry, grid: Volume) -> None:
-    """Check the class or the segmentation that a task needs."""
+def _check_target(job: _Job, adapter: Adapter, entry: Entry, grid: Volume) -> dict[str, Any]:
+    """Check the class or the segmentation that a task needs; returns what the row says of it."""
     task = job.task or {}
     allowed = allowed_labels(job.dataset, task)
     if task["type"] == "classification":
         if entry.label not in allowed:
             raise DataError(f"{entry.path}: class {entry.label}, expected {list(allowed)}")
-        return
+        return {}
     label = adapter.read_label(job.folder, entry)
     if label is None:
         raise DataError(f"{entry.path}: has no segmentation")
-    checks.check_label(label, grid, entry.label_path, allowed)
+    values = checks.check_label(label, grid, entry.label_path, allowed)
+    return {"label_hash": checks.content_hash(label.array), CLASSES: values}
 
 
 def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
@@ -218,6 +223,19 @@ def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
             f"{entry.path}: the box centre {entry.centre} of {entry.image} lies outside the image, "
             f"{tuple(shape[:2])}"
         )
+
+
+def check_splits(
+    dataset: DataSet, rows: Sequence[Mapping[str, Any]], task: Mapping[str, Any] | None
+) -> None:
+    """Refuse usable images of which the task of a data set lacks some, before any training.
+
+    Raises:
+        DataError: see :func:`voxseq.data.scorable.require_scorable`.
+    """
+    if task is not None:
+        classes = [row.get(CLASSES, [row["label"]]) for row in rows]
+        require_scorable(dataset.title, task["type"], [row["split"] for row in rows], classes)
 
 
 def _require_whole_groups(outcome: Outcome, dataset: DataSet) -> None:

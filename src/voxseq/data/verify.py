@@ -17,12 +17,12 @@ import numpy as np
 from voxseq.config.data import DataConfig
 from voxseq.data import catalogue
 from voxseq.data.catalogue import DataSet
-from voxseq.data.download import Outcome, examine
+from voxseq.data.download import Outcome, check_splits, examine
 from voxseq.data.types import Entry, Scan
 from voxseq.data.verify_copies import Seen, copies_found
 from voxseq.data.verify_fetched import fetched_faults
 from voxseq.data.verify_headers import header_items
-from voxseq.errors import VoxseqError
+from voxseq.errors import DataError, VoxseqError
 from voxseq.runs import RunContext
 
 Severity = Literal["fault", "warning"]
@@ -55,6 +55,7 @@ class Study:
 
     Attributes:
         tasks: data set → type and number of labels of the task that uses it.
+        scored: data sets of the configuration's tasks, whose splits must suffice for them.
         sources: data sets that pre-training reads.
         split: seed, ratio and validation_fraction, as the download stage takes them.
     """
@@ -62,6 +63,7 @@ class Study:
     tasks: Mapping[str, Mapping[str, Any]]
     sources: frozenset[str]
     split: Mapping[str, Any]
+    scored: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -84,7 +86,8 @@ class Study:
             "validation_fraction": data.validation_fraction,
         }
         usual = (row.name for row in rows if row.role != "task")
-        return cls({**own, **tasks}, frozenset(usual if sources is None else sources), split)
+        chosen = frozenset(usual if sources is None else sources)
+        return cls({**own, **tasks}, chosen, split, scored=frozenset(tasks))
 
 
 @dataclass
@@ -173,6 +176,11 @@ def _verify_one(
         *_of_images(dataset, folder, outcome),
     ):
         add(severity, path, reason, remedy)
+    if dataset.name in study.scored:
+        try:
+            check_splits(dataset, outcome.rows, study.tasks[dataset.name])
+        except DataError as error:
+            add("fault", "", error.what, error.hint or _show(dataset))
     return outcome.rows
 
 

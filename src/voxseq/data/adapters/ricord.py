@@ -6,8 +6,8 @@ it names the end of PatientID, StudyDate, SeriesNumber, SeriesDescription, the l
 of SeriesInstanceUID, and the class. A series is found by these; every folder holds one series, as
 TCIA and IDC deliver them. Options: ``values``, "stored" as published or "hu".
 
-Slices are in order of InstanceNumber, axes (row, column, slice), as published. Series that are not axial
-get the contrast "reformatted", because the plane of a series tells much of its class here.
+Slices are in order of InstanceNumber, axes (row, column, slice), as published. Series that are not
+axial get the contrast "reformatted", because the plane of a series tells much of its class here.
 """
 
 from __future__ import annotations
