@@ -166,7 +166,7 @@ def run_download(
     folder.mkdir(parents=True)
     state = out / "state" / "download" / dataset
     download.execute(RunContext(f"download/{dataset}", config, folder, state, {}, root, workers))
-    shutil.rmtree(state)
+    shutil.rmtree(state, ignore_errors=True)
     return folder
 
 
@@ -188,7 +188,7 @@ def run_preprocess(
     state = out / "state" / "preprocess" / config["role"] / dataset
     run = f"preprocess/{dataset}"
     preprocess.execute(RunContext(run, config, folder, state, inputs, root, workers))
-    shutil.rmtree(state)
+    shutil.rmtree(state, ignore_errors=True)
     return folder
 
 

@@ -21,11 +21,12 @@ from voxseq.config.data import PhantomConfig
 from voxseq.data import adapters, catalogue, checks, parallel, splits, staging
 from voxseq.data.adapters import Adapter
 from voxseq.data.catalogue import DataSet
+from voxseq.data.fetch import NotOfferedError, provide
 from voxseq.data.index import INDEX, SCHEMA, index_row, read_index, write_table
 from voxseq.data.scorable import require_scorable
 from voxseq.data.types import REFORMATTED, Entry, Scan, Volume, volume_id
 from voxseq.errors import DataError
-from voxseq.files import write_json, write_text
+from voxseq.files import read_json, write_json, write_text
 from voxseq.fingerprint import digest
 from voxseq.progress import track
 
@@ -36,6 +37,9 @@ __all__ = ["Outcome", "dataset_folder", "examine", "execute", "read_index"]
 
 _LOG = logging.getLogger("voxseq.download")
 RAW = "raw"
+SUMMARY = "summary.json"
+#: Note of an optional source that is not here.
+LEFT_OUT = "not in the data root: left out of pre-training"
 _SHOWN = 5
 #: What a checked segmentation holds, beside the columns of the index.
 CLASSES = "classes"
@@ -71,6 +75,8 @@ def dataset_folder(download_out: Path, data_root: Path | None, dataset: str) -> 
 def execute(context: RunContext) -> None:
     """Index one data set and set its unusable images aside.
 
+    An optional source that is not here gives an empty index; see :func:`is_left_out`.
+
     Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv`` and ``summary.json``, and where some
     CT series are reformatted (RICORD) ``axial.csv``, the images without these.
 
@@ -79,7 +85,14 @@ def execute(context: RunContext) -> None:
     """
     config = context.config
     dataset = catalogue.get(config["dataset"])
-    folder = _provide(context, dataset)
+    try:
+        folder = _provide(context, dataset)
+    except NotOfferedError as error:
+        if not config.get("optional"):
+            raise
+        _write(context.out, dataset, Outcome(), Scan(()), [LEFT_OUT])
+        _LOG.warning("left out of pre-training: %s", error.what)
+        return
     outcome, found, notes = examine(context, dataset, folder)
     if context.data_root is not None:
         notes += catalogue.count_notes(dataset, len(found.entries) + len(found.rejected))
@@ -90,6 +103,11 @@ def execute(context: RunContext) -> None:
     _LOG.info(
         "%s: %d images usable, %d set aside", dataset.name, len(outcome.rows), len(outcome.aside)
     )
+
+
+def is_left_out(download_out: Path) -> bool:
+    """Whether a finished download run found an optional source absent."""
+    return LEFT_OUT in read_json(download_out / SUMMARY)["notes"]
 
 
 def examine(context: RunContext, dataset: DataSet, folder: Path) -> tuple[Outcome, Scan, list[str]]:
@@ -121,8 +139,6 @@ def _provide(context: RunContext, dataset: DataSet) -> Path:
 
         generate(dataset.name, folder, PhantomConfig.model_validate(context.config["phantoms"]))
     else:
-        from voxseq.data.fetch import provide
-
         provide(dataset, folder, context.fetch_bytes)
     return folder
 
@@ -308,7 +324,7 @@ def _write(
         "subjects": {name: sum(split == name for _, split in subjects) for name in names},
         "notes": list(notes),
     }
-    write_json(out / "summary.json", summary)
+    write_json(out / SUMMARY, summary)
 
 
 def _write_axial(out: Path, outcome: Outcome) -> list[str]:

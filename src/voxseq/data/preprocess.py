@@ -22,7 +22,7 @@ from voxseq.config.data import StoreConfig, TaskDataConfig
 from voxseq.data import adapters, catalogue, parallel, resample, staging
 from voxseq.data.adapters import Adapter
 from voxseq.data.checks import content_hash
-from voxseq.data.download import dataset_folder
+from voxseq.data.download import dataset_folder, is_left_out
 from voxseq.data.index import entry_of, read_rows
 from voxseq.data.regrid import regrid
 from voxseq.data.scorable import require_scorable
@@ -141,7 +141,7 @@ def execute(context: RunContext) -> None:
     rows = read_rows(download)
     if config["role"] == "source":
         rows = [row for row in rows if row["split"] == TRAIN]
-    if not rows:
+    if not rows and not is_left_out(download):
         raise DataError(f"{dataset.title}: no image to prepare", "look at its set_aside.csv")
     job = _Job(config, folder, context.state / "volumes")
     _prepare_all(job, rows, context.workers, dataset.name)

@@ -57,6 +57,7 @@ class Study:
         tasks: data set → type and number of labels of the task that uses it.
         scored: data sets of the configuration's tasks, whose splits must suffice for them.
         sources: data sets that pre-training reads.
+        optional: sources without which pre-training does.
         split: seed, ratio and validation_fraction, as the download stage takes them.
     """
 
@@ -64,6 +65,7 @@ class Study:
     sources: frozenset[str]
     split: Mapping[str, Any]
     scored: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -72,6 +74,7 @@ class Study:
         data: DataConfig,
         tasks: Mapping[str, Mapping[str, Any]],
         sources: Iterable[str] | None = None,
+        optional: Iterable[str] = (),
     ) -> Study:
         """Of a configuration's tasks and sources.
 
@@ -87,7 +90,7 @@ class Study:
         }
         usual = (row.name for row in rows if row.role != "task")
         chosen = frozenset(usual if sources is None else sources)
-        return cls({**own, **tasks}, chosen, split, scored=frozenset(tasks))
+        return cls({**own, **tasks}, chosen, split, frozenset(tasks), frozenset(optional))
 
 
 @dataclass
@@ -162,7 +165,10 @@ def _verify_one(
         report.findings.append(Finding(severity, dataset.name, place, reason, remedy))
 
     if not folder.is_dir():
-        add("fault", "", "the folder does not exist", _obtain(dataset))
+        if dataset.name in study.optional:
+            add("warning", "", "not here: pre-training does without it", _obtain(dataset))
+        else:
+            add("fault", "", "the folder does not exist", _obtain(dataset))
         return []
     for severity, path, reason, remedy in fetched_faults(dataset, folder):
         add(severity, path, reason, remedy or _renew(dataset))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from voxseq.config import Config
+from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import Task
 from voxseq.errors import ConfigError
 from voxseq.plan.builder import Builder, dump
@@ -59,7 +60,11 @@ def add_data_runs(builder: Builder, config: Config) -> None:
 def _download_settings(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Settings:
     data = config.data
     task = tasks.get(dataset)
+    uses = [s for s in config.sequences.sources if s.dataset == dataset]
+    # A task cannot do without its data set. Where it is False the key changes no fingerprint.
+    optional = task is None and data.root is not None and all(s.optional for s in uses)
     return {
+        **({"optional": True} if optional else {}),
         "dataset": dataset,
         "release": data.release,
         "phantoms": None if data.root is not None else dump(data.phantoms),
@@ -84,7 +89,7 @@ def sequence_settings(config: Config) -> Settings:
     return {
         # Without lists the key is absent, so that it changes no fingerprint.
         **({"exclude": lists} if lists else {}),
-        "sources": [dump(source) for source in s.sources],
+        "sources": _sources(s),
         "spatial": {
             "crops_per_volume": s.spatial.crops_per_volume,
             "crop_shape": list(s.spatial.crop_shape),
@@ -104,11 +109,17 @@ def sequence_settings(config: Config) -> Settings:
     }
 
 
+def _sources(sequences: SequencesConfig) -> list[Settings]:
+    """The sources as those see them who depend on their downloads, which know what is left out."""
+    return [{"dataset": s.dataset, "kind": s.kind} for s in sequences.sources]
+
+
 def reading_settings(config: Config) -> Settings:
     """The sequence configuration as those see it who read sequences: without the lists of subjects,
     which have acted when the index was built."""
     settings = dump(config.sequences)
     del settings["exclude"]
+    settings["sources"] = _sources(config.sequences)
     return settings
 
 
