@@ -10,6 +10,7 @@ from voxseq.config import Config
 from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import Task
 from voxseq.errors import ConfigError
+from voxseq.files import read_text
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
 
@@ -134,9 +135,9 @@ def read_subjects(dataset: str, path: str) -> list[str]:
     """
     key = f"sequences.exclude.{dataset}"
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = read_text(Path(path).expanduser())
         rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, RuntimeError, csv.Error) as error:
         raise ConfigError(
             f"{key}: the file {path} cannot be read: {error}",
             "correct the path, which starts from the folder of the study, or leave the key out",

@@ -9,6 +9,7 @@ orientation, so the axes are kept and the box centre stays valid.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,7 @@ from voxseq.data.adapters.files import nothing_found, plain, unreadable
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.files import read_text, require_regular
 
 TABLE = "DL_info.csv"
 IMAGES = "Images_png"
@@ -113,9 +115,8 @@ def _table(folder: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise nothing_found(folder, f"{TABLE} and {IMAGES}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the table again") from None
     needed = {"File_name", "Coarse_lesion_type", "Slice_range", "Bounding_boxes", "Spacing_mm_px_"}
     missing = sorted(needed - set(rows[0] if rows else ()))
@@ -128,6 +129,7 @@ def _table(folder: Path) -> list[dict[str, str]]:
 
 def _read(folder: Path, path: str) -> Array:
     try:
+        require_regular(folder / path)
         with Image.open(folder / path) as image:
             values = np.asarray(image)
     except Exception as error:
