@@ -12,11 +12,12 @@ import trees
 from sequences import sequence_store
 from voxseq.config import load_config, read_yaml
 from voxseq.config.data import DataConfig
+from voxseq.data.presence import optional_sources
 from voxseq.data.verify import Study, verify
 from voxseq.errors import DataError
 from voxseq.files import read_json
 from voxseq.plan import build_plan
-from voxseq.runs import RunContext
+from voxseq.runs import RunContext, Workspace
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 
@@ -111,3 +112,23 @@ def test_the_open_scale_needs_only_what_it_can_fetch(root: Path) -> None:
     changed["sequences"]["sources!"][-2]["optional"] = True
     runs = build_plan(load_config(root / "params.yaml", [changed])).runs.values()
     assert optional == {r.config["dataset"] for r in runs if r.config.get("optional")}
+
+
+def test_the_workflow_says_what_is_left_out_and_what_has_arrived(
+    tmp_path: Path, root: Path
+) -> None:
+    config = load_config(root / "params.yaml", [read_yaml(root / "workflow/scales/open.yaml")])
+    plan, data = build_plan(config), tmp_path / "data"
+    workspace = Workspace(tmp_path, plan, data)
+    run = plan.runs["download/brats23"]
+    (data / "brats").mkdir(parents=True)
+    lines = list(optional_sources(workspace, data))
+    assert [line.split()[0] for line in lines] == ["brats23", "dicom_ct", "totalsegmentator"]
+    assert all("unless it is fetched" in line for line in lines)
+    job = next(job for job in plan.jobs.values() if job.action == "download" and run in job.runs)
+    workspace.execute(job)
+    assert any("brats23 is not in" in line for line in optional_sources(workspace, data))
+    trees.brats(data, ["BraTS-GLI-00000-000"])
+    arrived = [line for line in optional_sources(workspace, data) if "brats23" in line]
+    assert len(arrived) == 1
+    assert "data.release" in arrived[0]
