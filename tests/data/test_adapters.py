@@ -334,7 +334,7 @@ def _ricord(root: Path) -> Path:
 def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
     folder = _ricord(tmp_path / "data")
     trees.dicom_series(folder / "unlisted", trees.image((6, 5, 4)).astype(np.int32) + 1000)
-    out = trees.run_download(tmp_path / "data", tmp_path, "ricord")
+    out = trees.run_download(tmp_path / "data", tmp_path, "ricord", trees.CLASSIFICATION)
     index = download.read_index(out).set_index("path")
     assert trees.set_aside(out) == {}
     assert index["split"].tolist() == ["train", "train", "val", "test"]

@@ -325,9 +325,7 @@ def test_a_pickled_npz_is_refused_and_never_unpickled(tmp_path: Path) -> None:
     arrays["train_labels"] = np.zeros((2, 1), np.uint8)
     arrays["train_images"] = np.array([Trap(), Trap()], dtype=object)
     np.savez(path, **arrays)
-    with pytest.raises(DataError, match="the train split has no case"):
-        trees.run_download(tmp_path / "data", tmp_path / "2", "nodule", trees.CLASSIFICATION)
-    out = tmp_path / "2/download/nodule"
+    out = trees.run_download(tmp_path / "data", tmp_path / "2", "nodule", trees.CLASSIFICATION)
     assert sorted(trees.set_aside(out)) == ["nodule/train0000/nodule", "nodule/train0001/nodule"]
     assert not marker.exists()
 

@@ -244,14 +244,17 @@ def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
 def check_splits(
     dataset: DataSet, rows: Sequence[Mapping[str, Any]], task: Mapping[str, Any] | None
 ) -> None:
-    """Refuse usable images of which the task of a data set lacks some, before any training.
+    """Refuse images that are not enough for the data set's task, before any training.
+
+    The splits that ``task`` names are looked at.
 
     Raises:
         DataError: see :func:`voxseq.data.scorable.require_scorable`.
     """
     if task is not None:
         classes = [row.get(CLASSES, [row["label"]]) for row in rows]
-        require_scorable(dataset.title, task["type"], [row["split"] for row in rows], classes)
+        splits, needed = [row["split"] for row in rows], task.get("splits", ())
+        require_scorable(dataset.title, task["type"], splits, classes, needed=needed)
 
 
 def _require_whole_groups(outcome: Outcome, dataset: DataSet) -> None:

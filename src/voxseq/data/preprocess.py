@@ -163,6 +163,7 @@ def _require_scorable(context: RunContext, rows: Sequence[Mapping[str, Any]]) ->
         [row["split"] for row in rows],
         [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in rows],
         wanted=range(1, int(config["labels"]) + 1) if is_segmented else (),
+        needed=config.get("splits", ()),
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from voxseq.data.splits import TEST, TRAIN, VAL
 from voxseq.errors import DataError
 
-_SPLITS = (TRAIN, VAL, TEST)
+#: What every task here uses.
+ALL_SPLITS = (TRAIN, VAL, TEST)
 #: Classes of every classification here.
 _BOTH = [0, 1]
 
@@ -19,6 +20,7 @@ def require_scorable(
     splits: Sequence[str],
     classes: Sequence[Collection[int]],
     wanted: Collection[int] = (),
+    needed: Sequence[str] = ALL_SPLITS,
 ) -> None:
     """Refuse cases on which a task cannot be trained, selected and scored.
 
@@ -28,6 +30,7 @@ def require_scorable(
         splits: part of each case.
         classes: classes of each case: its own, or all that its segmentation holds.
         wanted: classes of a segmentation that the training cases must show.
+        needed: splits that are looked at.
 
     Raises:
         DataError: a split is empty; a split of a classification lacks a class; no case of a split
@@ -35,15 +38,15 @@ def require_scorable(
     """
     counts = Counter(splits)
     problems = []
-    for split in _SPLITS:
+    for split in needed:
         held = [c for s, c in zip(splits, classes, strict=True) if s == split]
         found = sorted({number for numbers in held for number in numbers})
         problems += [f"the {split} split has no case"] if not held else _lacks(kind, split, found)
     shown = {n for s, held in zip(splits, classes, strict=True) if s == TRAIN for n in held}
-    if any(shown):
+    if TRAIN in needed and any(shown):
         problems += [f"no case of the train split has class {n}" for n in sorted({*wanted} - shown)]
     if problems:
-        sizes = ", ".join(f"{split} {counts[split]}" for split in _SPLITS)
+        sizes = ", ".join(f"{split} {counts[split]}" for split in ALL_SPLITS)
         raise DataError(
             f"{name}: its {len(splits)} cases ({sizes}) are not enough for a {kind}: "
             f"{'; '.join(problems)}",

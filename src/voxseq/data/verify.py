@@ -18,6 +18,7 @@ from voxseq.config.data import DataConfig
 from voxseq.data import catalogue
 from voxseq.data.catalogue import DataSet
 from voxseq.data.download import Outcome, check_splits, examine
+from voxseq.data.scorable import ALL_SPLITS
 from voxseq.data.types import Entry, Scan
 from voxseq.data.verify_copies import Seen, copies_found
 from voxseq.data.verify_fetched import fetched_faults
@@ -184,7 +185,8 @@ def _verify_one(
         add(severity, path, reason, remedy)
     if dataset.name in study.scored:
         try:
-            check_splits(dataset, outcome.rows, study.tasks[dataset.name])
+            task = {**study.tasks[dataset.name], "splits": ALL_SPLITS}
+            check_splits(dataset, outcome.rows, task)
         except DataError as error:
             add("fault", "", error.what, error.hint or _show(dataset))
     return outcome.rows

@@ -15,6 +15,8 @@ from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
 
 _SUBJECT = "subject"
+#: Those of :mod:`voxseq.data.splits`, all of which every task uses; numpy is not imported here.
+_SPLITS = ("train", "val", "test")
 
 
 def add_data_runs(builder: Builder, config: Config) -> None:
@@ -39,6 +41,7 @@ def add_data_runs(builder: Builder, config: Config) -> None:
             "store": store,
             "type": task.type,
             "labels": len(task.labels),
+            "splits": list(_SPLITS),
             "data": dump(task.data),
             "native_labels": task.type == "segmentation" and task.score_grid == "native",
         }
@@ -75,8 +78,13 @@ def _download_settings(config: Config, dataset: str, tasks: Mapping[str, Task]) 
             "ratio": list(data.split_ratio),
             "validation_fraction": data.validation_fraction,
         },
-        "task": None if task is None else {"type": task.type, "labels": len(task.labels)},
+        "task": None if task is None else _checked_for(task),
     }
+
+
+def _checked_for(task: Task) -> Settings:
+    """What the images of a task's data set must be fit for."""
+    return {"type": task.type, "labels": len(task.labels), "splits": list(_SPLITS)}
 
 
 def sequence_settings(config: Config) -> Settings:
