@@ -36,6 +36,7 @@ reproduce: $(READY)
 	@$(BIN)/voxseq where
 
 open: $(READY)
+	@mkdir -p data/open
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile workflow/scales/open.yaml -- reproduce_tables
 	@$(BIN)/voxseq tables --overlay workflow/scales/open.yaml
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml

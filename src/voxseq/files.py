@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,38 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` atomically as JSON with sorted keys, the same bytes for the same value."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+#: More bytes than any list or table has that a configuration or a data set names.
+_LONGEST_TEXT = 1 << 26
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what is no file of a disk, before it is opened: a pipe waits, a device never ends.
+
+    Raises:
+        OSError: nothing is there.
+        ValueError: it is a folder, a pipe, a device or a socket.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+        raise ValueError(f"it is a {kinds.get(stat.S_IFMT(mode), 'device')}, expected a file")
+
+
+def read_text(path: Path) -> str:
+    """The text of a list or table that someone else wrote, UTF-8 with or without a mark.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file, no text, or longer than any list.
+    """
+    require_regular(path)
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise ValueError(f"it has more than {_LONGEST_TEXT >> 20} MB, expected a list")
+    return content.decode("utf-8-sig")
 
 
 def read_json(path: Path) -> Any:

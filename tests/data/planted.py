@@ -210,7 +210,7 @@ def case_in_two_lists(root: Path) -> None:
 
 def negative_lesion_spacing(root: Path) -> None:
     path = root / "deeplesion/DL_info.csv"
-    path.write_text(path.read_text().replace("0.8, 0.8, 5", "0.8, -0.8, 5", 1))
+    path.write_text(path.read_text().replace("0.8, 0.9, 5", "0.8, -0.9, 5", 1))
 
 
 def header_spacing(stated: tuple[float, float, float], sform: int) -> Callable[[Path], None]:

@@ -17,6 +17,7 @@ import trees
 from voxseq.data import adapters, catalogue, download
 from voxseq.data.adapters import dicom, ricord
 from voxseq.data.adapters.files import first_match
+from voxseq.data.types import Entry
 from voxseq.errors import DataError
 
 #: Published path → subject, image (where it differs from the file's stem) and modality.
@@ -210,7 +211,7 @@ def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.affine, affine_of(image), atol=1e-6)
     assert volume.spacing == pytest.approx((0.75, 0.5, 2.5))
     by_instance = dicom.read_series(tmp_path, "s", order="instance", values="stored")
-    np.testing.assert_array_equal(by_instance.array, stored)
+    np.testing.assert_array_equal(by_instance.array, stored.transpose(1, 0, 2))
     assert not by_instance.oriented
 
 
@@ -359,6 +360,16 @@ def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
     assert index.loc["any/place0", "minimum"] >= 0
 
 
+def test_ricord_keeps_rows_before_columns(tmp_path: Path) -> None:
+    array = trees.image((6, 5, 4)).astype(np.int32) + 1000
+    trees.dicom_series(tmp_path / "s", array)
+    volume = ricord.read_image(tmp_path, Entry("a", "b", "s", locator="stored"))
+    np.testing.assert_array_equal(volume.array, array.transpose(1, 0, 2))
+    # PixelSpacing is from row to row, then from column to column.
+    assert volume.spacing == pytest.approx((0.5, 0.75, 2.5))
+    assert not volume.oriented
+
+
 def test_every_line_of_the_published_lists_of_ricord_is_understood(root: Path) -> None:
     folder = root / "../shared/splits/ricord_official"
     if not folder.is_dir():
@@ -393,14 +404,15 @@ def test_deeplesion_has_one_entry_for_each_typed_lesion(tmp_path: Path) -> None:
         "deeplesion/000001/000001_01_01_004_2",
     ]
     assert index["label"].tolist() == [5, 2]
-    assert index[["centre_x", "centre_y"]].to_numpy().tolist() == [[4, 4], [2, 2]]
+    # Boxes are (column, row) and arrays (row, column), as published.
+    assert index[["centre_x", "centre_y"]].to_numpy().tolist() == [[6, 4], [3, 2]]
     assert trees.summary(out)["absent"] == ["000002/000002_01_01_007_1"]
     from voxseq.data.index import entry_of
 
     volume = adapters.get("deeplesion").read_image(folder, entry_of(index.loc[0]))
-    np.testing.assert_array_equal(volume.array[:, :, 2], trees.image((12, 10), seed=5))
-    assert volume.array.shape == (12, 10, 4)
-    assert volume.spacing == pytest.approx((0.8, 0.8, 5))
+    np.testing.assert_array_equal(volume.array[:, :, 2], trees.image((12, 10), seed=5).T)
+    assert volume.array.shape == (10, 12, 4)
+    assert volume.spacing == pytest.approx((0.9, 0.8, 5))
 
 
 def test_deeplesion_faults(tmp_path: Path) -> None:

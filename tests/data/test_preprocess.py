@@ -16,12 +16,17 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from voxseq.config.data import TaskDataConfig
+from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data import resample
 from voxseq.data.native import to_native
-from voxseq.data.preprocess import foreground_box, merge_labels, normalise
+from voxseq.data.preprocess import merge_labels, normalise
+from voxseq.data.regrid import foreground_box
 from voxseq.data.store import VolumeStore
 from voxseq.data.types import Volume
 from voxseq.errors import ConfigError
+from voxseq.finetune.augment import Augmentation
+from voxseq.finetune.batches import CropBatches
+from voxseq.finetune.volumes import Volumes
 
 shapes = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -190,3 +195,29 @@ def test_labels_are_merged_and_must_fit_the_task() -> None:
     assert merge_labels(label, {1: 2, 2: 1}, 2, "x").tolist() == [0, 2, 1]
     with pytest.raises(ConfigError, match="x: label value 2 is left after merge_labels"):
         merge_labels(label, {}, 1, "x")
+
+
+def test_no_background_centre_lies_in_air(tmp_path: Path) -> None:
+    """Published: the centre of a background crop is a voxel above the window's lower end."""
+    folder = trees.msd(tmp_path / "data", ["a", "b", "c"])
+    for number, name in enumerate("abc"):
+        image = np.full((26, 22, 18), -1000, np.int16)
+        image[8:18, 7:15, 5:13] = 50 + number
+        label = np.zeros(image.shape, np.uint8)
+        label[10:14, 9:12, 7:10] = 1
+        trees.write_nifti(folder / f"imagesTr/{name}.nii.gz", image)
+        trees.write_nifti(folder / f"labelsTr/{name}.nii.gz", label)
+    trees.run_download(tmp_path / "data", tmp_path, "task09_spleen", trees.SEGMENTATION)
+    data = {"window": [-57, 175], "foreground_crop": False, "spacing": [1.5, 1.5, 1.5]}
+    out = trees.run_preprocess(tmp_path / "data", tmp_path, "task09_spleen", data)
+    volumes = Volumes(out)
+    recipe = SegmentationRecipe(
+        type="segmentation", labels=["organ"], roi=(4, 4, 4), steps=1, validate_every=1
+    )
+    make = CropBatches(volumes, volumes.rows("train"), recipe, Augmentation(), seed=0)
+    image, label = volumes.image(0), volumes.label(0)
+    assert (image == 0).mean() > 0.5
+    centres = [tuple(make._centre(0, np.random.default_rng(i))) for i in range(300)]
+    background = [centre for centre in centres if label[centre] == 0]
+    assert 100 < len(background) < 200
+    assert np.mean([image[centre] == 0 for centre in background]) == 0

@@ -223,3 +223,22 @@ def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None
 def test_small_whole_numbers_take_two_bytes(values: np.ndarray, kind: type) -> None:
     assert compact(values).dtype == kind
     np.testing.assert_array_equal(compact(values), values)
+
+
+def test_background_locations_lie_above_the_floor(tmp_path: Path) -> None:
+    label = np.zeros((12, 10, 8), np.uint8)
+    label[4:6, 4:6, 2:5] = 1
+    image = np.zeros(label.shape, np.float32)
+    image[3:9, 2:8, 1:7] = 0.5
+    # The windowed image is 0 in the organ's first plane too: only background needs the floor.
+    image[4] = 0
+    background = (label == 0) & (image > 0)
+    shown = (image, 0.0)
+    for most in (10, 10_000):
+        places = class_locations(label, most, "a", shown)
+        assert background[tuple(places[0].T)].all()
+        assert len(places[0]) == min(most, int(background.sum()))
+        np.testing.assert_array_equal(places[1], class_locations(label, most, "a")[1])
+    # In air alone, all of the background counts.
+    air = class_locations(label, 10_000, "a", (np.zeros_like(image), 0.0))
+    assert len(air[0]) == int((label == 0).sum())

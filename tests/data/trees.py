@@ -134,8 +134,8 @@ def lesions(root: Path) -> Path:
         Image.fromarray(values.astype(np.uint16)).save(series / f"{number:03d}.png")
     columns = ["File_name", "Bounding_boxes", "Coarse_lesion_type", "Slice_range"]
     rows = [
-        ["000001_01_01_004.png", "2, 3, 6, 5", "5", "3, 6", "0.8, 0.8, 5"],
-        ["000001_01_01_004.png", "1, 1, 4, 4", "2", "3, 6", "0.8, 0.8, 5"],
+        ["000001_01_01_004.png", "2, 5, 6, 7", "5", "3, 6", "0.8, 0.9, 5"],
+        ["000001_01_01_004.png", "1, 2, 4, 5", "2", "3, 6", "0.8, 0.9, 5"],
         ["000001_01_01_007.png", "1, 1, 4, 4", "-1", "5, 8", "0.8, 0.8, 5"],
         ["000002_01_01_007.png", "1, 1, 4, 4", "3", "5, 8", "0.8, 0.8, 5"],
     ]
@@ -166,7 +166,7 @@ def run_download(
     folder.mkdir(parents=True)
     state = out / "state" / "download" / dataset
     download.execute(RunContext(f"download/{dataset}", config, folder, state, {}, root, workers))
-    shutil.rmtree(state)
+    shutil.rmtree(state, ignore_errors=True)
     return folder
 
 
@@ -188,7 +188,7 @@ def run_preprocess(
     state = out / "state" / "preprocess" / config["role"] / dataset
     run = f"preprocess/{dataset}"
     preprocess.execute(RunContext(run, config, folder, state, inputs, root, workers))
-    shutil.rmtree(state)
+    shutil.rmtree(state, ignore_errors=True)
     return folder
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from finetune_store import (
     segmentation_store,
 )
 
+from voxseq.config.finetune import SegmentationRecipe
 from voxseq.config.model import EncoderConfig
 from voxseq.errors import ConfigError, DataError, IntegrityError
 from voxseq.files import read_json
 from voxseq.finetune import run
 from voxseq.finetune.classification import ClassificationTraining
 from voxseq.finetune.segmentation import SegmentationTraining, score_cases
-from voxseq.finetune.task import read_recipe
+from voxseq.finetune.task import choose_splits, read_recipe
 from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import build_encoder
 from voxseq.models.transfer import ENCODER_FILE, save_encoder
@@ -389,10 +391,11 @@ def test_encoder_of_another_geometry_is_refused(stores: dict[str, Path], tmp_pat
         run.execute(given)
 
 
-@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_split_of_one_class_is_refused_before_training(split: str, tmp_path: Path) -> None:
     store = classification_store(tmp_path / "store", one_class=split)
-    with pytest.raises(DataError, match=rf"{split} split .* \[0\].*AUC is undefined"):
+    reason = "nothing to learn" if split == "train" else "AUC is undefined"
+    with pytest.raises(DataError, match=rf"{split} split .* \[0\].*{reason}"):
         finish(tmp_path, store, CLASSIFICATION)
     assert not (tmp_path / "out" / "metrics.csv").exists()
 
@@ -405,20 +408,44 @@ def test_empty_split_is_refused(split: str, tmp_path: Path) -> None:
         finish(tmp_path, store, SEGMENTATION)
 
 
-def test_split_without_foreground_is_refused(tmp_path: Path) -> None:
+def _halves(folder: Path, splits: Sequence[str], empty: Sequence[int]) -> Path:
+    """Volumes of two organs, some of them without any."""
     from finetune_store import row
 
     from voxseq.config.data import StoreConfig
     from voxseq.data.store import StoreWriter
 
-    (tmp_path / "store").mkdir()
-    writer = StoreWriter(tmp_path / "store", StoreConfig())
-    for key, split in enumerate(("train", "val", "test")):
-        label = np.full((8, 8, 8), int(split != "val"), np.uint8)
+    folder.mkdir()
+    writer = StoreWriter(folder, StoreConfig())
+    for key, split in enumerate(splits):
+        label = np.zeros((8, 8, 8), np.uint8)
+        if key not in empty:
+            label[:4], label[4:] = 1, 2
         writer.add(key, label.astype(np.float32), label, row(f"d/{key}", split, -1, (8, 8, 8)))
     writer.close()
-    with pytest.raises(DataError, match="no case of the val split has a foreground voxel"):
-        finish(tmp_path, tmp_path / "store", SEGMENTATION)
+    return folder
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_split_without_foreground_is_refused(split: str, tmp_path: Path) -> None:
+    splits = ["train", "val", "test"]
+    store = _halves(tmp_path / "store", splits, [splits.index(split)])
+    with pytest.raises(DataError, match=f"no case of the {split} split has a foreground voxel"):
+        finish(tmp_path, store, SEGMENTATION)
+
+
+def test_a_share_of_the_cases_without_foreground_is_refused(tmp_path: Path) -> None:
+    store = Volumes(_halves(tmp_path / "store", [*["train"] * 10, "val", "test"], range(5, 10)))
+    recipe = SegmentationRecipe.model_validate(SEGMENTATION)
+    assert len(choose_splits(store, recipe, 1.0, 0).train) == 10
+    refused = 0
+    for seed in range(10):
+        try:
+            choose_splits(store, recipe, 0.1, seed)
+        except DataError as error:
+            assert "a share of 0.1 of the training cases" in error.what
+            refused += 1
+    assert 0 < refused < 10
 
 
 @kinds

@@ -10,7 +10,7 @@ from voxseq.files import write_json
 from voxseq.fingerprint import digest
 from voxseq.plan import STAGES, build_plan
 from voxseq.recording import unrecorded_stages
-from voxseq.runs import Workspace
+from voxseq.runs import DATA_VARIABLE, Workspace
 from voxseq.turns import begin, tidy_up
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
@@ -53,12 +53,22 @@ def begin_work():
             raise WorkflowError(str(error)) from None
 
 
+def optional_sources():
+    """What to say about optional sources of pre-training."""
+    root = os.environ.get(DATA_VARIABLE) or CONFIG.data.root
+    if not any(run.config.get("optional") for run in PLAN.runs.values()) or not Path(root).is_dir():
+        return ()
+    from voxseq.data import presence
+
+    return presence.optional_sources(WORKSPACE, Path(root))
+
+
 def prepare():
     """Before jobs are chosen: put right what killed calls left; say what DVC has not recorded."""
     if not workflow.is_main_process:
         return []
     try:
-        for line in tidy_up(WORKSPACE):
+        for line in (*tidy_up(WORKSPACE), *optional_sources()):
             logger.info(f"voxseq: {line}")
     except VoxseqError as error:
         raise WorkflowError(str(error)) from None

@@ -77,15 +77,17 @@ def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: 
     from voxseq.data.verify import Study, verify
 
     tasks: dict[str, dict[str, Any]] = {}
-    sources = None
+    sources, optional = None, set[str]()
     if config is not None:
         for task in config.finetune.tasks.values():
             tasks[task.dataset] = {"type": task.type, "labels": len(task.labels)}
         sources = [source.dataset for source in config.sequences.sources]
+        kept = {s.dataset for s in config.sequences.sources if not s.optional}
+        optional = set(sources) - kept - set(tasks)
         names = names or tuple(dict.fromkeys((*sources, *tasks)))
     chosen = {name: task for name, task in tasks.items() if name in names}
     data = DataConfig() if config is None else config.data
-    return verify(names, root, Study.of(names, data, chosen, sources), workers)
+    return verify(names, root, Study.of(names, data, chosen, sources, optional), workers)
 
 
 def _print(as_json: dict[str, Any] | None, findings: list[Finding], summary: str) -> None:

@@ -81,6 +81,11 @@ class SourceConfig(Model):
 
     dataset: Name
     kind: Literal["spatial", "contrast", "semantic"]
+    optional: bool = Field(
+        False,
+        description="whether pre-training does without it where the data root lacks it and it is "
+        "not fetched; other sources must be left",
+    )
 
 
 class SpatialConfig(Model):

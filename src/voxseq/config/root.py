@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from voxseq.config.base import Model, Name, Shape3
-from voxseq.config.data import DataConfig, SequencesConfig, StoreConfig, check_stride
+from voxseq.config.data import DataConfig, PhantomConfig, SequencesConfig, StoreConfig, check_stride
 from voxseq.config.execution import ExecutionConfig
 from voxseq.config.finetune import ClassificationTask, FinetuneConfig, SegmentationTask
 from voxseq.config.model import EncoderConfig, PretrainConfig
@@ -40,6 +40,8 @@ class Config(Model):
             )
         for name, task in self.finetune.tasks.items():
             _check_task(name, task, self.encoder)
+            if self.data.root is None:
+                _check_phantoms(name, task, self.data.phantoms)
         _check_studies(self)
         _check_division(self)
         kinds = {s.kind for s in self.sequences.sources}
@@ -60,6 +62,23 @@ class Config(Model):
         if self.pretrain.methods and not self.sequences.sources:
             raise ValueError("pretrain.methods need at least one entry in sequences.sources")
         return self
+
+
+def _check_phantoms(
+    name: str, task: SegmentationTask | ClassificationTask, phantoms: PhantomConfig
+) -> None:
+    """Refuse fewer phantoms than a task's training, validation and test parts need."""
+    if task.type == "segmentation" and phantoms.segmentation_cases < 3:
+        raise ValueError(
+            f"data.phantoms.segmentation_cases is {phantoms.segmentation_cases}: "
+            f"finetune.tasks.{name} needs at least 3, one each to train, validate and test"
+        )
+    if task.type == "classification" and min(phantoms.classification_cases) < 2:
+        raise ValueError(
+            f"data.phantoms.classification_cases are {list(phantoms.classification_cases)}: "
+            f"finetune.tasks.{name} needs at least 2 each to train, validate and test, one of "
+            "each class"
+        )
 
 
 def _check_studies(config: Config) -> None:

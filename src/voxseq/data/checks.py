@@ -52,8 +52,11 @@ def check_image(volume: Volume, path: str) -> Measured:
     return Measured(minimum, maximum, content_hash(array))
 
 
-def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int]) -> None:
+def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int]) -> list[int]:
     """Check that a segmentation belongs to its image and holds known classes.
+
+    Returns:
+        The classes that it holds.
 
     Raises:
         DataError: another shape or grid, or values that are not in ``allowed``.
@@ -65,12 +68,14 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
         )
     if label.oriented and image.oriented:
         _check_same_grid(label, image, path)
-    unknown = sorted(set(label_values(label.array, path)) - set(allowed))
+    values = label_values(label.array, path)
+    unknown = sorted(set(values) - set(allowed))
     if unknown:
         raise DataError(
             f"{path}: unknown label values {', '.join(str(v) for v in unknown[:5])}, expected "
             f"{', '.join(str(v) for v in sorted(allowed))}"
         )
+    return values
 
 
 def label_values(array: Array, path: str) -> list[int]:

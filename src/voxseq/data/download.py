@@ -21,10 +21,12 @@ from voxseq.config.data import PhantomConfig
 from voxseq.data import adapters, catalogue, checks, parallel, splits, staging
 from voxseq.data.adapters import Adapter
 from voxseq.data.catalogue import DataSet
+from voxseq.data.fetch import NotOfferedError, provide
 from voxseq.data.index import INDEX, SCHEMA, index_row, read_index, write_table
+from voxseq.data.scorable import require_scorable
 from voxseq.data.types import REFORMATTED, Entry, Scan, Volume, volume_id
 from voxseq.errors import DataError
-from voxseq.files import write_json, write_text
+from voxseq.files import read_json, write_json, write_text
 from voxseq.fingerprint import digest
 from voxseq.progress import track
 
@@ -35,7 +37,12 @@ __all__ = ["Outcome", "dataset_folder", "examine", "execute", "read_index"]
 
 _LOG = logging.getLogger("voxseq.download")
 RAW = "raw"
+SUMMARY = "summary.json"
+#: Note of an optional source that is not here.
+LEFT_OUT = "not in the data root: left out of pre-training"
 _SHOWN = 5
+#: What a checked segmentation holds, beside the columns of the index.
+CLASSES = "classes"
 
 
 @dataclass
@@ -68,6 +75,8 @@ def dataset_folder(download_out: Path, data_root: Path | None, dataset: str) -> 
 def execute(context: RunContext) -> None:
     """Index one data set and set its unusable images aside.
 
+    An optional source that is not here gives an empty index; see :func:`is_left_out`.
+
     Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv`` and ``summary.json``, and where some
     CT series are reformatted (RICORD) ``axial.csv``, the images without these.
 
@@ -76,16 +85,29 @@ def execute(context: RunContext) -> None:
     """
     config = context.config
     dataset = catalogue.get(config["dataset"])
-    folder = _provide(context, dataset)
+    try:
+        folder = _provide(context, dataset)
+    except NotOfferedError as error:
+        if not config.get("optional"):
+            raise
+        _write(context.out, dataset, Outcome(), Scan(()), [LEFT_OUT])
+        _LOG.warning("left out of pre-training: %s", error.what)
+        return
     outcome, found, notes = examine(context, dataset, folder)
     if context.data_root is not None:
         notes += catalogue.count_notes(dataset, len(found.entries) + len(found.rejected))
     notes += _write_axial(context.out, outcome)
     _write(context.out, dataset, outcome, found, notes)
     _require_enough(outcome, dataset, folder, float(config["min_valid_fraction"]))
+    check_splits(dataset, outcome.rows, config["task"])
     _LOG.info(
         "%s: %d images usable, %d set aside", dataset.name, len(outcome.rows), len(outcome.aside)
     )
+
+
+def is_left_out(download_out: Path) -> bool:
+    """Whether a finished download run found an optional source absent."""
+    return LEFT_OUT in read_json(download_out / SUMMARY)["notes"]
 
 
 def examine(context: RunContext, dataset: DataSet, folder: Path) -> tuple[Outcome, Scan, list[str]]:
@@ -118,8 +140,6 @@ def _provide(context: RunContext, dataset: DataSet) -> Path:
         _LOG.info("%s: phantoms are generated, no real volumes", dataset.name)
         generate(dataset.name, folder, PhantomConfig.model_validate(context.config["phantoms"]))
     else:
-        from voxseq.data.fetch import provide
-
         provide(dataset, folder, context.fetch_bytes)
     return folder
 
@@ -193,22 +213,23 @@ def _usable_row(job: _Job, adapter: Adapter, entry: Entry) -> dict[str, Any]:
     grid = replace(image, array=np.broadcast_to(np.uint8(0), image.array.shape))
     del image
     if job.task is not None:
-        _check_target(job, adapter, entry, grid)
+        row |= _check_target(job, adapter, entry, grid)
     return row
 
 
-def _check_target(job: _Job, adapter: Adapter, entry: Entry, grid: Volume) -> None:
-    """Check the class or the segmentation that a task needs."""
+def _check_target(job: _Job, adapter: Adapter, entry: Entry, grid: Volume) -> dict[str, Any]:
+    """Check the class or the segmentation that a task needs; returns what the row says of it."""
     task = job.task or {}
     allowed = allowed_labels(job.dataset, task)
     if task["type"] == "classification":
         if entry.label not in allowed:
             raise DataError(f"{entry.path}: class {entry.label}, expected {list(allowed)}")
-        return
+        return {}
     label = adapter.read_label(job.folder, entry)
     if label is None:
         raise DataError(f"{entry.path}: has no segmentation")
-    checks.check_label(label, grid, entry.label_path, allowed)
+    values = checks.check_label(label, grid, entry.label_path, allowed)
+    return {"label_hash": checks.content_hash(label.array), CLASSES: values}
 
 
 def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
@@ -219,6 +240,22 @@ def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
             f"{entry.path}: the box centre {entry.centre} of {entry.image} lies outside the image, "
             f"{tuple(shape[:2])}"
         )
+
+
+def check_splits(
+    dataset: DataSet, rows: Sequence[Mapping[str, Any]], task: Mapping[str, Any] | None
+) -> None:
+    """Refuse images that are not enough for the data set's task, before any training.
+
+    The splits that ``task`` names are looked at.
+
+    Raises:
+        DataError: see :func:`voxseq.data.scorable.require_scorable`.
+    """
+    if task is not None:
+        classes = [row.get(CLASSES, [row["label"]]) for row in rows]
+        splits, needed = [row["split"] for row in rows], task.get("splits", ())
+        require_scorable(dataset.title, task["type"], splits, classes, needed=needed)
 
 
 def _require_whole_groups(outcome: Outcome, dataset: DataSet) -> None:
@@ -291,7 +328,7 @@ def _write(
         "subjects": {name: sum(split == name for _, split in subjects) for name in names},
         "notes": list(notes),
     }
-    write_json(out / "summary.json", summary)
+    write_json(out / SUMMARY, summary)
 
 
 def _write_axial(out: Path, outcome: Outcome) -> list[str]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 INDEX = "index.parquet"
 #: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
-#: voxel indices to mm in RAS+, row by row. thumbnail: see :mod:`voxseq.data.thumbnail`.
+#: voxel indices to mm in RAS+, row by row. Hashes: see :func:`voxseq.data.checks.content_hash`;
+#: label_hash is "" where no segmentation was read. thumbnail: see :mod:`voxseq.data.thumbnail`.
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("volume_id", "subject", "image", "path", "locator")),
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         ("orientation", pa.string()),
         ("dtype", pa.string()),
         ("content_hash", pa.string()),
+        ("label_hash", pa.string()),
         ("centre_x", pa.int32()),
         ("centre_y", pa.int32()),
         ("minimum", pa.float64()),
@@ -64,6 +66,7 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
         "orientation": orientation(volume),
         "dtype": str(volume.array.dtype.newbyteorder("=")),
         "content_hash": measured.content_hash,
+        "label_hash": "",
         "centre_x": centre[0],
         "centre_y": centre[1],
         "minimum": measured.minimum,

@@ -7,7 +7,7 @@ There and back: the file's axes are turned to RAS, the foreground is cut out, an
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import nibabel
 import numpy as np
 
 from voxseq.data import resample
+from voxseq.data.resample import Places
+from voxseq.data.slabs import Box
 from voxseq.data.types import Array
 from voxseq.files import atomic_path
 
@@ -31,21 +33,40 @@ def to_native(prediction: Array, row: Mapping[str, Any]) -> Array:
         The same kind of array with the native shape; what the crop left out is background, with
         probability 1.
     """
-    start = [int(row[f"crop_start_{a}"]) for a in "xyz"]
-    shape = [int(row[f"crop_shape_{a}"]) for a in "xyz"]
     native = [int(row[f"native_{a}"]) for a in "xyz"]
     prepared = tuple(int(row[f"p_{a}"]) for a in "xyz")
     if prediction.shape[-3:] != prepared or prediction.ndim not in {3, 4}:
         raise ValueError(f"a prediction of shape {prediction.shape}, expected {prepared}")
-    box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
+    box, places = native_places(row, prepared)
     if prediction.ndim == 3:
         classes = np.zeros(native, prediction.dtype)
-        classes[box] = resample.nearest(prediction, shape)
+        classes[box] = resample.nearest_at(prediction, places)
         return classes
     probabilities = np.zeros((len(prediction), *native), np.float32)
     probabilities[0] = 1.0
-    probabilities[(slice(None), *box)] = resample.linear(prediction, shape)
+    probabilities[(slice(None), *box)] = resample.linear_at(prediction, places)
     return probabilities
+
+
+def native_places(row: Mapping[str, Any], prepared: Sequence[int]) -> tuple[Box, Places]:
+    """The native voxels whose centres the prepared grid covers, and their places on that grid.
+
+    Args:
+        row: the volume's row of the store's table.
+        prepared: shape of the prepared grid.
+    """
+    box, places = [], []
+    for axis, count in zip("xyz", prepared, strict=True):
+        start, covered = float(row[f"crop_start_{axis}"]), float(row[f"crop_shape_{axis}"])
+        step = count / covered
+        along = (np.arange(int(row[f"native_{axis}"])) - start + 0.5) * step - 0.5
+        distance = np.abs(along - (count - 1) / 2)
+        # A thin crop of a finer grid may lie between two voxels; the nearest then stands for it.
+        inside = np.flatnonzero(distance <= max(count / 2 + _ROUNDING, distance.min()))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+        places.append(along[box[-1]])
+    x, y, z = places
+    return tuple(box), (x, y, z)
 
 
 def to_file_grid(prediction: Array, row: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -72,6 +93,8 @@ def to_file_grid(prediction: Array, row: Mapping[str, Any]) -> tuple[Array, Arra
     return np.ascontiguousarray(native), affine
 
 
+#: Of places, in voxels.
+_ROUNDING = 1e-6
 #: Axes right, anterior, superior, none of them flipped.
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 

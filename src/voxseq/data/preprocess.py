@@ -8,8 +8,10 @@ code: neither is normalised). As a downstream task it follows the task's recipe
 from __future__ import annotations
 
 import functools
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +21,15 @@ import numpy as np
 from voxseq.config.data import StoreConfig, TaskDataConfig
 from voxseq.data import adapters, catalogue, parallel, resample, staging
 from voxseq.data.adapters import Adapter
-from voxseq.data.download import dataset_folder
+from voxseq.data.checks import content_hash
+from voxseq.data.download import dataset_folder, is_left_out
 from voxseq.data.index import entry_of, read_rows
-from voxseq.data.resample import Triple
+from voxseq.data.regrid import regrid
+from voxseq.data.scorable import require_scorable
 from voxseq.data.slabs import slabs, standard_deviation
 from voxseq.data.splits import TEST, TRAIN, VAL
 from voxseq.data.store import StoreWriter
-from voxseq.data.types import Array, Entry, Volume
+from voxseq.data.types import Array, Volume
 from voxseq.errors import ConfigError, DataError
 from voxseq.fingerprint import digest
 from voxseq.progress import track
@@ -40,21 +44,54 @@ _LEAST_SD = 1e-6
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads images and labels of one data set."""
+    """Reads images and labels of one data set, which must be those that were indexed.
+
+    Whatever the format, it is the voxels that are compared, as they are used.
+    """
 
     adapter: Adapter
     folder: Path
 
-    def image(self, entry: Entry) -> Volume:
-        """The image as stored."""
-        return self.adapter.read_image(self.folder, entry)
+    def image(self, row: Mapping[str, Any]) -> Volume:
+        """The image of a row of the index, as stored."""
+        with _unchanged(row["path"]):
+            volume = self.adapter.read_image(self.folder, entry_of(row))
+            _compare(volume.array, row["content_hash"], "other voxels")
+            if not np.array_equal(volume.affine.ravel(), row["affine"]):
+                raise DataError("another place or spacing of its voxels")
+        return volume
 
-    def label(self, entry: Entry) -> Array:
-        """Label values as stored, voxel for voxel on the image's grid."""
-        label = self.adapter.read_label(self.folder, entry)
-        if label is None:
-            raise DataError(f"{entry.path}: has no segmentation")
+    def label(self, row: Mapping[str, Any]) -> Array:
+        """Its label values as stored, voxel for voxel on the image's grid."""
+        with _unchanged(row["label_path"] or row["path"]):
+            label = self.adapter.read_label(self.folder, entry_of(row))
+            if label is None:
+                raise DataError("no segmentation")
+            _compare(label.array, row["label_hash"], "other classes")
         return label.array
+
+
+@contextmanager
+def _unchanged(path: str) -> Iterator[None]:
+    """Whatever is wrong with a file here was not so when the download stage checked it.
+
+    Raises:
+        DataError: in place of that of the block; it names the file and the next step.
+    """
+    try:
+        yield
+    except DataError as error:
+        reason = error.what.removeprefix(f"{path}: ")
+        raise DataError(
+            f"{path}: changed since the download stage checked it: {reason}",
+            "restore the file; or, where the new one is meant, give data.release another value: "
+            "the stage download then checks the data sets anew",
+        ) from None
+
+
+def _compare(array: Array, expected: str, difference: str) -> None:
+    if expected and content_hash(array) != expected:
+        raise DataError(difference)
 
 
 @dataclass(frozen=True)
@@ -93,7 +130,8 @@ def execute(context: RunContext) -> None:
     with the next; neither that nor the number of processes changes a byte.
 
     Raises:
-        DataError: an image has changed since it was checked, or none is left.
+        DataError: an image has changed since it was checked, none is left, or those of a task are
+            not enough for it.
         ConfigError: merged labels do not fit the task's classes.
     """
     config = context.config
@@ -103,14 +141,30 @@ def execute(context: RunContext) -> None:
     rows = read_rows(download)
     if config["role"] == "source":
         rows = [row for row in rows if row["split"] == TRAIN]
-    if not rows:
+    if not rows and not is_left_out(download):
         raise DataError(f"{dataset.title}: no image to prepare", "look at its set_aside.csv")
     job = _Job(config, folder, context.state / "volumes")
     _prepare_all(job, rows, context.workers, dataset.name)
     writer = StoreWriter(context.out, StoreConfig.model_validate(config["store"]))
     for key, row in enumerate(rows):
         writer.adopt(key, {**row, **staging.put(job.place(key), context.out)})
+    if config["role"] == "task":
+        _require_scorable(context, [writer.row(key) for key in range(len(rows))])
     writer.close()
+
+
+def _require_scorable(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse prepared cases on which the task cannot be done, with its merged classes."""
+    config = context.config
+    is_segmented = config["type"] == "segmentation"
+    require_scorable(
+        context.run_id.removeprefix("preprocess/"),
+        config["type"],
+        [row["split"] for row in rows],
+        [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in rows],
+        wanted=range(1, int(config["labels"]) + 1) if is_segmented else (),
+        needed=config.get("splits", ()),
+    )
 
 
 def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: str) -> None:
@@ -141,37 +195,6 @@ def _prepare(job: _Job, item: _Item) -> None:
             _add_task(writer, key, row, reader, job.config)
         made = {name: value for name, value in writer.row(key).items() if name not in row}
         staging.write_record(folder, item.source, made)
-
-
-def foreground_box(image: Array, data: TaskDataConfig) -> tuple[Triple, Triple]:
-    """Start and shape of the smallest box around the foreground, plus the margin.
-
-    Foreground is what lies above the window's lower end (above zero after windowing, as published)
-    or, without a window, above the image's minimum. An image without any is taken whole.
-    """
-    whole: tuple[Triple, Triple] = ((0, 0, 0), _triple(image.shape))
-    if not data.foreground_crop:
-        return whole
-    if data.normalise == "window" and data.window is not None:
-        floor = data.window[0] * data.scale
-    else:
-        floor = image.min()
-    occupied = [np.zeros(n, bool) for n in image.shape]
-    for box in slabs(image):
-        mask = image[box] > floor
-        part = (*box, *[slice(None)] * (3 - len(box)))
-        for axis in range(3):
-            occupied[axis][part[axis]] |= mask.any(axis=tuple(a for a in range(3) if a != axis))
-    start, shape = [], []
-    for axis in range(3):
-        inside = np.flatnonzero(occupied[axis])
-        if not len(inside):
-            return whole
-        first = max(int(inside[0]) - data.crop_margin, 0)
-        last = min(int(inside[-1]) + data.crop_margin, image.shape[axis] - 1)
-        start.append(first)
-        shape.append(last - first + 1)
-    return _triple(start), _triple(shape)
 
 
 def normalise(image: Array, data: TaskDataConfig) -> Array:
@@ -223,8 +246,8 @@ def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str
 
 
 def _add_source(writer: StoreWriter, key: int, row: dict[str, Any], reader: _Reader) -> None:
-    image, spacing = resample.to_ras(reader.image(entry_of(row)))
-    box = ((0, 0, 0), _triple(image.shape))
+    image, spacing = resample.to_ras(reader.image(row))
+    box = ((0, 0, 0), image.shape)
     writer.add(key, image, None, {**row, **_geometry(image.shape, box, image.shape, spacing)})
 
 
@@ -236,25 +259,24 @@ def _add_task(
     config: Mapping[str, Any],
 ) -> None:
     data = TaskDataConfig.model_validate(config["data"])
-    image, spacing, whole = _read(reader, entry_of(row), data, config)
+    image, spacing, whole = _read(reader, row, data, config)
     native_shape = image.shape
-    start, shape = foreground_box(image, data)
-    target = _target(shape, spacing, data)
-    box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
-    prepared = resample.linear(image[box], target)
+    regridded = regrid(image, spacing, data)
     del image
+    prepared = regridded.image
     _normalise_in_place(prepared, data)
     label = native = None
     if whole is not None:
-        label = resample.nearest(whole[box], target)
+        label = resample.nearest_at(whole, regridded.places)
         if config.get("native_labels", False) and row["split"] in {VAL, TEST}:
             native = whole
-    geometry = _geometry(target, (start, shape), native_shape, spacing)
-    writer.add(key, prepared, label, {**row, **geometry}, native)
+    geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
+    floor = 0.0 if data.normalise == "window" else float(prepared.min())
+    writer.add(key, prepared, label, {**row, **geometry}, native, floor)
 
 
 def _read(
-    reader: _Reader, entry: Entry, data: TaskDataConfig, config: Mapping[str, Any]
+    reader: _Reader, row: Mapping[str, Any], data: TaskDataConfig, config: Mapping[str, Any]
 ) -> tuple[Array, tuple[float, float, float], Array | None]:
     """The image (X, Y, Z) in RAS, its spacing in mm, and the merged classes on its grid.
 
@@ -264,27 +286,19 @@ def _read(
     merged = None
     if config["type"] == "segmentation":
         # Read first: merged classes take less memory than what is stored.
-        values, classes = reader.label(entry), int(config["labels"])
-        merged = merge_labels(values, data.merge_labels, classes, entry.label_path)
+        values, classes = reader.label(row), int(config["labels"])
+        merged = merge_labels(values, data.merge_labels, classes, row["label_path"])
         del values
-    volume = reader.image(entry)
+    volume = reader.image(row)
     image, spacing = resample.to_ras(volume)
     if merged is not None:
         merged, _ = resample.to_ras(replace(volume, array=merged))
     return image, spacing, merged
 
 
-def _target(shape: Triple, spacing: Sequence[float], data: TaskDataConfig) -> Triple:
-    if data.resize is not None:
-        return data.resize
-    if data.spacing is not None:
-        return resample.shape_for_spacing(shape, spacing, data.spacing)
-    return shape
-
-
 def _geometry(
     prepared: Sequence[int],
-    box: tuple[Triple, Triple],
+    box: tuple[Sequence[float], Sequence[float]],
     native: Sequence[int],
     spacing: Sequence[float],
 ) -> dict[str, int | float]:
@@ -292,13 +306,8 @@ def _geometry(
     columns: dict[str, int | float] = {}
     for i, axis in enumerate("xyz"):
         start, size = box[0][i], box[1][i]
-        columns[f"crop_start_{axis}"] = int(start)
-        columns[f"crop_shape_{axis}"] = int(size)
+        columns[f"crop_start_{axis}"] = float(start)
+        columns[f"crop_shape_{axis}"] = float(size)
         columns[f"native_{axis}"] = int(native[i])
         columns[f"p_spacing_{axis}"] = float(spacing[i]) * size / prepared[i]
     return columns
-
-
-def _triple(values: Sequence[int]) -> Triple:
-    x, y, z = (int(v) for v in values)
-    return (x, y, z)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from voxseq.data import adapters
+from voxseq.data import adapters, catalogue
 from voxseq.data.adapters.files import files
 from voxseq.data.catalogue import DataSet
+from voxseq.data.download import is_left_out
 from voxseq.errors import DataError
+
+if TYPE_CHECKING:
+    from voxseq.runs import Workspace
 
 State = Literal["absent", "present", "incomplete"]
 
@@ -49,3 +54,26 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
     too_few = dataset.volumes is not None and found < dataset.volumes
     reason = f"{len(scan.absent)} images that its lists name are missing" if scan.absent else ""
     return Presence("incomplete" if too_few or reason else "present", found, reason)
+
+
+def optional_sources(workspace: Workspace, root: Path) -> Iterator[str]:
+    """Yield one line for each optional source that is left out, or that arrived afterwards."""
+    for run in workspace.plan.runs.values():
+        if run.stage != "download" or not run.config.get("optional"):
+            continue
+        dataset = catalogue.get(run.config["dataset"])
+        is_here = next(files(root / dataset.folder), None) is not None
+        is_done = workspace.is_finished(run)
+        if is_done and is_left_out(workspace.folder(run)):
+            if is_here:
+                yield (
+                    f"{dataset.name} is in {root} now, but the results are without it: another "
+                    "value of data.release makes them anew"
+                )
+            else:
+                yield f"{dataset.name} is not in {root}: pre-training does without it"
+        elif not is_done and not is_here:
+            yield (
+                f"{dataset.name} is not in {root}: unless it is fetched, pre-training does "
+                "without it"
+            )

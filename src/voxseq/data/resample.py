@@ -1,12 +1,15 @@
-"""Resampling to another number of voxels, and the axes' order and direction.
+"""Resampling to another grid of voxels, and the axes' order and direction.
 
-A grid of n voxels covers the same extent as one of m voxels, voxel by voxel: the centre of voxel i
-of n lies at (i + 1/2) m / n - 1/2 of m. Outside the outermost centres the border value is kept.
-Interpolation is separable, so one axis is done after the other.
+A grid is given by the places of its voxels along each axis, counted in voxels of the array that is
+resampled. There are two kinds: one covers the extent of the array with another number of voxels
+(:func:`covering`); the other starts at the array's first voxel and keeps a spacing exactly
+(:func:`spaced`), as MONAI's ``Spacing`` does in the published pipelines. Outside the outermost
+voxels the border value is kept. Interpolation is separable, so one axis is done after the other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import nibabel
@@ -16,28 +19,56 @@ from voxseq.data.slabs import VOXELS
 from voxseq.data.types import Array, Volume
 
 Triple = tuple[int, int, int]
+#: Rising places (n,) float64 along each of three axes.
+Places = tuple[Array, Array, Array]
+
+
+def covering(old: Sequence[int], new: Sequence[int]) -> Places:
+    """Places of ``new`` voxels that cover the extent of ``old`` voxels.
+
+    The centre of voxel i of n lies at (i + 1/2) m / n - 1/2 of m.
+    """
+    x, y, z = ((np.arange(n) + 0.5) * (m / n) - 0.5 for m, n in zip(old, new, strict=True))
+    return (x, y, z)
+
+
+def spaced(shape: Sequence[int], steps: Sequence[float]) -> Places:
+    """Places that are ``steps`` voxels apart, the first on the array's first voxel.
+
+    Of n voxels come round((n - 1) / step + 1), as in MONAI's ``Spacing``: the last place is at most
+    half a step before or behind the array's last voxel.
+    """
+    x, y, z = (np.arange(round((n - 1) / s + 1)) * s for n, s in zip(shape, steps, strict=True))
+    return (x, y, z)
 
 
 def linear(array: Array, shape: Sequence[int]) -> Array:
-    """Resample the last three axes of ``array`` to ``shape`` by trilinear interpolation, float32.
+    """:func:`linear_at` of ``shape`` voxels that cover the extent of ``array``."""
+    return linear_at(array, covering(array.shape[-3:], shape))
+
+
+def linear_at(array: Array, places: Places) -> Array:
+    """Resample the last three axes of ``array`` by trilinear interpolation, float32.
 
     No low-pass filter is applied when voxels become fewer, as in the published pipelines. The
     result is a new array; it is made slab by slab, so that it is all that needs memory.
     """
+    array, places = _needed(array, places)
+    shape = [len(p) for p in places]
     *first, last = _cheapest_first(array.shape[-3:], shape)
-    result = np.empty((*array.shape[:-3], *(int(n) for n in shape)), np.float32)
-    size, count = array.shape[last - 3], int(shape[last])
+    result = np.empty((*array.shape[:-3], *shape), np.float32)
+    size, count = array.shape[last - 3], shape[last]
     # A slab is bounded before and after its other axes are resampled.
     largest = max(array.size / count, result.size / count, 1)
     step = max(int(VOXELS / largest), 1)
     for start in range(0, count, step):
         stop = min(start + step, count)
-        below, weight = _neighbours(size, count, start, stop)
+        below, weight = _neighbours(size, places[last][start:stop])
         planes = slice(int(below[0]), min(int(below[-1]) + 2, size))
         part = np.asarray(_planes(array, last, planes), dtype=np.float32)
         for axis in first:
-            part = _linear_axis(part, axis, shape[axis])
-        if count == size:
+            part = _linear_axis(part, axis, places[axis])
+        if _is_same(size, places[last]):
             part = _planes(part, last, slice(0, stop - start))
         else:
             part = _between(part, last, below - below[0], weight)
@@ -46,27 +77,27 @@ def linear(array: Array, shape: Sequence[int]) -> Array:
 
 
 def nearest(array: Array, shape: Sequence[int]) -> Array:
-    """Resample the last three axes of ``array`` to ``shape`` by the nearest voxel."""
-    result = array
-    for axis in _cheapest_first(array.shape[-3:], shape):
-        size = result.shape[axis - 3]
-        if shape[axis] != size:
-            centres = (np.arange(shape[axis]) + 0.5) * (size / shape[axis])
-            result = result.take(np.minimum(centres.astype(np.intp), size - 1), axis=axis - 3)
-    return np.ascontiguousarray(result)
+    """The nearest voxel, the later one of two, of ``shape`` that cover the array's extent."""
+    x, y, z = covering(array.shape[-3:], shape)
+    return _taken(array, (np.floor(x + 0.5), np.floor(y + 0.5), np.floor(z + 0.5)))
 
 
-def shape_for_spacing(
-    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
-) -> Triple:
-    """Voxels that cover the extent of ``shape`` voxels of ``spacing`` mm with ``target`` mm each.
+def nearest_at(array: Array, places: Places) -> Array:
+    """Resample the last three axes of ``array`` by the nearest voxel.
 
-    The number is rounded, so the resulting spacing is only near ``target``.
+    Of two it is the one of even number, as in MONAI; halves then move no border on average.
     """
-    x, y, z = (
-        max(round(n * old / new), 1) for n, old, new in zip(shape, spacing, target, strict=True)
-    )
-    return (x, y, z)
+    x, y, z = places
+    return _taken(array, (np.rint(x), np.rint(y), np.rint(z)))
+
+
+def _taken(array: Array, chosen: Places) -> Array:
+    for axis in _cheapest_first(array.shape[-3:], [len(c) for c in chosen]):
+        size = array.shape[axis - 3]
+        if not _is_same(size, chosen[axis]):
+            inside = chosen[axis].clip(0, size - 1).astype(np.intp)
+            array = array.take(inside, axis=axis - 3)
+    return np.ascontiguousarray(array)
 
 
 def to_ras(volume: Volume) -> tuple[Array, tuple[float, float, float]]:
@@ -98,16 +129,35 @@ def _planes(array: Array, axis: int, planes: slice) -> Array:
     return view
 
 
-def _linear_axis(array: Array, axis: int, count: int) -> Array:
+def _needed(array: Array, places: Places) -> tuple[Array, Places]:
+    """The part of ``array`` that interpolation reads, and the places counted in it."""
+    moved = []
+    for axis, along in enumerate(places):
+        size = array.shape[axis - 3]
+        first = min(max(math.floor(along[0]), 0), size - 1)
+        last = min(max(math.ceil(along[-1]), first), size - 1)
+        array = _planes(array, axis, slice(first, last + 1))
+        # Behind the border counts as on it, whatever is left of the array.
+        moved.append(np.clip(along, 0, size - 1) - first)
+    x, y, z = moved
+    return array, (x, y, z)
+
+
+def _is_same(size: int, places: Array) -> bool:
+    """Whether the places are those of the array's own voxels."""
+    return len(places) == size and bool((places == np.arange(size)).all())
+
+
+def _linear_axis(array: Array, axis: int, places: Array) -> Array:
     size = array.shape[axis - 3]
-    if count == size:
+    if _is_same(size, places):
         return array
-    return _between(array, axis, *_neighbours(size, count, 0, count))
+    return _between(array, axis, *_neighbours(size, places))
 
 
-def _neighbours(size: int, count: int, start: int, stop: int) -> tuple[Array, Array]:
-    """For voxels ``start`` to ``stop`` of ``count``: index of the one of ``size`` below, weight."""
-    centres = np.clip((np.arange(count) + 0.5) * (size / count) - 0.5, 0, size - 1)[start:stop]
+def _neighbours(size: int, places: Array) -> tuple[Array, Array]:
+    """For each place: index of the one of ``size`` voxels below, weight of the one above."""
+    centres = np.clip(places, 0, size - 1)
     below = centres.astype(np.intp)
     return below, (centres - below).astype(np.float32)
 

@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 
 TABLE = "store.parquet"
 #: Columns of the store's table. p_*: the prepared array; crop_*: the part of the reoriented image
-#: that was kept, in its voxels; native_*: that image's shape. voxels: count by class, as JSON.
+#: that its voxels cover, in voxels of that image, which need not be whole; native_*: that image's
+#: shape. voxels: count by class, as JSON.
 SCHEMA = pa.schema(
     [
         *INDEX_SCHEMA,
         *((f"p_{axis}", pa.int32()) for axis in "xyz"),
         *((f"p_spacing_{axis}", pa.float64()) for axis in "xyz"),
-        *((f"crop_start_{axis}", pa.int32()) for axis in "xyz"),
-        *((f"crop_shape_{axis}", pa.int32()) for axis in "xyz"),
+        *((f"crop_start_{axis}", pa.float64()) for axis in "xyz"),
+        *((f"crop_shape_{axis}", pa.float64()) for axis in "xyz"),
         *((f"native_{axis}", pa.int32()) for axis in "xyz"),
         ("p1", pa.float64()),
         ("p999", pa.float64()),
@@ -83,6 +84,7 @@ class StoreWriter:
         label: Array | None,
         row: Mapping[str, Any],
         native_label: Array | None = None,
+        floor: float | None = None,
     ) -> None:
         """Write one volume; none of its arrays is copied as a whole.
 
@@ -92,6 +94,7 @@ class StoreWriter:
             label: (X, Y, Z) classes on the same grid, or None.
             row: the index's columns and the geometry; what follows from the voxels is added here.
             native_label: classes on the reoriented, uncropped grid, for scoring there.
+            floor: only background above it gives locations of class 0; None: all of it does.
         """
         if key in self._rows:
             raise ValueError(f"volume {key} is in the store already")
@@ -100,7 +103,9 @@ class StoreWriter:
         if label is not None:
             classes = label.astype(np.uint8, copy=False)
             self._write("labels", key, classes, classes.dtype)
-            positions = class_locations(classes, self.config.locations_per_class, row["volume_id"])
+            most = self.config.locations_per_class
+            shown = None if floor is None else (image, floor)
+            positions = class_locations(classes, most, row["volume_id"], shown)
             self._write_locations(key, positions)
             counts = {str(c): int(n) for c, n in enumerate(class_counts(classes)) if n}
         if native_label is not None:
@@ -230,6 +235,7 @@ class VolumeStore:
     def locations(self, index: int) -> dict[int, Array]:
         """For every class present, background included, voxel positions (n, 3) int32.
 
+        Of the background, those are taken that are above the image's floor, if there are any.
         They are a random sample of fixed seed of at most ``locations_per_class`` positions, sorted.
         """
         path = _path(self.folder, "locations", index)
@@ -269,10 +275,27 @@ def stored_type(array: Array) -> np.dtype[Any]:
     return small
 
 
-def class_locations(label: Array, most: int, volume_id: str) -> dict[int, Array]:
-    """Positions of each class of ``label``; see :meth:`VolumeStore.locations`."""
+def class_locations(
+    label: Array, most: int, volume_id: str, shown: tuple[Array, float] | None = None
+) -> dict[int, Array]:
+    """Positions of each class of ``label``; see :meth:`VolumeStore.locations`.
+
+    Args:
+        label: (X, Y, Z) uint8.
+        most: positions of a class.
+        volume_id: for the seed.
+        shown: the image (X, Y, Z), and the value above which background counts (published code: the
+            window's lower end). Where no background lies above it, all of it counts.
+    """
     boxes = list(slabs(label, axis=0))
     counts = np.stack([class_counts(label[box]) for box in boxes])
+    if shown is not None:
+        image, floor = shown
+        above = [np.count_nonzero((label[b] == 0) & (image[b] > floor)) for b in boxes]
+        if any(above):
+            counts[:, 0] = above
+        else:
+            shown = None
     positions = {}
     for number in np.flatnonzero(counts.any(axis=0)):
         total = int(counts[:, number].sum())
@@ -281,14 +304,21 @@ def class_locations(label: Array, most: int, volume_id: str) -> dict[int, Array]
         if total > most:
             rng = np.random.default_rng([int(number), *words_of(volume_id)])
             chosen = np.sort(rng.choice(total, most, replace=False))
-        flat = _flat_positions(label, int(number), boxes, np.cumsum(counts[:, number]), chosen)
+        ends = np.cumsum(counts[:, number])
+        limit = shown if number == 0 else None
+        flat = _flat_positions(label, int(number), boxes, ends, chosen, limit)
         places = np.stack(np.unravel_index(flat, label.shape), axis=1)
         positions[int(number)] = places.astype(np.int32)
     return positions
 
 
 def _flat_positions(
-    label: Array, number: int, boxes: Sequence[Box], ends: Array, chosen: Array
+    label: Array,
+    number: int,
+    boxes: Sequence[Box],
+    ends: Array,
+    chosen: Array,
+    shown: tuple[Array, float] | None,
 ) -> Array:
     """Positions in C order of those voxels of a class that are the ``chosen`` ones of it.
 
@@ -298,6 +328,7 @@ def _flat_positions(
         boxes: slabs along the first axis.
         ends: voxels of the class up to the end of each slab.
         chosen: sorted numbers of voxels of the class.
+        shown: image and the value above which its voxels count; None: all do.
     """
     found = []
     borders = np.searchsorted(chosen, [0, *ends])
@@ -305,7 +336,10 @@ def _flat_positions(
     for i, box in enumerate(boxes):
         wanted = chosen[borders[i] : borders[i + 1]]
         if len(wanted):
-            inside = np.flatnonzero(label[box] == number)
+            mask = label[box] == number
+            if shown is not None:
+                mask &= shown[0][box] > shown[1]
+            inside = np.flatnonzero(mask)
             before = int(ends[i - 1]) if i else 0
             found.append(inside[wanted - before] + box[0].start * plane)
     flat: Array = np.concatenate(found)

@@ -54,7 +54,7 @@ class Entry:
         label_path: file of the segmentation, relative; "" without one.
         label: class or lesion category; -1 without one.
         split: "train", "val" or "test" where the layout publishes its lists, else "".
-        centre: in-plane centre (x, y) of the lesion's box, in voxels.
+        centre: centre of the lesion's box along the first two axes, in voxels.
         group: aligned images of one place share it.
     """
 

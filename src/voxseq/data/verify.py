@@ -17,12 +17,13 @@ import numpy as np
 from voxseq.config.data import DataConfig
 from voxseq.data import catalogue
 from voxseq.data.catalogue import DataSet
-from voxseq.data.download import Outcome, examine
+from voxseq.data.download import Outcome, check_splits, examine
+from voxseq.data.scorable import ALL_SPLITS
 from voxseq.data.types import Entry, Scan
 from voxseq.data.verify_copies import Seen, copies_found
 from voxseq.data.verify_fetched import fetched_faults
 from voxseq.data.verify_headers import header_items
-from voxseq.errors import VoxseqError
+from voxseq.errors import DataError, VoxseqError
 from voxseq.runs import RunContext
 
 Severity = Literal["fault", "warning"]
@@ -55,13 +56,17 @@ class Study:
 
     Attributes:
         tasks: data set → type and number of labels of the task that uses it.
+        scored: data sets of the configuration's tasks, whose splits must suffice for them.
         sources: data sets that pre-training reads.
+        optional: sources without which pre-training does.
         split: seed, ratio and validation_fraction, as the download stage takes them.
     """
 
     tasks: Mapping[str, Mapping[str, Any]]
     sources: frozenset[str]
     split: Mapping[str, Any]
+    scored: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -70,6 +75,7 @@ class Study:
         data: DataConfig,
         tasks: Mapping[str, Mapping[str, Any]],
         sources: Iterable[str] | None = None,
+        optional: Iterable[str] = (),
     ) -> Study:
         """Of a configuration's tasks and sources.
 
@@ -84,7 +90,8 @@ class Study:
             "validation_fraction": data.validation_fraction,
         }
         usual = (row.name for row in rows if row.role != "task")
-        return cls({**own, **tasks}, frozenset(usual if sources is None else sources), split)
+        chosen = frozenset(usual if sources is None else sources)
+        return cls({**own, **tasks}, chosen, split, frozenset(tasks), frozenset(optional))
 
 
 @dataclass
@@ -159,7 +166,10 @@ def _verify_one(
         report.findings.append(Finding(severity, dataset.name, place, reason, remedy))
 
     if not folder.is_dir():
-        add("fault", "", "the folder does not exist", _obtain(dataset))
+        if dataset.name in study.optional:
+            add("warning", "", "not here: pre-training does without it", _obtain(dataset))
+        else:
+            add("fault", "", "the folder does not exist", _obtain(dataset))
         return []
     for severity, path, reason, remedy in fetched_faults(dataset, folder):
         add(severity, path, reason, remedy or _renew(dataset))
@@ -173,6 +183,12 @@ def _verify_one(
         *_of_images(dataset, folder, outcome),
     ):
         add(severity, path, reason, remedy)
+    if dataset.name in study.scored:
+        try:
+            task = {**study.tasks[dataset.name], "splits": ALL_SPLITS}
+            check_splits(dataset, outcome.rows, task)
+        except DataError as error:
+            add("fault", "", error.what, error.hint or _show(dataset))
     return outcome.rows
 
 

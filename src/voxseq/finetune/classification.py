@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxseq.config.finetune import ClassificationRecipe
-from voxseq.errors import DataError
 from voxseq.evaluation.classification import Array, accuracy, auc
 from voxseq.finetune.training import TaskTraining
 from voxseq.finetune.volumes import Volumes
@@ -94,21 +93,6 @@ def score_split(
         probability=logits.softmax(dim=1)[:, 1].double().numpy(),
         loss=float(functional.cross_entropy(logits, target)),
     )
-
-
-def require_both_classes(volumes: Volumes, rows: Sequence[int], split: str) -> None:
-    """Refuse a split for which AUC is undefined, or a class other than 0 and 1.
-
-    Raises:
-        DataError: in these cases.
-    """
-    found = sorted({volumes.target(row) for row in rows})
-    if found != [0, 1]:
-        raise DataError(
-            f"{volumes.folder}: the {len(rows)} cases of the {split} split have the classes "
-            f"{found}, expected 0 and 1; AUC is undefined with one class",
-            "change data.split_ratio or the published lists, or add cases of the missing class",
-        )
 
 
 class ClassificationTraining(TaskTraining):

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.errors import DataError
 from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
 from voxseq.evaluation.inference import Slabs, iterate_logits, largest
 from voxseq.finetune.training import TaskTraining
@@ -110,20 +109,6 @@ def score_cases(
         else:
             scored, truth = prediction, volumes.label(row)
         yield CaseScore(row, dice_per_class(scored, truth, len(recipe.labels)), prediction)
-
-
-def require_foreground(volumes: Volumes, rows: Sequence[int], split: str) -> None:
-    """Refuse a split in which Dice is undefined for every case.
-
-    Raises:
-        DataError: no case of the split has a foreground voxel.
-    """
-    if not any(volumes.has_foreground(row) for row in rows):
-        raise DataError(
-            f"{volumes.folder}: no case of the {split} split has a foreground voxel; "
-            "its Dice is undefined",
-            "check the labels and merge_labels, or change data.split_ratio",
-        )
 
 
 class SegmentationTraining(TaskTraining):

@@ -12,8 +12,9 @@ from pydantic import Field, TypeAdapter
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
+from voxseq.data.scorable import require_scorable
+from voxseq.data.splits import TEST, TRAIN, VAL
 from voxseq.errors import ConfigError
-from voxseq.finetune import classification, segmentation
 from voxseq.finetune.subsets import subset
 from voxseq.finetune.volumes import Volumes
 
@@ -67,20 +68,29 @@ def choose_splits(volumes: Volumes, recipe: Recipe, ratio: float, seed: int) -> 
         seed: of the choice of that share.
 
     Raises:
-        DataError: a split that is empty or cannot be scored.
+        DataError: a split that is empty, cannot be scored or, of the share, cannot be learnt from.
     """
     train, val, test = (volumes.rows(split) for split in ("train", "val", "test"))
-    for split, rows in (("val", val), ("test", test)):
-        if isinstance(recipe, SegmentationRecipe):
-            segmentation.require_foreground(volumes, rows, split)
-        else:
-            classification.require_both_classes(volumes, rows, split)
     row_of = {volumes.name(row): row for row in train}
     targets = None
     if isinstance(recipe, ClassificationRecipe):
         targets = [volumes.target(row) for row in train]
     chosen = subset(list(row_of), targets, ratio, seed)
-    return Splits(tuple(row_of[name] for name in chosen), val, test)
+    splits = Splits(tuple(row_of[name] for name in chosen), val, test)
+    _require_scorable(volumes, recipe, ratio, splits)
+    return splits
+
+
+def _require_scorable(volumes: Volumes, recipe: Recipe, ratio: float, splits: Splits) -> None:
+    parts = {TRAIN: splits.train, VAL: splits.val, TEST: splits.test}
+    share = f", a share of {ratio:g} of the training cases" if ratio < 1 else ""
+    require_scorable(
+        f"{volumes.folder}{share}",
+        recipe.type,
+        [split for split, rows in parts.items() for _ in rows],
+        [volumes.classes(row) for rows in parts.values() for row in rows],
+        wanted=range(1, len(recipe.labels) + 1) if recipe.type == "segmentation" else (),
+    )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from voxseq.config.base import Shape3
 from voxseq.data import resample
+from voxseq.data.native import native_places
 from voxseq.data.store import VolumeStore
 from voxseq.errors import DataError
 
@@ -87,10 +88,12 @@ class Volumes:
         columns = (self.table[f"p_{axis}"] for axis in "xyz")
         return [(int(x), int(y), int(z)) for x, y, z in zip(*columns, strict=True)]
 
-    def has_foreground(self, row: int) -> bool:
-        """Whether the prepared label of a row has a voxel that is no background."""
+    def classes(self, row: int) -> list[int]:
+        """Classes in the prepared label of a row, background included; without one, its class."""
+        if not self.table["has_label"].iloc[row]:
+            return [self.target(row)]
         counts: dict[str, int] = json.loads(self.table["voxels"].iloc[row])
-        return any(number != "0" for number in counts)
+        return [int(number) for number in counts]
 
     def image(self, row: int) -> Array:
         """Whole image (X, Y, Z) float32; not to be written to."""
@@ -130,16 +133,13 @@ class Volumes:
             row: of the volume.
         """
         line = self.table.iloc[row]
-        start, shape, whole = (
-            [int(line[f"{key}_{axis}"]) for axis in "xyz"]
-            for key in ("crop_start", "crop_shape", "native")
-        )
+        box, places = native_places(line, probabilities.shape[1:])
         # What the crop left out is background.
-        classes = np.zeros(whole, np.uint8)
-        inside = classes[tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))]
-        best = resample.linear(probabilities[0], shape)
+        classes = np.zeros([int(line[f"native_{axis}"]) for axis in "xyz"], np.uint8)
+        inside = classes[box]
+        best = resample.linear_at(probabilities[0], places)
         for number, values in enumerate(probabilities[1:], start=1):
-            mapped = resample.linear(values, shape)
+            mapped = resample.linear_at(values, places)
             inside[mapped > best] = number
             np.maximum(best, mapped, out=best)
         return classes

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from voxseq.config import Config
+from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import Task
 from voxseq.errors import ConfigError
+from voxseq.files import read_text
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
 
 _SUBJECT = "subject"
+#: Those of :mod:`voxseq.data.splits`, all of which every task uses; numpy is not imported here.
+_SPLITS = ("train", "val", "test")
 
 
 def add_data_runs(builder: Builder, config: Config) -> None:
@@ -37,6 +41,7 @@ def add_data_runs(builder: Builder, config: Config) -> None:
             "store": store,
             "type": task.type,
             "labels": len(task.labels),
+            "splits": list(_SPLITS),
             "data": dump(task.data),
             "native_labels": task.type == "segmentation" and task.score_grid == "native",
         }
@@ -59,7 +64,11 @@ def add_data_runs(builder: Builder, config: Config) -> None:
 def _download_settings(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Settings:
     data = config.data
     task = tasks.get(dataset)
+    uses = [s for s in config.sequences.sources if s.dataset == dataset]
+    # A task cannot do without its data set. Where it is False the key changes no fingerprint.
+    optional = task is None and data.root is not None and all(s.optional for s in uses)
     return {
+        **({"optional": True} if optional else {}),
         "dataset": dataset,
         "release": data.release,
         "phantoms": None if data.root is not None else dump(data.phantoms),
@@ -69,8 +78,13 @@ def _download_settings(config: Config, dataset: str, tasks: Mapping[str, Task]) 
             "ratio": list(data.split_ratio),
             "validation_fraction": data.validation_fraction,
         },
-        "task": None if task is None else {"type": task.type, "labels": len(task.labels)},
+        "task": None if task is None else _checked_for(task),
     }
+
+
+def _checked_for(task: Task) -> Settings:
+    """What the images of a task's data set must be fit for."""
+    return {"type": task.type, "labels": len(task.labels), "splits": list(_SPLITS)}
 
 
 def sequence_settings(config: Config) -> Settings:
@@ -84,7 +98,7 @@ def sequence_settings(config: Config) -> Settings:
     return {
         # Without lists the key is absent, so that it changes no fingerprint.
         **({"exclude": lists} if lists else {}),
-        "sources": [dump(source) for source in s.sources],
+        "sources": _sources(s),
         "spatial": {
             "crops_per_volume": s.spatial.crops_per_volume,
             "crop_shape": list(s.spatial.crop_shape),
@@ -104,11 +118,17 @@ def sequence_settings(config: Config) -> Settings:
     }
 
 
+def _sources(sequences: SequencesConfig) -> list[Settings]:
+    """The sources as those see them who depend on their downloads, which know what is left out."""
+    return [{"dataset": s.dataset, "kind": s.kind} for s in sequences.sources]
+
+
 def reading_settings(config: Config) -> Settings:
     """The sequence configuration as those see it who read sequences: without the lists of subjects,
     which have acted when the index was built."""
     settings = dump(config.sequences)
     del settings["exclude"]
+    settings["sources"] = _sources(config.sequences)
     return settings
 
 
@@ -123,9 +143,9 @@ def read_subjects(dataset: str, path: str) -> list[str]:
     """
     key = f"sequences.exclude.{dataset}"
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = read_text(Path(path).expanduser())
         rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, RuntimeError, csv.Error) as error:
         raise ConfigError(
             f"{key}: the file {path} cannot be read: {error}",
             "correct the path, which starts from the folder of the study, or leave the key out",

@@ -299,7 +299,8 @@ def _write_results(
     record = {
         "method": setup.method,
         "settings": setup.settings.model_dump(mode="json"),
-        "kinds": list(setup.kinds),
+        # Without those of which no source is here.
+        "kinds": list(sampler.kinds),
         "selected_step": best_step,
         "sequences": len(sampler),
     }

@@ -7,7 +7,8 @@ The index names stores, rows and boxes; voxels stay in the volume store. One tab
 - ``semantic_items.parquet`` and ``semantic.parquet``: lesion crops, and draws of several distinct
   crops of one category.
 
-Images that a task holds out are excluded first; see :mod:`voxseq.sequences.exclusion`.
+Images that a task holds out are excluded first; see :mod:`voxseq.sequences.exclusion`. A kind of
+which no source is here has no table; ``left_out.json`` names it.
 
 Counts follow the published code (AR-SSL4M): 50 crops a volume, a third
 fewer where the volume is thinner than the crop, 100 places a subject, 20,000 draws a category.
@@ -33,6 +34,8 @@ from voxseq.training.seeding import entropy
 
 _LOG = logging.getLogger("voxseq.sequences")
 
+#: Optional sources that are not here, and kinds of sequence of which no source is.
+LEFT_OUT = "left_out.json"
 AXES = ("x", "y", "z")
 #: Columns of a box, and of the place of its volume.
 BOX = (*(f"start_{a}" for a in AXES), *(f"extent_{a}" for a in AXES))
@@ -55,9 +58,15 @@ def execute(context: RunContext) -> None:
     _write_csv(context.out / "excluded.csv", selection.excluded)
     write_json(context.out / "exclusion.json", selection.record)
     counts: dict[str, int] = {"excluded": len(selection.excluded)}
+    here = set(selection.record["volumes"])
+    left_out: dict[str, list[str]] = {"sources": sorted(set(sources) - here), "kinds": []}
     for kind in ("spatial", "contrast", "semantic"):
         names = [s["dataset"] for s in config["sources"] if s["kind"] == kind]
         if not names:
+            continue
+        if not here.intersection(names):
+            left_out["kinds"].append(kind)
+            _LOG.warning("no %s sequences: %s are not here", kind, ", ".join(names))
             continue
         chosen = volumes[volumes["dataset"].isin(names)].reset_index(drop=True)
         tables = _BUILDERS[kind](chosen, config)
@@ -71,6 +80,7 @@ def execute(context: RunContext) -> None:
                 f"look at set_aside.csv of these data sets and at {context.out / 'excluded.csv'}",
             )
     write_json(context.out / "sources.json", sources)
+    write_json(context.out / LEFT_OUT, left_out)
     write_json(context.out / "summary.json", counts)
     _LOG.info("sequences: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))
 

@@ -26,6 +26,7 @@ from voxseq.data.index import read_table
 from voxseq.data.splits import TEST, VAL
 from voxseq.data.store import TABLE
 from voxseq.data.thumbnail import SAME_PICTURE, SIDE_TOLERANCE, copies, pictures
+from voxseq.errors import DataError
 
 _LOG = logging.getLogger("voxseq.sequences")
 
@@ -69,6 +70,9 @@ def select(
         inputs: run id → folder: the sources' stores and the indexes of all data sets.
         sources: data sets.
         lists: data set → subjects that are left out by name.
+
+    Raises:
+        DataError: no source has an image.
     """
     held_out = held_out_images(inputs)
     volumes = _stored(inputs, sources)
@@ -98,7 +102,15 @@ def _stored(inputs: Mapping[str, Path], sources: Sequence[str]) -> pd.DataFrame:
     parts = []
     for number, dataset in enumerate(sources):
         table = read_table(inputs[f"preprocess/source/{dataset}"] / TABLE)
+        if table.empty:
+            # An optional source that is not here; the numbers of the others stay.
+            continue
         parts.append(table.assign(dataset=dataset, store=number, row=np.arange(len(table))))
+    if not parts:
+        raise DataError(
+            f"none of the sources of pre-training is here: {', '.join(sources)}",
+            "get one (`voxseq data show NAME`), then give data.release another value",
+        )
     return pd.concat(parts, ignore_index=True)
 
 

@@ -20,7 +20,7 @@ from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
 from voxseq.errors import DataError
 from voxseq.files import read_json
-from voxseq.sequences.build import AXES
+from voxseq.sequences.build import AXES, LEFT_OUT
 from voxseq.sequences.ranges import Ranges
 from voxseq.sequences.reading import (
     Array,
@@ -79,7 +79,7 @@ class SequenceSampler:
         index: folder of the sequence index.
         stores: data set → folder of its volume store.
         config: geometry, stride and mixing weights.
-        kinds: kinds of sequence to draw from.
+        kinds: kinds of sequence to draw from; those of which no source is here are left out.
         seed: of every draw.
 
     Raises:
@@ -95,7 +95,12 @@ class SequenceSampler:
         seed: int,
     ) -> None:
         self.config = config
-        self.kinds = tuple(sorted(kinds))
+        self.kinds = tuple(sorted({*kinds} - {*read_json(index / LEFT_OUT)["kinds"]}))
+        if not self.kinds:
+            raise DataError(
+                f"no source of {' and '.join(kinds)} sequences is here",
+                "get one (`voxseq data show NAME`), then give data.release another value",
+            )
         self.seed = seed
         self._names: list[str] = read_json(index / "sources.json")
         self._folders = stores

@@ -1,13 +1,15 @@
 """DeepLesion: 16-bit PNG slices and ``DL_info.csv``; one entry for each lesion with a type.
 
 ``Images_png/<patient>_<study>_<series>/<slice>.png`` with HU = value - 32768. A lesion comes with
-the range of slices around its key slice. The array is (x = column, y = row, slice); PNGs state no
+the range of slices around its key slice. The array is (row, column, slice) as the publishers' own
+conversion to NIfTI makes it; boxes and spacings of the table come as (column, row). PNGs state no
 orientation, so the axes are kept and the box centre stays valid.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import Counter
 from pathlib import Path
@@ -19,6 +21,7 @@ from voxseq.data.adapters.files import nothing_found, plain, unreadable
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.files import read_text, require_regular
 
 TABLE = "DL_info.csv"
 IMAGES = "Images_png"
@@ -64,15 +67,15 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
 
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read the slices around the lesion, in Hounsfield units (int16)."""
-    slices, x, y, z = entry.locator.split()
+    slices, row, column, step = entry.locator.split()
     first, last = (int(n) for n in slices.split("-"))
     paths = [f"{entry.path}/{number:03d}.png" for number in range(first, last + 1)]
     planes = [_read(folder, path) for path in paths]
     shapes = {plane.shape for plane in planes}
     if len(shapes) != 1:
         raise DataError(f"{entry.path}: slices of different shapes {sorted(shapes)}")
-    array = np.ascontiguousarray(np.stack(planes, axis=-1).transpose(1, 0, 2))
-    return Volume(array, scaling_affine((float(x), float(y), float(z))), oriented=False)
+    spacing = (float(row), float(column), float(step))
+    return Volume(np.stack(planes, axis=-1), scaling_affine(spacing), oriented=False)
 
 
 def read_label(folder: Path, entry: Entry) -> Volume | None:
@@ -100,10 +103,10 @@ def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:
         subject=series.split("_", 1)[0],
         image=f"{series}_{int(key_slice):03d}_{number}",
         path=f"{IMAGES}/{series}",
-        locator=f"{first}-{last} {spacing[0]:g} {spacing[1]:g} {spacing[2]:g}",
+        locator=f"{first}-{last} {spacing[1]:g} {spacing[0]:g} {spacing[2]:g}",
         modality=dataset.modality,
         label=kind,
-        centre=(int((x1 + x2) // 2), int((y1 + y2) // 2)),
+        centre=(int((y1 + y2) // 2), int((x1 + x2) // 2)),
     )
 
 
@@ -112,9 +115,8 @@ def _table(folder: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise nothing_found(folder, f"{TABLE} and {IMAGES}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the table again") from None
     needed = {"File_name", "Coarse_lesion_type", "Slice_range", "Bounding_boxes", "Spacing_mm_px_"}
     missing = sorted(needed - set(rows[0] if rows else ()))
@@ -127,6 +129,7 @@ def _table(folder: Path) -> list[dict[str, str]]:
 
 def _read(folder: Path, path: str) -> Array:
     try:
+        require_regular(folder / path)
         with Image.open(folder / path) as image:
             values = np.asarray(image)
     except Exception as error:

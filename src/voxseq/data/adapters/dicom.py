@@ -111,6 +111,9 @@ def read_series(
 ) -> Volume:
     """Read the series in the folder ``place`` as one volume.
 
+    Its axes are (column, row, slice) in order of position and (row, column, slice) in order of
+    InstanceNumber.
+
     Args:
         folder: the data set's folder.
         place: folder of the series, relative to it.
@@ -138,18 +141,21 @@ def read_series(
 
 
 def _volume(slices: list[Slice], place: str, order: Order, values: Values) -> Volume:
-    if order == "instance":
-        slices.sort(key=_instance)
-        affine = scaling_affine(_spacing(slices))
-    else:
+    by_position = order == "position"
+    if by_position:
         slices, affine = _by_position(slices, place)
+    else:
+        slices.sort(key=_instance)
+        column, row, step = _spacing(slices)
+        affine = scaling_affine((row, column, step))
     stored = values == "stored"
     kinds = [s.pixels.dtype if stored else _hounsfield_type(s) for s in slices]
     planes = np.empty((len(slices), *slices[0].pixels.shape), np.result_type(*kinds))
     for number, item in enumerate(slices):
         planes[number] = item.pixels if stored else _hounsfield(item)
-    # Rows run along y and columns along x.
-    return Volume(planes.transpose(2, 1, 0), affine, oriented=order == "position")
+    # The patient's x runs along the columns; without a patient the published order is kept.
+    axes = (2, 1, 0) if by_position else (1, 2, 0)
+    return Volume(planes.transpose(axes), affine, oriented=by_position)
 
 
 def is_axial(header: Dataset) -> bool:

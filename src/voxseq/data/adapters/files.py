@@ -32,7 +32,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
     Links to folders are followed, each real folder once, because data sets are often linked from
     other disks. The top is "". Names that are not text in the file system's encoding are left out:
-    no table could hold them.
+    no table could hold them. So are pipes, devices and sockets, which no reader may open.
     """
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -45,7 +45,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         relative = Path(place).relative_to(folder).as_posix()
         yield (
             "" if relative == "." else relative,
-            sorted(n for n in names if not is_junk(n) and _is_text(n)),
+            sorted(n for n in names if not is_junk(n) and _is_text(n) and _is_file(place, n)),
         )
 
 
@@ -54,6 +54,12 @@ def files(folder: Path) -> Iterator[str]:
     for place, names in walk(folder):
         for name in names:
             yield f"{place}/{name}" if place else name
+
+
+def _is_file(place: str, name: str) -> bool:
+    """Whether it is a file, or a link that leads nowhere, which its reader names."""
+    path = Path(place, name)
+    return path.is_file() or not path.exists()
 
 
 def _is_text(name: str) -> bool:

@@ -16,6 +16,7 @@ from voxseq.data.adapters.files import check_size, nothing_found, unreadable
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.files import require_regular
 
 SPLITS = ("train", "val", "test")
 
@@ -83,6 +84,7 @@ def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
     """Read one array; never unpickles, whatever the file holds."""
     del size, changed
     try:
+        require_regular(folder / path)
         with np.load(folder / path, allow_pickle=False) as archive:
             if key not in archive:
                 raise DataError(
@@ -115,6 +117,7 @@ def _whole(labels: Array, path: str, split: str) -> Array:
 def _count(folder: Path, path: str, key: str) -> int:
     """Number of images from the array's header alone: damaged voxels are found when read."""
     try:
+        require_regular(folder / path)
         with zipfile.ZipFile(folder / path) as archive:
             shape = _shape(archive, key)
     except Exception as error:

@@ -19,6 +19,7 @@ from voxseq.data.adapters.nrrd import read_nrrd
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume
 from voxseq.errors import DataError
+from voxseq.files import require_regular
 
 #: ITK's world is LPS+, that of NIfTI is RAS+.
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -64,6 +65,7 @@ def read_label(folder: Path, entry: Entry) -> Volume | None:
 def _read(folder: Path, path: str) -> Volume:
     is_nrrd = path.lower().endswith((".nrrd", ".nhdr"))
     try:
+        require_regular(folder / path)
         if is_nrrd:
             image = read_nrrd(folder, path)
             return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine_of(image))

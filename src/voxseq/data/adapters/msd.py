@@ -14,6 +14,7 @@ from voxseq.data.adapters.files import inside, is_junk, nothing_found
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Entry, Scan, Volume
 from voxseq.errors import DataError
+from voxseq.files import read_text
 
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
@@ -57,7 +58,7 @@ def _training(folder: Path) -> list[tuple[str, str]]:
     if not path.exists():
         raise nothing_found(folder, "dataset.json with imagesTr and labelsTr beside it")
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(path))
         items = [(item["image"], item["label"]) for item in content["training"]]
         return [(inside(image, str(path)), inside(label, str(path))) for image, label in items]
     except DataError:

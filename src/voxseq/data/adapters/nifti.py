@@ -15,6 +15,7 @@ from voxseq.data.adapters.files import MOST_PACKED, check_size, unreadable
 from voxseq.data.slabs import slabs
 from voxseq.data.types import Array, Volume
 from voxseq.errors import DataError
+from voxseq.files import require_regular
 
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Bytes that are read, or converted, at a time.
@@ -32,6 +33,7 @@ def read(folder: Path, path: str) -> Volume:
         DataError: unreadable, not three-dimensional, or not of real numbers.
     """
     try:
+        require_regular(folder / path)
         with (folder / path).open("rb") as file:
             size = (folder / path).stat().st_size
             is_packed = file.peek(2)[:2] == _GZIP_MAGIC

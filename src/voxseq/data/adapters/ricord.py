@@ -6,8 +6,8 @@ it names the end of PatientID, StudyDate, SeriesNumber, SeriesDescription, the l
 of SeriesInstanceUID, and the class. A series is found by these; every folder holds one series, as
 TCIA and IDC deliver them. Options: ``values``, "stored" as published or "hu".
 
-Slices are in order of InstanceNumber and keep their axes, as published. Series that are not axial
-get the contrast "reformatted", because the plane of a series tells much of its class here.
+Slices are in order of InstanceNumber, axes (row, column, slice), as published. Series that are not
+axial get the contrast "reformatted", because the plane of a series tells much of its class here.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from voxseq.data.adapters.files import nothing_found, plain, walk
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import REFORMATTED, Entry, Scan, Volume
 from voxseq.errors import DataError
+from voxseq.files import read_text
 
 _LINE = re.compile(
     r"(?:.*/)?(?P<collection>MIDRC-RICORD-1[AB])/ID(?P<patient>.+)_date(?P<date>\d\d-\d\d-\d{4})_"
@@ -85,7 +86,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:
-    """Read a series as published: by InstanceNumber, axes (column, row, slice)."""
+    """Read a series as published: by InstanceNumber, axes (row, column, slice)."""
     values, _, uid = entry.locator.partition(" ")
     return read_series(folder, entry.path, uid=uid, order="instance", values=cast(Values, values))
 
@@ -151,8 +152,8 @@ def _read_list(folder: Path, split: str) -> list[_Listed]:
             "the three lists are published with MedCoSS",
         )
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
     return [_parse(line.strip(), path, split) for line in lines if line.strip()]
 

@@ -16,6 +16,7 @@ from voxseq.data.adapters.files import check_size, inside, nothing_found, unread
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.files import read_text, require_regular
 
 FOLDERS = ("2018LA_Seg_Training Set", "2018LA_Seg_Training_Set")
 FILE = "mri_norm2.h5"
@@ -71,6 +72,7 @@ def _volume(folder: Path, entry: Entry, path: str, key: str) -> Volume:
 
 def _read(folder: Path, path: str, key: str) -> Array:
     try:
+        require_regular(folder / path)
         with h5py.File(folder / path, "r") as file:
             if key in file and not isinstance(file.get(key, getlink=True), h5py.HardLink):
                 raise DataError(f'{path}: "{key}" is a link, expected an array')
@@ -102,8 +104,8 @@ def _read_list(folder: Path, base: str, split: str) -> list[str]:
             "it is in the folder data of github.com/yulequan/UA-MT",
         )
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
     return [inside(line.strip(), str(path)) for line in lines if line.strip()]
 

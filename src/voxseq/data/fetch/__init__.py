@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from voxseq.data.fetch.accounts import AccountNeededError
-from voxseq.data.fetch.core import Outcome, fetch, provide, state, stated_size
+from voxseq.data.fetch.core import NotOfferedError, Outcome, fetch, provide, state, stated_size
 from voxseq.data.fetch.record import RECORD, Fetched, Record, read_record
 from voxseq.data.fetch.services import Services
 from voxseq.data.fetch.transfer import Patience
@@ -23,6 +23,7 @@ __all__ = [
     "RECORD",
     "AccountNeededError",
     "Fetched",
+    "NotOfferedError",
     "Outcome",
     "Patience",
     "Record",

@@ -152,6 +152,10 @@ def _fetch_into(
     return Outcome(folder, "fetched", record)
 
 
+class NotOfferedError(DataError):
+    """A data set that is not here, and that the workflow does not fetch by itself."""
+
+
 def provide(dataset: DataSet, folder: Path, limit_bytes: int) -> bool:
     """Fetch a data set for the workflow, when it is missing and small enough to need no question.
 
@@ -164,13 +168,14 @@ def provide(dataset: DataSet, folder: Path, limit_bytes: int) -> bool:
         Whether it was fetched now.
 
     Raises:
-        DataError: it is missing and may not be fetched without being asked for, or fetching failed.
+        NotOfferedError: it is missing and may not be fetched without being asked for.
+        DataError: fetching failed.
     """
     if state(dataset, folder) != "absent":
         return False
     reason = _not_by_itself(dataset, limit_bytes)
     if reason:
-        raise DataError(
+        raise NotOfferedError(
             f"{dataset.title}: the folder {folder} is missing and was not fetched: {reason}",
             f"`voxseq data show {dataset.name}` tells how to get it, "
             f"`voxseq data download {dataset.name}` fetches what can be fetched",
