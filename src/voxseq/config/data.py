@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from voxseq.config.base import (
+    LARGEST_AXIS,
+    LARGEST_INTENSITY,
+    Axis,
+    Distinct,
     Fraction,
     Model,
+    Moderate,
     Name,
     NonNegative,
     NonNegativeFloat,
     Positive,
-    PositiveFloat,
+    Quantity,
     Shape3,
     Spacing3,
+    Title,
 )
 
-Window = tuple[float, float]
+Intensity = Annotated[float, Field(ge=-LARGEST_INTENSITY, le=LARGEST_INTENSITY)]
+Window = tuple[Intensity, Intensity]
+#: Values of a stored segmentation.
+LabelValue = Annotated[int, Field(ge=0, le=255)]
+#: Share of a kind of sequence, relative to the others.
+Share = Annotated[NonNegativeFloat, Field(le=1e6)]
 Codec = Literal["lz4", "lz4hc", "zstd"]
 
 
@@ -27,11 +38,11 @@ class PhantomConfig(Model):
 
     seed: NonNegative = 0
     volume_shape: Shape3 = (32, 32, 32)
-    source_volumes: Positive = Field(12, description="volumes of each spatial source")
-    contrast_subjects: Positive = 24
-    lesions_per_category: Positive = 12
-    segmentation_cases: Positive = Field(40, description="labelled cases of each MSD task and LA")
-    classification_cases: tuple[Positive, Positive, Positive] = (160, 60, 120)
+    source_volumes: Quantity = Field(12, description="volumes of each spatial source")
+    contrast_subjects: Quantity = 24
+    lesions_per_category: Quantity = 12
+    segmentation_cases: Quantity = Field(40, description="labelled cases of each MSD task and LA")
+    classification_cases: tuple[Quantity, Quantity, Quantity] = (160, 60, 120)
 
 
 class DataConfig(Model):
@@ -42,8 +53,8 @@ class DataConfig(Model):
     place is no part of any fingerprint; ``release`` is: change it when the files change.
     """
 
-    root: str | None = None
-    release: str = "1"
+    root: str | None = Field(None, min_length=1)
+    release: Title = "1"
     phantoms: PhantomConfig = PhantomConfig()
     fetch_at_most_gb: NonNegativeFloat = Field(
         0.0,
@@ -73,7 +84,7 @@ class StoreConfig(Model):
     chunk_shape: Shape3 = (16, 16, 16)
     codec: Codec = "lz4hc"
     compression_level: NonNegative = Field(5, le=9)
-    locations_per_class: Positive = Field(10_000, description="voxel positions kept per class")
+    locations_per_class: Quantity = Field(10_000, description="voxel positions kept per class")
 
 
 class SourceConfig(Model):
@@ -86,7 +97,7 @@ class SourceConfig(Model):
 class SpatialConfig(Model):
     """Patches along a sliding window over one volume (paper, section 3.1)."""
 
-    crops_per_volume: Positive = 50
+    crops_per_volume: Quantity = 50
     crop_shape: Shape3 = Field(
         (24, 24, 24), description="source voxels of a crop; a shorter axis is taken whole"
     )
@@ -97,26 +108,26 @@ class SpatialConfig(Model):
     max_start: NonNegative | None = Field(
         None, description="largest start of the window (published: 63); null: as far as it fits"
     )
-    weight: NonNegativeFloat | None = None
+    weight: Share | None = None
 
 
 class ContrastConfig(Model):
     """The same place in four MRI contrasts."""
 
-    crops_per_subject: Positive = 100
+    crops_per_subject: Quantity = 100
     crop_shape: Shape3 = (24, 24, 6)
-    contrasts: tuple[str, ...] = ("t1n", "t1c", "t2w", "t2f")
-    weight: NonNegativeFloat | None = None
+    contrasts: Annotated[tuple[str, ...], Distinct] = ("t1n", "t1c", "t2w", "t2f")
+    weight: Share | None = None
 
 
 class SemanticConfig(Model):
     """Lesions of one category."""
 
-    window: tuple[Positive, Positive] = Field(
+    window: tuple[Axis, Axis] = Field(
         (32, 32), description="in-plane source voxels around the box centre"
     )
-    draws_per_category: Positive = 2000
-    weight: NonNegativeFloat | None = None
+    draws_per_category: Quantity = 2000
+    weight: Share | None = None
 
 
 class SequencesConfig(Model):
@@ -127,7 +138,7 @@ class SequencesConfig(Model):
         (16, 16, 16),
         description="voxels of a sequence: its patches joined along the last axis",
     )
-    length: Positive = 4
+    length: Axis = 4
     percentiles: tuple[float, float] = (1.0, 99.9)
     sources: tuple[SourceConfig, ...] = ()
     exclude: dict[Name, str] = Field(
@@ -138,7 +149,9 @@ class SequencesConfig(Model):
     spatial: SpatialConfig = SpatialConfig()
     contrast: ContrastConfig = ContrastConfig()
     semantic: SemanticConfig = SemanticConfig()
-    validation_every: Positive = Field(500, description="every n-th sequence is for validation")
+    validation_every: Positive = Field(
+        500, ge=2, description="every n-th sequence is for validation"
+    )
     seed: NonNegative = 0
 
     @property
@@ -195,6 +208,10 @@ def check_stride(stride: int, sequences: SequencesConfig) -> None:
         )
 
 
+#: Width of the narrowest window of intensities.
+LEAST_WINDOW = 1e-3
+
+
 class TaskDataConfig(Model):
     """How the volumes of a downstream task are prepared (published recipes)."""
 
@@ -203,16 +220,16 @@ class TaskDataConfig(Model):
     window: Window | None = Field(None, description="intensities mapped to 0..1 and clipped")
     normalise: Literal["window", "zscore", "none"] = "window"
     foreground_crop: bool = True
-    crop_margin: NonNegative = 0
-    merge_labels: dict[int, int] = Field(default_factory=dict)
-    scale: PositiveFloat = Field(1.0, description="intensities are divided by this first")
+    crop_margin: NonNegative = Field(0, le=LARGEST_AXIS)
+    merge_labels: dict[LabelValue, LabelValue] = Field(default_factory=dict)
+    scale: Moderate = Field(1.0, description="intensities are divided by this first")
 
     @model_validator(mode="after")
     def _window_fits(self) -> TaskDataConfig:
         if self.normalise == "window":
             if self.window is None:
                 raise ValueError("normalise: window needs window: [low, high]")
-            if not self.window[0] < self.window[1]:
+            if not self.window[1] - self.window[0] >= LEAST_WINDOW:
                 raise ValueError(f"window {self.window}: expected low < high")
         if self.spacing is not None and self.resize is not None:
             raise ValueError("give spacing or resize, not both")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from voxseq.config.base import LARGEST
+from voxseq.config.base import SLIPS
 from voxseq.config.descriptions import DESCRIPTIONS
 from voxseq.config.root import Config
 
@@ -217,12 +217,15 @@ def _string(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> str:
-    found = [
-        f"{sign} {schema[key]:g}"
+    found = {
+        sign: f"{sign} {schema[key]:g}"
         for key, sign in _SIGNS.items()
-        if key in schema and schema[key] != LARGEST
-    ]
-    return " and ".join(found)
+        if key in schema and schema[key] not in SLIPS
+    }
+    if "≥" in found and found.get(">") == "> 0":
+        # Of a type and of its field.
+        del found[">"]
+    return " and ".join(found.values())
 
 
 def _default(schema: Schema) -> str:
