@@ -15,14 +15,9 @@ from voxseq.config.reading import Document, read_yaml
 from voxseq.config.root import Config
 from voxseq.config.sources import Sources
 
-__all__ = ["load_config", "load_files", "read_yaml", "validate"]
+__all__ = ["load_config", "read_yaml", "validate"]
 #: Where the scales of the repository lie, beside params.yaml.
 SCALES = "workflow/scales"
-
-
-def load_files(path: Path, overlays: Iterable[Path] = ()) -> Config:
-    """Read, merge and validate a configuration and the files laid over it, in turn."""
-    return load_config(path, [read_yaml(overlay) for overlay in overlays])
 
 
 def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Config:

@@ -104,7 +104,7 @@ def read_yaml(path: Path) -> Document:
     text = _text(path)
     kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        content, lines = _json(text) if kind == "JSON" else _yaml(text, str(path))
+        content, lines = _json(text) if kind == "JSON" else parse_yaml(text, str(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid {kind}: {_reason(error, text)}", "correct the place named above"
@@ -144,7 +144,8 @@ def _where_else(path: Path) -> str:
     return "check its name; a relative one starts at the present folder"
 
 
-def _yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
+def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Content of a YAML text, and the line of each key; ``name`` stands in errors."""
     # A strict subclass of SafeLoader: no Python object is ever constructed.
     loader = _StrictLoader(text)
     loader.name = name
