@@ -70,10 +70,7 @@ def _lay(base: Any, overlay: Mapping[Any, Any]) -> None:
         if not is_replaced and isinstance(base.get(name), Mapping):
             _lay(base[name], value)
             continue
-        if isinstance(value, Mapping):
-            # Nested keys may end in "!" as well.
-            for inner in [k for k in value if isinstance(k, str) and k.endswith("!")]:
-                value[inner[:-1]] = value.pop(inner)  # type: ignore[index,attr-defined]
+        _drop_marks(value)
         if _has_comment(value):
             # Nothing can follow a comment on its line.
             base.fa.set_block_style()
@@ -82,6 +79,15 @@ def _lay(base: Any, overlay: Mapping[Any, Any]) -> None:
         else:
             # What stands behind the last key may belong to the next section.
             base.insert(len(base) - 1, name, value)
+
+
+def _drop_marks(value: Any) -> None:
+    """Where nothing lies below, keys that end in "!" stand for those without it."""
+    if isinstance(value, Mapping):
+        for key in list(value):
+            _drop_marks(value[key])
+            if isinstance(key, str) and key.endswith("!"):
+                value[key[:-1]] = value.pop(key)  # type: ignore[index,attr-defined]
 
 
 def _has_comment(value: Any) -> bool:
