@@ -30,7 +30,7 @@ _Representer.add_representer(
 
 
 def laid_over(path: Path, overlay: Path) -> str:
-    """Text of ``path`` after ``overlay`` is laid over it, with the comments of both.
+    """Text of ``path``, comments included, after ``overlay`` is laid over it.
 
     Raises:
         ConfigError: one of them cannot be read.
@@ -62,19 +62,19 @@ def _with_comments(path: Path, overlay: Path) -> str:
     return re.sub(r"[ \t]+$", "", written.getvalue(), flags=re.MULTILINE)
 
 
-def _lay(base: Any, overlay: Mapping[Any, Any]) -> None:
+def _lay(base: Any, overlay: Mapping[Any, Any], *, is_top: bool = True) -> None:
     """As :func:`voxseq.config.merging.merge`, in place, so that comments keep their keys."""
     for key, value in overlay.items():
         name = key.removesuffix("!") if isinstance(key, str) else key
         is_replaced = name != key or not isinstance(value, Mapping)
         if not is_replaced and isinstance(base.get(name), Mapping):
-            _lay(base[name], value)
+            _lay(base[name], value, is_top=False)
             continue
         _drop_marks(value)
         if _has_comment(value):
             # Nothing can follow a comment on its line.
             base.fa.set_block_style()
-        if name in base or not base:
+        if name in base or is_top or not base:
             base[name] = value
         else:
             # What stands behind the last key may belong to the next section.
