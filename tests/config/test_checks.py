@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from voxseq.config import load_config, read_yaml
+from voxseq.config.feasible import WITHOUT_PHANTOMS
 from voxseq.config.load import validate
 from voxseq.data.catalogue import CATALOGUE
 from voxseq.errors import ConfigError
@@ -199,6 +200,23 @@ REFUSED: list[tuple[Changes, list[str]]] = [
     ({"execution.pretrain.accumulate": {"our": 2}}, ["accumulate.our", "no such"]),
     ({"execution.pretrain.sharded": ["dino"]}, ["pretrain.sharded", "dino", "simclr, mae3d, ours"]),
     ({"execution.pretrain.processes": 3}, ["pretrain.batch_size", "16", "3 equal parts"]),
+    # Phantoms that do not exist, or are too few.
+    ({"sequences.sources.0.dataset": "dicom_ct"}, ["sources.0.dataset", "dicom_ct", "data.root"]),
+    ({"data.phantoms.segmentation_cases": 2}, ["phantoms.segmentation_cases", "2", "0 validation"]),
+    (
+        {"data.phantoms.classification_cases": [9, 1, 9]},
+        ["classification_cases", "1 validation", "2"],
+    ),
+    ({"data.phantoms.lesions_per_category": 3}, ["phantoms.lesions_per_category", "3", "4"]),
+    (
+        {
+            "sequences.sources": [SPATIAL],
+            "ablation.tasks": [],
+            "data.phantoms.source_volumes": 2,
+            "sequences.spatial.crops_per_volume": 3,
+        },
+        ["sequences.validation_every", "50", "1 of all"],
+    ),
     # Folders.
     *(
         ({"results": f"results/{name}"}, ["results/" + name, "the study of the folder results"])
@@ -257,6 +275,17 @@ def test_all_problems_are_told_at_once() -> None:
         validate(changed(changes), "mine.yaml")
     assert str(caught.value).count("batch_size 1") == 3
     assert "tasks.ricord.title" in str(caught.value)
+
+
+def test_real_volumes_are_counted_by_their_folder_alone() -> None:
+    few = {"data.phantoms.segmentation_cases": 1, "sequences.sources.0.dataset": "dicom_ct"}
+    validate(changed({**few, "data.root": "/data"}), "mine.yaml")
+
+
+def test_phantoms_that_do_not_exist_are_known() -> None:
+    from voxseq.data.phantoms.registry import NAMES
+
+    assert set(CATALOGUE) - set(NAMES) == WITHOUT_PHANTOMS
 
 
 def test_the_catalogue_knows_what_its_labels_and_images_are_for() -> None:

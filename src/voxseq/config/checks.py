@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from voxseq.config.base import Shape3
 from voxseq.config.data import check_stride
+from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, SegmentationTask, Task
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.problems import Problem
@@ -385,4 +386,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _ratios,
     _variants,
     _token_order,
+    of_phantoms,
 )

@@ -15,7 +15,7 @@ from voxseq.config.sources import Sources
 from voxseq.errors import ConfigError
 
 #: Longest part of a value that a message repeats, and most problems that it lists.
-_SHOWN, _LISTED = 80, 20
+_SHOWN, _LISTED = 80, 12
 #: Longest text anywhere: a path.
 _LONGEST = 4096
 _KEY = re.compile(r"[A-Za-z0-9_.]+")
