@@ -25,14 +25,16 @@ _HEADER = """\
 <!-- Generated from the configuration models: `voxseq config docs --write`. Do not edit. -->
 
 One YAML file, `params.yaml`, holds the whole configuration. `voxseq config show` prints every key
-with its present value; `voxseq config check` says whether a file is valid. An unknown key, or a
-value that cannot be, is refused before any work starts; the message names the key, the value and
-what was expected. Anchors, aliases and duplicate keys are refused too.
+with its present value; `voxseq config check` says whether a file is valid. An unknown key, a value
+that cannot be, or parts that do not agree are refused before any work starts; the message names the
+key, its value, what was expected, the file and the line. Anchors, aliases and duplicate keys are
+refused too. Limits that are far from all honest values are not listed below.
 
 - **Defaults** below are those of the models. `params.yaml` sets other values for the demo.
 - **Overlays** are files that are laid over `params.yaml`, such as `workflow/scales/open.yaml`.
   Mappings are merged key by key, everything else is replaced. A key that ends in `!` replaces the
-  whole value of that name: `tasks!:` drops the tasks of the file below.
+  whole value of that name: `tasks!:` drops the tasks of the file below. Several are laid over each
+  other in turn. `voxseq config use FILE` writes one into `params.yaml`, whose comments stay.
 - **`finetune.defaults`** may hold `segmentation` and `classification`. Every task is laid over the
   one of its own `type`; so what tasks share is written once. It does not exist after validation.
 - **Shapes and spacings** are in the order (x, y, z).
