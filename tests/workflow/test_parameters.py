@@ -153,7 +153,9 @@ COUPLED = re.compile(
     r"|finetune\.tasks\.\w+\.(type|labels|precision|data\.resize|data\.spacing)"
     r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm|execution\.pretrain\.nodes"
     r"|sequences\.sources\.\d+\.kind|sequences\.sources\.1[23]\.dataset"
-    r"|sequences\.contrast\.contrasts\.\d|pretrain\.methods\.ours\.token_order"
+    r"|sequences\.contrast\.contrasts\.\d|pretrain\.methods\.\w+\.optimiser\.layer_decay"
+    r"|pretrain\.methods\.ours\.(attention|sequences|token_order)"
+    r"|finetune\.(tasks\.\w+|defaults\.segmentation)\.roi\.\d"
     r"|ablation\.variants\.\w+\.(without|sequences|attention)"
 )
 JOINT: list[dict[str, Any]] = [
@@ -164,6 +166,8 @@ JOINT: list[dict[str, Any]] = [
     {f"sequences.{kind}.weight": 1.0 for kind in ("spatial", "contrast", "semantic")},
     {"encoder.patch_size": [2, 2, 2]},
     {"pretrain.methods.ours.token_order": "raster", "beyond.token_order": []},
+    {"pretrain.methods.ours.attention": "causal", "ablation.tasks": []},
+    {"pretrain.methods.ours.sequences": False, "ablation.tasks": []},
     {
         "ablation.variants.without_spatial.without": "semantic",
         "ablation.variants.without_semantic.without": "spatial",

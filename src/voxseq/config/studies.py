@@ -19,11 +19,14 @@ from voxseq.config.base import (
 )
 from voxseq.config.finetune import Names
 
+#: Less is no case of any data set here.
+LabelShare = Annotated[Fraction, Field(ge=1e-4)]
+
 
 class LabelRatioConfig(Model):
     """Fine-tuning with fewer labels (Table 3)."""
 
-    ratios: Annotated[tuple[Fraction, ...], Distinct] = (0.5, 0.25, 0.1)
+    ratios: Annotated[tuple[LabelShare, ...], Distinct] = (0.5, 0.25, 0.1)
     tasks: Names = ()
     methods: Names | None = Field(None, description="methods that are trained so; null: all")
 

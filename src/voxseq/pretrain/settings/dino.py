@@ -43,7 +43,9 @@ class DINOSettings(MethodSettings):
     local_scale: CropScale = Field((0.05, 0.4), description="the same for a local view")
     hidden_width: Channels = Field(2048, description="channels inside the head")
     bottleneck_width: Channels = Field(256, description="channels before the head's last layer")
-    output_width: Channels = Field(65_536, description="dimensions of the compared distributions")
+    output_width: Channels = Field(
+        65_536, ge=2, description="dimensions of the compared distributions"
+    )
     student_temperature: Temperature = Field(0.1, description="of the student's softmax")
     teacher_temperature: Temperature = Field(
         0.04, description="of the teacher's softmax at the first step"

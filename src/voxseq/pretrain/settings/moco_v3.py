@@ -33,7 +33,9 @@ class MoCoV3Settings(MethodSettings):
         0.99, description="of the key encoder at the first step; rises to 1 along half a cosine"
     )
     hidden_width: Channels = Field(4096, description="channels inside projector and predictor")
-    output_width: Channels = Field(256, description="channels of the vectors that are compared")
+    output_width: Channels = Field(
+        256, ge=2, description="channels of the vectors that are compared"
+    )
 
     def misfits(self, around: Surroundings) -> Iterator[Misfit]:
         """Views that cannot be cut into tokens, besides."""

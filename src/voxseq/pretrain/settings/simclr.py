@@ -29,7 +29,9 @@ class SimCLRSettings(MethodSettings):
         (0.2, 1.0), description="smallest and largest share of the volume that a view covers"
     )
     temperature: Temperature = Field(0.1, description="of the NT-Xent loss")
-    output_width: Channels = Field(128, description="channels of the projection that is compared")
+    output_width: Channels = Field(
+        128, ge=2, description="channels of the projection that is compared"
+    )
 
     def misfits(self, around: Surroundings) -> Iterator[Misfit]:
         """Views that cannot be cut into tokens, besides."""
