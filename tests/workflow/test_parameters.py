@@ -172,7 +172,11 @@ JOINT: list[dict[str, Any]] = [
         "ablation.variants.without_spatial.without": "semantic",
         "ablation.variants.without_semantic.without": "spatial",
     },
-    {"finetune.tasks.la.labels": ["atrium", "wall"], "finetune.tasks.la.class_weights": None},
+    {
+        "finetune.tasks.task03_liver.labels": ["liver", "cancer"],
+        "finetune.tasks.task03_liver.class_weights": None,
+        "finetune.tasks.task03_liver.data.merge_labels": {},
+    },
     {"finetune.tasks.nodule": {**RAW["finetune"]["tasks"]["la"], "title": "other"}},
     {
         "finetune.tasks.la.data": {
