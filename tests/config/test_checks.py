@@ -153,6 +153,10 @@ REFUSED: list[tuple[Changes, list[str]]] = [
     ({"ablation.variants.stride4.title": "full method"}, ["stride4.title", "our full method"]),
     ({"label_ratio.ratios": [0.5, 0.50000001]}, ["label_ratio.ratios", "0.50000001", "50 %"]),
     ({"label_ratio.ratios": [0.9999999999]}, ["label_ratio.ratios", "0.9999999999", "100 %"]),
+    (
+        {"label_ratio.tasks": ["la"], "label_ratio.methods": ["ours", "resnet"]},
+        ["label_ratio.methods", "resnet has no network", "segmentation"],
+    ),
     # Rows of tables that change nothing.
     (
         {"ablation.variants.x": {"title": "x"}},
@@ -197,7 +201,7 @@ REFUSED: list[tuple[Changes, list[str]]] = [
     ({"finetune.tasks.task06_lung.data.window": [-1e300, 0]}, ["window.0", "-1e+300"]),
     # Dividing batches and models.
     ({"execution.pretrain.accumulate": {"simclr": 2}}, ["accumulate.simclr", "ours", "mae3d"]),
-    ({"execution.pretrain.accumulate": {"our": 2}}, ["accumulate.our", "no such"]),
+    ({"execution.pretrain.accumulate": {"our": 1}}, ["accumulate.our", "no such"]),
     ({"execution.pretrain.sharded": ["dino"]}, ["pretrain.sharded", "dino", "simclr, mae3d, ours"]),
     ({"execution.pretrain.processes": 3}, ["pretrain.batch_size", "16", "3 equal parts"]),
     # Phantoms that do not exist, or are too few.

@@ -309,7 +309,12 @@ def _titles(config: Config) -> Iterator[Problem]:
 
 
 def _ratios(config: Config) -> Iterator[Problem]:
-    """Shares of the labels whose runs would have one name."""
+    """Shares of the labels whose runs would have one name, and methods that would have none."""
+    types = {config.finetune.tasks[name].type for name in config.label_ratio.tasks}
+    for name in config.label_ratio.methods or ():
+        if types and not types & set(METHODS[name].networks):
+            text = f"{name} has no network for a {' or a '.join(sorted(types))}"
+            yield Problem("label_ratio.methods", f"{text}, which all of label_ratio.tasks are")
     shares = [r for r in config.label_ratio.ratios if r < 1.0]
     names = [f"{100 * ratio:g}" for ratio in (1.0, *shares)]
     for place, ratio in enumerate(shares, start=1):

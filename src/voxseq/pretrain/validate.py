@@ -79,7 +79,7 @@ def of_division(config: Config) -> Iterator[Problem]:
 def _accumulation(config: Config) -> Iterator[Problem]:
     able = [n for n, row in pretrained().items() if row.settings and row.settings.accumulates]
     for name, parts in config.execution.pretrain.accumulate.items():
-        if parts > 1 and name not in able:
+        if name not in pretrained() or (parts > 1 and name not in able):
             reason = _why(name, "its items meet in the loss or in statistics of the batch")
             yield Problem(
                 f"{DIVISION}.accumulate.{name}",
