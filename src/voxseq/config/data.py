@@ -33,11 +33,15 @@ Share = Annotated[NonNegativeFloat, Field(le=1e6)]
 Codec = Literal["lz4", "lz4hc", "zstd"]
 
 
+#: Voxels of a phantom along an axis: in fewer no anatomy is left.
+Side = Annotated[Axis, Field(ge=8, le=512)]
+
+
 class PhantomConfig(Model):
     """Size of the generated phantoms that stand for the data sets (demo and smoke scale)."""
 
     seed: NonNegative = 0
-    volume_shape: Shape3 = (32, 32, 32)
+    volume_shape: tuple[Side, Side, Side] = (32, 32, 32)
     source_volumes: Quantity = Field(12, description="volumes of each spatial source")
     contrast_subjects: Quantity = 24
     lesions_per_category: Quantity = 12
