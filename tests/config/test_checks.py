@@ -186,6 +186,13 @@ REFUSED: list[tuple[Changes, list[str]]] = [
     ),
     ({"pretrain.methods.ours.optimiser.lr": 1e-60}, ["ours.optimiser.lr", "1e-60", "single"]),
     ({"pretrain.methods.simclr.temperature": 1e-30}, ["simclr.temperature", "1e-30"]),
+    ({"pretrain.methods.simclr.temperature": 0.01}, ["simclr.temperature", "0.01", "0.02"]),
+    (
+        {"finetune.networks.unet3d.features": [8] * 5 + [1]},
+        ["networks.unet3d.features.5", "1", "2"],
+    ),
+    ({"data.phantoms.volume_shape": [32, 32, 4]}, ["phantoms.volume_shape.2", "4", "8"]),
+    ({"pretrain.methods.dino.output_width": 1}, ["dino.output_width", "1", "2"]),
     ({"pretrain.validation_sequences": 1}, ["pretrain.validation_sequences", "1", "2"]),
     ({"sequences.validation_every": 1}, ["sequences.validation_every", "1", "2"]),
     ({"encoder.depth": 2**31 - 1}, ["encoder.depth", "2147483647"]),

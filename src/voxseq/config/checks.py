@@ -261,8 +261,8 @@ def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str
             key,
             f"{shape}: augmentation msd turns crops about z, the first two axes must be equal",
         )
-    if task.augmentation == "la" and min(shape) < 2:
-        yield key, f"{shape}: augmentation la needs 2 voxels or more along every axis"
+    if task.augmentation == "la" and math.prod(shape) < 2:
+        yield key, f"{shape}: augmentation la needs 2 voxels or more"
 
 
 def _optimisers(config: Config, name: str, task: Task) -> Iterator[tuple[str, OptimiserConfig]]:

@@ -28,7 +28,9 @@ Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]
 
 
-Features = tuple[Channels, Channels, Channels, Channels, Channels, Channels]
+#: On the way up each level has half of the channels of the one below.
+_Level = Annotated[Channels, Field(ge=2)]
+Features = tuple[_Level, _Level, _Level, _Level, _Level, _Level]
 #: Halvings of the resolution in the 3D UNet.
 UNET_LEVELS = 4
 

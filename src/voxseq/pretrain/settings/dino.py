@@ -61,7 +61,7 @@ class DINOSettings(MethodSettings):
         0.996, description="of the teacher at the first step; rises to 1 along half a cosine"
     )
     final_weight_decay: NonNegativeFloat = Field(
-        0.4, description="weight decay at the last step, along half a cosine"
+        0.4, le=1e6, description="weight decay at the last step, along half a cosine"
     )
     clip_parameter_norm: PositiveFloat = Field(
         3.0, description="largest norm of the gradient of each parameter by itself"

@@ -28,7 +28,8 @@ class SimCLRSettings(MethodSettings):
     scale: CropScale = Field(
         (0.2, 1.0), description="smallest and largest share of the volume that a view covers"
     )
-    temperature: Temperature = Field(0.1, description="of the NT-Xent loss")
+    # Below, exp(1 / temperature), which the loss does not shift, is beyond single precision.
+    temperature: Temperature = Field(0.1, ge=0.02, description="of the NT-Xent loss")
     output_width: Channels = Field(
         128, ge=2, description="channels of the projection that is compared"
     )
