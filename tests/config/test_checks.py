@@ -191,6 +191,7 @@ REFUSED: list[tuple[Changes, list[str]]] = [
         {"finetune.networks.unet3d.features": [8] * 5 + [1]},
         ["networks.unet3d.features.5", "1", "2"],
     ),
+    ({"store.chunk_shape": [1024, 1024, 512]}, ["store", "chunk_shape (1024,", "at most"]),
     ({"data.phantoms.volume_shape": [32, 32, 4]}, ["phantoms.volume_shape.2", "4", "8"]),
     ({"pretrain.methods.dino.output_width": 1}, ["dino.output_width", "1", "2"]),
     ({"pretrain.validation_sequences": 1}, ["pretrain.validation_sequences", "1", "2"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -82,6 +83,10 @@ class DataConfig(Model):
         return self
 
 
+#: Voxels of a chunk: a gigabyte, half of what Blosc2 compresses at a time.
+LARGEST_CHUNK = 2**28
+
+
 class StoreConfig(Model):
     """Layout of the volume store."""
 
@@ -89,6 +94,16 @@ class StoreConfig(Model):
     codec: Codec = "lz4hc"
     compression_level: NonNegative = Field(5, le=9)
     locations_per_class: Quantity = Field(10_000, description="voxel positions kept per class")
+
+    @model_validator(mode="after")
+    def _chunk_is_small(self) -> StoreConfig:
+        voxels = math.prod(self.chunk_shape)
+        if voxels > LARGEST_CHUNK:
+            raise ValueError(
+                f"chunk_shape {self.chunk_shape} has {voxels} voxels, expected at most "
+                f"{LARGEST_CHUNK}"
+            )
+        return self
 
 
 class SourceConfig(Model):
