@@ -83,8 +83,9 @@ class DataConfig(Model):
         return self
 
 
-#: Voxels of a chunk: a gigabyte, half of what Blosc2 compresses at a time.
-LARGEST_CHUNK = 2**28
+#: Voxels of a chunk. Each is packed by itself, which takes longer than a few voxels are worth; a
+#: gigabyte is half of what Blosc2 compresses at a time.
+LEAST_CHUNK, LARGEST_CHUNK = 64, 2**28
 
 
 class StoreConfig(Model):
@@ -96,12 +97,12 @@ class StoreConfig(Model):
     locations_per_class: Quantity = Field(10_000, description="voxel positions kept per class")
 
     @model_validator(mode="after")
-    def _chunk_is_small(self) -> StoreConfig:
+    def _chunk_is_sensible(self) -> StoreConfig:
         voxels = math.prod(self.chunk_shape)
-        if voxels > LARGEST_CHUNK:
+        if not LEAST_CHUNK <= voxels <= LARGEST_CHUNK:
             raise ValueError(
-                f"chunk_shape {self.chunk_shape} has {voxels} voxels, expected at most "
-                f"{LARGEST_CHUNK}"
+                f"chunk_shape {self.chunk_shape} has {voxels} voxels, expected "
+                f"{LEAST_CHUNK} to {LARGEST_CHUNK}"
             )
         return self
 
