@@ -50,7 +50,7 @@ test-faults: $(READY)
 	+$(MAKE) -j2 faults-of-runs faults-of-engines
 
 faults-of-runs: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest tests/faults
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest tests/faults tests/config/test_mutations.py
 
 faults-of-engines: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" VOXSEQ_KILLS=20 python -m pytest \

@@ -213,6 +213,19 @@ def test_config_check(
     assert [p.name for p in workspace.iterdir()] == ["params.yaml"]
 
 
+def test_config_check_names_every_file(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "mine.yaml").write_text("report: {dpi: 90}\n")
+    words = ("--overlay", str(SMOKE), "--overlay", "mine.yaml")
+    assert call(monkeypatch, "config", "check", *words) == 0
+    assert f"params.yaml with {SMOKE}, mine.yaml is valid: scale smoke" in capsys.readouterr().out
+    (workspace / "mine.yaml").write_text("report:\n  dpi: 9\n")
+    assert call(monkeypatch, "plan", *words) == 2
+    assert "report.dpi: " in (said := capsys.readouterr().err)
+    assert "[mine.yaml, line 2]" in said
+
+
 def test_config_use_writes_the_overlay_into_params(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -235,7 +235,7 @@ def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
         method = METHODS[run.config["method"]]
         pretrained = [name for name in run.inputs if PLAN.runs[name].action == "pretrain"]
         assert bool(pretrained) == method.is_pretrained == (run.config["pretrained"] is not None)
-    for changes in ({"pretrain.steps": 9}, {"sequences.seed": 9}, {"pretrain.seed": 9}):
+    for changes in ({"pretrain.steps": 900}, {"sequences.seed": 9}, {"pretrain.seed": 9}):
         moved, _, _ = differing(changed_config(changes))
         assert "pretrain/ours" in moved
         assert not any(WITHOUT_ENCODER.search(name) for name in moved)
@@ -336,7 +336,7 @@ def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.Mo
 
 
 def test_overlays_change_what_they_name(root: Path) -> None:
-    overlay = {"pretrain": {"steps": 9}}
+    overlay = {"pretrain": {"steps": 900}}
     moved, removed, added = differing(validate(merge(RAW, overlay), "test"))
     first = {run.id for run in PLAN.runs.values() if run.action == "pretrain"}
     assert moved == followers(PLAN, first)

@@ -269,7 +269,8 @@ def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
 def config_check(params: Path, overlays: tuple[Path, ...]) -> None:
     """Check a configuration without doing anything."""
     loaded = _load(params, overlays)
-    click.echo(f"{params} is valid: scale {loaded.scale}")
+    names = " with ".join(", ".join(map(str, part)) for part in ([params], overlays) if part)
+    click.echo(f"{names} is valid: scale {loaded.scale}")
 
 
 @config.command("docs")
@@ -289,16 +290,16 @@ def config_docs(write: bool) -> None:
 @click.argument("overlay", type=click.Path(path_type=Path))
 @params_option
 def config_use(overlay: Path, params: Path) -> None:
-    """Write OVERLAY into params.yaml, so that DVC versions that scale too.
+    """Write OVERLAY into params.yaml, so that DVC versions that scale too; comments stay.
 
     `git checkout params.yaml` brings the demo back.
     """
-    from voxseq.config import load_config, merge, read_yaml
+    from voxseq.config import load_config, read_yaml
+    from voxseq.config.rewriting import laid_over
     from voxseq.files import write_text
 
-    content = merge(read_yaml(params), read_yaml(overlay))
     loaded = load_config(params, [read_yaml(overlay)])
-    write_text(params, _as_yaml(content))
+    write_text(params, laid_over(params, overlay))
     click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
 
 

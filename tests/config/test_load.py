@@ -335,9 +335,9 @@ def test_an_exclamation_mark_replaces_instead_of_merging() -> None:
 def test_overlays_are_laid_in_turn(tmp_path: Path, demo: dict[str, Any]) -> None:
     path = tmp_path / "base.yaml"
     path.write_text(yaml.safe_dump(demo))
-    first, second = {"pretrain": {"steps": 7, "seed": 8}}, {"pretrain": {"steps": 9}}
+    first, second = {"pretrain": {"steps": 700, "seed": 8}}, {"pretrain": {"steps": 900}}
     config = load_config(path, [first, second])
-    assert (config.pretrain.steps, config.pretrain.seed) == (9, 8)
+    assert (config.pretrain.steps, config.pretrain.seed) == (900, 8)
 
 
 def test_the_configuration_cannot_be_changed_after_validation(demo: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ CONFIG: dict[str, Any] = {
             for name in SOURCES
         ]
     },
+    # Not MedCoSS, which needs MRI.
+    "pretrain": {"methods!": {"ours": {}}},
     "finetune": {
         "tasks!": {
             "task09_spleen": {

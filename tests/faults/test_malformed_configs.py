@@ -92,6 +92,25 @@ VALUES: dict[str, tuple[str, str]] = {
     "a mapping in place of a list": ("finetune: {seeds: {a: 1}}", "finetune.seeds"),
     "a seed twice": ("finetune: {seeds: [1, 1]}", "finetune.seeds"),
     "a section that is a word": ("finetune: fast", "finetune"),
+    "a lone surrogate": (
+        'finetune: {tasks: {la: {title: "a\\ud83e"}}}',
+        "finetune.tasks.la.title: the lone surrogate U+D83E",
+    ),
+    "a control character, escaped": (
+        'finetune: {tasks: {la: {title: "a\\x1b[2J"}}}',
+        "finetune.tasks.la.title: the control character U+001B",
+    ),
+    "a title of 100000 characters": (
+        f"finetune: {{tasks: {{la: {{title: {'x' * 100_000}}}}}}}",
+        "finetune.tasks.la.title",
+    ),
+    "a scale that takes the demo's results": ("scale: mine", "results is the folder of scale demo"),
+    "results inside the demo's": ("results: results/tables", "results/tables"),
+    "a batch of one": ("pretrain: {batch_size: 1}", "simclr: pretrain.batch_size 1"),
+    "a label beyond a byte": (
+        "finetune: {tasks: {task09_spleen: {data: {merge_labels: {1: 300}}}}}",
+        "merge_labels.1",
+    ),
     "a negative merge": (
         "finetune: {tasks: {task09_spleen: {data: {merge_labels: {a: b}}}}}",
         "merge_labels",

@@ -13,6 +13,7 @@ import yaml
 
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.load import validate
+from voxseq.data.catalogue import CATALOGUE
 from voxseq.errors import ConfigError
 from voxseq.fingerprint import units
 from voxseq.plan import CODE, CODE_OF_ALL, READS, STAGES, Plan, build_plan
@@ -45,7 +46,7 @@ WORDS = [
     *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
     *("large", "small", "multistep", "zstd"),
 ]
-DATASETS = ["task04_hippocampus", "task02_heart", "flare22", "amos22", "dicom_ct"]
+DATASETS = list(CATALOGUE)
 
 
 def candidates(path: Path_, value: Any) -> Iterator[Any]:
@@ -151,6 +152,11 @@ COUPLED = re.compile(
     r"|sequences\.(volume_shape|length|spatial\.window_shape)(\.\d)?|sequences\.\w+\.weight"
     r"|finetune\.tasks\.\w+\.(type|labels|precision|data\.resize|data\.spacing)"
     r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm|execution\.pretrain\.nodes"
+    r"|sequences\.sources\.\d+\.kind|sequences\.sources\.1[23]\.dataset"
+    r"|sequences\.contrast\.contrasts\.\d|pretrain\.methods\.\w+\.optimiser\.layer_decay"
+    r"|pretrain\.methods\.ours\.(attention|sequences|token_order)"
+    r"|finetune\.(tasks\.\w+|defaults\.segmentation)\.roi\.\d"
+    r"|ablation\.variants\.\w+\.(without|sequences|attention)"
 )
 JOINT: list[dict[str, Any]] = [
     {"finetune.tasks.la.precision": "bf16-mixed"},
@@ -159,7 +165,18 @@ JOINT: list[dict[str, Any]] = [
     {"sequences.length": 2, "sequences.contrast.contrasts": ["t1n", "t1c"]},
     {f"sequences.{kind}.weight": 1.0 for kind in ("spatial", "contrast", "semantic")},
     {"encoder.patch_size": [2, 2, 2]},
-    {"finetune.tasks.la.labels": ["atrium", "wall"], "finetune.tasks.la.class_weights": None},
+    {"pretrain.methods.ours.token_order": "raster", "beyond.token_order": []},
+    {"pretrain.methods.ours.attention": "causal", "ablation.tasks": []},
+    {"pretrain.methods.ours.sequences": False, "ablation.tasks": []},
+    {
+        "ablation.variants.without_spatial.without": "semantic",
+        "ablation.variants.without_semantic.without": "spatial",
+    },
+    {
+        "finetune.tasks.task03_liver.labels": ["liver", "cancer"],
+        "finetune.tasks.task03_liver.class_weights": None,
+        "finetune.tasks.task03_liver.data.merge_labels": {},
+    },
     {"finetune.tasks.nodule": {**RAW["finetune"]["tasks"]["la"], "title": "other"}},
     {
         "finetune.tasks.la.data": {

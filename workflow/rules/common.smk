@@ -4,10 +4,8 @@ import os
 import shlex
 import subprocess
 
-from voxseq.config.load import load_config
+from voxseq.config import load_config, read_yaml, write_resolved
 from voxseq.errors import VoxseqError
-from voxseq.files import write_json
-from voxseq.fingerprint import digest
 from voxseq.plan import STAGES, build_plan
 from voxseq.recording import unrecorded_stages
 from voxseq.runs import DATA_VARIABLE, Workspace
@@ -19,10 +17,32 @@ PYTHON = "python" if "conda" in _deployment else sys.executable
 PARAMS = Path("params.yaml")
 
 
+def read_overlays():
+    """What --configfile and --config lay over params.yaml, in turn.
+
+    The files are read again: Snakemake joins them before `!` has its meaning, and forgets where a
+    key stands. Of an option that is given twice it keeps the last, without a word.
+    """
+    asked = [word.split("=")[0] for word in sys.argv if word.startswith("--configfile")]
+    if len(asked) > 1:
+        raise WorkflowError(
+            f"{asked[-1]} is given {len(asked)} times, of which Snakemake reads the last alone\n"
+            "  next: name all files after one --configfile, in the order in which they are laid "
+            "over each other"
+        )
+    files = [read_yaml(named(path)) for path in workflow.overwrite_configfiles]
+    return [*files, dict(workflow.config_settings.config)]
+
+
+def named(path):
+    """A path as a user would write it: from the present folder, where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def read_plan():
-    """The validated configuration (params.yaml and what --configfile lays over it) and its plan."""
+    """The validated configuration (params.yaml and what is laid over it) and its plan."""
     try:
-        loaded = load_config(PARAMS, [config] if config else [])
+        loaded = load_config(PARAMS, read_overlays())
         return loaded, build_plan(loaded)
     except VoxseqError as error:
         raise WorkflowError(str(error)) from None
@@ -78,12 +98,8 @@ def prepare():
 
 UNRECORDED = prepare()
 
-# Jobs read the configuration from a file that is named by its content, so that an edit of
-# params.yaml while the workflow runs cannot reach half of the jobs.
-_resolved = CONFIG.model_dump(mode="json")
-RESOLVED = f".voxseq/config/{digest(_resolved)}.json"
-if not Path(RESOLVED).exists():
-    write_json(Path(RESOLVED), _resolved)
+# Jobs read this file, which an edit of params.yaml does not reach.
+RESOLVED = write_resolved(CONFIG)
 
 # The one command behind every job. The paths are the workspace's own and are quoted; all other
 # words are names that the configuration has checked. The shell outlives SIGTERM and SIGHUP, so that

@@ -20,7 +20,7 @@ overlay_option = click.option(
     "overlays",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="File laid over it, such as workflow/scales/open.yaml.",
+    help="File laid over it, such as workflow/scales/open.yaml; several in turn.",
 )
 root_option = click.option(
     "--root",

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from voxseq.config.base import (
+    LARGEST_AXIS,
+    LARGEST_INTENSITY,
+    Axis,
+    Distinct,
     Fraction,
     Model,
+    Moderate,
     Name,
     NonNegative,
     NonNegativeFloat,
     Positive,
-    PositiveFloat,
+    Quantity,
     Shape3,
     Spacing3,
+    Title,
 )
 
-Window = tuple[float, float]
+Intensity = Annotated[float, Field(ge=-LARGEST_INTENSITY, le=LARGEST_INTENSITY)]
+Window = tuple[Intensity, Intensity]
+#: Values of a stored segmentation.
+LabelValue = Annotated[int, Field(ge=0, le=255)]
+#: Share of a kind of sequence, relative to the others.
+Share = Annotated[NonNegativeFloat, Field(le=1e6)]
 Codec = Literal["lz4", "lz4hc", "zstd"]
+
+
+#: Voxels of a phantom along an axis: in fewer no anatomy is left.
+Side = Annotated[Axis, Field(ge=8, le=512)]
 
 
 class PhantomConfig(Model):
     """Size of the generated phantoms that stand for the data sets (demo and smoke scale)."""
 
     seed: NonNegative = 0
-    volume_shape: Shape3 = (32, 32, 32)
-    source_volumes: Positive = Field(12, description="volumes of each spatial source")
-    contrast_subjects: Positive = 24
-    lesions_per_category: Positive = 12
-    segmentation_cases: Positive = Field(40, description="labelled cases of each MSD task and LA")
-    classification_cases: tuple[Positive, Positive, Positive] = (160, 60, 120)
+    volume_shape: tuple[Side, Side, Side] = (32, 32, 32)
+    source_volumes: Quantity = Field(12, description="volumes of each spatial source")
+    contrast_subjects: Quantity = 24
+    lesions_per_category: Quantity = 12
+    segmentation_cases: Quantity = Field(40, description="labelled cases of each MSD task and LA")
+    classification_cases: tuple[Quantity, Quantity, Quantity] = (160, 60, 120)
 
 
 class DataConfig(Model):
@@ -42,8 +58,8 @@ class DataConfig(Model):
     place is no part of any fingerprint; ``release`` is: change it when the files change.
     """
 
-    root: str | None = None
-    release: str = "1"
+    root: str | None = Field(None, min_length=1)
+    release: Title = "1"
     phantoms: PhantomConfig = PhantomConfig()
     fetch_at_most_gb: NonNegativeFloat = Field(
         0.0,
@@ -67,13 +83,28 @@ class DataConfig(Model):
         return self
 
 
+#: Voxels of a chunk. Each is packed by itself, which takes longer than a few voxels are worth; a
+#: gigabyte is half of what Blosc2 compresses at a time.
+LEAST_CHUNK, LARGEST_CHUNK = 64, 2**28
+
+
 class StoreConfig(Model):
     """Layout of the volume store."""
 
     chunk_shape: Shape3 = (16, 16, 16)
     codec: Codec = "lz4hc"
     compression_level: NonNegative = Field(5, le=9)
-    locations_per_class: Positive = Field(10_000, description="voxel positions kept per class")
+    locations_per_class: Quantity = Field(10_000, description="voxel positions kept per class")
+
+    @model_validator(mode="after")
+    def _chunk_is_sensible(self) -> StoreConfig:
+        voxels = math.prod(self.chunk_shape)
+        if not LEAST_CHUNK <= voxels <= LARGEST_CHUNK:
+            raise ValueError(
+                f"chunk_shape {self.chunk_shape} has {voxels} voxels, expected "
+                f"{LEAST_CHUNK} to {LARGEST_CHUNK}"
+            )
+        return self
 
 
 class SourceConfig(Model):
@@ -91,7 +122,7 @@ class SourceConfig(Model):
 class SpatialConfig(Model):
     """Patches along a sliding window over one volume (paper, section 3.1)."""
 
-    crops_per_volume: Positive = 50
+    crops_per_volume: Quantity = 50
     crop_shape: Shape3 = Field(
         (24, 24, 24), description="source voxels of a crop; a shorter axis is taken whole"
     )
@@ -102,26 +133,26 @@ class SpatialConfig(Model):
     max_start: NonNegative | None = Field(
         None, description="largest start of the window (published: 63); null: as far as it fits"
     )
-    weight: NonNegativeFloat | None = None
+    weight: Share | None = None
 
 
 class ContrastConfig(Model):
     """The same place in four MRI contrasts."""
 
-    crops_per_subject: Positive = 100
+    crops_per_subject: Quantity = 100
     crop_shape: Shape3 = (24, 24, 6)
-    contrasts: tuple[str, ...] = ("t1n", "t1c", "t2w", "t2f")
-    weight: NonNegativeFloat | None = None
+    contrasts: Annotated[tuple[str, ...], Distinct] = ("t1n", "t1c", "t2w", "t2f")
+    weight: Share | None = None
 
 
 class SemanticConfig(Model):
     """Lesions of one category."""
 
-    window: tuple[Positive, Positive] = Field(
+    window: tuple[Axis, Axis] = Field(
         (32, 32), description="in-plane source voxels around the box centre"
     )
-    draws_per_category: Positive = 2000
-    weight: NonNegativeFloat | None = None
+    draws_per_category: Quantity = 2000
+    weight: Share | None = None
 
 
 class SequencesConfig(Model):
@@ -132,7 +163,7 @@ class SequencesConfig(Model):
         (16, 16, 16),
         description="voxels of a sequence: its patches joined along the last axis",
     )
-    length: Positive = 4
+    length: Axis = 4
     percentiles: tuple[float, float] = (1.0, 99.9)
     sources: tuple[SourceConfig, ...] = ()
     exclude: dict[Name, str] = Field(
@@ -143,7 +174,9 @@ class SequencesConfig(Model):
     spatial: SpatialConfig = SpatialConfig()
     contrast: ContrastConfig = ContrastConfig()
     semantic: SemanticConfig = SemanticConfig()
-    validation_every: Positive = Field(500, description="every n-th sequence is for validation")
+    validation_every: Positive = Field(
+        500, ge=2, description="every n-th sequence is for validation"
+    )
     seed: NonNegative = 0
 
     @property
@@ -200,6 +233,10 @@ def check_stride(stride: int, sequences: SequencesConfig) -> None:
         )
 
 
+#: Width of the narrowest window of intensities.
+LEAST_WINDOW = 1e-3
+
+
 class TaskDataConfig(Model):
     """How the volumes of a downstream task are prepared (published recipes)."""
 
@@ -208,16 +245,16 @@ class TaskDataConfig(Model):
     window: Window | None = Field(None, description="intensities mapped to 0..1 and clipped")
     normalise: Literal["window", "zscore", "none"] = "window"
     foreground_crop: bool = True
-    crop_margin: NonNegative = 0
-    merge_labels: dict[int, int] = Field(default_factory=dict)
-    scale: PositiveFloat = Field(1.0, description="intensities are divided by this first")
+    crop_margin: NonNegative = Field(0, le=LARGEST_AXIS)
+    merge_labels: dict[LabelValue, LabelValue] = Field(default_factory=dict)
+    scale: Moderate = Field(1.0, description="intensities are divided by this first")
 
     @model_validator(mode="after")
     def _window_fits(self) -> TaskDataConfig:
         if self.normalise == "window":
             if self.window is None:
                 raise ValueError("normalise: window needs window: [low, high]")
-            if not self.window[0] < self.window[1]:
+            if not self.window[1] - self.window[0] >= LEAST_WINDOW:
                 raise ValueError(f"window {self.window}: expected low < high")
         if self.spacing is not None and self.resize is not None:
             raise ValueError("give spacing or resize, not both")

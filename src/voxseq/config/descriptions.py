@@ -10,7 +10,7 @@ from collections.abc import Mapping
 DESCRIPTIONS: Mapping[str, str] = {
     "Config.scale": "name of this size of the study; artefacts lie in artifacts/SCALE, logs in "
     "logs/SCALE",
-    "Config.results": "folder of tables, figures and the report",
+    "Config.results": "folder of tables, figures and the report; each scale needs its own",
     "Config.data": "where volumes come from",
     "Config.store": "layout of the volume store",
     "Config.sequences": "patch sequences for pre-training",

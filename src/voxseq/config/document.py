@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from voxseq.config.base import LARGEST
+from voxseq.config.base import SLIPS
 from voxseq.config.descriptions import DESCRIPTIONS
 from voxseq.config.root import Config
 
@@ -25,14 +25,16 @@ _HEADER = """\
 <!-- Generated from the configuration models: `voxseq config docs --write`. Do not edit. -->
 
 One YAML file, `params.yaml`, holds the whole configuration. `voxseq config show` prints every key
-with its present value; `voxseq config check` says whether a file is valid. An unknown key, or a
-value that cannot be, is refused before any work starts; the message names the key, the value and
-what was expected. Anchors, aliases and duplicate keys are refused too.
+with its present value; `voxseq config check` says whether a file is valid. An unknown key, a value
+that cannot be, or parts that do not agree are refused before any work starts; the message names the
+key, its value, what was expected, the file and the line. Anchors, aliases and duplicate keys are
+refused too. Limits that are far from all honest values are not listed below.
 
 - **Defaults** below are those of the models. `params.yaml` sets other values for the demo.
 - **Overlays** are files that are laid over `params.yaml`, such as `workflow/scales/open.yaml`.
   Mappings are merged key by key, everything else is replaced. A key that ends in `!` replaces the
-  whole value of that name: `tasks!:` drops the tasks of the file below.
+  whole value of that name: `tasks!:` drops the tasks of the file below. Several are laid over each
+  other in turn. `voxseq config use FILE` writes one into `params.yaml`, whose comments stay.
 - **`finetune.defaults`** may hold `segmentation` and `classification`. Every task is laid over the
   one of its own `type`; so what tasks share is written once. It does not exist after validation.
 - **Shapes and spacings** are in the order (x, y, z).
@@ -217,12 +219,15 @@ def _string(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> str:
-    found = [
-        f"{sign} {schema[key]:g}"
+    found = {
+        sign: f"{sign} {schema[key]:g}"
         for key, sign in _SIGNS.items()
-        if key in schema and schema[key] != LARGEST
-    ]
-    return " and ".join(found)
+        if key in schema and schema[key] not in SLIPS
+    }
+    if "≥" in found and found.get(">") == "> 0":
+        # Of a type and of its field.
+        del found[">"]
+    return " and ".join(found.values())
 
 
 def _default(schema: Schema) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from voxseq.config.base import Model, Name, NonNegative, Positive
+from voxseq.config.base import LARGEST_MACHINE, Cores, Distinct, Model, Name, NonNegative, Positive
+
+LARGEST_WORKERS = 256
 
 
 class Resources(Model):
     """Resources of one job, as the workflow hands them to its executor."""
 
-    threads: Positive = Field(1, description="cores that Snakemake reserves for a job")
+    threads: Cores = Field(1, description="cores that Snakemake reserves for a job")
     mem_mb: Positive = Field(2000, description="memory in MB")
     runtime: Positive = Field(60, description="minutes")
-    gpu: NonNegative = Field(0, description="GPUs")
+    gpu: NonNegative = Field(0, le=LARGEST_MACHINE, description="GPUs")
     workers: NonNegative = Field(
-        0, description="processes that prepare batches ahead; they change no batch"
+        0,
+        le=LARGEST_WORKERS,
+        description="processes that prepare batches ahead; they change no batch",
     )
 
 
@@ -26,18 +32,18 @@ class TrainingResources(Resources):
     and with it the last digits.
     """
 
-    processes: Positive = Field(
+    processes: Cores = Field(
         1,
         description="processes of one training, which share each batch equally; every one has "
         "a GPU of its own where `gpu` is not 0",
     )
-    nodes: Positive = Field(1, description="machines that these processes are spread over")
+    nodes: Cores = Field(1, description="machines that these processes are spread over")
     accumulate: dict[Name, Positive] = Field(
         default_factory=dict,
         description="method → parts of a batch that a process computes one after the other, to "
         "save memory; only for methods whose loss is a mean over items (ours, mae3d)",
     )
-    sharded: tuple[Name, ...] = Field(
+    sharded: Annotated[tuple[Name, ...], Distinct] = Field(
         (),
         description="methods whose weights, gradients and moments the processes of a training "
         "divide among them (FSDP) instead of each having all; only for methods that use all "

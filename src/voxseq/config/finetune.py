@@ -8,13 +8,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from voxseq.config.base import (
+    Channels,
+    Cores,
     Distinct,
     Model,
+    Moderate,
     Name,
     NonNegative,
     Positive,
-    PositiveFloat,
+    Quantity,
     Shape3,
+    Title,
 )
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.merging import merge
@@ -24,7 +28,9 @@ Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]
 
 
-Features = tuple[Positive, Positive, Positive, Positive, Positive, Positive]
+#: On the way up each level has half of the channels of the one below.
+_Level = Annotated[Channels, Field(ge=2)]
+Features = tuple[_Level, _Level, _Level, _Level, _Level, _Level]
 #: Halvings of the resolution in the 3D UNet.
 UNET_LEVELS = 4
 
@@ -74,7 +80,7 @@ class NetworksConfig(Model):
 class TaskSource(Model):
     """What a task is called, where its volumes come from, and how networks are trained on it."""
 
-    title: str
+    title: Title
     dataset: Name
     data: TaskDataConfig
     pretrained: OptimiserConfig = Field(description="recipe from a pre-trained encoder")
@@ -107,16 +113,18 @@ class SegmentationRecipe(Model):
     """What training and scoring of a segmentation task read."""
 
     type: Literal["segmentation"] = "segmentation"
-    labels: tuple[str, ...] = Field(description="names of the foreground classes 1, 2, …")
+    labels: Annotated[tuple[Title, ...], Distinct] = Field(
+        max_length=255, description="names of the foreground classes 1, 2, …"
+    )
     roi: Shape3
-    crops_per_volume: Positive = 4
-    volumes_per_batch: Positive = 4
+    crops_per_volume: Quantity = 4
+    volumes_per_batch: Quantity = 4
     crop_sampling: Literal["uniform", "class_balanced"] = "class_balanced"
     augmentation: Literal["msd", "la", "none"] = "msd"
-    class_weights: tuple[PositiveFloat, ...] | None = Field(
+    class_weights: tuple[Moderate, ...] | None = Field(
         None, description="cross-entropy weights, background first"
     )
-    decoder_features: Positive = 16
+    decoder_features: Channels = 16
     overlap: float = Field(0.75, ge=0.0, lt=1.0)
     score_grid: Literal["stored", "native"] = Field(
         "stored", description="Dice on the prepared grid (published) or on the file's own grid"
@@ -140,7 +148,7 @@ class ClassificationRecipe(Model):
     """What training and scoring of a classification task read."""
 
     type: Literal["classification"] = "classification"
-    labels: tuple[str, str]
+    labels: Annotated[tuple[Title, Title], Distinct]
     batch_size: Positive = 16
     augmentation: Literal["la", "nodule", "none"] = "nodule"
     class_balanced_loss: bool = False
@@ -175,7 +183,7 @@ class FinetuneConfig(Model):
 
     seeds: Seeds = (0, 1, 2)
     precision: str = Field("32-true", pattern="^(32-true|bf16-mixed|16-mixed)$")
-    threads: Positive = Field(1, description="CPU threads of one training; part of the result")
+    threads: Cores = Field(1, description="CPU threads of one training; part of the result")
     log_every: Positive = 20
     checkpoint_every: Positive = 100
     runs_per_job: Positive = Field(12, description="runs that one workflow job does in turn")

@@ -1,106 +1,23 @@
-"""Reading params.yaml and its overlays into a validated configuration."""
+"""From params.yaml and its overlays to a validated configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from voxseq.config.merging import merge
+from voxseq.config.problems import Problem, of_texts, of_validation, refuse
+from voxseq.config.reading import Document, read_yaml
 from voxseq.config.root import Config
-from voxseq.errors import ConfigError
+from voxseq.config.sources import Sources
 
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without what hides mistakes: duplicate keys, aliases, and numbers to base 8 or 60."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(
-                None, None, "anchors and aliases are not supported here", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"a key must be a plain word, not {key!r}", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key!r}", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-    def construct_number(self, node: Any) -> Any:
-        """An integer or a float; YAML 1.1 takes 010 for eight and 1:30 for ninety."""
-        text = node.value.lstrip("+-")
-        if ":" in text:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"{text[:40]!r}: a number with a colon counts in sixties here; "
-                "put it between quotes, or write it out",
-                node.start_mark,
-            )
-        if len(text) > 1 and text[0] == "0" and text[1] in "0123456789_":
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"{text[:40]!r}: a number with a leading zero counts in eights here; "
-                "leave the zero out",
-                node.start_mark,
-            )
-        if node.tag.endswith(":int"):
-            return self.construct_yaml_int(node)
-        return self.construct_yaml_float(node)
-
-    def refuse(self, node: Any) -> Any:
-        """Values that no key here has."""
-        raise yaml.constructor.ConstructorError(
-            None, None, f"{node.tag.split(':')[-1]} is not supported here", node.start_mark
-        )
-
-
-for _kind in ("int", "float"):
-    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_number)
-for _kind in ("binary", "set", "omap", "pairs"):
-    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.refuse)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or has duplicate keys or aliases.
-    """
-    try:
-        # A strict subclass of SafeLoader: no Python object is ever constructed.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error}", "check the path and its encoding (UTF-8)"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path} is not valid YAML: {error}", "correct the place named above"
-        ) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path}: expected a mapping of keys at the top, found {type(content).__name__}",
-            "start from a copy of params.yaml",
-        )
-    return content
+__all__ = ["load_config", "read_yaml", "validate"]
+#: Where the scales of the repository lie, beside params.yaml.
+SCALES = "workflow/scales"
 
 
 def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Config:
@@ -111,85 +28,62 @@ def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Confi
         overlays: mappings laid over it in turn, such as a scale.
 
     Raises:
-        ConfigError: naming each key, its value and what was expected.
+        ConfigError: naming each key, its value, what was expected, and the file and line.
     """
-    content = read_yaml(path)
-    for overlay in overlays:
-        content = merge(content, overlay)
-    return validate(content, str(path))
+    base, above = read_yaml(path), list(overlays)
+    content = reduce(merge, above, dict(base))
+    names = [document.name for document in above if isinstance(document, Document)]
+    over = f" with {', '.join(names)} laid over it" if names else ""
+    sources = Sources(f"{path}{over}", [base, *above])
+    refuse(_of_folders(path, base, above, content), sources)
+    return validate(content, sources)
 
 
-def validate(content: Mapping[str, Any], origin: str) -> Config:
-    """Validate a configuration tree, method settings included."""
-    from voxseq.pretrain.validate import validate_methods
+def validate(content: Mapping[str, Any], origin: str | Sources) -> Config:
+    """Validate a configuration tree, method settings and all that must agree included.
 
+    Args:
+        content: the tree.
+        origin: where it comes from, for messages.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    from voxseq.config.checks import problems
+    from voxseq.pretrain.validate import with_settings
+
+    sources = origin if isinstance(origin, Sources) else Sources(origin)
+    refuse(of_texts(content), sources)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join([f"{origin} is not a valid configuration:", *_lines(error)]),
-            "correct these keys; `voxseq config show` prints every key with its value",
-        ) from None
-    _check_names(config, origin)
-    _check_work(config, origin)
-    return validate_methods(config, origin)
+        refuse(of_validation(error), sources)
+        raise
+    complete, settings, wrong = with_settings(config)
+    refuse(wrong, sources)
+    refuse(problems(complete, settings), sources)
+    return complete
 
 
-def _check_names(config: Config, origin: str) -> None:
-    """Data sets and networks that a configuration names must exist."""
-    from voxseq.data import catalogue
-    from voxseq.methods import scratch
-
-    datasets = {
-        **{f"sequences.sources.{i}": s.dataset for i, s in enumerate(config.sequences.sources)},
-        **{f"finetune.tasks.{name}": task.dataset for name, task in config.finetune.tasks.items()},
-    }
-    for key, dataset in datasets.items():
-        try:
-            catalogue.get(dataset)
-        except ConfigError as error:
-            raise ConfigError(f"{origin}: {key}.dataset: {error.what}", error.hint) from None
-    for network in config.finetune.scratch:
-        if network not in scratch():
-            raise ConfigError(
-                f"{origin}: finetune.scratch names {network!r}, which is not trained from scratch",
-                f"choose from {', '.join(scratch())}",
-            )
-
-
-def _check_work(config: Config, origin: str) -> None:
-    """A study that trains nothing would end with empty results."""
-    from voxseq.methods import METHODS
-
-    types = {task.type for task in config.finetune.tasks.values()}
-    tuned = any(types & set(METHODS[name].networks) for name in config.finetune.scratch)
-    if not (config.pretrain.methods or tuned or config.beyond.tasks):
-        raise ConfigError(
-            f"{origin}: pretrain.methods is empty, and no network of finetune.scratch has a task "
-            "in finetune.tasks: nothing would be trained",
-            "give a method, or a task and a network for it",
+def _of_folders(
+    path: Path, base: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]], content: Any
+) -> list[Problem]:
+    """Results that would be put in place of those of another scale, as far as files tell."""
+    scale, results = content.get("scale"), content.get("results", "results")
+    if not isinstance(scale, str) or not isinstance(results, str):
+        return []
+    owner = ""
+    if overlays and scale != base.get("scale") and results == base.get("results", "results"):
+        owner = f"scale {base.get('scale')} of {path}"
+    name = results.removeprefix("results/")
+    if name not in {scale, "results"} and (path.parent / SCALES / f"{name}.yaml").is_file():
+        owner = f"{SCALES}/{name}.yaml"
+    if not owner:
+        return []
+    return [
+        Problem(
+            "results",
+            f"{results} is the folder of {owner}, whose tables would be lost; "
+            f"scale {scale} needs its own, such as results/{scale}",
         )
-
-
-def _lines(error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors():
-        key = _key(item["loc"])
-        given = item["input"]
-        shown = "" if isinstance(given, Mapping) else f" (given: {given!r:.80})"
-        lines.append(f"  {key}{item['msg'].removeprefix('Value error, ')}{shown}")
-    return lines
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """Dotted key of an error, as it stands in the file; empty when it concerns several keys."""
-    parts = [str(part) for part in location]
-    if parts[:2] == ["finetune", "tasks"]:
-        # The task's type, by which its model is chosen, is not a level of the file.
-        del parts[3:4]
-    return "".join([".".join(parts), ": "]) if parts else ""
-
-
-def explain(error: ValidationError) -> str:
-    """The lines of a validation error, one key a line."""
-    return "\n".join(_lines(error))
+    ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from voxseq.config.base import (
+    Channels,
+    Cores,
+    Depth,
     Model,
     Momentum,
     Name,
@@ -21,11 +25,33 @@ from voxseq.config.base import (
 class EncoderConfig(Model):
     """Vision transformer shared by all methods (paper, section 4: ViT-B at paper scale)."""
 
-    width: Positive = 96
-    depth: Positive = 4
-    heads: Positive = 4
-    mlp_width: Positive = 384
+    width: Channels = 96
+    depth: Depth = 4
+    heads: Channels = 4
+    mlp_width: Channels = 384
     patch_size: Shape3 = (4, 4, 4)
+
+    @property
+    def has_binary_cubes(self) -> bool:
+        """Whether a token is a cube whose side is a power of two, as decoders that double the
+        resolution need."""
+        side = self.patch_size[0]
+        return len(set(self.patch_size)) == 1 and side > 1 and not side & (side - 1)
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of a token."""
+        return math.prod(self.patch_size)
+
+    def misfit(self, shape: Shape3) -> str:
+        """Why boxes of this shape cannot be cut into tokens; empty where they can."""
+        if all(s % p == 0 for s, p in zip(shape, self.patch_size, strict=True)):
+            return ""
+        return f"{shape} is not a multiple of encoder.patch_size {self.patch_size}"
+
+    def tokens(self, shape: Shape3) -> int:
+        """Tokens of a box of this shape."""
+        return math.prod(s // p for s, p in zip(shape, self.patch_size, strict=True))
 
     @model_validator(mode="after")
     def _divisible(self) -> EncoderConfig:
@@ -43,7 +69,7 @@ class OptimiserConfig(Model):
 
     lr: PositiveFloat
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: NonNegativeFloat = Field(0.01, le=1e6)
     decay_one_dimensional: bool = Field(
         True, description="whether weight decay also acts on biases, norms and the start token"
     )
@@ -64,9 +90,9 @@ class PretrainConfig(Model):
     batch_size: Positive = 16
     seed: NonNegative = 42
     precision: str = Field("32-true", pattern="^(32-true|bf16-mixed|16-mixed)$")
-    threads: Positive = Field(1, description="CPU threads of one training; part of the result")
+    threads: Cores = Field(1, description="CPU threads of one training; part of the result")
     validate_every: Positive = 200
-    validation_sequences: Positive = 128
+    validation_sequences: Positive = Field(128, ge=2)
     log_every: Positive = 20
     checkpoint_every: Positive = 200
     #: method name → its own settings, validated by the method's configuration model

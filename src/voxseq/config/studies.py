@@ -6,14 +6,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from voxseq.config.base import Distinct, Fraction, Model, Name, NonNegative, Positive
+from voxseq.config.base import (
+    Axis,
+    Distinct,
+    Fraction,
+    Model,
+    Name,
+    NonNegative,
+    Positive,
+    Quantity,
+    Title,
+)
 from voxseq.config.finetune import Names
+
+#: Less is no case of any data set here.
+LabelShare = Annotated[Fraction, Field(ge=1e-4)]
 
 
 class LabelRatioConfig(Model):
     """Fine-tuning with fewer labels (Table 3)."""
 
-    ratios: Annotated[tuple[Fraction, ...], Distinct] = (0.5, 0.25, 0.1)
+    ratios: Annotated[tuple[LabelShare, ...], Distinct] = (0.5, 0.25, 0.1)
     tasks: Names = ()
     methods: Names | None = Field(None, description="methods that are trained so; null: all")
 
@@ -21,12 +34,12 @@ class LabelRatioConfig(Model):
 class AblationVariant(Model):
     """What one row of Table 4 changes; a field left out stays as in the full method."""
 
-    title: str
+    title: Title
     sequences: bool = Field(True, description="false: single images in place of sequences")
     attention: Literal["prefix", "causal"] | None = None
     token_order: Literal["patch_major", "raster"] | None = None
     without: Literal["spatial", "contrast", "semantic"] | None = None
-    stride: Positive | None = None
+    stride: Axis | None = None
 
 
 class AblationConfig(Model):
@@ -60,7 +73,7 @@ class BeyondConfig(Model):
 class ReportConfig(Model):
     """Tables and figures."""
 
-    bootstrap_samples: Positive = 2000
+    bootstrap_samples: Quantity = Field(2000, ge=10)
     figure_seed: NonNegative = 0
-    dpi: Positive = 130
-    max_curve_points: Positive = 400
+    dpi: Positive = Field(130, ge=20, le=1200)
+    max_curve_points: Quantity = Field(400, ge=2)

@@ -10,8 +10,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
 TRAIN, VAL, TEST = "train", "val", "test"
 
 
@@ -110,6 +108,8 @@ def crossing(images: Iterable[tuple[str, str, str]]) -> dict[str, str]:
 
 def words_of(text: str) -> list[int]:
     """Four 32-bit numbers made of a text, to seed a generator with."""
+    import numpy as np  # late: the plan counts cases without it
+
     return [int(w) for w in np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u4")]
 
 
@@ -127,6 +127,8 @@ def _units(subjects: set[str], joined: Sequence[Sequence[str]]) -> Mapping[str, 
 
 
 def _order(units: Mapping[str, Sequence[str]], seed: int) -> list[str]:
+    import numpy as np
+
     numbers = {
         name: float(np.random.default_rng([seed, *words_of(name)]).random()) for name in units
     }

@@ -17,7 +17,7 @@ from voxseq.plan.model import Settings, Stage
 def add_pretrain_runs(builder: Builder, config: Config) -> None:
     """Pre-training of every method and every ablation variant."""
     for method in in_table_order(config.pretrain.methods):
-        settings = _pretrain_settings(config, method, AblationVariant(title=""))
+        settings = _pretrain_settings(config, method, AblationVariant(title="full method"))
         _add_pretrain(builder, config, "pretrain", method, settings)
     if config.ablation.tasks:
         for name, variant in config.ablation.variants.items():

@@ -99,9 +99,9 @@ class PretrainMethod(nn.Module, ABC):
         """The steps of each stage of the training, one after the other.
 
         A stage has a fresh optimiser and a learning-rate schedule of its own, and its batches are
-        drawn after :meth:`begin_stage`. Most methods have one.
+        drawn after :meth:`begin_stage`. The settings say which stages there are.
         """
-        return (range(steps),)
+        return self.settings.stages(steps)
 
     def begin(self, total_steps: int, data: SequenceSampler) -> None:
         """Learn the length of the training and the data before anything else, also on resuming.

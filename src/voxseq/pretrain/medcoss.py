@@ -87,11 +87,6 @@ class MedCoSSMethod(PretrainMethod):
         self.teacher.eval()
         return self
 
-    def stages(self, steps: int) -> tuple[range, ...]:
-        """CT, then MRI, for equally many steps; CT gets the odd one."""
-        half = (steps + 1) // 2
-        return (range(half), range(half, steps))
-
     def begin(self, total_steps: int, data: SequenceSampler) -> None:
         """Look up which items are CT and which MRI, and make room for the buffer.
 

@@ -27,13 +27,10 @@ from voxseq.pretrain.pcrlv2_views import (
     resample,
     view_matrix,
 )
-from voxseq.pretrain.settings.pcrlv2 import PCRLv2Settings
+from voxseq.pretrain.settings.pcrlv2 import SCALES, PCRLv2Settings
 from voxseq.pretrain.views import check_view_shape
 from voxseq.sequences.reading import Item
 from voxseq.training.schedule import half_cosine
-
-#: Scales that carry the losses.
-SCALES = 3
 
 
 def _convolutions(inside: int, outside: int) -> list[nn.Module]:

@@ -158,8 +158,9 @@ def execute(context: RunContext) -> None:
     the state.
     """
     setup = _Setup.read(context.config)
-    # Before any compute: an encoder of this geometry must fit every downstream network.
-    prove_transfer(setup.encoder)
+    # Before any compute: an encoder of this geometry must fit every downstream network that its
+    # tokens allow.
+    prove_transfer(setup.encoder, segmentation=setup.encoder.has_binary_cubes)
     torch.set_num_threads(int(setup.shared["threads"]))
     prefix = "preprocess/source/"
     stores = {n.removeprefix(prefix): p for n, p in context.inputs.items() if n.startswith(prefix)}

@@ -66,6 +66,8 @@ class DataSet:
         access: how to obtain it.
         layout: paths below the folder that are read; "…/" stands for any folders, or none.
         classes: names of the foreground classes of a segmentation, or of all classes.
+        task: type of the downstream task that its labels are for; "" where any or none is known.
+        kinds: kinds of pre-training sequence that can be made of it.
         size: bytes of the download, as exact as its source; None where no source states them.
         volumes: images that the adapter finds in the whole data set; None where unconfirmed.
         paper_volumes: images that the paper states; None where it states no number.
@@ -97,6 +99,8 @@ class DataSet:
     access: Access
     layout: str
     classes: tuple[str, ...] = ()
+    task: Literal["", "segmentation", "classification"] = ""
+    kinds: tuple[Literal["spatial", "contrast", "semantic"], ...] = ("spatial",)
     size: int | None = None
     volumes: int | None = None
     paper_volumes: int | None = None

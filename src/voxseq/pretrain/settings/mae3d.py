@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
 
 from voxseq.config.base import Shape3
 from voxseq.config.model import OptimiserConfig
+from voxseq.pretrain.settings.base import Misfit, Surroundings
 from voxseq.pretrain.settings.masked import MaskedSettings
 
 
@@ -23,3 +25,11 @@ class MAE3DSettings(MaskedSettings):
     crop_shape: Shape3 = Field(
         (96, 96, 96), description="voxels of the random box that is cut from each volume"
     )
+
+    def misfits(self, around: Surroundings) -> Iterator[Misfit]:
+        """Crops that cannot be masked or cut, besides."""
+        yield from super().misfits(around)
+        yield from self.masked_grid("crop_shape", self.crop_shape, around)
+        whole = around.sequences.volume_shape
+        if any(c > n for c, n in zip(self.crop_shape, whole, strict=True)):
+            yield "crop_shape", f"{self.crop_shape} exceeds sequences.volume_shape {whole}"

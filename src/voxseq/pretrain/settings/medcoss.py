@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from voxseq.config.base import Fraction, Positive
+from voxseq.config.base import Channels, Fraction, Positive
 from voxseq.config.model import OptimiserConfig
+from voxseq.pretrain.settings.base import Misfit, Surroundings
 from voxseq.pretrain.settings.masked import MaskedSettings
 
 
@@ -21,7 +23,7 @@ class MedCoSSSettings(MaskedSettings):
         decay_one_dimensional=False,
         warmup_steps=6_667,
     )
-    decoder_heads: Positive = Field(16, description="attention heads of the decoder")
+    decoder_heads: Channels = Field(16, description="attention heads of the decoder")
     buffer_share: Fraction = Field(
         0.05, description="share of the first stage's items that the rehearsal buffer holds"
     )
@@ -40,3 +42,26 @@ class MedCoSSSettings(MaskedSettings):
                 "each cluster gives at least one item"
             )
         return self
+
+    def stages(self, steps: int) -> tuple[range, ...]:
+        """CT, then MRI, for equally many steps; CT gets the odd one."""
+        half = (steps + 1) // 2
+        return (range(half), range(half, steps))
+
+    def misfits(self, around: Surroundings) -> Iterator[Misfit]:
+        """Volumes that cannot be masked, a stage without steps or data, besides."""
+        yield from super().misfits(around)
+        sequences = around.sequences
+        for key, text in self.masked_grid("", sequences.volume_shape, around):
+            yield key, f"sequences.volume_shape {text}"
+        if around.encoder.voxels < 2:
+            yield "", "encoder.patch_size: tokens of one voxel cannot be normalised"
+        if around.steps < 2:
+            yield "", f"pretrain.steps {around.steps}: two stages need 2 or more"
+        lacking = [name for name in ("CT", "MRI") if name not in around.modalities]
+        if sequences.sources and lacking:
+            yield (
+                "",
+                f"learns from CT and then from MRI, but sequences.sources has no "
+                f"{' and no '.join(lacking)}; add a data set of it, or leave the method out",
+            )

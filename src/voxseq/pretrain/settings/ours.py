@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from voxseq.config.model import OptimiserConfig
-from voxseq.pretrain.settings.base import MethodSettings
+from voxseq.pretrain.settings.base import MethodSettings, Misfit, Surroundings
 
 
 class OursSettings(MethodSettings):
@@ -24,3 +25,12 @@ class OursSettings(MethodSettings):
         "patch_major", description="patch_major: the paper's text; raster: the published code"
     )
     sequences: bool = Field(True, description="false: single images in place of sequences")
+
+    def misfits(self, around: Surroundings) -> Iterator[Misfit]:
+        """A sequence in which nothing can be predicted, besides."""
+        yield from super().misfits(around)
+        shape = around.sequences.volume_shape
+        if around.encoder.tokens(shape) < 2:
+            yield "", f"sequences.volume_shape {shape} is one token; expected 2 or more"
+        if around.encoder.voxels < 2:
+            yield "", "encoder.patch_size: tokens of one voxel cannot be normalised"

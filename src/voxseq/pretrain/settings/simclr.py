@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import Field
 
-from voxseq.config.base import Positive, PositiveFloat, Shape3
+from voxseq.config.base import Channels, Shape3, Temperature
 from voxseq.config.model import OptimiserConfig
-from voxseq.pretrain.settings.base import MethodSettings
+from voxseq.pretrain.settings.base import MethodSettings, Misfit, Surroundings
 from voxseq.pretrain.settings.view import CropScale
 
 
@@ -17,6 +18,9 @@ class SimCLRSettings(MethodSettings):
 
     shards: ClassVar[bool] = True
 
+    least_batch: ClassVar[int] = 2
+    batch_reason: ClassVar[str] = "a single item has no others to be told from"
+
     optimiser: OptimiserConfig = OptimiserConfig(
         lr=1.6875e-4, weight_decay=0.1, decay_one_dimensional=False, warmup_steps=10_000
     )
@@ -24,5 +28,13 @@ class SimCLRSettings(MethodSettings):
     scale: CropScale = Field(
         (0.2, 1.0), description="smallest and largest share of the volume that a view covers"
     )
-    temperature: PositiveFloat = Field(0.1, description="of the NT-Xent loss")
-    output_width: Positive = Field(128, description="channels of the projection that is compared")
+    # Below, exp(1 / temperature), which the loss does not shift, is beyond single precision.
+    temperature: Temperature = Field(0.1, ge=0.02, description="of the NT-Xent loss")
+    output_width: Channels = Field(
+        128, ge=2, description="channels of the projection that is compared"
+    )
+
+    def misfits(self, around: Surroundings) -> Iterator[Misfit]:
+        """Views that cannot be cut into tokens, besides."""
+        yield from super().misfits(around)
+        yield from around.grid("view_shape", self.view_shape)

@@ -1,0 +1,409 @@
+"""What the parts of a configuration must agree on: told before any work begins.
+
+What concerns one part alone is checked by its model, what concerns one method by its settings
+(:meth:`voxseq.pretrain.settings.base.MethodSettings.misfits`).
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from voxseq.config.base import Shape3
+from voxseq.config.data import check_stride
+from voxseq.config.feasible import of_phantoms
+from voxseq.config.finetune import ClassificationTask, SegmentationTask, Task
+from voxseq.config.model import OptimiserConfig
+from voxseq.config.problems import Problem
+from voxseq.config.root import Config
+from voxseq.config.studies import AblationVariant
+from voxseq.data import catalogue
+from voxseq.errors import ConfigError
+from voxseq.methods import METHODS, scratch
+from voxseq.pretrain.settings.base import MethodSettings
+
+#: Bytes of a batch, weights of an encoder, and tokens of a volume: far beyond what machines hold.
+MOST_BYTES, MOST_WEIGHTS, MOST_TOKENS = 2**40, 10**11, 2**18
+_FLOAT = 4
+#: Title of our method's own row in Table 4.
+FULL = "Full method"
+
+
+def problems(config: Config, settings: Mapping[str, MethodSettings]) -> Iterator[Problem]:
+    """All that is wrong with a configuration whose parts are valid by themselves.
+
+    Args:
+        config: with complete settings of methods.
+        settings: these as models.
+    """
+    unknown = list(_names(config))
+    yield from unknown
+    if unknown:
+        return
+    for check in _CHECKS:
+        yield from check(config)
+    from voxseq.pretrain.validate import of_division, of_methods
+
+    yield from of_methods(config, settings)
+    yield from of_division(config)
+
+
+def _names(config: Config) -> Iterator[Problem]:
+    """Data sets, networks, methods and tasks that do not exist."""
+    named = {f"finetune.tasks.{n}.dataset": t.dataset for n, t in config.finetune.tasks.items()}
+    for number, source in enumerate(config.sequences.sources):
+        named[f"sequences.sources.{number}.dataset"] = source.dataset
+    for key, dataset in named.items():
+        try:
+            catalogue.get(dataset)
+        except ConfigError as error:
+            yield Problem(key, f"{error.what}; {error.hint}")
+    for network in config.finetune.scratch:
+        if network not in scratch():
+            yield Problem(
+                "finetune.scratch",
+                f"{network!r} is not trained from scratch; choose from {', '.join(scratch())}",
+            )
+    tasks = config.finetune.tasks
+    for study in ("label_ratio", "ablation", "beyond"):
+        for name in getattr(config, study).tasks:
+            if name not in tasks:
+                yield Problem(
+                    f"{study}.tasks" if study != "beyond" else study,
+                    f"unknown task {name!r}; finetune.tasks has {', '.join(tasks) or 'none'}",
+                )
+    methods = (*config.finetune.scratch, *config.pretrain.methods)
+    for name in config.label_ratio.methods or ():
+        if name not in methods:
+            yield Problem(
+                "label_ratio.methods",
+                f"unknown method {name!r}; the study has {', '.join(methods) or 'none'}",
+            )
+
+
+def _work(config: Config) -> Iterator[Problem]:
+    """A study that trains nothing would end with empty results."""
+    types = {task.type for task in config.finetune.tasks.values()}
+    trains = any(types & set(METHODS[name].networks) for name in config.finetune.scratch)
+    if not (config.pretrain.methods or trains or config.beyond.tasks):
+        yield Problem(
+            "pretrain.methods",
+            "empty, and no network of finetune.scratch has a task in finetune.tasks: nothing would "
+            "be trained; expected a method, or a task and a network for it",
+        )
+
+
+def _folders(config: Config) -> Iterator[Problem]:
+    from voxseq.plan.outputs import FOLDERS
+
+    name = config.results.removeprefix("results/")
+    # Another study's results must not lie among those of the study in the folder above.
+    if name.lower() in {folder for folders in FOLDERS.values() for folder in folders}:
+        yield Problem(
+            "results",
+            f"{config.results} is where the study of the folder results puts its {name}; "
+            f"expected a folder of its own, such as results/{config.scale}",
+        )
+
+
+def _encoder(config: Config) -> Iterator[Problem]:
+    encoder, tasks = config.encoder, config.finetune.tasks.values()
+    weights = encoder.depth * encoder.width * (4 * encoder.width + 2 * encoder.mlp_width)
+    if weights > MOST_WEIGHTS:
+        yield Problem(
+            "encoder", f"about {weights:.0e} weights; expected at most {MOST_WEIGHTS:.0e}"
+        )
+    if any(isinstance(task, SegmentationTask) for task in tasks) and not encoder.has_binary_cubes:
+        yield Problem(
+            "encoder.patch_size",
+            f"patch_size {encoder.patch_size}: the segmentation network needs a cube whose side "
+            "is a power of two",
+        )
+    if not config.pretrain.methods:
+        return
+    sequences = config.sequences
+    yield from _box(config, "sequences.volume_shape", sequences.volume_shape)
+    thickness, token = sequences.patch_shape[2], encoder.patch_size[2]
+    if thickness % token:
+        yield Problem(
+            "sequences.length",
+            f"a patch is {thickness} voxels thick (volume_shape {sequences.volume_shape}, length "
+            f"{sequences.length}), which is not a multiple of encoder.patch_size {token}",
+        )
+    yield from _batch(
+        "pretrain.batch_size", config.pretrain.batch_size, math.prod(sequences.volume_shape)
+    )
+
+
+def _box(config: Config, key: str, shape: Shape3) -> Iterator[Problem]:
+    """A box that cannot be cut into tokens, or into too many."""
+    found = config.encoder.misfit(shape)
+    if found:
+        yield Problem(key, found)
+    elif config.encoder.tokens(shape) > MOST_TOKENS:
+        yield Problem(
+            key,
+            f"{shape} are {config.encoder.tokens(shape)} tokens of encoder.patch_size "
+            f"{config.encoder.patch_size}; expected at most {MOST_TOKENS}",
+        )
+
+
+def _batch(key: str, items: int, voxels: int) -> Iterator[Problem]:
+    size = items * voxels * _FLOAT
+    if size > MOST_BYTES:
+        yield Problem(
+            key,
+            f"{items} items of {voxels} voxels take {size / 1e9:.3g} GB; expected at most "
+            f"{MOST_BYTES / 1e9:.3g}",
+        )
+
+
+def _sources(config: Config) -> Iterator[Problem]:
+    sequences = config.sequences
+    if config.pretrain.methods and not sequences.sources:
+        yield Problem("sequences.sources", "pretrain.methods need at least one entry")
+    kinds = {source.kind for source in sequences.sources}
+    for number, source in enumerate(sequences.sources):
+        row = catalogue.get(source.dataset)
+        if source.kind not in row.kinds:
+            yield Problem(
+                f"sequences.sources.{number}.kind",
+                f"{source.kind} sequences cannot be made of {source.dataset}; expected "
+                f"{' or '.join(row.kinds)}",
+            )
+        elif source.kind == "contrast":
+            has = row.options.get("contrasts", ())
+            for name in sequences.contrast.contrasts:
+                if name not in has:
+                    yield Problem(
+                        "sequences.contrast.contrasts",
+                        f"{source.dataset} has no contrast {name!r}; it has {', '.join(has)}",
+                    )
+    for without in (None, *_left_out(config)):
+        used = sorted(kinds - {without})
+        weights = [getattr(sequences, kind).weight for kind in used]
+        if used and not any(weight is None or weight > 0 for weight in weights):
+            yield Problem(
+                f"sequences.{used[0]}.weight",
+                f"the weights of {', '.join(used)} are all 0; expected a positive one",
+            )
+
+
+def _left_out(config: Config) -> list[str]:
+    variants = config.ablation.variants.values() if config.ablation.tasks else ()
+    return sorted({variant.without for variant in variants if variant.without is not None})
+
+
+def _tasks(config: Config) -> Iterator[Problem]:
+    for name, task in config.finetune.tasks.items():
+        for key, text in (*_of_dataset(task), *_of_recipe(config, name, task)):
+            yield Problem(f"finetune.tasks.{name}.{key}", text, task.type)
+        if isinstance(task, SegmentationTask):
+            key, shape = f"finetune.tasks.{name}.roi", task.roi
+            items = task.volumes_per_batch * task.crops_per_volume
+        elif task.data.resize is None:
+            yield Problem(
+                f"finetune.tasks.{name}.data.resize",
+                "a classification task needs a shape",
+                task.type,
+            )
+            continue
+        else:
+            key, shape = f"finetune.tasks.{name}.data.resize", task.data.resize
+            items = task.batch_size
+        yield from _box(config, key, shape)
+        yield from _batch(key, items, math.prod(shape))
+
+
+def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
+    """What of a task its data set cannot give: key below the task, and why."""
+    row = catalogue.get(task.dataset)
+    if row.role == "source":
+        yield "dataset", f"{row.name} has no labels; it serves pre-training alone"
+        return
+    if row.task and row.task != task.type:
+        yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
+        return
+    published = row.options.get("labels")
+    if published is None:
+        return
+    if isinstance(task, ClassificationTask):
+        if published != len(task.labels):
+            yield "labels", f"{len(task.labels)} names, but {row.name} has {published} classes"
+        return
+    merge = task.data.merge_labels
+    for value in merge:
+        if value > published:
+            yield (
+                "data.merge_labels",
+                f"{value} is no label of {row.name}, which has 0 to {published}",
+            )
+    left = {merge.get(value, value) for value in range(published + 1)} - {0}
+    named = set(range(1, len(task.labels) + 1))
+    if left - named:
+        yield (
+            "data.merge_labels",
+            f"the label {min(left - named)} is left of {row.name}, but labels names "
+            f"{len(named)}: {', '.join(task.labels)}; name it there, or merge it into another",
+        )
+    if named - left:
+        yield (
+            "labels",
+            f"{task.labels[min(named - left) - 1]!r} stands for the value {min(named - left)}, "
+            f"which no label of {row.name} has"
+            + (" after data.merge_labels" if merge else f"; it has 1 to {published}"),
+        )
+
+
+def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str]]:
+    """What of a task's recipe contradicts itself: key below the task, and why."""
+    for key, optimiser in _optimisers(config, name, task):
+        if optimiser.warmup_steps > task.steps:
+            yield (
+                f"{key}.warmup_steps",
+                f"{optimiser.warmup_steps} exceeds the {task.steps} steps of the training; "
+                "expected no more",
+            )
+    shape = task.roi if isinstance(task, SegmentationTask) else task.data.resize
+    if shape is None:
+        return
+    key = "roi" if isinstance(task, SegmentationTask) else "data.resize"
+    if task.augmentation == "msd" and shape[0] != shape[1]:
+        yield (
+            key,
+            f"{shape}: augmentation msd turns crops about z, the first two axes must be equal",
+        )
+    if task.augmentation == "la" and math.prod(shape) < 2:
+        yield key, f"{shape}: augmentation la needs 2 voxels or more"
+
+
+def _optimisers(config: Config, name: str, task: Task) -> Iterator[tuple[str, OptimiserConfig]]:
+    """Recipes that trainings of a task use, by their key below it."""
+    both = name in config.beyond.recipes
+    if config.pretrain.methods or both or name in config.beyond.frozen:
+        yield "pretrained", task.pretrained
+    if config.finetune.scratch or both:
+        yield "scratch", task.scratch
+    for method in config.finetune.scratch:
+        network = METHODS[method].networks.get(task.type)
+        own = getattr(getattr(task.networks, str(network), None), "optimiser", None)
+        if own is not None:
+            yield f"networks.{network}.optimiser", own
+
+
+def _plain(text: str) -> str:
+    """A text as readers tell it from others: without regard to case, width and blanks."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _same_words(words: Iterable[tuple[str, str]], what: str) -> Iterator[Problem]:
+    """Keys whose texts cannot be told from an earlier one."""
+    first: dict[str, str] = {}
+    for key, word in words:
+        other = first.setdefault(_plain(word), key)
+        if other != key:
+            yield Problem(key, f"{word!r} is the {what} of {other} too; expected distinct ones")
+
+
+def _titles(config: Config) -> Iterator[Problem]:
+    tasks, variants = config.finetune.tasks, config.ablation.variants
+    at = "finetune.tasks"
+    yield from _same_words(((f"{at}.{n}.title", t.title) for n, t in tasks.items()), "title")
+    # Folders have these names, and some disks do not tell cases apart.
+    yield from _same_words(((f"{at}.{n}", n) for n in tasks), "name")
+    rows = [("our full method", FULL)]
+    rows += [(f"ablation.variants.{n}.title", v.title) for n, v in variants.items()]
+    yield from _same_words(rows, "title")
+    yield from _same_words(((f"ablation.variants.{n}", n) for n in variants), "name")
+    for name, task in tasks.items():
+        labels = ((f"{at}.{name}.labels.{i}", label) for i, label in enumerate(task.labels))
+        yield from _same_words(labels, "name")
+
+
+def _ratios(config: Config) -> Iterator[Problem]:
+    """Shares of the labels whose runs would have one name, and methods that would have none."""
+    types = {config.finetune.tasks[name].type for name in config.label_ratio.tasks}
+    for name in config.label_ratio.methods or ():
+        if types and not types & set(METHODS[name].networks):
+            text = f"{name} has no network for a {' or a '.join(sorted(types))}"
+            yield Problem("label_ratio.methods", f"{text}, which all of label_ratio.tasks are")
+    shares = [r for r in config.label_ratio.ratios if r < 1.0]
+    names = [f"{100 * ratio:g}" for ratio in (1.0, *shares)]
+    for place, ratio in enumerate(shares, start=1):
+        if names[place] in names[:place]:
+            yield Problem(
+                "label_ratio.ratios",
+                f"{ratio!r} cannot be told from another share of {names[place]} %; expected "
+                "shares that differ in their first six digits",
+            )
+
+
+def _variants(config: Config) -> Iterator[Problem]:
+    """Rows of Table 4 that cannot be, or change nothing."""
+    if not config.ablation.tasks:
+        return
+    variants = config.ablation.variants
+    if variants and "ours" not in config.pretrain.methods:
+        yield Problem(
+            "ablation.variants", "these are variants of 'ours', which pretrain.methods lacks"
+        )
+        return
+    kinds = {source.kind for source in config.sequences.sources}
+    known = {_effect(config, AblationVariant(title=FULL)): "the full method"} if variants else {}
+    for name, variant in variants.items():
+        key = f"ablation.variants.{name}"
+        if variant.stride is not None:
+            try:
+                check_stride(variant.stride, config.sequences)
+            except ValueError as error:
+                yield Problem(f"{key}.stride", f"stride {variant.stride}: {error}")
+                continue
+        if variant.without is not None and kinds == {variant.without}:
+            yield Problem(f"{key}.without", f"without {variant.without} no source is left")
+            continue
+        effect = _effect(config, variant)
+        if effect in known:
+            yield Problem(
+                key, f"changes nothing: it is {known[effect]} once more; expected another setting"
+            )
+        known.setdefault(effect, key)
+
+
+def _effect(config: Config, variant: AblationVariant) -> tuple[object, ...]:
+    """Settings of our method that a variant is trained with, as far as they act."""
+    ours, sequences = config.pretrain.methods["ours"], config.sequences
+    uses_sequences = bool(variant.sequences and ours["sequences"])
+    kinds = frozenset(s.kind for s in sequences.sources) - {variant.without}
+    slides = uses_sequences and "spatial" in kinds
+    return (
+        uses_sequences,
+        kinds,
+        variant.attention or ours["attention"],
+        variant.token_order or ours["token_order"],
+        (variant.stride or sequences.spatial.stride) if slides else None,
+    )
+
+
+def _token_order(config: Config) -> Iterator[Problem]:
+    ours = config.pretrain.methods.get("ours", {})
+    if config.beyond.token_order and ours.get("token_order") == "raster":
+        yield Problem(
+            "beyond.token_order",
+            "our method has tokens in raster order already (pretrain.methods.ours.token_order), "
+            "so the row would change nothing",
+        )
+
+
+_CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
+    _work,
+    _folders,
+    _encoder,
+    _sources,
+    _tasks,
+    _titles,
+    _ratios,
+    _variants,
+    _token_order,
+    of_phantoms,
+)

@@ -1,0 +1,105 @@
+"""What is wrong with a configuration, one key at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from voxseq.config.base import fault_of
+from voxseq.config.reading import KeyPath
+from voxseq.config.sources import Sources
+from voxseq.errors import ConfigError
+
+#: Longest part of a value that a message repeats, and most problems that it lists.
+_SHOWN, _LISTED = 80, 12
+#: Longest text anywhere: a path.
+_LONGEST = 4096
+_KEY = re.compile(r"[A-Za-z0-9_.]+")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One key, and what is wrong with its value.
+
+    Attributes:
+        key: dotted, as it stands in the file; empty where several keys are concerned.
+        text: value, reason, and what was expected.
+        kind: type of the task that the key belongs to; empty for other keys.
+    """
+
+    key: str
+    text: str
+    kind: str = ""
+
+    def line(self, sources: Sources) -> str:
+        """The problem as one line of a message."""
+        words = self.text if not self.key else f"{self.key}: {self.text}"
+        path = tuple(self.key.split(".")) if self.key else ()
+        # A check of several keys names the first of them in its text.
+        first = _KEY.match(self.text)
+        named = (*path, *first[0].rstrip(".").split(".")) if first else path
+        place = sources.exact(named, self.kind) or sources.place(path, self.kind)
+        return f"  {words}" + (f" [{place}]" if place else "")
+
+
+def refuse(problems: Iterable[Problem], sources: Sources, hint: str = "") -> None:
+    """Raise a :class:`ConfigError` that lists the problems, if there is any."""
+    lines = list(dict.fromkeys(problem.line(sources) for problem in problems))
+    if not lines:
+        return
+    more = len(lines) - _LISTED
+    shown = [*lines[:_LISTED], *([f"  and {more} more"] if more > 0 else [])]
+    raise ConfigError(
+        "\n".join([f"{sources.name} is not a valid configuration:", *shown]),
+        hint or "correct these keys; `voxseq config show` prints every key with its value",
+    )
+
+
+def of_validation(error: ValidationError, above: str = "") -> Iterator[Problem]:
+    """Problems that a model found.
+
+    Args:
+        error: of the model.
+        above: dotted key of what was validated; empty for the whole configuration.
+    """
+    for item in error.errors():
+        parts = [*([above] if above else []), *(str(part) for part in item["loc"])]
+        kind = ""
+        if parts[:2] == ["finetune", "tasks"] and len(parts) > 3:
+            # The task's type, by which its model is chosen, is not a level of the file.
+            kind = parts.pop(3)
+        given = item["input"]
+        shown = "" if isinstance(given, Mapping) else f" (given: {_short(repr(given))})"
+        yield Problem(".".join(parts), f"{item['msg'].removeprefix('Value error, ')}{shown}", kind)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def of_texts(content: Any, path: KeyPath = ()) -> Iterator[Problem]:
+    """Texts and keys, wherever they stand, that no line of a table or a file can hold."""
+    if isinstance(content, str):
+        key, found = ".".join(path), fault_of(content)
+        if found:
+            yield Problem(key, f"{found} (given: {_short(ascii(content))})")
+        elif len(content) > _LONGEST:
+            yield Problem(
+                key,
+                f"a text of {len(content)} characters, expected at most {_LONGEST} "
+                f"(given: {_short(repr(content))})",
+            )
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            found = fault_of(key) if isinstance(key, str) else ""
+            if found:
+                yield Problem(".".join(path), f"{found} (key: {_short(ascii(key))})")
+            else:
+                yield from of_texts(value, (*path, str(key)))
+    elif isinstance(content, Sequence) and not isinstance(content, bytes):
+        for number, value in enumerate(content):
+            yield from of_texts(value, (*path, str(number)))
