@@ -20,13 +20,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from voxseq.errors import IntegrityError
+from voxseq.plan.outputs import lasting
 from voxseq.report.collect import collect, run_means
 from voxseq.report.curve_figures import curves_page, label_ratio_figure
 from voxseq.report.curves import label_ratio_curve, pretraining_curves, thin, validation_curves
 from voxseq.report.figure1 import Example, Geometry, figure1, visibility
 from voxseq.report.figure2 import collect_slices, figure2
 from voxseq.report.heatmap import HeatColumn, heat_columns, heatmap_figure
-from voxseq.report.run import execute_figures
+from voxseq.report.run import execute_figures, execute_tables
 from voxseq.report.slices import read_slice, slice_dice, window_of
 from voxseq.report.study import Study, title_of
 from voxseq.report.style import Look, new_figure, save, small_png, styled
@@ -332,3 +333,31 @@ def test_ours_always_has_its_own_colour() -> None:
     look = Look(["unetr", "ours", "vit"])
     assert look.colour("ours") == Look(["ours"]).colour("ours")
     assert len({look.colour(name) for name in ("unetr", "ours", "vit")}) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sampler")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"tasks": ("la",), "methods": ("unetr",)},
+        {"tasks": ("ricord",), "methods": ("vit", "ours"), "seeds": (0,)},
+        {"tasks": (), "methods": ("ours",)},
+        {"tasks": ("ricord",), "ratio_tasks": ("ricord",), "ablation_tasks": ("ricord",)},
+        {"tasks": ("la",), "methods": ("ours",), "beyond_tasks": ("la",)},
+    ],
+    ids=["scratch", "classification", "pre-training", "all but segmentation", "beyond"],
+)
+def test_a_study_of_any_shape_writes_what_it_declares(
+    shape: dict[str, Any], tmp_path: Path
+) -> None:
+    without: dict[str, Any] = {"ratio_tasks": (), "ablation_tasks": (), "steps": 20}
+    context = fake_study.build(tmp_path, **{**without, **shape})
+    context.inputs["sequences/all"] = tmp_path / "sequences"
+    context.config["report"]["dpi"] = 50
+    for execute, stage in ((execute_tables, "tables"), (execute_figures, "figures")):
+        fresh = fake_study.Context(context.config, tmp_path / stage, context.inputs)
+        execute(fresh)  # type: ignore[arg-type]
+        paths = (path for path in fresh.out.rglob("*") if path.is_file())
+        written = {str(path.relative_to(fresh.out)) for path in paths}
+        assert written == set(lasting(stage, context.config))
