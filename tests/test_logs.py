@@ -52,23 +52,21 @@ def test_a_dry_run_by_force_says_how_runs_are_done_again(brief: bool) -> None:
     assert "voxseq forget" in told(words(brief=brief, forced=True), *DRY_RUN)[-1]
 
 
-@pytest.mark.parametrize("request_", SnakemakeWords._STOPS)
-def test_a_request_to_stop_is_no_failure(request_: str) -> None:
-    shown = told(
-        words(brief=False),
-        (f"{request_}, this might take some time.", {}),
-        ("Error in rule x:", {"event": "job_error"}),
-        (FAILED, {"event": "error", "exception": "WorkflowError"}),
-    )
+CANCEL = ("Terminating processes on user request, this might take some time.", {})
+END = ("Will exit after finishing currently running jobs (scheduler).", {})
+ERROR = ("Error in rule x:", {"event": "job_error"})
+LAST = (FAILED, {"event": "error", "exception": "WorkflowError"})
+
+
+@pytest.mark.parametrize("messages", [(CANCEL, LAST), (CANCEL, ERROR, LAST), (END, LAST)])
+def test_a_request_to_stop_is_no_failure(messages: tuple[tuple[str, dict[str, Any]], ...]) -> None:
+    shown = told(words(brief=False), *messages)
     assert len(shown) == 2
     assert "The same command resumes" in shown[1]
 
 
-def test_a_failure_is_one() -> None:
-    messages = (
-        ("Error in rule x:", {"event": "job_error"}),
-        (FAILED, {"event": "error", "exception": "WorkflowError"}),
-    )
+@pytest.mark.parametrize("messages", [(ERROR, LAST), (END, ERROR, LAST), (ERROR, END, LAST)])
+def test_a_failure_is_one(messages: tuple[tuple[str, dict[str, Any]], ...]) -> None:
     assert told(words(brief=False), *messages) == [text for text, _ in messages]
 
 

@@ -77,8 +77,8 @@ class SnakemakeWords(logging.Filter):
         "stays finished\n  next: `voxseq forget RUN…` has runs done again by the next call, "
         "such as `voxseq forget pretrain/ours`; `voxseq plan` lists all runs"
     )
-    #: Said when jobs are stopped by Ctrl-C, and when no more are started after SIGTERM.
-    _STOPS = ("Terminating processes on user request", "Will exit after finishing currently")
+    #: Said when Ctrl-C stops the jobs, and when SIGTERM has no more of them started.
+    _CANCELS, _ENDS = "Terminating processes on user request", "Will exit after finishing"
 
     def __init__(
         self, *, brief: bool, owner: Callable[[], object | None], forced: Callable[[], bool]
@@ -86,7 +86,7 @@ class SnakemakeWords(logging.Filter):
         super().__init__()
         self.brief, self.owner, self.forced = brief, owner, forced
         self._said: set[str] = set()
-        self._is_stopped = False
+        self._is_cancelled = self._is_ending = self._has_failed = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message is shown; its text may be replaced."""
@@ -105,10 +105,16 @@ class SnakemakeWords(logging.Filter):
                     "A dry run: nothing was done. `voxseq plan` lists every run with its state, "
                     "`snakemake -n --quiet reason` every job."
                 )
-        self._is_stopped |= text.startswith(self._STOPS)
-        if self._is_stopped and event in ("job_error", "group_error"):
-            return False
-        if self._is_stopped and "At least one job did not complete" in text:
+        self._is_cancelled |= text.startswith(self._CANCELS)
+        self._is_ending |= text.startswith(self._ENDS)
+        if event in ("job_error", "group_error"):
+            if self._is_cancelled:
+                # They were stopped, and say so at length.
+                return False
+            self._has_failed = True
+        if (
+            self._is_cancelled or (self._is_ending and not self._has_failed)
+        ) and "At least one job did not complete" in text:
             record.msg = (
                 "Stopped on request. The same command resumes; what is finished stays finished."
             )
