@@ -15,10 +15,8 @@ import yaml
 
 from voxseq import __version__, cli
 from voxseq.config import load_config, read_yaml
-from voxseq.locks import exclusive
 from voxseq.methods import pretrained
 from voxseq.plan import build_plan
-from voxseq.runs import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "workflow/scales/smoke.yaml"
@@ -165,23 +163,6 @@ def test_plan_prints_every_run(
     assert f"{len(plan.runs)} runs in {len(plan.jobs)} jobs, 0 finished, scale demo" in out
 
 
-def test_plan_tells_what_is_running(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    ours, simclr = (works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr"))
-    works.state(ours).mkdir(parents=True)
-    with exclusive(works.lock(ours), ours.id), exclusive(works.lock(simclr), simclr.id):
-        assert call(monkeypatch, "plan", "--stage", "pretrain") == 0
-    states = {row.split()[0]: row for row in capsys.readouterr().out.splitlines()}
-    assert states["pretrain/ours"].rstrip().endswith("running")
-    # Another configuration of that run is at work.
-    assert states["pretrain/simclr"].rstrip().endswith("to do")
-    assert states["7"].endswith("0 finished, 1 running, scale demo")
-    assert call(monkeypatch, "plan", "--stage", "pretrain") == 0
-    assert "running" not in capsys.readouterr().out
-
-
 def test_plan_of_one_stage(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,62 +268,6 @@ def test_prune_names_what_it_moves(
     assert "la/gone/s0" in capsys.readouterr().out
     assert not folder.exists()
     assert (workspace / ".voxseq/attic/demo/0123456789abcdef").is_dir()
-
-
-def test_a_stage_of_dvc_ends_and_what_is_not_named_moves(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    params = workspace / "params.yaml"
-    content = {**read_yaml(params), "pretrain": {"methods": {}}, "ablation": {}, "beyond": {}}
-    params.write_text(yaml.safe_dump(content))
-    folder = workspace / "artifacts/demo/pretrain/gone"
-    folder.mkdir(parents=True)
-    (folder / "run-0123456789abcdef.json").write_text('{"files": {}}')
-    assert call(monkeypatch, "close", "pretrain", "demo", "results") == 0
-    assert "gone" in capsys.readouterr().out
-    assert not folder.exists()
-
-
-def test_every_stage_of_dvc_ends_so(root: Path) -> None:
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    for name, stage in stages.items():
-        assert stage["cmd"].endswith(f"-m voxseq close {name} ${{scale}} ${{results}}")
-
-
-def test_runs_are_forgotten(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    checkpoint = works.state(works.plan.runs["pretrain/ours"]) / "checkpoint.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_text("x")
-    assert call(monkeypatch, "forget", "--yes", "--only", "pretrain/ours") == 0
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "pretrain/ours  not finished",
-        "1 runs of scale demo: 1 of pretrain",
-    ]
-    assert not checkpoint.exists()
-    assert len(list((workspace / ".voxseq/forgotten/demo").rglob("checkpoint.pt"))) == 1
-    assert call(monkeypatch, "forget", "--yes", "pretrain/ours") == 0
-    out = capsys.readouterr().out
-    assert "finetune/la/ours/s0" in out
-    assert "finetune/la/simclr/s0" not in out
-    assert "there was nothing of them" in out
-
-
-def test_another_checkouts_code_is_refused(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (workspace / "src/voxseq").mkdir(parents=True)
-    (workspace / "src/voxseq/__init__.py").write_text("")
-    (workspace / "artifacts/demo/finetune/gone").mkdir(parents=True)
-    for words in (["plan"], ["prune"], ["code", "bump", "data"], ["where"], ["data", "list"]):
-        assert call(monkeypatch, *words) == 2
-        error = capsys.readouterr().err
-        assert str(workspace / "src/voxseq") in error
-        assert str(ROOT / "src/voxseq") in error
-    assert (workspace / "artifacts/demo/finetune/gone").is_dir()
-    assert call(monkeypatch, "--version") == 0
 
 
 def test_run_does_a_job_and_its_marker_appears(
