@@ -89,7 +89,7 @@ def test_forgotten_runs_are_done_again(study: Study, found: Found) -> None:
     found(14, "force is refused with a word; forgotten runs and what follows are done again")
 
 
-@pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny", "artifacts/tiny/pretrain"])
+@pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny/pretrain"])
 def test_artefacts_on_another_disk(study: Study, tmp_path: Path, place: str, found: Found) -> None:
     began = study.runs(), study.tables()
     (study.root / place).rename(tmp_path / "disk")
