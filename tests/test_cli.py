@@ -62,7 +62,8 @@ def test_the_module_is_a_program(workspace: Path) -> None:
     [
         ["--help"],
         ["-h"],
-        *([name, "--help"] for name in ("plan", "run", "prune", "record", "where")),
+        *([name, "--help"] for name in ("plan", "run", "prune", "record", "where", "close")),
+        ["forget", "--help"],
         *(["config", name, "--help"] for name in ("show", "check", "use")),
         *(["code", name, "--help"] for name in ("check", "keep", "bump")),
     ],
@@ -87,6 +88,11 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["plan", "--overlay", "no.yaml"], ["no.yaml"]),
         (["plan", "--stage", "training"], ["training", "finetune"]),
         (["prune", "../../elsewhere"], ["../../elsewhere", "finetune"]),
+        (["close", "training", "demo", "results"], ["training", "finetune"]),
+        (["close", "pretrain", "demo", "results"], ["7 of the 7 jobs", "dvc repro"]),
+        (["close", "pretrain", "smoke", "results"], ["scale smoke", "scale demo"]),
+        (["forget", "pretrain/nobody"], ["pretrain/nobody", "voxseq plan"]),
+        (["forget", "pretrain/ours"], ["nobody to ask", "--yes"]),
         (["run", "finetune", "nobody"], ["nobody", "ours.part0"]),
         (["run", "training", "x"], ["training", "none"]),
         (

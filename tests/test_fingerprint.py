@@ -10,11 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxseq import fingerprint
-from voxseq.errors import IntegrityError
-from voxseq.fingerprint import PACKAGE, behaviour, changed_units, digest, units, versions
+from voxseq.errors import IntegrityError, VoxseqError
+from voxseq.fingerprint import (
+    PACKAGE,
+    behaviour,
+    changed_units,
+    digest,
+    require_own_code,
+    units,
+    versions,
+)
 from voxseq.plan import CODE, CODE_OF_ALL, build_plan
 from voxseq.runs import ACTIONS
 
+#: As git leaves a file that two sides have changed.
+CONFLICT = "{\n<<<<<<< HEAD\n  1\n=======\n  2\n>>>>>>> other\n}\n"
 SOURCE = '''"""A module."""
 
 import math
@@ -128,11 +138,53 @@ def test_the_record_has_a_version_of_every_unit() -> None:
 def test_a_damaged_record_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "code.json"
     monkeypatch.setattr(fingerprint, "VERSIONS", path)
-    for text in (None, "", "[1]", "{", '{"data": 3}', '{"data": {"digest": "x"}}'):
+    for text in (None, "", "[1]", "{", '{"data": 3}', '{"data": {"digest": "x"}}', CONFLICT):
         if text is not None:
             path.write_text(text)
         with pytest.raises(IntegrityError, match="version control"):
             versions()
+        if text is not None:
+            with pytest.raises(IntegrityError, match="version control"):
+                changed_units()
+
+
+def test_the_conflict_of_a_merge_is_called_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "VERSIONS", tmp_path / "code.json")
+    (tmp_path / "code.json").write_text(CONFLICT)
+    with pytest.raises(IntegrityError, match=f"{tmp_path}/code.json.*conflict"):
+        versions()
+
+
+def make_package(folder: Path) -> Path:
+    """A checkout with a package of its own."""
+    (folder / "src/voxseq").mkdir(parents=True)
+    (folder / "src/voxseq/__init__.py").write_text("")
+    return folder
+
+
+def test_the_code_of_another_checkout_is_refused(tmp_path: Path) -> None:
+    other = make_package(tmp_path / "other")
+    (other / "docs").mkdir()
+    for folder in (other, other / "docs"):
+        with pytest.raises(VoxseqError) as caught:
+            require_own_code(folder)
+        assert str(PACKAGE) in caught.value.what
+        assert str(other / "src/voxseq") in caught.value.what
+        assert f"PYTHONPATH={other}/src" in caught.value.hint
+
+
+def test_ones_own_code_and_folders_without_any_are_no_obstacle(tmp_path: Path) -> None:
+    require_own_code(tmp_path)
+    root = PACKAGE.parents[1]
+    require_own_code(root)
+    require_own_code(root / "docs")
+    (tmp_path / "link").symlink_to(root)
+    require_own_code(tmp_path / "link")
+    # A folder of that name without a package is none.
+    (tmp_path / "empty/src/voxseq").mkdir(parents=True)
+    require_own_code(tmp_path / "empty")
 
 
 def test_changed_removed_and_new_units_are_reported(

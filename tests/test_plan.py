@@ -115,7 +115,7 @@ def test_the_grid_of_the_demo() -> None:
     assert count["download"] == tasks + sources
     assert count["preprocess"] == tasks + sources
     assert count["sequences"] == count["tables"] == count["figures"] == 1
-    methods = 7
+    methods = len(DEMO.pretrain.methods)
     assert count["pretrain"] == methods
     rows = 2 + methods  # two networks from scratch for each type of task
     assert count["finetune"] == tasks * rows * seeds

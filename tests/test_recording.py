@@ -15,7 +15,13 @@ from tiny_study import do_all, install, tiny_plan
 from voxseq import recording
 from voxseq.errors import VoxseqError
 from voxseq.plan import STAGES
-from voxseq.recording import complete_stages, record_stages, unrecorded_stages
+from voxseq.recording import (
+    complete_stages,
+    let_dvc_follow,
+    record_stages,
+    require_complete,
+    unrecorded_stages,
+)
 from voxseq.runs import Workspace
 
 DONE = ("download", "preprocess", "finetune", "tables")
@@ -162,3 +168,90 @@ def test_a_refusal_of_dvc_is_passed_on(workspace: Workspace, dvc: Dvc) -> None:
     with pytest.raises(VoxseqError, match="something else"):
         record_stages(workspace.root, workspace.plan)
     assert len(dvc.calls) == 1
+
+
+CONFLICT = "schema: '2.0'\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize("text", [CONFLICT, CONFLICT.replace("\n", "\r\n"), ">>>>>>> other\n"])
+def test_a_conflict_of_a_merge_is_called_one_and_kept(
+    workspace: Workspace, dvc: Dvc, text: str
+) -> None:
+    lock = workspace.root / "dvc.lock"
+    lock.write_bytes(text.encode())
+    for act in (record_stages, unrecorded_stages):
+        with pytest.raises(VoxseqError, match="conflict") as caught:
+            act(workspace.root, workspace.plan)
+        assert "git checkout HEAD dvc.lock" in caught.value.hint
+        assert "voxseq record" in caught.value.hint
+    assert lock.read_bytes() == text.encode()
+    assert dvc.calls == []
+
+
+def test_other_damage_of_the_lock_file_is_made_anew(workspace: Workspace, dvc: Dvc) -> None:
+    lock = workspace.root / "dvc.lock"
+    for content in (b"\xff\xfe\n", b"[1, 2]\n", b"\0\0\n"):
+        lock.write_bytes(content)
+        record_stages(workspace.root, workspace.plan)
+        assert yaml.safe_load(lock.read_text())["schema"] == "2.0"
+
+
+def require(
+    workspace: Workspace, stage: Any, scale: str = "tiny", to: str = "results/tiny"
+) -> None:
+    require_complete(workspace.root, workspace.plan, stage, scale, to)
+
+
+def test_a_stage_ends_when_all_that_the_parameters_name_is_there(workspace: Workspace) -> None:
+    for stage in STAGES:
+        require(workspace, stage)
+
+
+def test_a_stage_does_not_end_on_what_other_parameters_named(workspace: Workspace) -> None:
+    changed = Workspace(workspace.root, tiny_plan({"finetune/a/ours/s1": 7}))
+    require(changed, "preprocess")
+    with pytest.raises(VoxseqError, match=r"finetune: 1 of the 1 jobs .*: a\.ours") as caught:
+        require(changed, "finetune")
+    assert "dvc repro" in caught.value.hint
+    # Results that a job claims and that are not whole are none.
+    (workspace.folder(workspace.plan.runs["download/a"]) / "part.txt").unlink()
+    with pytest.raises(VoxseqError, match="download: 1 of the 1"):
+        require(workspace, "download")
+
+
+@pytest.mark.parametrize("asked", [("demo", "results/tiny"), ("tiny", "results")])
+def test_dvc_records_no_other_scale_and_folder(
+    workspace: Workspace, asked: tuple[str, str]
+) -> None:
+    with pytest.raises(VoxseqError, match=f"scale {asked[0]} and {asked[1]}, .*scale tiny"):
+        require(workspace, "tables", *asked)
+
+
+@pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny"])
+def test_dvc_follows_artefacts_to_another_disk(workspace: Workspace, place: str) -> None:
+    root = workspace.root
+    (root / ".gitignore").write_text("/artifacts\n")
+    let_dvc_follow(root, workspace.plan)
+    link = root / "artifacts/tiny/.gitignore"
+    assert not link.exists()
+    elsewhere = root.parent / f"{root.name} elsewhere"
+    (root / place).rename(elsewhere)
+    (root / place).symlink_to(elsewhere)
+    for _ in range(2):
+        let_dvc_follow(root, workspace.plan)
+        assert link.resolve() == root / ".gitignore"
+    # A copy of the link, and what DVC would have written, point to another repository.
+    link.unlink()
+    link.symlink_to(root.parent / "gone/.gitignore")
+    let_dvc_follow(root, workspace.plan)
+    assert link.resolve() == root / ".gitignore"
+
+
+@pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny", "artifacts/tiny/finetune"])
+def test_a_link_that_leads_nowhere_is_named(workspace: Workspace, place: str) -> None:
+    root = workspace.root
+    (root / place).rename(root / "moved")
+    (root / place).symlink_to(root / "unmounted")
+    with pytest.raises(VoxseqError, match=f"{place} is a link to .*unmounted") as caught:
+        let_dvc_follow(root, workspace.plan)
+    assert "mount" in caught.value.hint

@@ -119,3 +119,16 @@ def test_a_disk_without_room_is_named(
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(ResourceError, match=r"\.voxseq: the disk is full"):
         tidy_up(workspace)
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "TEMP", "TMP"])
+def test_a_folder_for_temporary_files_without_room_is_named(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (workspace.root / "a file").write_text("")
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(workspace.root / "a file"))
+    with pytest.raises(ResourceError, match="a file") as caught:
+        tidy_up(workspace)
+    assert "TMPDIR=" in caught.value.hint

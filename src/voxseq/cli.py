@@ -13,13 +13,14 @@ import click
 
 from voxseq import __version__
 from voxseq.commands.lazy import LazyGroup
-from voxseq.commands.options import overlay_option, params_option
+from voxseq.commands.options import check_stages, overlay_option, params_option
 from voxseq.errors import Interrupted, VoxseqError
 from voxseq.logs import open_streams, say_last
 
 if TYPE_CHECKING:
     from voxseq.config import Config
-    from voxseq.plan import Plan
+    from voxseq.plan import Plan, Run
+    from voxseq.runs import Workspace
 
 #: Exit status of a run that stopped on request after writing its checkpoint (EX_TEMPFAIL).
 RETRY = 75
@@ -28,7 +29,10 @@ RETRY = 75
 @click.group(
     cls=LazyGroup,
     lazy={
+        "close": "voxseq.commands.close:close",
+        "code": "voxseq.commands.code:code",
         "data": "voxseq.commands.data:data",
+        "forget": "voxseq.commands.forget:forget",
         "verify": "voxseq.commands.verify:verify",
         "where": "voxseq.commands.where:where",
     },
@@ -37,6 +41,9 @@ RETRY = 75
 @click.version_option(__version__, prog_name="voxseq")
 def cli() -> None:
     """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
+    from voxseq.fingerprint import require_own_code
+
+    require_own_code(Path.cwd())
 
 
 def _load(params: Path, overlays: tuple[Path, ...]) -> Config:
@@ -77,7 +84,7 @@ def plan(
     from voxseq.plan import build_plan
 
     if stage is not None:
-        _check_stages(stage)
+        check_stages(stage)
     first = () if scale is None else overlay_of(scale)
     loaded = _load(params, (*first, *overlays))
     built = build_plan(loaded)
@@ -107,14 +114,6 @@ def _print_estimate(
     click.echo(f"{into}: tables of scale {config.scale} written")
 
 
-def _check_stages(*stages: str) -> None:
-    from voxseq.plan import STAGES
-
-    for stage in stages:
-        if stage not in STAGES:
-            raise VoxseqError(f"unknown stage {stage!r}", f"choose from {', '.join(STAGES)}")
-
-
 def _print_plan(built: Plan, stage: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -124,15 +123,28 @@ def _print_plan(built: Plan, stage: str | None) -> None:
     workspace = Workspace(Path.cwd(), built)
     table = Table("run", "job", "fingerprint", "state", box=None, pad_edge=False)
     runs = [r for r in built.runs.values() if stage in (None, r.stage)]
-    for run in runs:
-        state = "finished" if workspace.is_finished(run) else "to do"
+    states = [_state(workspace, run) for run in runs]
+    for run, state in zip(runs, states, strict=True):
         table.add_row(run.id, f"{run.stage}/{run.job}", run.fingerprint, state)
     width = None if sys.stdout.isatty() else 160
     console = Console(width=width)
     console.print(table)
-    finished = sum(workspace.is_finished(r) for r in runs)
     jobs = {(r.stage, r.job) for r in runs}
-    console.print(f"{len(runs)} runs in {len(jobs)} jobs, {finished} finished, scale {built.scale}")
+    running = f", {states.count('running')} running" if "running" in states else ""
+    console.print(
+        f"{len(runs)} runs in {len(jobs)} jobs, {states.count('finished')} finished{running}, "
+        f"scale {built.scale}"
+    )
+
+
+def _state(workspace: Workspace, run: Run) -> str:
+    from voxseq.locks import owner_of
+
+    if workspace.is_finished(run):
+        return "finished"
+    # The lock is that of the run in any configuration, the state that of this one.
+    is_running = workspace.state(run).exists() and owner_of(workspace.lock(run)) is not None
+    return "running" if is_running else "to do"
 
 
 @cli.command()
@@ -202,7 +214,7 @@ def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> 
     from voxseq.plan import STAGES, build_plan
     from voxseq.runs import Workspace
 
-    _check_stages(*stages)
+    check_stages(*stages)
     workspace = Workspace(Path.cwd(), build_plan(_load(params, overlays)))
     for name in workspace.prune(stages or STAGES):
         click.echo(f"moved to the attic: {name}")
@@ -301,56 +313,6 @@ def config_use(overlay: Path, params: Path) -> None:
     loaded = load_config(params, [read_yaml(overlay)])
     write_text(params, laid_over(params, overlay))
     click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
-
-
-@cli.group()
-def code() -> None:
-    """Versions of the parts of the code, which enter the fingerprints of runs."""
-
-
-@code.command("check")
-def code_check() -> None:
-    """Fail when code changed and nobody said whether results change."""
-    from voxseq.fingerprint import changed_units
-
-    changed = changed_units()
-    if changed:
-        raise VoxseqError(
-            f"the behaviour of {', '.join(sorted(changed))} may have changed since it was recorded",
-            "`voxseq code keep UNIT…` when results stay the same to the bit, "
-            "`voxseq code bump UNIT…` when they may differ",
-        )
-    click.echo("all code is as recorded")
-
-
-@code.command("keep")
-@click.argument("names", nargs=-1, required=True)
-def code_keep(names: tuple[str, ...]) -> None:
-    """Record the present code of units whose results stay the same."""
-    _record_code(names, bump=False)
-
-
-@code.command("bump")
-@click.argument("names", nargs=-1, required=True)
-def code_bump(names: tuple[str, ...]) -> None:
-    """Record the present code of units whose results may differ: their runs are done again."""
-    _record_code(names, bump=True)
-
-
-def _record_code(names: tuple[str, ...], *, bump: bool) -> None:
-    from voxseq.files import read_json, write_json
-    from voxseq.fingerprint import VERSIONS, behaviour, units
-
-    known = units()
-    unknown = [name for name in names if name not in known and name != "all"]
-    if unknown:
-        raise VoxseqError(f"no such unit: {', '.join(unknown)}", f"units: {', '.join(known)}")
-    recorded: dict[str, Any] = read_json(VERSIONS) if VERSIONS.exists() else {}
-    kept = {name: entry for name, entry in recorded.items() if name in known}
-    for name in known if "all" in names else names:
-        version = kept.get(name, {}).get("version", 0 if bump else 1) + bump
-        kept[name] = {"version": version, "digest": behaviour(known[name])}
-    write_json(VERSIONS, kept)
 
 
 def _as_yaml(content: Mapping[str, Any]) -> str:

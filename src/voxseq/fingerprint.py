@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from voxseq.errors import IntegrityError
-from voxseq.files import read_json
+from voxseq.errors import IntegrityError, VoxseqError
 
 PACKAGE = Path(__file__).parent
 VERSIONS = PACKAGE / "code.json"
@@ -55,27 +55,75 @@ def _without_docstrings(path: Path) -> ast.Module:
     return tree
 
 
+def recorded_units() -> Mapping[str, Mapping[str, Any]]:
+    """What ``code.json`` says of each unit of code: its version and the digest of its behaviour.
+
+    Raises:
+        IntegrityError: the file is missing or damaged.
+    """
+    try:
+        text = VERSIONS.read_text(encoding="utf-8")
+        if re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
+            raise ValueError("it holds a conflict that git left")
+        recorded: dict[str, dict[str, Any]] = json.loads(text)
+        return {
+            name: {"version": int(entry["version"]), "digest": str(entry["digest"])}
+            for name, entry in recorded.items()
+        }
+    except (
+        AttributeError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise IntegrityError(
+            f"{VERSIONS} cannot be read: {error}",
+            "restore it from version control (`git checkout HEAD` and its path), then "
+            "`voxseq code check`",
+        ) from None
+
+
 def versions() -> dict[str, int]:
     """Version of each unit of code, from ``code.json``.
 
     Raises:
         IntegrityError: the file is missing or damaged.
     """
-    try:
-        recorded: Mapping[str, Mapping[str, Any]] = read_json(VERSIONS)
-        return {name: int(entry["version"]) for name, entry in recorded.items()}
-    except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"{VERSIONS.name} cannot be read: {error}", "restore it from version control"
-        ) from None
+    return {name: entry["version"] for name, entry in recorded_units().items()}
 
 
 def changed_units() -> dict[str, str]:
-    """Units whose behaviour differs from the recorded digest, with their present digest."""
-    try:
-        recorded = read_json(VERSIONS)
-    except OSError:
-        recorded = {}
+    """Units whose behaviour differs from the recorded digest, with their present digest.
+
+    Raises:
+        IntegrityError: the record is damaged.
+    """
+    recorded = recorded_units() if VERSIONS.exists() else {}
     now = {name: behaviour(paths) for name, paths in units().items()}
     changed = {n: d for n, d in now.items() if recorded.get(n, {}).get("digest") != d}
     return changed | {n: "" for n in recorded if n not in now}
+
+
+def require_own_code(folder: Path) -> None:
+    """Refuse to work on a checkout with the code of another one.
+
+    Args:
+        folder: where the work is done, in a checkout or anywhere else.
+
+    Raises:
+        VoxseqError: the nearest checkout around ``folder`` has a package of its own.
+    """
+    for place in (folder, *folder.parents):
+        package = place / "src" / PACKAGE.name
+        if not (package / "__init__.py").is_file():
+            continue
+        if package.resolve() != PACKAGE.resolve():
+            raise VoxseqError(
+                f"this is the code of {PACKAGE}, but {place} has its own in {package}",
+                f"`export PYTHONPATH={place / 'src'}`, or activate the environment that "
+                "`make environment` makes there",
+            )
+        return

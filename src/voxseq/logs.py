@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +60,72 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
             setattr(sys, name, stream)
+
+
+class SnakemakeWords(logging.Filter):
+    """Puts Snakemake's own messages into words that say what to do, and a dry run on one screen.
+
+    Args:
+        brief: of a dry run tell how many jobs there are of each kind, and no more.
+        owner: who works in this folder at the moment.
+        forced: whether finished jobs were asked for by force.
+    """
+
+    #: What is said of ``--force`` and the like.
+    FORCED = (
+        "-f, -F and -R (--force, --forceall, --forcerun) do nothing here: a run that is finished "
+        "stays finished\n  next: `voxseq forget RUN…` has runs done again by the next call, "
+        "such as `voxseq forget pretrain/ours`; `voxseq plan` lists all runs"
+    )
+    #: Said when Ctrl-C stops the jobs, and when SIGTERM has no more of them started.
+    _CANCELS, _ENDS = "Terminating processes on user request", "Will exit after finishing"
+
+    def __init__(
+        self, *, brief: bool, owner: Callable[[], object | None], forced: Callable[[], bool]
+    ) -> None:
+        super().__init__()
+        self.brief, self.owner, self.forced = brief, owner, forced
+        self._said: set[str] = set()
+        self._is_cancelled = self._is_ending = self._has_failed = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is shown; its text may be replaced."""
+        text, event = str(record.msg), getattr(record, "event", None)
+        if self.brief:
+            if event == "job_info" or text.startswith("Reasons:") or text in self._said:
+                return False
+            if event == "run_info":
+                # The table of jobs, which comes once more at the end.
+                self._said.add(text)
+        if text.startswith("This was a dry-run"):
+            if self.forced():
+                record.msg = self.FORCED
+            elif self.brief:
+                record.msg = (
+                    "A dry run: nothing was done. `voxseq plan` lists every run with its state, "
+                    "`snakemake -n --quiet reason` every job."
+                )
+        self._is_cancelled |= text.startswith(self._CANCELS)
+        self._is_ending |= text.startswith(self._ENDS)
+        if event in ("job_error", "group_error"):
+            if self._is_cancelled:
+                # They were stopped, and say so at length.
+                return False
+            self._has_failed = True
+        if (
+            self._is_cancelled or (self._is_ending and not self._has_failed)
+        ) and "At least one job did not complete" in text:
+            record.msg = (
+                "Stopped on request. The same command resumes; what is finished stays finished."
+            )
+        if getattr(record, "exception", "") == "LockException":
+            owner = self.owner()
+            if owner is not None:
+                record.msg = (
+                    f"another workflow is at work in this folder: {owner}\n"
+                    "  next: wait for it, or stop it with `kill`; nothing has to be unlocked"
+                )
+        return True
 
 
 def say_last(text: str = "") -> None:

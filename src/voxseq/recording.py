@@ -6,6 +6,7 @@ import configparser
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from voxseq.errors import VoxseqError
+from voxseq.faults import faults_named
 from voxseq.plan import READS, STAGES, Plan, Stage
 from voxseq.runs import Workspace
 
@@ -23,6 +25,7 @@ _LOG = logging.getLogger("voxseq.recording")
 #: How long another call of DVC, such as that of a killed workflow, is waited for, in seconds.
 PATIENCE = 300.0
 _BUSY = "Unable to acquire lock"
+_CONFLICT = re.compile(r"^(<{7}|\|{7}|={7}|>{7})( |$)", re.MULTILINE)
 
 
 def complete_stages(root: Path, plan: Plan) -> list[Stage]:
@@ -41,6 +44,74 @@ def complete_stages(root: Path, plan: Plan) -> list[Stage]:
         if not absent and all((root / plan.marker(job)).exists() for job in jobs):
             complete.append(stage)
     return complete
+
+
+def require_complete(root: Path, plan: Plan, stage: Stage, scale: str, results: str) -> None:
+    """Refuse the end of a stage of DVC, unless what DVC is about to record is what ``plan`` names.
+
+    DVC reads the parameters that it records when a stage ends, and has looked up the names of the
+    outputs before the first one began; in between anybody may have edited the file.
+
+    Args:
+        root: the workspace.
+        plan: that of the present parameters.
+        stage: the stage that ends.
+        scale: the one whose artefacts DVC records.
+        results: the folder of results that DVC records.
+
+    Raises:
+        VoxseqError: the parameters or the code changed while the stage was done.
+    """
+    again = (
+        "params.yaml or the code changed while the stage was done; nothing is recorded or lost, "
+        "and `dvc repro` does what is left"
+    )
+    if (plan.scale, plan.results) != (scale, results):
+        raise VoxseqError(
+            f"{stage}: DVC records scale {scale} and {results}, the parameters now name scale "
+            f"{plan.scale} and {plan.results}",
+            again,
+        )
+    workspace, jobs = Workspace(root, plan), plan.of_stage(stage)
+    missing = [
+        job.name
+        for job in jobs
+        if not (root / plan.marker(job)).exists()
+        or not all(workspace.is_finished(run) for run in job.runs)
+    ]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise VoxseqError(
+            f"{stage}: {len(missing)} of the {len(jobs)} jobs that the parameters now name are "
+            f"not finished: {shown}",
+            again,
+        )
+
+
+def let_dvc_follow(root: Path, plan: Plan) -> None:
+    """Let DVC version artefacts that lie behind a link, such as on another disk.
+
+    DVC has git ignore each output and refuses one whose ``.gitignore`` is outside of the
+    repository, before it asks whether git ignores the output already. So the file beside the
+    stages' folders is a link to the repository's own.
+
+    Raises:
+        VoxseqError: the link leads nowhere.
+    """
+    folder = root / plan.artefacts
+    for place in (folder.parent, folder, *(folder / stage for stage in STAGES)):
+        if place.is_symlink() and not place.exists():
+            raise VoxseqError(
+                f"{place} is a link to {place.readlink()}, which is not there",
+                "mount that disk or make that folder; or remove the link, and artefacts are here",
+            )
+    if not _is_dvc_workspace(root) or folder.resolve().is_relative_to(root.resolve()):
+        return
+    link, own = folder / ".gitignore", (root / ".gitignore").resolve()
+    if link.resolve() != own:
+        folder.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(own)
 
 
 def unrecorded_stages(root: Path, plan: Plan) -> list[Stage]:
@@ -76,6 +147,7 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
     if not _is_dvc_workspace(root) or not stages:
         _LOG.info("not a DVC workspace under version control: nothing is recorded")
         return []
+    let_dvc_follow(root, plan)
     workspace = Workspace(root, plan)
     for line in workspace.publish_anew():
         # DVC would record the hole.
@@ -84,7 +156,7 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
     lock = root / "dvc.lock"
     if _recorded(lock) is None:
         # DVC writes it in place. All that is complete is recorded again.
-        _LOG.warning("dvc.lock was cut short by a killed call and is made anew")
+        _LOG.warning("dvc.lock is damaged, as by a killed call, and is made anew")
         lock.unlink()
     command = [sys.executable, "-m", "dvc", "commit", "--force", *stages]
     # DVC's temporary folder must not carry over from a surrounding call.
@@ -112,11 +184,21 @@ def _is_dvc_workspace(root: Path) -> bool:
 
 
 def _recorded(lock: Path) -> dict[str, str] | None:
-    """Output of a stage → its hash in dvc.lock; ``None`` when the file is damaged."""
-    try:
-        text = lock.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    """Output of a stage → its hash in dvc.lock; ``None`` when the file is damaged.
+
+    Raises:
+        VoxseqError: the file cannot be read, or holds the conflict of a merge.
+    """
+    if not lock.exists():
         return {}
+    with faults_named(lock.parent):
+        text = lock.read_text(encoding="utf-8", errors="replace")
+    if _CONFLICT.search(text):
+        raise VoxseqError(
+            f"{lock.name} holds a conflict that git left",
+            "take one side (`git checkout HEAD dvc.lock`), then `voxseq record` records what is "
+            "here; no result depends on that file",
+        )
     if not text.endswith("\n"):
         return None
     try:

@@ -6,14 +6,17 @@ The Snakefile calls these. Several scales may be at work at once: they share no 
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import IO
 
-from voxseq.errors import VoxseqError
+from voxseq.errors import ResourceError, VoxseqError
 from voxseq.faults import require_writable
 from voxseq.files import write_text
 from voxseq.locks import LockHeldError, Owner, owner_of, take
+from voxseq.recording import let_dvc_follow
 from voxseq.runs import Workspace
 
 _LOG = logging.getLogger("voxseq.turns")
@@ -56,13 +59,16 @@ def tidy_up(workspace: Workspace) -> list[str]:
     Raises:
         IntegrityError: results are links into a cache of DVC that is not there.
         ResourceError: nothing can be written here.
+        VoxseqError: the folder of artefacts is a link that leads nowhere.
     """
     owner = at_work(workspace)
     if owner is not None:
         return [f"another workflow is at work in this folder: {owner}"]
+    let_dvc_follow(workspace.root, workspace.plan)
     for place in (workspace.root / ".voxseq", workspace.root / workspace.plan.artefacts):
         # What Snakemake says of a full disk is no help.
         require_writable(place)
+    _require_temporary_files()
     said = []
     if _remove_stale_locks(workspace):
         said.append("removed a lock of Snakemake whose owner is dead")
@@ -75,6 +81,20 @@ def tidy_up(workspace: Workspace) -> list[str]:
         said.append(f"markers with a date in the future, dated anew: {ahead}")
     said += [f"an earlier call's job still runs: {owner}" for owner in workspace.owners()]
     return said
+
+
+def _require_temporary_files() -> None:
+    """Snakemake's scheduler and many libraries write some, and end in a traceback otherwise."""
+    # Python passes over a folder that is full, but others write where the variable says.
+    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    for folder in named or [tempfile.gettempdir()]:
+        try:
+            require_writable(Path(folder))
+        except ResourceError as error:
+            raise ResourceError(
+                error.what,
+                "make room there, or name another folder for temporary files: export TMPDIR=…",
+            ) from None
 
 
 def _remove_stale_locks(workspace: Workspace) -> bool:

@@ -16,7 +16,7 @@ cluster_missing() {
         command -v "${pair%%:*}" >/dev/null || echo "${pair%%:*} (Debian package ${pair##*:})"
     done
     python -c 'import snakemake_executor_plugin_slurm' 2>/dev/null \
-        || echo "snakemake-executor-plugin-slurm (pip install 'voxseq[slurm]')"
+        || echo "snakemake-executor-plugin-slurm (pip install -e '.[slurm]')"
 }
 
 _free_ports() {

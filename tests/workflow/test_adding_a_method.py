@@ -8,10 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
+
+#: Of `make test-fast`: the tests that look at every method, every scale and the documents.
+FAST = (
+    *("tests/commands/test_plan_estimate.py", "tests/config/test_document.py"),
+    *("tests/config/test_scales.py", "tests/plan", "tests/test_plan.py"),
+)
 
 
 class Page:
@@ -53,16 +60,23 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / name).write_text(page.file(name), encoding="utf-8")
     registry = copy / "src/voxseq/methods.py"
     text = registry.read_text(encoding="utf-8")
-    place, line = '        Method(\n            "ours"', "from voxseq.pretrain.settings.base import"
+    place, line = '        Method(\n            "ours"', "from voxseq.pretrain.settings.dino import"
     assert place in text
     assert line in text
-    text = text.replace(place, page.block("Method(").rstrip() + ",\n" + place)
+    row = textwrap.indent(page.block("Method(").rstrip() + ",\n", " " * 8)
+    text = text.replace(place, row + place)
     text = text.replace(line, page.block("from voxseq.pretrain.settings.denoising") + line)
     registry.write_text(text, encoding="utf-8")
-    params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))
     settings = yaml.safe_load(page.block("denoising:"))
-    params["pretrain"]["methods"].update(settings)
-    (copy / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for name in ("params.yaml", "workflow/scales/smoke.yaml"):
+        text = (copy / name).read_text(encoding="utf-8")
+        place = (
+            "pretrain:\n" + text.split("\npretrain:\n")[1].split("  methods:\n")[0] + "  methods:\n"
+        )
+        block = textwrap.indent(page.block("denoising:"), " " * 4)
+        (copy / name).write_text(text.replace(place, place + block), encoding="utf-8")
+    params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))
+    assert settings.items() <= params["pretrain"]["methods"].items()
     # The smoke scale with one source, one task and no method but the new one.
     study = yaml.safe_load((copy / "workflow/scales/smoke.yaml").read_text(encoding="utf-8"))
     study |= {"scale": "adding", "results": "results/adding"}
@@ -72,11 +86,11 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study["pretrain"]["methods!"] = settings
     study["finetune"] |= {"seeds": [0], "scratch": ["vit"]}
     study["finetune"]["tasks!"] = {"nodule": params["finetune"]["tasks"]["nodule"]}
-    (copy / "workflow/scales/adding.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    (copy / "adding.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     return copy
 
 
-def call(checkout: Path, *words: str) -> str:
+def attempt(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a Python module in the copy, which takes the place of the installed package."""
     environment = {
         **os.environ,
@@ -84,7 +98,7 @@ def call(checkout: Path, *words: str) -> str:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     environment.pop("VOXSEQ_DATA", None)
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=checkout,
         env=environment,
@@ -92,14 +106,51 @@ def call(checkout: Path, *words: str) -> str:
         text=True,
         check=False,
     )
+
+
+def call(checkout: Path, *words: str) -> str:
+    """Run a Python module there; it has to succeed."""
+    done = attempt(checkout, *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
-def test_the_method_is_part_of_the_plan(checkout: Path) -> None:
-    planned = call(checkout, "voxseq", "plan", "--stage", "pretrain")
+@pytest.fixture(scope="module")
+def said(root: Path, checkout: Path) -> dict[str, str]:
+    """What each command of voxseq says with which the page ends."""
+    page = Page((root / "docs/adding-a-method.md").read_text(encoding="utf-8"))
+    lines = page.block("voxseq config docs").splitlines()
+    assert lines.pop() == "make lint && make test-fast"
+    return {line: call(checkout, *line.split()) for line in lines}
+
+
+def test_the_method_is_part_of_the_plan(said: dict[str, str]) -> None:
+    planned = said["voxseq plan --stage pretrain"]
     assert "pretrain/denoising" in planned
     assert "pretrain/ours" in planned
+
+
+def test_its_cost_is_estimated_by_what_is_said(checkout: Path, said: dict[str, str]) -> None:
+    estimated = said["voxseq plan --scale demo"]
+    assert "pretrain/denoising *" in estimated
+    assert "one pass of the encoder" in estimated
+    assert "pretrain/ours *" not in estimated
+    # The paper's study has the paper's methods.
+    assert "denoising" not in call(checkout, "voxseq", "plan", "--scale", "paper")
+    assert "pretrain/denoising *" in call(checkout, "voxseq", "plan", "--scale", "smoke")
+
+
+def test_the_record_of_code_is_as_the_page_leaves_it(checkout: Path, said: dict[str, str]) -> None:
+    assert "voxseq code keep methods pretrain" in said
+    changed = attempt(checkout, "voxseq", "code", "check").stderr.split("may have changed")[0]
+    assert "methods" not in changed
+    assert "pretrain" not in changed
+
+
+@pytest.mark.slow
+def test_the_tests_that_the_page_asks_for_pass(checkout: Path, said: dict[str, str]) -> None:
+    fast = "not slow and not workflow and not faults"
+    assert "passed" in call(checkout, "pytest", *FAST, "-m", fast)
 
 
 @pytest.mark.slow
@@ -111,13 +162,15 @@ def test_its_test_passes(checkout: Path) -> None:
 def test_code_is_formatted_and_typed(checkout: Path) -> None:
     written = [str(p.relative_to(checkout)) for p in checkout.rglob("*denoising.py")]
     assert len(written) == 3
+    written.append("src/voxseq/methods.py")
     call(checkout, "ruff", "check", *written)
+    call(checkout, "ruff", "format", "--check", *written)
     call(checkout, "mypy", "src/voxseq/pretrain/denoising.py")
 
 
 @pytest.mark.slow
 def test_it_runs_from_data_to_its_row_in_the_tables(checkout: Path) -> None:
-    overlay = "workflow/scales/adding.yaml"
+    overlay = "adding.yaml"
     call(checkout, "snakemake", "--cores", "2", "--configfile", overlay, "--", "tables")
     with (checkout / "results/adding/tables/table2.csv").open(encoding="utf-8") as handle:
         rows = [row for row in csv.DictReader(handle) if row["row"] == "Denoising"]

@@ -6,10 +6,11 @@ import subprocess
 
 from voxseq.config import load_config, read_yaml, write_resolved
 from voxseq.errors import VoxseqError
+from voxseq.logs import SnakemakeWords
 from voxseq.plan import STAGES, build_plan
-from voxseq.recording import unrecorded_stages
+from voxseq.recording import complete_stages, unrecorded_stages
 from voxseq.runs import DATA_VARIABLE, Workspace
-from voxseq.turns import begin, tidy_up
+from voxseq.turns import at_work, begin, tidy_up
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
 _deployment = {str(m) for m in workflow.deployment_settings.deployment_method}
@@ -56,6 +57,23 @@ BENCHMARKS = f"logs/{PLAN.scale}/benchmarks"
 
 WORKSPACE = Workspace(Path.cwd(), PLAN)
 
+
+def is_forced():
+    """Whether Snakemake is told to do what is finished. Known when the jobs are chosen."""
+    asked = workflow.dag_settings
+    return bool(asked and (asked.forceall or asked.forcerun or asked.forcetargets))
+
+
+# What the profiles ask for; whoever asks for anything else is shown what Snakemake shows.
+_quiet = {str(word) for word in workflow.output_settings.quiet or ()}
+logger.addFilter(
+    SnakemakeWords(
+        brief=workflow.output_settings.dryrun and _quiet == {"host", "reason"},
+        owner=lambda: at_work(WORKSPACE),
+        forced=is_forced,
+    )
+)
+
 # Nothing is recorded inside a DVC stage, which DVC records itself, nor for what --configfile lays
 # over params.yaml, which is all that DVC follows.
 IS_RECORDED = "DVC_STAGE" not in os.environ and not config
@@ -67,6 +85,8 @@ _held = []
 def begin_work():
     """Before the first job: keep other workflows out of this folder."""
     if workflow.is_main_process:
+        if is_forced():
+            raise WorkflowError(SnakemakeWords.FORCED)
         try:
             _held.append(begin(WORKSPACE))
         except VoxseqError as error:
@@ -90,10 +110,21 @@ def prepare():
     try:
         for line in (*tidy_up(WORKSPACE), *optional_sources()):
             logger.info(f"voxseq: {line}")
+        Path(RECORDED).unlink(missing_ok=True)
+        say_how_to_force()
+        return unrecorded_stages(Path.cwd(), PLAN) if IS_RECORDED else []
     except VoxseqError as error:
         raise WorkflowError(str(error)) from None
-    Path(RECORDED).unlink(missing_ok=True)
-    return unrecorded_stages(Path.cwd(), PLAN) if IS_RECORDED else []
+
+
+def say_how_to_force():
+    """DVC does not tell its stages that they are forced (``dvc repro -f``)."""
+    stage = os.environ.get("DVC_STAGE")
+    if stage in complete_stages(Path.cwd(), PLAN) and PLAN.of_stage(stage):
+        logger.info(
+            f"voxseq: all of {stage} is finished already; `voxseq forget {stage}` and then DVC "
+            "have it done again"
+        )
 
 
 UNRECORDED = prepare()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from voxseq.errors import VoxseqError
+
 params_option = click.option(
     "--params",
     "params",
@@ -50,3 +52,16 @@ def resolve_root(root: Path | None, params: Path, overlays: tuple[Path, ...]) ->
 
     configured = load_config(params, [read_yaml(path) for path in overlays]).data.root
     return None if configured is None else Path(configured).expanduser().resolve()
+
+
+def check_stages(*stages: str) -> None:
+    """Refuse a word that is no stage of the plan.
+
+    Raises:
+        VoxseqError: naming the stages there are.
+    """
+    from voxseq.plan import STAGES
+
+    for stage in stages:
+        if stage not in STAGES:
+            raise VoxseqError(f"unknown stage {stage!r}", f"choose from {', '.join(STAGES)}")

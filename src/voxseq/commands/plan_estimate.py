@@ -92,7 +92,7 @@ def _stage_row(row: StageEstimate) -> tuple[str, ...]:
 def _pretrainings(estimate: Estimate) -> Section:
     rows = [
         (
-            run.run,
+            f"{run.run} *" if run.run in estimate.plain else run.run,
             _number(run.gigaflop),
             _number(run.gpu_hours),
             _number(run.items_per_second),
@@ -176,6 +176,9 @@ def _assumptions(estimate: Estimate) -> Section:
         *((f"{kind} sequences", f"{n:,}") for kind, n in estimate.sequences.items()),
         ("assumed, not in the catalogue", _assumed(estimate)),
     ]
+    if estimate.plain:
+        counted = "one pass of the encoder over a whole volume, heads left out"
+        rows.append(("* a method without a formula of its own", counted))
     return Section("assumptions", "what this rests on", ("assumption", "value"), tuple(rows))
 
 

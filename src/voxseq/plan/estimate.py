@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from voxseq.config import Config
 from voxseq.plan.model import STAGES, Plan, Run, Stage
+from voxseq.plan.pretrain_work import METHOD_WORK
 from voxseq.plan.run_cost import SINGLE_PRECISION, Packing, RunCost, run_cost
 from voxseq.plan.volumes import content, sequence_counts
 
@@ -135,6 +136,8 @@ class Estimate:
         hours: GPU hours of each job.
         sequences: training and validation sequences of each kind.
         assumed: data set → what of it is assumed and not the catalogue's.
+        plain: pre-trainings whose method has no formula; see
+            :func:`voxseq.plan.pretrain_work.plain`.
     """
 
     scale: str
@@ -145,6 +148,7 @@ class Estimate:
     hours: Mapping[JobKey, float]
     sequences: Mapping[str, int]
     assumed: Mapping[str, tuple[str, ...]]
+    plain: tuple[str, ...] = ()
 
     @property
     def total(self) -> StageEstimate:
@@ -174,15 +178,17 @@ def estimate(config: Config, plan: Plan, assumptions: Assumptions | None = None)
         for name in sorted(str(r.config["dataset"]) for r in _of(plan, "download"))
         if (found := content(name, config).assumed) and config.data.root is not None
     }
+    pretrainings = _of(plan, "pretrain")
     return Estimate(
         plan.scale,
         used,
         tuple(stages),
-        tuple(_pretraining(run, config, costs[run.id], used) for run in _of(plan, "pretrain")),
+        tuple(_pretraining(run, config, costs[run.id], used) for run in pretrainings),
         tuple(_finetunings(plan, costs, used)),
         hours,
         sequence_counts(config),
         assumed,
+        tuple(run.id for run in pretrainings if run.config["method"] not in METHOD_WORK),
     )
 
 

@@ -28,6 +28,7 @@ from voxseq.plan.operations import (
     tokens_of,
     total,
 )
+from voxseq.pretrain.settings.base import MethodSettings
 from voxseq.pretrain.settings.dino import DINOSettings
 from voxseq.pretrain.settings.mae3d import MAE3DSettings
 from voxseq.pretrain.settings.masked import MaskedSettings
@@ -59,15 +60,19 @@ def pretrain_work(
         sequences: shape of the volumes.
         rehearsed: of MedCoSS, the share of its steps that are rehearsal.
 
-    Raises:
-        KeyError: a method without a formula.
+    A method without a formula in :data:`METHOD_WORK` is taken for :func:`plain`.
     """
     model = METHODS[method].settings
     assert model is not None
     own = model.model_validate(settings)
     if isinstance(own, MedCoSSSettings):
         return medcoss(own, config, sequences.volume_shape, rehearsed)
-    return METHOD_WORK[method](own, config, sequences.volume_shape)
+    return METHOD_WORK.get(method, plain)(own, config, sequences.volume_shape)
+
+
+def plain(settings: MethodSettings, config: EncoderConfig, shape: Shape3) -> Work:
+    """One pass of the encoder over all tokens of a volume, forward and backward, without heads."""
+    return encoder(config, [tokens_of(shape, config)])
 
 
 def ours(settings: OursSettings, config: EncoderConfig, shape: Shape3) -> Work:

@@ -107,7 +107,7 @@ def test_a_client_that_is_not_installed(
     row = catalogue.get(name)
     with pytest.raises(AccountNeededError, match="is not installed") as error:
         fetch(row, tmp_path)
-    assert 'pip install "voxseq[accounts]"' in error.value.hint
+    assert 'pip install -e ".[accounts]"' in error.value.hint
     assert all(step in error.value.hint for step in row.steps)
     assert not list(tmp_path.iterdir())
 

@@ -116,7 +116,7 @@ def test_the_rest_is_done_before_steps_are_told(
     assert captured.out.startswith("nodule: fetched")
     errors = captured.err.split("error: ")[1:]
     assert [error.split(":")[0] for error in errors] == ["rsna2022_csfd", "flare23", "http"]
-    assert 'pip install "voxseq[accounts]"' in errors[0]
+    assert 'pip install -e ".[accounts]"' in errors[0]
     assert "1. Register at" in errors[1]
     assert "Traceback" not in captured.err
 

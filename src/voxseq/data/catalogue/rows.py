@@ -92,7 +92,8 @@ def how_to_obtain(dataset: DataSet) -> list[str]:
         return [
             *dataset.steps,
             "Or let the official client fetch it, once the terms are accepted and your credentials "
-            f'are where the client looks for them: pip install "voxseq[accounts]"; {command}',
+            f'are where the client looks for them: pip install -e ".[accounts]" in the '
+            f"checkout; {command}",
         ]
     terms = [dataset.terms] if dataset.terms else []
     fetching = [command] if dataset.files else []

@@ -77,7 +77,7 @@ def _load(kind: str, dataset: DataSet) -> Any:
     except ImportError:
         raise AccountNeededError(
             f"{dataset.name}: needs the client {package!r}, which is not installed",
-            f'pip install "voxseq[accounts]", then:\n{steps(dataset)}',
+            f'pip install -e ".[accounts]" in the checkout, then:\n{steps(dataset)}',
         ) from None
     # The kaggle client looks for credentials when it is imported, and may end the process.
     except (Exception, SystemExit) as error:
