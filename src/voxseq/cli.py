@@ -13,7 +13,7 @@ import click
 
 from voxseq import __version__
 from voxseq.commands.lazy import LazyGroup
-from voxseq.commands.options import check_stages, overlay_option, params_option
+from voxseq.commands.options import check_stages, load, overlay_option, params_option
 from voxseq.errors import Interrupted, VoxseqError
 from voxseq.logs import open_streams, say_last
 
@@ -44,12 +44,6 @@ def cli() -> None:
     from voxseq.fingerprint import require_own_code
 
     require_own_code(Path.cwd())
-
-
-def _load(params: Path, overlays: tuple[Path, ...]) -> Config:
-    from voxseq.config import load_config, read_yaml
-
-    return load_config(params, [read_yaml(path) for path in overlays])
 
 
 @cli.command()
@@ -86,7 +80,7 @@ def plan(
     if stage is not None:
         check_stages(stage)
     first = () if scale is None else overlay_of(scale)
-    loaded = _load(params, (*first, *overlays))
+    loaded = load(params, (*first, *overlays))
     built = build_plan(loaded)
     if as_json:
         runs = [vars(r) for r in built.runs.values() if stage in (None, r.stage)]
@@ -174,7 +168,7 @@ def _run(
     from voxseq.runs import Workspace, data_root
 
     setup_logging()
-    config = _load(params, overlays)
+    config = load(params, overlays)
     built = build_plan(config)
     chosen = next((j for j in built.jobs.values() if (j.stage, j.name) == (stage, job)), None)
     if chosen is None:
@@ -215,7 +209,7 @@ def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> 
     from voxseq.runs import Workspace
 
     check_stages(*stages)
-    workspace = Workspace(Path.cwd(), build_plan(_load(params, overlays)))
+    workspace = Workspace(Path.cwd(), build_plan(load(params, overlays)))
     for name in workspace.prune(stages or STAGES):
         click.echo(f"moved to the attic: {name}")
 
@@ -227,7 +221,7 @@ def record(params: Path) -> None:
     from voxseq.plan import build_plan
     from voxseq.recording import record_stages
 
-    record_stages(Path.cwd(), build_plan(_load(params, ())))
+    record_stages(Path.cwd(), build_plan(load(params)))
 
 
 @cli.command()
@@ -239,7 +233,7 @@ def tables(params: Path, overlays: tuple[Path, ...]) -> None:
     from voxseq.plan.outputs import table_numbers
     from voxseq.report.show import printed
 
-    built = build_plan(_load(params, overlays))
+    built = build_plan(load(params, overlays))
     numbers = table_numbers(built.runs["tables/all"].config)
     is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
     click.echo(printed(Path(built.results), numbers, ascii_only=is_ascii), nl=False)
@@ -255,7 +249,7 @@ def readme(params: Path, write: bool) -> None:
 
     path = Path("README.md")
     text = path.read_text(encoding="utf-8")
-    wanted = with_tables(text, Path(_load(params, ()).results) / "tables")
+    wanted = with_tables(text, Path(load(params).results) / "tables")
     if write:
         write_text(path, wanted)
     elif wanted != text:
@@ -272,7 +266,7 @@ def config() -> None:
 @overlay_option
 def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
     """Print every key with its value, defaults included."""
-    click.echo(_as_yaml(_load(params, overlays).model_dump(mode="json")), nl=False)
+    click.echo(_as_yaml(load(params, overlays).model_dump(mode="json")), nl=False)
 
 
 @config.command("check")
@@ -280,7 +274,7 @@ def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
 @overlay_option
 def config_check(params: Path, overlays: tuple[Path, ...]) -> None:
     """Check a configuration without doing anything."""
-    loaded = _load(params, overlays)
+    loaded = load(params, overlays)
     names = " with ".join(", ".join(map(str, part)) for part in ([params], overlays) if part)
     click.echo(f"{names} is valid: scale {loaded.scale}")
 

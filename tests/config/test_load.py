@@ -83,7 +83,11 @@ REFUSED: list[tuple[tuple[Any, ...], Any, tuple[str, ...]]] = [
     (("finetune", "scratch"), ["ours"], ("finetune.scratch", "ours", "unetr, unet3d, resnet, vit")),
     (("finetune", "defaults"), 3, ("defaults", "segmentation and classification")),
     (("finetune", "defaults", "segmentation"), 3, ("defaults", "mapping", "segmentation")),
-    (("finetune", "tasks"), {}, ("label_ratio.tasks: unknown task 'la'", "finetune.tasks has none")),
+    (
+        ("finetune", "tasks"),
+        {},
+        ("label_ratio.tasks: unknown task 'la'", "finetune.tasks has none"),
+    ),
     (("finetune", "tasks"), [1], ("finetune.tasks", "dictionary")),
     (("finetune", "tasks", "$(id)"), {"type": "segmentation"}, ("$(id)", "pattern")),
     ((*LA, "type"), "regression", ("regression", "segmentation", "classification")),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from voxseq.commands.options import check_stages, params_option
+from voxseq.commands.options import check_stages, load, params_option
 
 
 @click.command()
@@ -20,13 +20,12 @@ def close(params: Path, stage: str, scale: str, results: str) -> None:
     Fails unless all that the present parameters name is finished, and DVC is about to record SCALE
     and RESULTS of these parameters. Then moves results that the plan no longer names to the attic.
     """
-    from voxseq.config import load_config
     from voxseq.plan import STAGES, build_plan
     from voxseq.recording import require_complete
     from voxseq.runs import Workspace
 
     check_stages(stage)
-    plan = build_plan(load_config(params))
+    plan = build_plan(load(params))
     (found,) = (name for name in STAGES if name == stage)
     require_complete(Path.cwd(), plan, found, scale, results)
     for name in Workspace(Path.cwd(), plan).prune((found,)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from voxseq.commands.options import overlay_option, params_option, resolve_root, root_option
+from voxseq.commands.options import load, overlay_option, params_option, resolve_root, root_option
 from voxseq.errors import DataError
 
 if TYPE_CHECKING:
@@ -65,11 +65,9 @@ def verify(
 
 def _configured(params: Path, overlays: tuple[Path, ...], *, needed: bool) -> Config | None:
     """The configuration; None where there is none and the names alone are enough."""
-    from voxseq.config import load_config, read_yaml
-
     if not needed and not params.exists():
         return None
-    return load_config(params, [read_yaml(path) for path in overlays])
+    return load(params, overlays)
 
 
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from voxseq.commands.options import overlay_option, params_option
+from voxseq.commands.options import load, overlay_option, params_option
 from voxseq.errors import VoxseqError
 
 
@@ -28,11 +28,10 @@ def forget(
     """
     from voxseq.commands.forgetting import chosen, with_followers
     from voxseq.commands.forgetting import forget as put_aside
-    from voxseq.config import load_config, read_yaml
     from voxseq.plan import build_plan
     from voxseq.runs import Workspace
 
-    plan = build_plan(load_config(params, [read_yaml(path) for path in overlays]))
+    plan = build_plan(load(params, overlays))
     named = chosen(plan, runs)
     concerned = named if only else with_followers(plan, named)
     workspace = Workspace(Path.cwd(), plan)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from voxseq.errors import VoxseqError
+
+if TYPE_CHECKING:
+    from voxseq.config import Config
 
 params_option = click.option(
     "--params",
@@ -32,6 +36,17 @@ root_option = click.option(
 )
 
 
+def load(params: Path, overlays: tuple[Path, ...] = ()) -> Config:
+    """The configuration of a file with the overlays laid over it in turn.
+
+    Raises:
+        ConfigError: naming each key, its value, what was expected, and the file and line.
+    """
+    from voxseq.config import load_config, read_yaml
+
+    return load_config(params, [read_yaml(path) for path in overlays])
+
+
 def resolve_root(root: Path | None, params: Path, overlays: tuple[Path, ...]) -> Path | None:
     """The folder of the data sets, which need not exist; None where nothing names one.
 
@@ -48,9 +63,7 @@ def resolve_root(root: Path | None, params: Path, overlays: tuple[Path, ...]) ->
         return Path(given).expanduser().resolve()
     if not params.exists() and not overlays:
         return None
-    from voxseq.config import load_config, read_yaml
-
-    configured = load_config(params, [read_yaml(path) for path in overlays]).data.root
+    configured = load(params, overlays).data.root
     return None if configured is None else Path(configured).expanduser().resolve()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from voxseq.commands.options import overlay_option, params_option
+from voxseq.commands.options import load, overlay_option, params_option
 
 
 @click.command()
@@ -19,7 +19,6 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     Damaged runs count as not done from then on: the next call of the workflow does them again. It
     publishes anew what is missing in the results folder, or was edited there.
     """
-    from voxseq.config import load_config, read_yaml
     from voxseq.errors import IntegrityError, VoxseqError
     from voxseq.markers import verified
     from voxseq.plan import STAGES, build_plan
@@ -28,7 +27,7 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     unknown = sorted(set(stages) - set(STAGES))
     if unknown:
         raise VoxseqError(f"unknown stage {unknown[0]!r}", f"choose from {', '.join(STAGES)}")
-    plan = build_plan(load_config(params, [read_yaml(path) for path in overlays]))
+    plan = build_plan(load(params, overlays))
     workspace = Workspace(Path.cwd(), plan)
     runs = [run for run in plan.runs.values() if not stages or run.stage in stages]
     finished = [run for run in runs if workspace.marker(run).exists()]

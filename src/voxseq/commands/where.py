@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from voxseq.commands.options import overlay_option, params_option
+from voxseq.commands.options import load, overlay_option, params_option
 
 
 @click.command()
@@ -14,12 +14,11 @@ from voxseq.commands.options import overlay_option, params_option
 @overlay_option
 def where(params: Path, overlays: tuple[Path, ...]) -> None:
     """Say where tables, figures and the report lie, and whether they are up to date."""
-    from voxseq.config import load_config, read_yaml
     from voxseq.plan import build_plan
     from voxseq.publishing import state_of_results
     from voxseq.runs import Workspace
 
-    plan = build_plan(load_config(params, [read_yaml(path) for path in overlays]))
+    plan = build_plan(load(params, overlays))
     for name in ("tables", "figures", "report/index.html", "cost/index.html"):
         click.echo(f"{name.split('/')[0]:8} {Path(plan.results) / name}")
     jobs = list(plan.jobs.values())
