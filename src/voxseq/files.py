@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from voxseq.faults import full_disk_named
+from voxseq.faults import read_named, write_named
 
 
 @contextmanager
@@ -21,16 +24,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     change a file in DVC's cache that is linked to it.
 
     Raises:
-        ResourceError: there is no room for the file; what ``path`` held before is still there.
+        ResourceError: no room, or another failure of the machine; what ``path`` held before is
+            still there.
     """
-    with full_disk_named(path.parent):
+    with write_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
         )
-        os.close(handle)
         temporary = Path(name)
         try:
+            os.close(handle)
             yield temporary
             # mkstemp makes the file private; results are as readable as any other file.
             temporary.chmod(0o644)
@@ -52,6 +56,82 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Read a text.
+
+    Raises:
+        ResourceError: the machine failed; nothing is said about the file.
+        FileNotFoundError, OSError: there is no such file, or something else in its place.
+        ValueError: it is not UTF-8.
+    """
+    with read_named(path):
+        return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        ResourceError: as :func:`read_text`, likewise the others.
+        ValueError: it is damaged, or nested too deeply.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        ResourceError: the machine failed.
+        OSError: as :func:`read_text`.
+    """
+    with read_named(path), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file; ``None`` where there is none, or a folder or a link that leads nowhere.
+
+    Raises:
+        ResourceError: the machine failed. ``Path.is_file`` of some versions of Python would say no.
+    """
+    try:
+        with read_named(path):
+            found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, links to files included, sorted.
+
+    Raises:
+        ResourceError: the machine failed. ``Path.rglob`` leaves out what it may not list.
+    """
+    found = []
+    with read_named(folder), os.scandir(folder) as items:
+        for item in items:
+            path = folder / item.name
+            if item.is_dir(follow_symlinks=False):
+                found += files_below(path)
+            elif size_of(path) is not None:
+                found.append(path)
+    return sorted(found)
+
+
+def named(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder under a name that fits ``pattern``, sorted; nothing without a folder.
+
+    Raises:
+        ResourceError: the machine failed. ``Path.glob`` leaves out what it may not list.
+    """
+    with read_named(folder):
+        try:
+            return sorted(p for p in folder.iterdir() if fnmatch.fnmatch(p.name, pattern))
+        except FileNotFoundError:
+            return []

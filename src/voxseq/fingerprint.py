@@ -74,7 +74,7 @@ def changed_units() -> dict[str, str]:
     """Units whose behaviour differs from the recorded digest, with their present digest."""
     try:
         recorded = read_json(VERSIONS)
-    except OSError:
+    except FileNotFoundError:
         recorded = {}
     now = {name: behaviour(paths) for name, paths in units().items()}
     changed = {n: d for n, d in now.items() if recorded.get(n, {}).get("digest") != d}

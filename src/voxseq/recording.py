@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import json
 import logging
 import os
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from voxseq.errors import VoxseqError
+from voxseq.files import read_json, read_text
 from voxseq.plan import STAGES, Plan, Stage
 from voxseq.runs import Workspace
 
@@ -100,9 +100,11 @@ def _is_dvc_workspace(root: Path) -> bool:
 def _recorded(lock: Path) -> dict[str, str] | None:
     """Output of a stage → its hash in dvc.lock; ``None`` when the file is damaged."""
     try:
-        text = lock.read_text(encoding="utf-8")
+        text = read_text(lock)
     except FileNotFoundError:
         return {}
+    except ValueError:
+        return None
     if not text.endswith("\n"):
         return None
     try:
@@ -111,7 +113,7 @@ def _recorded(lock: Path) -> dict[str, str] | None:
         return {
             out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])
         }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -128,8 +130,7 @@ class _Listed:
         if found is None:
             return set()
         try:
-            text = (self.cache / found[:2] / found[2:]).read_text(encoding="utf-8")
-            entries: list[dict[str, Any]] = json.loads(text)
+            entries: list[dict[str, Any]] = read_json(self.cache / found[:2] / found[2:])
             return {
                 entry["relpath"].removeprefix("jobs/")
                 for entry in entries

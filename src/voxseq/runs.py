@@ -15,28 +15,28 @@ same one, and a job says that it is finished only while all its runs are.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
-import platform
 import shutil
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voxseq import markers
 from voxseq.config.execution import TrainingResources
-from voxseq.errors import DataError, IntegrityError
-from voxseq.faults import faults_named
-from voxseq.files import atomic_path, write_json
-from voxseq.folders import move, remove, remove_empty, strays
-from voxseq.locks import LockHeldError, Owner, exclusive, owner_of, take
+from voxseq.environment import environment
+from voxseq.errors import DataError, IntegrityError, ResourceError
+from voxseq.faults import faults_named, read_named
+from voxseq.files import atomic_path, named, write_json
+from voxseq.folders import copy, move, remove, remove_empty, strays
+from voxseq.history import remember
+from voxseq.locks import Owner, alone, exclusive, owner_of
 from voxseq.logs import log_file
-from voxseq.markers import problem, verified, withdraw, write_run_marker
+from voxseq.markers import RUN_MARKERS, problem, verified
 from voxseq.plan import STAGES, Job, Plan, Run
 
 _LOG = logging.getLogger("voxseq.runs")
@@ -70,8 +70,6 @@ VOLATILE = frozenset(
         "index.html",
     }
 )
-#: Packages whose versions are recorded with every run.
-_PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "blosc2", "scikit-learn", "voxseq")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,10 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder in which a plan is carried out; ``announce`` hears which run is computed."""
+    """The folder in which a plan is carried out.
+
+    ``announce`` hears which run is computed; ``apart`` sets the names of folders for work apart.
+    """
 
     root: Path
     plan: Plan
@@ -110,6 +111,7 @@ class Workspace:
     fetch_bytes: int = 0
     training: TrainingResources = field(default_factory=TrainingResources)
     announce: Callable[[Run], object] = lambda _: None
+    apart: str = ""
 
     def folder(self, run: Run) -> Path:
         """Folder of a run's results."""
@@ -121,7 +123,7 @@ class Workspace:
 
     def work(self, run: Run) -> Path:
         """Folder in which a run's results are made; no stage of DVC looks there."""
-        return self._works(run.stage) / _flat(run)
+        return self._works(run.stage) / f"{_flat(run)}{self.apart}"
 
     def state(self, run: Run) -> Path:
         """Folder of a run's log, progress and checkpoints."""
@@ -152,9 +154,13 @@ class Workspace:
         """
         with faults_named(self.root / self.plan.artefacts):
             for run in job.runs:
-                with exclusive(self.lock(run), run.id):
-                    self._provide(run)
+                with exclusive(self.lock(run), run.id) as is_alone:
+                    (self if is_alone else self._apart())._provide(run)
             self._mark(job)
+
+    def _apart(self) -> Workspace:
+        """The same with folders for work that no other process uses: nothing keeps it out."""
+        return replace(self, apart=f"~{socket.gethostname()}~{os.getpid()}")
 
     def _provide(self, run: Run) -> None:
         if self.is_finished(run):
@@ -162,7 +168,7 @@ class Workspace:
         elif self._restore(run):
             _LOG.info("%s: earlier results restored", run.id)
         else:
-            self._compute(run)
+            self._compute_or_find(run)
         remove(self.state(run))
         if run.stage in PUBLISHED:
             self._publish(run)
@@ -176,9 +182,19 @@ class Workspace:
                         "start the workflow again; another call here had another configuration",
                     )
             path = self.root / self.plan.marker(job)
-            for old in path.parent.glob(f"{job.name}-*.json"):
-                old.unlink(missing_ok=True)
             write_json(path, {"job": job.name, "runs": {r.id: r.fingerprint for r in job.runs}})
+            for old in named(path.parent, f"{job.name}-*.json"):
+                if old != path:
+                    old.unlink(missing_ok=True)
+
+    def _compute_or_find(self, run: Run) -> None:
+        try:
+            self._compute(run)
+        except ResourceError as error:
+            # Without locks two calls may do one run; the first that ends removes its state.
+            if not self.apart or not self.is_finished(run):
+                raise
+            _LOG.info("%s: another call has finished it in the meantime (%s)", run.id, error.what)
 
     def _compute(self, run: Run) -> None:
         # Weeks of training must not rest on a store with a flipped bit.
@@ -198,15 +214,16 @@ class Workspace:
         write_json(out / "environment.json", environment())
         for name in ("log.txt", "progress.json"):
             if (state / name).exists():
-                shutil.copyfile(state / name, out / name)
+                with read_named(state / name):
+                    shutil.copyfile(state / name, out / name)
         for name in run.inputs:
             # What was read may have been replaced by a call with another configuration.
             self._input(name)
         fingerprints = {name: self.plan.runs[name].fingerprint for name in run.inputs}
         marker = out / self.marker(run).name
-        write_run_marker(marker, run.id, run.fingerprint, fingerprints, VOLATILE)
+        markers.write_run_marker(marker, run.id, run.fingerprint, fingerprints, VOLATILE)
         self._put(run, out)
-        self._remember(run, time.monotonic() - began)
+        remember(self.history, run, time.monotonic() - began)
 
     def call(self, run: Run) -> None:
         """Do the work of a run, with its folders as they are; no bookkeeping."""
@@ -218,27 +235,16 @@ class Workspace:
     def _put(self, run: Run, source: Path) -> None:
         """Put finished results in their folder; those of another fingerprint go to the attic."""
         with self._changing(run.stage):
+            if self.is_finished(run):
+                _LOG.info("%s: another call has finished it in the meantime", run.id)
+                remove(source)
+                return
             # First, so that no job claims for a moment what is not there.
-            withdraw(self._jobs(run.stage), run.id)
+            markers.withdraw(self._jobs(run.stage), run.id)
             folder = self.folder(run)
-            for marker in folder.glob("run-*.json"):
-                self._to_attic(folder, marker.stem.removeprefix("run-"))
-                break
+            for marker in named(folder, RUN_MARKERS)[:1]:
+                self._to_attic(folder, marker)
             move(source, folder)
-
-    def _remember(self, run: Run, seconds: float) -> None:
-        """One line of history, for people; nothing reads it."""
-        line = {
-            "run": run.id,
-            "fingerprint": run.fingerprint,
-            "seconds": round(seconds, 1),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        try:
-            with self.history.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(line) + "\n")
-        except OSError as error:
-            _LOG.warning("%s lacks %s: %s", self.history, run.id, error)
 
     def _publish(self, run: Run) -> None:
         """Copy what people read into the results folder, which is under version control."""
@@ -246,9 +252,8 @@ class Workspace:
         for name in PUBLISHED[run.stage]:
             source = self.folder(run) / name
             if source.is_dir():
-                remove(target / name)
                 # Contents only: files that DVC links to its cache are read-only.
-                shutil.copytree(source, target / name, copy_function=shutil.copyfile)
+                copy(source, target / name, links=False)
             else:
                 with atomic_path(target / name) as temporary:
                     shutil.copyfile(source, temporary)
@@ -258,16 +263,20 @@ class Workspace:
         found = verified(self.marker(run)) if thorough else problem(self.marker(run))
         if found is not None:
             with self._changing(run.stage):
-                withdraw(self._jobs(run.stage), run.id)
+                markers.withdraw(self._jobs(run.stage), run.id)
             raise IntegrityError(
                 f"{name} is needed and not usable: {found}",
                 f"run the stage {run.stage} again: snakemake --cores all {run.stage}",
             )
         return self.folder(run)
 
-    def _to_attic(self, folder: Path, fingerprint: str) -> None:
-        if problem(folder / f"run-{fingerprint}.json") is None:
+    def _to_attic(self, folder: Path, marker: Path) -> None:
+        fingerprint = marker.stem.removeprefix("run-")
+        if problem(marker) is None:
             move(folder, self.attic(fingerprint))
+        elif markers.is_damaged(marker):
+            # For whoever looks after it: nothing takes these results for whole.
+            move(folder, self.attic(f"damaged-{fingerprint}"))
 
     def _restore(self, run: Run) -> bool:
         # Earlier results, or such as were complete but not in place when a process was killed.
@@ -321,13 +330,13 @@ class Workspace:
             # A stage without runs still has a folder, which DVC expects of its outputs.
             base.mkdir(parents=True, exist_ok=True)
             with self._changing(stage):
-                for marker in sorted(self._jobs(stage).glob("*.json")):
+                for marker in named(self._jobs(stage), "*.json"):
                     if marker not in kept:
                         marker.unlink(missing_ok=True)
                 for stray in strays(base, wanted | {self._jobs(stage)}):
-                    for marker in sorted(stray.rglob("run-*.json")):
+                    for marker in markers.below(stray):
                         moved.append(str(marker.parent.relative_to(base)))
-                        self._to_attic(marker.parent, marker.stem.removeprefix("run-"))
+                        self._to_attic(marker.parent, marker)
                     remove(stray)
                 remove_empty(base)
             self._clear_works(stage)
@@ -335,14 +344,14 @@ class Workspace:
 
     def _clear_works(self, stage: str) -> None:
         """Remove what killed processes left unfinished. Checkpoints are elsewhere."""
-        for work in sorted(self._works(stage).glob("*")):
-            try:
-                with take(self._locks(stage) / f"{work.name}.lock", "removing leftovers"):
-                    for marker in work.glob("run-*.json"):
-                        self._to_attic(work, marker.stem.removeprefix("run-"))
-                    remove(work)
-            except LockHeldError as held:
-                _LOG.info("%s is left alone: %s", work, held.owner)
+        for work in named(self._works(stage), "*"):
+            with alone(self._locks(stage) / f"{work.name}.lock", "removing leftovers") as is_ours:
+                if not is_ours:
+                    _LOG.info("%s is left alone: somebody may be at work there", work)
+                    continue
+                for marker in named(work, RUN_MARKERS):
+                    self._to_attic(work, marker)
+                remove(work)
 
     def _jobs(self, stage: str) -> Path:
         return self.root / self.plan.artefacts / stage / "jobs"
@@ -353,24 +362,13 @@ class Workspace:
     def _locks(self, stage: str) -> Path:
         return self.root / ".voxseq/locks" / self.plan.scale / stage
 
-    def _changing(self, stage: str) -> AbstractContextManager[None]:
+    def _changing(self, stage: str) -> AbstractContextManager[bool]:
         """Hold what is in place of a stage still while it changes; for moments only."""
         return exclusive(self._locks(stage) / ".place.lock", f"putting results of {stage} in place")
 
 
 def _flat(run: Run) -> str:
     return run.id.split("/", 1)[1].replace("/", "~")
-
-
-def environment() -> dict[str, str]:
-    """Versions of Python, of the packages that decide results, and the kind of machine."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
 
 
 def data_root(configured: str | None) -> Path | None:

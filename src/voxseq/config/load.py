@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from voxseq.config.merging import merge
 from voxseq.config.root import Config
 from voxseq.errors import ConfigError
+from voxseq.files import read_text
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -84,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         # A strict subclass of SafeLoader: no Python object is ever constructed.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+        content = yaml.load(read_text(path), Loader=_StrictLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read: {error}", "check the path and its encoding (UTF-8)"

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from voxseq.config.model import EncoderConfig
 from voxseq.errors import IntegrityError
-from voxseq.files import atomic_path
+from voxseq.faults import read_named
+from voxseq.files import atomic_path, size_of
 from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
@@ -138,10 +139,10 @@ def prove_transfer(
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     hint = "run the pre-training that writes it again"
-    if not path.is_file():
+    if size_of(path) is None:
         raise IntegrityError(f"{path}: no such encoder file", hint)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with read_named(path), safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get(_KEY, "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:

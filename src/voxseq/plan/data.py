@@ -9,6 +9,7 @@ from pathlib import Path
 from voxseq.config import Config
 from voxseq.config.finetune import Task
 from voxseq.errors import ConfigError
+from voxseq.faults import read_named
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
 
@@ -123,7 +124,9 @@ def read_subjects(dataset: str, path: str) -> list[str]:
     """
     key = f"sequences.exclude.{dataset}"
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        file = Path(path).expanduser()
+        with read_named(file):
+            text = file.read_text(encoding="utf-8-sig")
         rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(

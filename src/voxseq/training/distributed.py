@@ -8,7 +8,6 @@ rows are gathered with their gradients. In a single process nothing of this comp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +20,7 @@ from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from voxseq.launched import processes, processes_here
 from voxseq.training import sharding
 
 Batch = dict[str, Tensor]
@@ -163,7 +163,7 @@ class Team:
         """
         if self.size == 1:
             return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        here = processes_here(self.size)
         strategy: Strategy
         if units is None:
             # A step may leave weights out, such as the decoder of another scale.
@@ -188,14 +188,9 @@ def team() -> Team:
     return Team(dist.get_rank(), dist.get_world_size())
 
 
-def is_launched() -> bool:
-    """Whether torchrun, or something that sets the same variables, started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def join() -> Team:
     """Meet the other processes of this training, if it was launched with several."""
-    if is_launched() and not dist.is_initialized():
+    if processes() > 1 and not dist.is_initialized():
         on_gpu = torch.cuda.is_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     return team()

@@ -19,6 +19,7 @@ from voxseq.data.adapters.files import nothing_found, plain, unreadable
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.faults import read_named
 
 TABLE = "DL_info.csv"
 IMAGES = "Images_png"
@@ -112,7 +113,7 @@ def _table(folder: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise nothing_found(folder, f"{TABLE} and {IMAGES}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with read_named(path), path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the table again") from None

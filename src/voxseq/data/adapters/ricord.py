@@ -31,6 +31,7 @@ from voxseq.data.adapters.files import nothing_found, plain, walk
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import REFORMATTED, Entry, Scan, Volume
 from voxseq.errors import DataError
+from voxseq.files import read_text
 
 _LINE = re.compile(
     r"(?:.*/)?(?P<collection>MIDRC-RICORD-1[AB])/ID(?P<patient>.+)_date(?P<date>\d\d-\d\d-\d{4})_"
@@ -151,7 +152,7 @@ def _read_list(folder: Path, split: str) -> list[_Listed]:
             "the three lists are published with MedCoSS",
         )
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
     return [_parse(line.strip(), path, split) for line in lines if line.strip()]

@@ -16,6 +16,7 @@ from voxseq.data.adapters.files import check_size, inside, nothing_found, unread
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Array, Entry, Scan, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.files import read_text
 
 FOLDERS = ("2018LA_Seg_Training Set", "2018LA_Seg_Training_Set")
 FILE = "mri_norm2.h5"
@@ -102,7 +103,7 @@ def _read_list(folder: Path, base: str, split: str) -> list[str]:
             "it is in the folder data of github.com/yulequan/UA-MT",
         )
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
     return [inside(line.strip(), str(path)) for line in lines if line.strip()]
