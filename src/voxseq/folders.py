@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from voxseq.faults import read_named
+
 
 def remove(folder: Path) -> None:
     """Remove a folder, or what lies in its place, if it is there."""
@@ -45,7 +47,14 @@ def copy(source: Path, target: Path, *, links: bool = True) -> None:
     remove(beside)
     beside.parent.mkdir(parents=True, exist_ok=True)
     function = shutil.copy2 if links else shutil.copyfile
-    shutil.copytree(source, beside, symlinks=links, copy_function=function)
+
+    def copy_file(one: str, other: str) -> None:
+        # Here, because copytree goes on after an error and raises one of its own.
+        with read_named(Path(one)):
+            function(one, other)
+
+    with read_named(source):
+        shutil.copytree(source, beside, symlinks=links, copy_function=copy_file)
     _replace(beside, target)
 
 

@@ -35,18 +35,19 @@ def write_run_marker(
     write_json(path, {"run": run_id, "fingerprint": fingerprint, "inputs": inputs, "files": files})
 
 
-def problem(marker: Path, *, thorough: bool = False) -> str | None:
+def problem(marker: Path, run_id: str | None = None, *, thorough: bool = False) -> str | None:
     """Why the results beside the marker of a run cannot be used; ``None`` when they can.
 
     Args:
-        marker: the run's marker.
+        marker: the run's marker, whose name has the fingerprint.
+        run_id: of the run, where it is known.
         thorough: also compare checksums, not only that every file has its size.
 
     Raises:
         ResourceError: the machine failed, so that nobody can tell.
     """
     try:
-        files = _recorded(marker)
+        files = _recorded(marker, run_id)
     except FileNotFoundError:
         return f"{marker} does not exist"
     except (OSError, ValueError) as error:
@@ -89,7 +90,7 @@ def is_damaged(marker: Path) -> bool:
     return False
 
 
-def verified(marker: Path) -> str | None:
+def verified(marker: Path, run_id: str | None = None) -> str | None:
     """:func:`problem` with checksums; the marker of damaged results is removed.
 
     They would count as finished otherwise, because they have their sizes. A damaged marker stays:
@@ -98,7 +99,7 @@ def verified(marker: Path) -> str | None:
     Raises:
         ResourceError: the machine failed; the marker stays.
     """
-    found = problem(marker, thorough=True)
+    found = problem(marker, run_id, thorough=True)
     if found is not None and not is_damaged(marker):
         marker.unlink(missing_ok=True)
     return found
@@ -126,7 +127,7 @@ def withdraw(jobs: Path, run_id: str) -> None:
             marker.unlink(missing_ok=True)
 
 
-def _recorded(marker: Path) -> dict[str, tuple[Any, Any]]:
+def _recorded(marker: Path, run_id: str | None = None) -> dict[str, tuple[Any, Any]]:
     """Name of each file of a run → its size and SHA-256.
 
     Raises:
@@ -135,12 +136,11 @@ def _recorded(marker: Path) -> dict[str, tuple[Any, Any]]:
     record = read_json(marker)
     try:
         files = {name: (facts["bytes"], facts["sha256"]) for name, facts in record["files"].items()}
-        is_complete = isinstance(record["inputs"], Mapping) and isinstance(record["run"], str)
-        fingerprint = record["fingerprint"]
+        run, fingerprint, inputs = (record[key] for key in ("run", "fingerprint", "inputs"))
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{type(error).__name__} {error}") from None
-    if marker.name != f"run-{fingerprint}.json":
-        raise ValueError(f"it is of the run with fingerprint {str(fingerprint)[:80]}")
-    if not is_complete or CONFIG not in files:
-        raise ValueError(f"it does not list {CONFIG}, which every run has")
+    if marker.name != f"run-{fingerprint}.json" or run != (run if run_id is None else run_id):
+        raise ValueError(f"it is of the run {str(run)[:80]} ({str(fingerprint)[:80]})")
+    if not isinstance(run, str) or not isinstance(inputs, Mapping) or CONFIG not in files:
+        raise ValueError(f"it lacks what every marker has, such as {CONFIG} among its files")
     return files

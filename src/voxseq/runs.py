@@ -144,7 +144,7 @@ class Workspace:
 
     def is_finished(self, run: Run) -> bool:
         """Whether the results of ``run`` lie in its folder, whole."""
-        return problem(self.marker(run)) is None
+        return problem(self.marker(run), run.id) is None
 
     def execute(self, job: Job) -> None:
         """Do the runs of a job that are not finished, then write the job's marker.
@@ -260,7 +260,8 @@ class Workspace:
 
     def _input(self, name: str, *, thorough: bool = False) -> Path:
         run = self.plan.runs[name]
-        found = verified(self.marker(run)) if thorough else problem(self.marker(run))
+        check = verified if thorough else problem
+        found = check(self.marker(run), run.id)
         if found is not None:
             with self._changing(run.stage):
                 markers.withdraw(self._jobs(run.stage), run.id)
@@ -281,7 +282,7 @@ class Workspace:
     def _restore(self, run: Run) -> bool:
         # Earlier results, or such as were complete but not in place when a process was killed.
         for source in (self.work(run), self.attic(run.fingerprint)):
-            if problem(source / self.marker(run).name, thorough=True) is None:
+            if problem(source / self.marker(run).name, run.id, thorough=True) is None:
                 self._put(run, source)
                 return True
         return False
