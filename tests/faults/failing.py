@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from places import Ended, Place
+
 from voxseq.runs import VOLATILE
 
 CODES = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOSPC)
@@ -26,6 +27,13 @@ class Fault:
     def __str__(self) -> str:
         where = "" if self.pattern == "." else f" on {self.pattern}"
         return f"call {self.n}{where}: {errno.errorcode[self.code]}"
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many numbers from 1 to ``count``, evenly."""
+    if count <= most:
+        return list(range(1, count + 1))
+    return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
 def calls(place: Place, *argv: str, pattern: str = ".") -> tuple[str, ...]:
@@ -52,27 +60,22 @@ def disturb(place: Place, fault: Fault, *argv: str) -> tuple[Ended, list[str]]:
 
 
 def finished(place: Place) -> set[str]:
-    """Markers, and files that are published, that are there and say what is true."""
+    """Names of markers and of published files that are there."""
     base = place.folder / place.plan.artefacts
-    markers = (
-        p for p in base.rglob("*.json") if p.name.startswith("run-") or p.parent.name == "jobs"
-    )
-    published = (p for p in (place.folder / place.plan.results).rglob("*") if p.is_file())
-    return {str(p.relative_to(place.folder)) for p in (*markers, *published) if p.exists()}
+    found = [p for p in base.rglob("*.json") if p.match("run-*.json") or p.parent.name == "jobs"]
+    found += [p for p in (place.folder / place.plan.results).rglob("*") if p.is_file()]
+    return {str(p.relative_to(place.folder)) for p in found}
 
 
 def _unsaid(ended: Ended) -> list[str]:
     said = ended.output.rpartition("error: ")[2]
     failed = [Path(call.partition(" ")[2]) for call in ended.calls]
     wrong = []
-    if not _REASON.search(said) and "disk is full" not in said:
+    # Blosc2 does not tell why it could not write.
+    if not _REASON.search(said) and "disk is full" not in said and ".b2nd: cannot be" not in said:
         wrong.append("the reason is not said")
     # A new file has another name until it is whole.
-    names = [
-        part
-        for path in failed
-        for part in (path.name, re.sub(r"^\.(.+)\.\w{8}\.tmp$", r"\1", path.name))
-    ]
+    names = [re.sub(r"^\.(.+)\.\w{8}\.tmp$", r"\1", path.name) for path in failed]
     if not any(name in said for name in names):
         wrong.append("the file is not named")
     if "start again" not in said:

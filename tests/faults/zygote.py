@@ -8,13 +8,14 @@ for the output. ``signal`` is sent ``after`` so many seconds by the parent, to t
 processes if ``group``; or by the child itself at ``place``, a key of PLACES, in its ``step``. With
 ``act`` the process that is there ends itself ("lose me"), has no memory ("no memory"), or fills the
 disk with the file ``filler`` ("no room") instead.
-``fault`` lets one call on a file of ``root`` fail: of those on paths that fit ``pattern`` the call with
-the number ``n``, with the error ``code``; see shim.c, which has to be loaded. It is named in the answer.
+``fault`` lets one call on a file of ``root`` fail: of those on paths that fit ``pattern`` the call
+with the number ``n``, with the error ``code``; see shim.c, which has to be loaded.
 ``limit_bytes`` limits the size of a file, ``memory`` the bytes that the child may use besides what
 it has, ``patience`` its seconds; ``environment`` holds more variables.
 
 The answer has ``status`` (negative: the signal that ended the child), ``seconds``, ``stopping``,
-seconds from the signal to the end, and ``calls``, those that failed, or all that fit where ``n`` is 0. A child that takes longer than its patience is killed; where its
+seconds from the signal to the end, and ``calls``, those that failed, or all that fit where ``n`` is
+0. A child that takes longer than its patience is killed; where its
 processes were is in the output.
 """
 
