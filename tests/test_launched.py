@@ -38,15 +38,24 @@ def test_one_process_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_torchrun_sets(launched: pytest.MonkeyPatch) -> None:
     assert processes() == 4
-    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        launched.delenv(name)
+    launched.delenv("LOCAL_WORLD_SIZE")
     assert processes() == 4
 
 
 def test_a_single_process_needs_no_more(launched: pytest.MonkeyPatch) -> None:
     launched.setenv("WORLD_SIZE", "1")
-    launched.setenv("RANK", "")
+    launched.setenv("MASTER_PORT", "")
     assert processes() == 1
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
+def test_ranks_are_read_by_libraries_in_a_single_process_too(
+    launched: pytest.MonkeyPatch, name: str
+) -> None:
+    launched.delenv("WORLD_SIZE")
+    launched.setenv(name, "")
+    with pytest.raises(ConfigError, match=f"{name} is ''"):
+        processes()
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -78,7 +87,7 @@ def test_values_that_do_not_fit_each_other(
         processes()
 
 
-@pytest.mark.parametrize("name", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_what_is_missing_is_named(launched: pytest.MonkeyPatch, name: str) -> None:
     launched.delenv(name)
     with pytest.raises(ConfigError, match=f"{name} is not set"):

@@ -263,8 +263,11 @@ def _changed(error: OSError, folder: Path) -> ResourceError:
 def _place(error: Exception, path: Path) -> Path:
     """The file that the system names; a new file has another name until it is whole."""
     name = getattr(error, "filename", None)
-    is_named = isinstance(name, str | os.PathLike) and not os.fspath(name).endswith(".tmp")
-    return Path(name) if is_named else path
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    if not isinstance(name, str | Path) or str(name).endswith(".tmp"):
+        return path
+    return Path(name)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ import re
 
 from voxseq.errors import ConfigError
 
-_SIZE, _HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE"
+_SIZE, _HERE, _RANKS = "WORLD_SIZE", "LOCAL_WORLD_SIZE", ("RANK", "LOCAL_RANK")
 _MOST_DIGITS = 9
 
 
@@ -18,12 +18,14 @@ def processes() -> int:
         ConfigError: a variable that launchers set has an impossible value; it is named.
     """
     size = _number(_SIZE, 1, None)
+    for name in _RANKS:
+        # Libraries read these whatever the size is.
+        if size > 1 or name in os.environ:
+            _number(name, 0, None)
     if size == 1:
         return 1
     _number("RANK", 0, size - 1)
-    here = processes_here(size)
-    if _HERE in os.environ or "LOCAL_RANK" in os.environ:
-        _number("LOCAL_RANK", 0, here - 1)
+    _number("LOCAL_RANK", 0, processes_here(size) - 1)
     _number("MASTER_PORT", 1, 65535)
     if not os.environ.get("MASTER_ADDR", "").strip():
         raise _impossible("MASTER_ADDR", "the address of the first process")
@@ -62,5 +64,5 @@ def _impossible(name: str, expected: str) -> ConfigError:
     shown = "is not set" if given is None else f"is {given[:80]!r}"
     return ConfigError(
         f"the environment variable {name} {shown}, expected {expected}",
-        f"start the processes by torchrun, which sets it, or one alone: unset {_SIZE}",
+        f"start the processes by torchrun, which sets it, or one alone: unset {name}",
     )

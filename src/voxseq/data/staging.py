@@ -57,7 +57,7 @@ def _whole_lines(path: Path) -> dict[str, Any]:
                 key, result = json.loads(line)
             except (ValueError, TypeError, RecursionError):
                 break
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or not isinstance(result, dict):
                 break
             results[str(key)] = result
             good += len(line)
@@ -127,7 +127,7 @@ def finished(folder: Path, source: str) -> bool:
     """Whether ``folder`` holds a whole volume made from ``source``; if not, it is removed."""
     try:
         record = read_json(folder / RECORD)
-        whole = record["source"] == source and all(
+        whole = [record["source"], type(record["content"])] == [source, dict] and all(
             size_of(folder / name) == facts["bytes"] and sha256(folder / name) == facts["sha256"]
             for name, facts in record["files"].items()
         )

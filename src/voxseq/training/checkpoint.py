@@ -13,7 +13,7 @@ import torch
 
 from voxseq.errors import IntegrityError, VoxseqError
 from voxseq.faults import read_named
-from voxseq.files import atomic_path, size_of
+from voxseq.files import atomic_path
 
 FILE = "checkpoint.pt"
 
@@ -71,10 +71,10 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
         ResourceError: memory or disk failed while it was read; it may be sound.
     """
     path = folder / FILE
-    if size_of(path) is None:
-        return None
     try:
         with read_named(path):
+            if not path.exists():
+                return None
             content = _read(path)
     except VoxseqError:
         raise
