@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from voxseq.errors import DataError
+from voxseq.faults import read_named
 from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
 
 NUMBERS = (1, 2, 3, 4, 5)
@@ -77,7 +78,7 @@ def printed(results: Path, *, ascii_only: bool = False) -> str:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as handle:
+    with read_named(path), path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 
 
