@@ -148,7 +148,7 @@ def test_results_of_a_damaged_marker_are_kept_aside(
     workspace.execute(job)
     assert actions.done == ["download/a"]
     assert workspace.is_finished(run)
-    aside = workspace.attic(f"damaged-{run.fingerprint}")
+    aside = workspace.attic(run.fingerprint)
     assert (aside / "part.txt").read_text() == "half"
     assert (aside / path.name).read_bytes() == text.encode("latin-1")
 

@@ -272,12 +272,12 @@ class Workspace:
         return self.folder(run)
 
     def _to_attic(self, folder: Path, marker: Path) -> None:
-        fingerprint = marker.stem.removeprefix("run-")
-        if problem(marker) is None:
-            move(folder, self.attic(fingerprint))
-        elif markers.is_damaged(marker):
-            # For whoever looks after it: nothing takes these results for whole.
-            move(folder, self.attic(f"damaged-{fingerprint}"))
+        aside = self.attic(marker.stem.removeprefix("run-"))
+        # Results of a damaged marker may be sound. They are for whoever looks after it: nothing
+        # takes them for whole.
+        is_of_use = markers.is_damaged(marker) and problem(aside / marker.name) is not None
+        if problem(marker) is None or is_of_use:
+            move(folder, aside)
 
     def _restore(self, run: Run) -> bool:
         # Earlier results, or such as were complete but not in place when a process was killed.
