@@ -41,7 +41,8 @@ open: $(READY)
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
 
 test: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults"
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults" \
+		--numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 20
 
 # Two halves side by side, each of which keeps about one core busy.
 test-faults: $(READY)

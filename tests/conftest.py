@@ -15,6 +15,8 @@ settings.register_profile(
 settings.load_profile("voxseq")
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Fixtures that take long to make, by the group of tests that share them.
+_SHARED = {"engines": {"fresh", "finished"}, "places": {"prepared", "straight", "complete"}}
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +44,20 @@ def golden() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out."""
+    """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out.
+
+    Tests that share an expensive fixture stay in one worker process, and so do those of one
+    module. Groups that take long come first, so that both workers end at about the same time.
+    """
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
         is_scenario = item.path.name.startswith("test_scenario_")
         if is_scenario or (item.path.parent.name == "faults" and item.get_closest_marker("slow")):
             item.add_marker(pytest.mark.faults)
+    items.sort(key=lambda item: _group(item) not in _SHARED)
+
+
+def _group(item: pytest.Item) -> str:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    shared = (name for name, makers in _SHARED.items() if makers & fixtures)
+    return next(shared, str(item.path.relative_to(ROOT / "tests")))

@@ -12,7 +12,15 @@ import pytest
 
 from voxseq.data import adapters, catalogue
 from voxseq.data.adapters import ricord
-from voxseq.data.catalogue import CATALOGUE, DataSet, RemoteFile, lists, other_sources, spatial
+from voxseq.data.catalogue import (
+    CATALOGUE,
+    DECATHLON,
+    DataSet,
+    RemoteFile,
+    lists,
+    other_sources,
+    spatial,
+)
 from voxseq.data.catalogue.document import PAGE, size_text, tables, with_tables
 from voxseq.errors import ConfigError, DataError
 
@@ -37,6 +45,12 @@ def test_it_has_the_sources_and_tasks_of_the_paper() -> None:
     }
     tasks = {row.name for row in ROWS if row.role in ("task", "both")}
     assert tasks == paper | {"task04_hippocampus"}
+
+
+def test_tasks_of_the_decathlon_are_known_as_such() -> None:
+    members = {name for name, row in CATALOGUE.items() if row.collection == DECATHLON}
+    assert members == {name for name, row in CATALOGUE.items() if row.folder.startswith("msd/")}
+    assert len(members) == 7
 
 
 def test_names_titles_and_folders_are_unique() -> None:

@@ -1,6 +1,10 @@
 """Tables, figures and the report."""
 
+from voxseq.report.escape import PHANTOMS
+
 CAPTIONS = Path(workflow.basedir) / "workflow/report"
+#: First line of every caption.
+DATA = PHANTOMS if CONFIG.data.root is None else ""
 
 
 use rule get_dataset as make_tables with:
@@ -30,6 +34,7 @@ use rule get_dataset as make_tables with:
         stage="tables",
         job=only_job("tables").name,
         fingerprint=only_job("tables").fingerprint,
+        data=DATA,
     threads: resources_of("report").threads
     resources:
         mem_mb=memory_of("report"),
@@ -70,6 +75,7 @@ use rule make_tables as make_figures with:
         stage="figures",
         job=only_job("figures").name,
         fingerprint=only_job("figures").fingerprint,
+        data=DATA,
     message:
         "Drawing the figures"
 

@@ -14,7 +14,7 @@ from voxseq.errors import ConfigError, VoxseqError
 
 if TYPE_CHECKING:
     from voxseq.data.catalogue import DataSet
-    from voxseq.data.fetch import Outcome
+    from voxseq.data.fetch import Fetched, Outcome
 
 #: Exit status when a data set is left for the user, or failed.
 _FAILED = 2
@@ -47,7 +47,6 @@ def download(
     the end: their steps are printed, and the exit status is 2.
     """
     from voxseq.data import catalogue
-    from voxseq.logs import setup_logging
 
     rows = [catalogue.get(name) for name in dict.fromkeys(names)]
     place = resolve_root(root, params, overlays)
@@ -59,12 +58,25 @@ def download(
         for row in rows:
             _list(row, place)
         return
-    setup_logging()
-    failed = [error for row in rows if (error := _fetch(row, place, parallel)) is not None]
+    failed = _fetch_all(rows, place, parallel)
     for error in failed:
         click.echo(f"error: {error}", err=True)
     if failed:
         sys.exit(_FAILED)
+
+
+def _fetch_all(rows: list[DataSet], root: Path, parallel: int) -> list[VoxseqError]:
+    """Fetch one data set after the other; returns the errors of those that failed."""
+    from voxseq.logs import setup_logging
+    from voxseq.training.stopping import stop_requests
+
+    setup_logging()
+    try:
+        with stop_requests():
+            return [error for row in rows if (error := _fetch(row, root, parallel)) is not None]
+    except KeyboardInterrupt:
+        click.echo("stopped; what has arrived is kept, the same command continues", err=True)
+        raise
 
 
 def _fetch(dataset: DataSet, root: Path, parallel: int) -> VoxseqError | None:
@@ -95,14 +107,24 @@ def _report(dataset: DataSet, outcome: Outcome) -> list[str]:
     size = sum(item.size for item in outcome.record.fetched)
     lines = [f"{name}: fetched {in_words(size)}, {files} files in {folder}"]
     lines += [
-        f"{name}: nothing vouches for {item.source}: no source states its checksum; what came has "
-        f"{item.checksum}"
+        f"{name}: {_voucher(item)} for {item.source}: no source states its checksum; what came has "
+        f"{item.checksum or 'the sizes that the bucket lists'}"
         for item in outcome.unvouched
     ]
     if dataset.steps:
         lines.append(f"{name}: the catalogue adds:")
         lines += [f"  {number}. {step}" for number, step in enumerate(dataset.steps, 1)]
     return lines
+
+
+def _voucher(item: Fetched) -> str:
+    """What says that a file without a checksum is right."""
+    known = ["its length"] if item.vouched == "length" else []
+    if item.source.startswith(("https:", "s3:")):
+        known.append("the encrypted connection (TLS)")
+    if not known:
+        return "nothing vouches"
+    return f"only {' and '.join(known)} {'vouch' if len(known) > 1 else 'vouches'}"
 
 
 def _list(dataset: DataSet, root: Path) -> None:

@@ -116,6 +116,7 @@ def _provide(context: RunContext, dataset: DataSet) -> Path:
     if context.data_root is None:
         from voxseq.data.phantoms import generate
 
+        _LOG.info("%s: phantoms are generated, no real volumes", dataset.name)
         generate(dataset.name, folder, PhantomConfig.model_validate(context.config["phantoms"]))
     else:
         from voxseq.data.fetch import provide

@@ -19,6 +19,7 @@ def add_report_runs(builder: Builder, config: Config, cells: list[Cell], beyond:
     pretrained = sorted(trainings, key=lambda run: run.id)
     study: Settings = {
         "scale": config.scale,
+        "phantoms": config.data.root is None,
         "report": dump(config.report),
         "methods": in_table_order([*config.finetune.scratch, *config.pretrain.methods]),
         "tasks": {name: dump(task) for name, task in sorted(config.finetune.tasks.items())},

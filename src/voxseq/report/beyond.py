@@ -27,7 +27,7 @@ def table5(source: Source) -> Table:
     )
     groups = dict.fromkeys(row.group for row in study.beyond) if columns else {}
     blocks = tuple(_block(source, group, columns) for group in groups)
-    table = Table(5, TITLE, blocks or (Block("", (), ()),), ())
+    table = Table(5, TITLE, blocks or (Block("", (), ()),), (), study.phantoms)
     return with_notes(table, source, absent=(), reference="the row's reference")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 
 import pandas as pd
 
 from voxseq.report import markup
+from voxseq.report.escape import html_text
 from voxseq.report.layout import ordered_tasks
 from voxseq.report.markup import Section
 from voxseq.report.study import Study, Task, title_of
@@ -42,9 +42,10 @@ def render_cases(study: Study, cases: pd.DataFrame, pictures: Mapping[str, bytes
     ]
     return markup.page(
         title=f"voxseq cases: {study.scale}",
-        lead=f"<p>{html.escape(_LEAD)}</p>",
+        lead=f"<p>{html_text(_LEAD)}</p>",
         links=[("index.html", "Report"), *markup.links(parts)],
         body="\n".join(markup.section(part) for part in parts) or "<p>This study has no task.</p>",
+        phantoms=study.phantoms,
     )
 
 
@@ -56,7 +57,7 @@ def _task(study: Study, task: Task, cases: pd.DataFrame, pictures: Mapping[str, 
     if mine.empty:
         return "\n".join([*parts, "<p>missing: no run has scores of single cases.</p>"])
     parts += [
-        f"<h3>Classes: {html.escape(what)}</h3>",
+        f"<h3>Classes: {html_text(what)}</h3>",
         _classes(task, methods, mine),
         f"<h3>The {NAMED} worst cases of each method</h3>",
         _worst(task, methods, mine),

@@ -16,7 +16,8 @@ import pandas as pd
 
 from voxseq.files import write_text
 from voxseq.report.collect import read_csv, run_file
-from voxseq.report.render import frame_to_csv, markdown_grid
+from voxseq.report.escape import Markdown
+from voxseq.report.render import frame_to_csv, markdown_grid, markdown_head, markdown_notes
 from voxseq.report.study import Study, series_title
 
 #: The encoder ends with a layer norm, so that a feature's size is about one. Samples that differ by
@@ -113,7 +114,7 @@ def notes() -> tuple[str, ...]:
     )
 
 
-def write(folder: Path, rows: Iterable[CollapseRow]) -> None:
+def write(folder: Path, rows: Iterable[CollapseRow], *, phantoms: bool = False) -> None:
     """Write collapse.csv and collapse.md."""
     rows = tuple(rows)
     table = [
@@ -121,10 +122,13 @@ def write(folder: Path, rows: Iterable[CollapseRow]) -> None:
         for row in rows
     ]
     frame = pd.DataFrame(table, columns=list(COLUMNS), dtype=object)
-    write_text(folder / "collapse.csv", frame_to_csv(frame))
-    cells = [(*r.cells[:-1], f"**{r.cells[-1]}**" if r.reasons else r.cells[-1]) for r in rows]
+    write_text(folder / "collapse.csv", frame_to_csv(frame, phantoms=phantoms))
+    cells = [
+        (*r.cells[:-1], Markdown(f"**{r.cells[-1]}**") if r.reasons else r.cells[-1]) for r in rows
+    ]
     grid = markdown_grid(HEADER, cells) if rows else ["No pre-training."]
-    lines = ["## Collapse of pre-training", "", *grid, "", *(f"- {note}" for note in notes())]
+    head = markdown_head("Collapse of pre-training", phantoms=phantoms)
+    lines = [*head, *grid, "", *markdown_notes(notes())]
     write_text(folder / "collapse.md", "\n".join(lines) + "\n")
 
 

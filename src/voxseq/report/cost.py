@@ -16,8 +16,16 @@ import pandas as pd
 from voxseq.files import write_text
 from voxseq.methods import METHODS
 from voxseq.report.collect import read_record
+from voxseq.report.escape import latex_text, markdown_text
 from voxseq.report.layout import ABLATION_GROUP, PRETRAINED_GROUP, SCRATCH_GROUP
-from voxseq.report.render import frame_to_csv, latex_text, markdown_grid
+from voxseq.report.render import (
+    frame_to_csv,
+    latex_caption,
+    latex_head,
+    markdown_grid,
+    markdown_head,
+    markdown_notes,
+)
 from voxseq.report.study import REFERENCE, Run, Study, title_of
 
 FOLDER = "cost"
@@ -87,34 +95,35 @@ def cost_rows(study: Study, inputs: Mapping[str, Path]) -> tuple[CostRow, ...]:
     )
 
 
-def write(folder: Path, rows: Iterable[CostRow]) -> None:
+def write(folder: Path, rows: Iterable[CostRow], *, phantoms: bool = False) -> None:
     """Write cost.csv, cost.md and cost.tex."""
     rows = tuple(rows)
     table = [
         (row.group, row.title, *(_plain(row.numbers, name) for name in COLUMNS[2:])) for row in rows
     ]
     frame = pd.DataFrame(table, columns=list(COLUMNS), dtype=object)
-    write_text(folder / "cost.csv", frame_to_csv(frame))
-    write_text(folder / "cost.md", to_markdown(rows))
-    write_text(folder / "cost.tex", to_latex(rows))
+    write_text(folder / "cost.csv", frame_to_csv(frame, phantoms=phantoms))
+    write_text(folder / "cost.md", to_markdown(rows, phantoms=phantoms))
+    write_text(folder / "cost.tex", to_latex(rows, phantoms=phantoms))
 
 
-def to_markdown(rows: Sequence[CostRow]) -> str:
+def to_markdown(rows: Sequence[CostRow], *, phantoms: bool = False) -> str:
     """One grid a group, with notes."""
-    lines = ["## Cost", ""]
+    lines = markdown_head("Cost", phantoms=phantoms)
     for group in dict.fromkeys(row.group for row in rows):
         chosen = [row.cells for row in rows if row.group == group]
-        lines += [f"### {group}", "", *markdown_grid(HEADER, chosen), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in NOTES)]) + "\n"
+        lines += [f"### {markdown_text(group)}", "", *markdown_grid(HEADER, chosen), ""]
+    return "\n".join([*lines, *markdown_notes(NOTES)]) + "\n"
 
 
-def to_latex(rows: Sequence[CostRow]) -> str:
+def to_latex(rows: Sequence[CostRow], *, phantoms: bool = False) -> str:
     """A LaTeX table for booktabs and graphicx."""
     lines = [
+        *latex_head(phantoms=phantoms),
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
         r"\begin{table}[t]",
         r"  \centering",
-        r"  \caption{Cost.}",
+        rf"  \caption{{{latex_caption('Cost', phantoms=phantoms)}}}",
         r"  \label{tab:voxseq-cost}",
         r"  \resizebox{\linewidth}{!}{%",
         rf"  \begin{{tabular}}{{l{'r' * (len(HEADER) - 1)}}}",

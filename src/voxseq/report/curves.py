@@ -98,9 +98,12 @@ def write_plot_data(context: RunContext, study: Study, means: pd.DataFrame) -> N
     folder = context.out / "plots"
     pretrain = pretraining_curves(study, context.inputs)
     validation = validation_curves(study, context.inputs)
-    write_text(folder / "pretraining.csv", frame_to_csv(pretrain))
-    write_text(folder / "finetuning.csv", frame_to_csv(mean_over_seeds(validation)))
-    write_text(folder / "label_ratio.csv", frame_to_csv(label_ratio_curve(study, means)))
+    for name, frame in (
+        ("pretraining", pretrain),
+        ("finetuning", mean_over_seeds(validation)),
+        ("label_ratio", label_ratio_curve(study, means)),
+    ):
+        write_text(folder / f"{name}.csv", frame_to_csv(frame, phantoms=study.phantoms))
 
 
 def _metrics(inputs: Mapping[str, Path], run: str) -> pd.DataFrame:

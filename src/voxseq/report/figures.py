@@ -70,7 +70,7 @@ def execute_figures(context: RunContext) -> None:
                 _LOG.warning("%s is left out: the study has nothing to show in it", plan.title)
                 continue
             path = context.out / "figures" / f"{plan.stem}.png"
-            save(plan.figure, path, study.settings.dpi)
+            save(plan.figure, path, study.settings.dpi, phantoms=study.phantoms)
             pictures.append(Picture(plan.title, plan.caption, path.read_bytes()))
     _write_calibration(context.out / "figures", study, found)
     content = Content(
@@ -156,8 +156,9 @@ def _write_calibration(
 ) -> None:
     """Write the numbers behind the reliability plot."""
     summary = reliability.summary_frame(study, found)
-    write_text(folder / "calibration.csv", frame_to_csv(summary))
-    write_text(folder / "calibration_bins.csv", frame_to_csv(reliability.bin_frame(study, found)))
+    bins = reliability.bin_frame(study, found)
+    for name, frame in (("calibration", summary), ("calibration_bins", bins)):
+        write_text(folder / f"{name}.csv", frame_to_csv(frame, phantoms=study.phantoms))
 
 
 def _worst_pictures(
@@ -171,7 +172,8 @@ def _worst_pictures(
             names = short_names(cases.loc[cases["task"] == task.name, "case"].unique())
             figure = worst_figure(task, study.methods_of(task.type), worst, names)
             if figure is not None:
-                pictures[task.name] = small_png(figure, min(study.settings.dpi, _PAGE_DPI))
+                dpi = min(study.settings.dpi, _PAGE_DPI)
+                pictures[task.name] = small_png(figure, dpi, phantoms=study.phantoms)
     return pictures
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from voxseq.report.escape import one_line
 from voxseq.report.study import METRIC_TITLES, UNITS
 
 #: Where a row's score lies against its reference; "unclear" where the data do not say, empty where
@@ -26,7 +27,8 @@ class Column:
         ratio: share of the training labels, 0..1.
         cases: number of test cases; ``None`` where nothing has run.
         detail: further words of the header.
-        paper: name of the column in paper_values.csv; empty where the paper has none.
+        paper: column of paper_values.csv, which is the task's data set; empty where the paper has
+            none.
     """
 
     task: str
@@ -43,7 +45,8 @@ class Column:
         unit = f" {UNITS[self.metric]}" if UNITS[self.metric] else ""
         cases = [] if self.cases is None else [f"{self.cases} test cases"]
         detail = [self.detail] if self.detail else []
-        return "\n".join([self.title, f"{METRIC_TITLES[self.metric]}{unit}", *detail, *cases])
+        score = f"{METRIC_TITLES[self.metric]}{unit}"
+        return "\n".join([one_line(self.title), score, *detail, *cases])
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Cell:
         planned: number of seeds that the study plans for the cell.
         mean: ``None`` where missing, NaN where the score is undefined.
         sd: ``None`` with fewer than two seeds.
-        paper: the paper's value as printed, ``None`` where it is not at hand.
+        paper: the paper's value in the printed unit, ``None`` where the paper has none.
         best: whether the mean is the best of its column.
         mark: the row against its reference.
         p_holm: corrected p value behind the mark; ``None`` where nothing is compared.
@@ -120,12 +123,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the report."""
+    """One table of the report; ``phantoms`` tells whether its scores are of generated volumes."""
 
     number: int
     title: str
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
+    phantoms: bool = False
 
     @property
     def cells(self) -> tuple[Cell, ...]:

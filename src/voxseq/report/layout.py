@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxseq.config.studies import AblationVariant
+from voxseq.data.catalogue import CATALOGUE, DECATHLON
 from voxseq.methods import METHODS
-from voxseq.report.study import REFERENCE, Study, Task, find_method, same_name, title_of
+from voxseq.report.paper import AVERAGE as AVERAGE_COLUMN
+from voxseq.report.study import REFERENCE, Study, Task, title_of
 
-_SELF_SUPERVISED = ("SimCLR", "MoCo v3", "DINO", "PCRLv2", "MAE3D", "MedCoSS")
-OURS = "Ours"
+_SELF_SUPERVISED = {
+    **{"SimCLR": "simclr", "MoCo v3": "moco_v3", "DINO": "dino", "PCRLv2": "pcrlv2"},
+    **{"MAE3D": "mae3d", "MedCoSS": "medcoss"},
+}
 SCRATCH_GROUP = "From scratch"
 PRETRAINED_GROUP = "Self-supervised pre-training"
 ABLATION_GROUP = "Ablation"
-#: Rows of Table 1 (segmentation) and Table 2 (classification); Table 3 uses both.
-ROWS: Mapping[str, tuple[str, ...]] = {
-    "segmentation": ("UNETR", "3D UNet", *_SELF_SUPERVISED, OURS),
-    "classification": ("ResNet", "ViT", *_SELF_SUPERVISED, OURS),
+#: Rows of Table 1 (segmentation) and Table 2 (classification), and the methods behind them; Table 3
+#: uses both.
+ROWS: Mapping[str, Mapping[str, str]] = {
+    "segmentation": {"UNETR": "unetr", "3D UNet": "unet3d", **_SELF_SUPERVISED, "Ours": REFERENCE},
+    "classification": {"ResNet": "resnet", "ViT": "vit", **_SELF_SUPERVISED, "Ours": REFERENCE},
 }
-_SCRATCH = frozenset({"UNETR", "3D UNet", "ResNet", "ViT"})
-#: Data set of a task → column of the paper.
+#: Data set of a task → header of its column in the paper.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "segmentation": {
         "task03_liver": "Task03",
@@ -34,11 +38,14 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "classification": {"ricord": "RICORD", "nodule": "Nodule"},
 }
 AVERAGE = "Average"
-#: Share of the labels in Table 3.
-RATIOS = (1.0, 0.5, 0.25, 0.1)
-#: Columns of Tables 3 and 4 in the paper.
-RATIO_COLUMNS = ("LA", "RICORD")
-ABLATION_COLUMNS = ("Task06", "RICORD")
+#: Columns of each table in the paper.
+PAPER_COLUMNS: Mapping[int, tuple[str, ...]] = {
+    1: tuple(COLUMNS["segmentation"]),
+    2: tuple(COLUMNS["classification"]),
+    3: ("la", "ricord"),
+    4: ("task06_lung", "ricord"),
+}
+FULL = "full"
 #: Rows of Table 4 besides the full method, in the paper's order.
 ABLATION_ROWS: Mapping[str, str] = {
     "no_sequences": "No sequences (single images)",
@@ -46,28 +53,47 @@ ABLATION_ROWS: Mapping[str, str] = {
     "without_spatial": "Without spatial sequences",
     "without_contrast": "Without contrast sequences",
     "without_semantic": "Without semantic sequences",
-    "shorter_stride": "Shorter stride (paper: 4)",
-    "longer_stride": "Longer stride (paper: 12)",
+    "stride4": "Shorter stride (paper: 4)",
+    "stride12": "Longer stride (paper: 12)",
 }
 _PAPER_STRIDE = 8
-_PAPER_STRIDES: Mapping[str, int] = {"shorter_stride": 4, "longer_stride": 12}
+_PAPER_STRIDES: Mapping[str, int] = {"stride4": 4, "stride12": 12}
 
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One row: ``paper_row`` is its name in paper_values.csv, ``method`` is None where not run."""
+    """One row: ``method`` is None where it is not run, ``paper_row`` is its name in
+    paper_values.csv, empty where the paper has none."""
 
     title: str
     group: str
     method: str | None
     variant: str = ""
     paper_row: str = ""
-    planned: bool = True
 
 
 def paper_column(task: Task) -> str:
     """The paper's column for a task; empty for a task that the paper does not have."""
-    return COLUMNS[task.type].get(task.dataset, "")
+    return task.dataset if task.dataset in COLUMNS[task.type] else ""
+
+
+def average_tasks(study: Study) -> tuple[Task, ...]:
+    """The tasks that the average of Table 1 is over; none where there is but one.
+
+    As in the paper those of the Medical Segmentation Decathlon, in a study that has several of
+    them; in any other study all segmentations.
+    """
+    tasks = ordered_tasks(study, "segmentation")
+    decathlon = tuple(task for task in tasks if task.is_decathlon)
+    chosen = decathlon if len(decathlon) > 1 else tasks
+    return chosen if len(chosen) > 1 else ()
+
+
+def average_column(study: Study) -> str:
+    """The paper's column for the average; empty where it is over other tasks than the paper's."""
+    columns = [paper_column(task) for task in average_tasks(study)]
+    papers = [name for name in COLUMNS["segmentation"] if CATALOGUE[name].collection == DECATHLON]
+    return AVERAGE_COLUMN if columns == papers else ""
 
 
 def ordered_tasks(study: Study, kind: str) -> tuple[Task, ...]:
@@ -79,31 +105,48 @@ def ordered_tasks(study: Study, kind: str) -> tuple[Task, ...]:
     )
 
 
-def absent_columns(tasks: tuple[Task, ...], expected: tuple[str, ...]) -> tuple[str, ...]:
-    """The paper's columns that none of the tasks stands for."""
+def absent_columns(tasks: Sequence[Task], table: int) -> tuple[str, ...]:
+    """The paper's columns of a table that none of the tasks stands for, where others do."""
+    if not _has_papers(tasks, table):
+        return ()
     present = {paper_column(task) for task in tasks}
-    return tuple(column for column in expected if column not in present)
+    titles = {name: title for columns in COLUMNS.values() for name, title in columns.items()}
+    return tuple(titles[name] for name in PAPER_COLUMNS[table] if name not in present)
 
 
-def method_rows(study: Study, kind: str) -> tuple[RowSpec, ...]:
-    """The paper's rows, then methods of the study that the paper lacks, ours last."""
-    methods = study.methods_of(kind)
+def _has_papers(tasks: Sequence[Task], table: int) -> bool:
+    """Whether a task is a column that the paper has in a table."""
+    return any(paper_column(task) in PAPER_COLUMNS[table] for task in tasks)
+
+
+def method_rows(study: Study, tasks: Sequence[Task], table: int) -> tuple[RowSpec, ...]:
+    """The paper's rows, then methods of the study that the paper lacks, ours last.
+
+    Rows of the paper that the study lacks are there only beside a column of the paper.
+
+    Args:
+        study: gives the methods.
+        tasks: the columns, of one type.
+        table: number of the table.
+    """
+    if not tasks:
+        return ()
+    methods = study.methods_of(tasks[0].type)
     rows = [
-        RowSpec(
-            title=row,
-            group=SCRATCH_GROUP if row in _SCRATCH else PRETRAINED_GROUP,
-            method=find_method(methods, row),
-            paper_row=row,
-        )
-        for row in ROWS[kind]
+        RowSpec(title, _group_of(name), name if name in methods else None, paper_row=name)
+        for title, name in ROWS[tasks[0].type].items()
     ]
-    known = {row.method for row in rows}
-    further = [
-        RowSpec(title=title_of(m), group=_group_of(m), method=m) for m in methods if m not in known
-    ]
-    scratch = [row for row in (*rows[:-1], *further) if row.group == SCRATCH_GROUP]
-    pretrained = [row for row in (*rows[:-1], *further) if row.group == PRETRAINED_GROUP]
-    return (*scratch, *pretrained, rows[-1])
+    known = {row.paper_row for row in rows}
+    further = [RowSpec(title_of(m), _group_of(m), m) for m in methods if m not in known]
+    ordered = [*rows[:-1], *further]
+    scratch = [row for row in ordered if row.group == SCRATCH_GROUP]
+    pretrained = [row for row in ordered if row.group == PRETRAINED_GROUP]
+    return _shown((*scratch, *pretrained, rows[-1]), tasks, table)
+
+
+def _shown(rows: Sequence[RowSpec], tasks: Sequence[Task], table: int) -> tuple[RowSpec, ...]:
+    papers = _has_papers(tasks, table)
+    return tuple(row for row in rows if papers or row.method is not None)
 
 
 def _group_of(method: str) -> str:
@@ -112,22 +155,28 @@ def _group_of(method: str) -> str:
 
 
 def ablation_rows(study: Study) -> tuple[RowSpec, ...]:
-    """The full method, the paper's seven other rows, then further variants of the study."""
+    """The full method, the paper's seven other rows, then further variants of the study.
+
+    Rows of the paper that the study lacks are there only beside a column of the paper.
+    """
     matched = _match_variants(study)
     reference = REFERENCE if REFERENCE in study.methods else None
     stride = study.full_stride
     full = "Full method" if stride is None else f"Full method (stride {stride})"
-    rows = [RowSpec(full, "", reference, "", OURS)]
+    rows = [RowSpec(full, "", reference, "", FULL)]
     for key, title in ABLATION_ROWS.items():
         variant = matched.get(key)
-        shown = title if variant is None else study.ablation[variant].title
-        rows.append(RowSpec(shown, "", reference if variant else None, variant or "", key))
+        if variant is None:
+            rows.append(RowSpec(title, "", None, "", key))
+        else:
+            own = key if _likeness(study, variant, key) else ""
+            rows.append(RowSpec(study.ablation[variant].title, "", reference, variant, own))
     rows.extend(
         RowSpec(study.ablation[name].title, "", reference, name)
         for name in study.ablation
         if name not in matched.values()
     )
-    return tuple(rows)
+    return _shown(rows, [study.tasks[name] for name in study.ablation_tasks], 4)
 
 
 def _match_variants(study: Study) -> dict[str, str]:
@@ -136,10 +185,25 @@ def _match_variants(study: Study) -> dict[str, str]:
     matched: dict[str, str] = {}
     for name, variant in study.ablation.items():
         key = _row_key(variant, stride)
-        exact = _PAPER_STRIDES.get(key) == variant.stride
-        if key and (key not in matched or (exact and key in _PAPER_STRIDES)):
+        known = matched.get(key)
+        if key and (known is None or _likeness(study, name, key) > _likeness(study, known, key)):
             matched[key] = name
     return matched
+
+
+def _likeness(study: Study, name: str, key: str) -> int:
+    """How well a variant that changes the same as the paper's row stands for it.
+
+    Returns:
+        2: it has the row's name; 1: it is the same, strides in proportion to the full one; 0: it
+        has another stride, for which the paper has no value.
+    """
+    if name == key:
+        return 2
+    stride = study.full_stride or _PAPER_STRIDE
+    asked = _PAPER_STRIDES.get(key)
+    same = asked is None or study.ablation[name].stride == asked * stride / _PAPER_STRIDE
+    return int(same)
 
 
 def _row_key(variant: AblationVariant, stride: int) -> str:
@@ -148,14 +212,9 @@ def _row_key(variant: AblationVariant, stride: int) -> str:
         "no_random_start": variant.attention == "causal",
         f"without_{variant.without}": variant.without is not None,
         "token_order": variant.token_order is not None,
-        "shorter_stride": variant.stride is not None and variant.stride < stride,
-        "longer_stride": variant.stride is not None and variant.stride > stride,
+        "stride4": variant.stride is not None and variant.stride < stride,
+        "stride12": variant.stride is not None and variant.stride > stride,
     }
     made = [key for key, changed in changes.items() if changed]
     # A variant that changes two things is none of the paper's rows.
     return made[0] if len(made) == 1 and made[0] in ABLATION_ROWS else ""
-
-
-def is_reference(row: RowSpec) -> bool:
-    """Whether a row is our full method."""
-    return same_name(row.paper_row, OURS)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from voxseq.report import statistics
-from voxseq.report.grid import Table
+from voxseq.report import layout, statistics
+from voxseq.report.grid import Column, Table
 from voxseq.report.source import Source
 
 LEGEND = (
-    "Each cell: mean ± sd over seeds (n = number of seeds) and, in square brackets, the paper's "
-    "value. The sd is the sample standard deviation; with one seed it is “–”. Bold: best mean of "
-    "the column."
+    "Each cell: mean ± sd over seeds (n = number of seeds){paper}. The sd is the sample standard "
+    "deviation; with one seed it is “–”. Bold: best mean of the column."
 )
+PAPER = " and, in square brackets, the paper's value where it has one"
 BEYOND_LEGEND = (
     "Each cell: mean ± sd over seeds (n = number of seeds) and, in square brackets, the mean of "
     "the row it is compared with. The sd is the sample standard deviation; with one seed it is "
@@ -23,12 +23,8 @@ DICE = (
     "Dice is the mean over test cases, then over classes, for each seed; a class that a case lacks "
     "is left out of its mean."
 )
-PAPER = (
-    "n/a: the paper's value is not at hand. The paper's full tables could not be obtained; only "
-    "values with a source are shown, and the source of each is in paper_values.csv."
-)
 _GRIDS = {
-    "stored": "the prepared (resampled, cropped) grid, as published",
+    "stored": "the prepared (resampled, cropped) grid",
     "native": "the original voxel grid of each case",
 }
 
@@ -43,27 +39,28 @@ def with_notes(table: Table, source: Source, *, absent: tuple[str, ...], referen
         reference: what the rows are compared with, as a reader calls it.
     """
     columns = [column for block in table.blocks for column in block.columns]
-    is_papers = not any(block.shows_reference for block in table.blocks)
+    beyond = any(block.shows_reference for block in table.blocks)
+    papers = any(cell.paper is not None for cell in table.cells)
     tasks = [source.study.tasks[c.task] for c in columns if c.task]
     states = {cell.status for cell in table.cells}
     notes = []
     if columns:
-        notes.append(LEGEND if is_papers else BEYOND_LEGEND)
+        notes.append(BEYOND_LEGEND if beyond else LEGEND.format(paper=PAPER if papers else ""))
         notes += _marks(table, source, reference)
-    if columns and is_papers:
+    if papers:
         notes.append(
             f"Scale of this study: {source.study.scale}. The paper's values belong to its own "
             "data, splits and ViT-B encoder; at another scale they give orientation and are not a "
             "target."
         )
+    notes += _average(source, columns)
     notes += _grids({task.title: task.score_grid for task in tasks if task.score_grid})
     if "missing" in states:
-        notes.append("missing: a row of the paper or a planned run that has not been run.")
+        row = "a row of the paper or " if papers else ""
+        notes.append(f"missing: {row}a planned run that has not been run.")
     if "partial" in states:
         notes.append("†: fewer seeds than planned.")
-    if is_papers and any(cell.paper is None for cell in table.cells):
-        notes.append(PAPER)
-    if absent:
+    if papers and absent:
         notes.append(f"Columns of the paper that are not in this scale: {', '.join(absent)}.")
     return replace(table, notes=tuple(notes))
 
@@ -86,6 +83,14 @@ def _marks(table: Table, source: Source, reference: str) -> list[str]:
         "With too few test cases for any mark, so that its absence is no sign of equality: "
         f"{', '.join(unreachable)}.",
     ]
+
+
+def _average(source: Source, columns: Sequence[Column]) -> list[str]:
+    """Which tasks the average is over, where the table has others."""
+    tasks = layout.average_tasks(source.study)
+    if all(c.task for c in columns) or len(tasks) == len(columns) - 1:
+        return []
+    return [f"Average: over {', '.join(task.title for task in tasks)}."]
 
 
 def _grids(grids: Mapping[str, str]) -> list[str]:

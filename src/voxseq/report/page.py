@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxseq.report import collapse, cost, markup, statistics
 from voxseq.report.collect import missing_runs, read_record, run_file
+from voxseq.report.escape import html_text
 from voxseq.report.exclusions import exclusion_html, exclusion_record
 from voxseq.report.markup import Picture, Section
 from voxseq.report.render import to_html
@@ -134,12 +134,13 @@ def render_page(content: Content) -> str:
         f"<h2>Cases of each task</h2>\n{sizes}",
         f"<h2>Images kept out of pre-training</h2>\n{exclusion_html(facts.exclusion)}",
     ]
-    scale, seeds = html.escape(study.scale), html.escape(", ".join(map(str, study.seeds)))
+    scale, seeds = html_text(study.scale), html_text(", ".join(map(str, study.seeds)))
     return markup.page(
         title=f"voxseq report: {study.scale}",
         lead=f"<p>Scale: <b>{scale}</b>. Fine-tuning seeds: {seeds}.</p>",
         links=[*markup.links(sections), (CASES_PAGE, "Single cases")],
         body="\n".join([*front, *map(markup.section, sections)]),
+        phantoms=study.phantoms,
     )
 
 
@@ -186,7 +187,7 @@ def _warnings(warnings: Sequence[str], rows: Iterable[CollapseRow]) -> str:
     found += warnings
     if not found:
         return '<p class="good">Every planned run has finished.</p>'
-    items = [f"<li>{html.escape(text)}</li>" for text in found[:_SHOWN_WARNINGS]]
+    items = [f"<li>{html_text(text)}</li>" for text in found[:_SHOWN_WARNINGS]]
     if len(found) > _SHOWN_WARNINGS:
         items.append(f"<li>and {len(found) - _SHOWN_WARNINGS} more</li>")
     return f'<div class="bad"><b>{len(found)} warnings</b><ul>{"".join(items)}</ul></div>'
@@ -214,7 +215,7 @@ def _differences(study: Study, differences: pd.DataFrame) -> str:
 def _collapse(rows: Sequence[CollapseRow]) -> str:
     if not rows:
         return "<p>This study pre-trains nothing.</p>"
-    cells = [[text.replace("**", "") for text in row.cells] for row in rows]
+    cells = [row.cells for row in rows]
     return markup.grid(collapse.HEADER, cells) + markup.notes(collapse.notes())
 
 
@@ -222,7 +223,7 @@ def _cost(rows: Sequence[CostRow]) -> str:
     parts = []
     for group in dict.fromkeys(row.group for row in rows):
         chosen = [row.cells for row in rows if row.group == group]
-        parts += [f"<h3>{html.escape(group)}</h3>", markup.grid(cost.HEADER, chosen)]
+        parts += [f"<h3>{html_text(group)}</h3>", markup.grid(cost.HEADER, chosen)]
     return "\n".join([*parts, markup.notes(cost.NOTES)])
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from voxseq.report.escape import (
+    DATA_FIELD,
+    PHANTOM_DATA,
+    PHANTOMS,
+    Markdown,
+    csv_text,
+    html_lines,
+    html_text,
+    latex_text,
+    markdown_lines,
+    markdown_text,
+)
 from voxseq.report.grid import SIGNS
 from voxseq.report.study import DIGITS, UNITS
 
@@ -26,34 +37,9 @@ NO_TASK = "This study has no task of this table."
 REFERENCE_HEADER = "Compared with"
 #: ``mark`` is the row against its reference: above, below, unclear, or none (not compared).
 CSV_COLUMNS = (
-    *("table", "block", "group", "row", "reference", "column", "metric", "unit", "label_ratio"),
-    *("mean", "sd", "n", "planned", "cases", "paper", "status", "mark", "p_holm"),
+    *("table", "block", "group", "row", "reference", "column", "metric", "unit", "detail"),
+    *("label_ratio", "mean", "sd", "n", "planned", "cases", "paper", "status", "mark", "p_holm"),
 )
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "–": "--",
-    "±": r"$\pm$",
-    "†": r"$^{\dagger}$",
-    "▲": r"$^{\blacktriangle}$",
-    "▼": r"$^{\blacktriangledown}$",
-    "“": "``",
-    "”": "''",
-    "…": r"\dots{}",
-    "×": r"$\times$",
-    "³": r"$^3$",
-}
 
 
 def value_text(cell: Cell, digits: int) -> str:
@@ -70,15 +56,10 @@ def value_text(cell: Cell, digits: int) -> str:
     return f"{cell.mean:.{digits}f} ± {sd} (n={cell.n}){partial}{sign}"
 
 
-def paper_text(cell: Cell) -> str:
-    """The paper's value of a cell, or "n/a"."""
-    return NOT_AVAILABLE if cell.paper is None else cell.paper
-
-
 def bracket_text(block: Block, cell: Cell, digits: int) -> str:
     """In brackets the paper's value, or the mean of the row's reference; empty without one."""
     if not block.shows_reference:
-        return f"[{paper_text(cell)}]"
+        return "" if cell.paper is None else f"[{cell.paper}]"
     return "" if cell.reference is None else f"[{cell.reference:.{digits}f}]"
 
 
@@ -88,51 +69,61 @@ def to_csv(table: Table) -> str:
         (
             *(table.number, block.title, row.group, row.title, row.reference or "none"),
             *(column.title, column.metric),
-            *(UNITS[column.metric] or "0-1", f"{column.ratio:g}"),
+            *(UNITS[column.metric] or "0-1", column.detail or "none", f"{column.ratio:g}"),
             *(_number(cell.mean, cell), _deviation(cell), cell.n, cell.planned),
             NOT_AVAILABLE if column.cases is None else column.cases,
-            paper_text(cell),
+            NOT_AVAILABLE if cell.paper is None else cell.paper,
             *(cell.status, cell.mark or "none"),
             NOT_AVAILABLE if cell.p_holm is None else f"{cell.p_holm:.6f}",
         )
         for block, row, column, cell in _walk(table)
     ]
-    return _csv(CSV_COLUMNS, rows)
+    return _csv(CSV_COLUMNS, rows, table.phantoms)
 
 
-def frame_to_csv(frame: pd.DataFrame) -> str:
+def frame_to_csv(frame: pd.DataFrame, *, phantoms: bool = False) -> str:
     """A frame as CSV; an undefined number is written as "nan", never left blank."""
     rows = [tuple(_plain(value) for value in row) for row in frame.itertuples(index=False)]
-    return _csv(tuple(frame.columns), rows)
+    return _csv(tuple(frame.columns), rows, phantoms)
 
 
 def to_markdown(table: Table) -> str:
     """GitHub Markdown: a heading, one grid a block, footnotes as a list."""
-    lines = [f"## Table {table.number}. {table.title}", ""]
+    lines = markdown_head(f"Table {table.number}. {table.title}", phantoms=table.phantoms)
     for block in table.blocks:
         if not block.columns:
             lines += [NO_TASK, ""]
             continue
         if block.heading:
-            lines += [f"### {_markdown(block.heading)}", ""]
-        heads = [_markdown(c.header).replace("\n", "<br>") for c in block.columns]
+            lines += [f"### {markdown_text(block.heading)}", ""]
+        heads = [markdown_lines(c.header) for c in block.columns]
         lines += markdown_grid(
             [*_corners(block), *heads],
             [
-                [
-                    *map(_markdown, _names(block, row)),
-                    *(_cell_markdown(block, c, k) for c, k in _pairs(block, row)),
-                ]
+                [*_names(block, row), *(_cell_markdown(block, c, k) for c, k in _pairs(block, row))]
                 for row in block.rows
             ],
         )
         lines.append("")
-    lines += [f"- {_markdown(note)}" for note in table.notes]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *markdown_notes(table.notes)]) + "\n"
+
+
+def markdown_head(title: str, *, phantoms: bool) -> list[str]:
+    """First lines of a Markdown file: whether its data are phantoms, and its title."""
+    return [*([f"**{PHANTOMS}**", ""] if phantoms else []), f"## {markdown_text(title)}", ""]
+
+
+def markdown_notes(notes: Iterable[str]) -> list[str]:
+    """Footnotes as the items of a list."""
+    return [f"- {markdown_text(note)}" for note in notes]
 
 
 def markdown_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table: first column left, the others right, padded to be readable."""
+    """Lines of a Markdown table: first column left, the others right, padded to be readable.
+
+    Every cell is escaped, unless it is :class:`~voxseq.report.escape.Markdown` already.
+    """
+    header, *rows = [[markdown_text(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
     rule = ["-" * max(widths[0], 3), *("-" * max(w - 1, 3) + ":" for w in widths[1:])]
 
@@ -149,10 +140,11 @@ def markdown_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 def to_latex(table: Table) -> str:
     """A complete LaTeX table, for amssymb, booktabs and graphicx."""
     lines = [
+        *latex_head(phantoms=table.phantoms),
         "% needs \\usepackage{amssymb}, \\usepackage{booktabs} and \\usepackage{graphicx}",
         r"\begin{table}[t]",
         r"  \centering",
-        rf"  \caption{{{latex_text(table.title)}.}}",
+        rf"  \caption{{{latex_caption(table.title, phantoms=table.phantoms)}}}",
         rf"  \label{{tab:voxseq-{table.number}}}",
     ]
     for block in table.blocks:
@@ -163,6 +155,16 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def latex_head(*, phantoms: bool) -> list[str]:
+    """First line of a LaTeX file whose data are phantoms, as a comment; the caption shows it."""
+    return [f"% {PHANTOMS}"] if phantoms else []
+
+
+def latex_caption(title: str, *, phantoms: bool) -> str:
+    """Text of a caption, after that of the data."""
+    return f"{latex_text(PHANTOMS)} {latex_text(title)}." if phantoms else f"{latex_text(title)}."
+
+
 def to_html(table: Table) -> str:
     """The table as HTML, every text escaped."""
     parts = []
@@ -171,16 +173,14 @@ def to_html(table: Table) -> str:
             parts.append(f"<p>{NO_TASK}</p>")
             continue
         if block.heading:
-            parts.append(f"<h3>{html.escape(block.heading)}</h3>")
+            parts.append(f"<h3>{html_text(block.heading)}</h3>")
         parts.append(_html_block(block))
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    notes = "".join(f"<li>{html_text(note)}</li>" for note in table.notes)
     return "\n".join(parts) + f'\n<ul class="notes">{notes}</ul>'
 
 
 def _html_block(block: Block) -> str:
-    head = "".join(
-        f"<th>{html.escape(c.header).replace(chr(10), '<br>')}</th>" for c in block.columns
-    )
+    head = "".join(f"<th>{html_lines(c.header)}</th>" for c in block.columns)
     corners = "".join(f"<th>{corner}</th>" for corner in _corners(block))
     top = f"<tr>{corners}{head}</tr>"
     lines = [f'<div class="wide"><table><thead>{top}</thead><tbody>']
@@ -190,8 +190,8 @@ def _html_block(block: Block) -> str:
         if row.group != group:
             group = row.group
             span = len(block.columns) + 1
-            lines.append(f'<tr class="group"><th colspan="{span}">{html.escape(group)}</th></tr>')
-        names = "".join(f"<th>{html.escape(name)}</th>" for name in _names(block, row))
+            lines.append(f'<tr class="group"><th colspan="{span}">{html_text(group)}</th></tr>')
+        names = "".join(f"<th>{html_text(name)}</th>" for name in _names(block, row))
         cells = "".join(_cell_html(block, column, cell) for column, cell in _pairs(block, row))
         lines.append(f"<tr>{names}{cells}</tr>")
     lines.append("</tbody></table></div>")
@@ -211,7 +211,7 @@ def _names(block: Block, row: Row) -> list[str]:
 def _cell_html(block: Block, column: Column, cell: Cell) -> str:
     digits = DIGITS[column.metric]
     kind = "missing" if cell.status == "missing" else "best" if cell.best else "value"
-    ours = html.escape(value_text(cell, digits))
+    ours = html_text(value_text(cell, digits))
     bracket = bracket_text(block, cell, digits)
     below = f"<br><small>{bracket}</small>" if bracket else ""
     return f'<td class="{kind}">{ours}{below}</td>'
@@ -220,7 +220,8 @@ def _cell_html(block: Block, column: Column, cell: Cell) -> str:
 def _cell_markdown(block: Block, column: Column, cell: Cell) -> str:
     digits = DIGITS[column.metric]
     ours = value_text(cell, digits)
-    return f"{f'**{ours}**' if cell.best else ours} {bracket_text(block, cell, digits)}".strip()
+    shown = f"{f'**{ours}**' if cell.best else ours} {bracket_text(block, cell, digits)}"
+    return Markdown(shown.strip())
 
 
 def _latex_block(block: Block) -> list[str]:
@@ -281,22 +282,17 @@ def _deviation(cell: Cell) -> str:
     return NOT_AVAILABLE if cell.n and cell.sd is None else _number(cell.sd, cell)
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]], phantoms: bool) -> str:
+    """The lines; of a study on phantoms each begins with the field that says so."""
+    head, first = ((DATA_FIELD,), (PHANTOM_DATA,)) if phantoms else ((), ())
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow((*head, *header))
+    for row in rows:
+        texts = (csv_text(value) if isinstance(value, str) else value for value in row)
+        writer.writerow((*first, *texts))
     return stream.getvalue()
 
 
 def _plain(value: object) -> object:
     return f"{value:.9g}" if isinstance(value, float) else value
-
-
-def _markdown(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-def latex_text(text: str) -> str:
-    """Plain text with every character that LaTeX reads as a command escaped."""
-    return "".join(_LATEX.get(character, character) for character in text)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from voxseq.errors import DataError
 from voxseq.faults import read_named
+from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
 from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
 
 NUMBERS = (1, 2, 3, 4, 5)
@@ -23,9 +24,10 @@ _TITLES = {
 }
 _LEGEND = (
     "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
-    "the paper's value or, in Table 5, the row that is the reference; ▲ ▼ clearly above or below\n"
-    "the reference, which is ours in Tables 1–3 and the full method in Table 4"
+    "{paper}in Table 5 the row that is the reference; ▲ ▼ clearly above or below the reference,\n"
+    "which is ours in Tables 1–3 and the full method in Table 4"
 )
+_PAPER = "the paper's value, "
 _ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
 _COST = {
     "row": "",
@@ -62,18 +64,23 @@ def printed(results: Path, *, ascii_only: bool = False) -> str:
         DataError: a table is missing.
     """
     parts = []
+    cells: list[Line] = []
     for number in NUMBERS:
         path = results / "tables" / f"table{number}.csv"
         if not path.is_file():
             raise DataError(f"{path} does not exist", "run `make reproduce` first")
-        parts.append(f"Table {number}: {_TITLES[number]}\n\n{_table(_read(path))}")
+        lines = _read(path)
+        cells += lines
+        parts.append(f"Table {number}: {_TITLES[number]}\n\n{_table(lines)}")
     for path, title, columns in (
         (results / "cost/cost.csv", "Cost", _COST),
         (results / "tables/collapse.csv", "Collapse", _COLLAPSE),
     ):
         if path.is_file():
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
-    text = "\n\n".join([*parts, _LEGEND]) + "\n"
+    said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
+    paper = _PAPER if any(line["paper"] != "n/a" for line in cells) else ""
+    text = "\n\n".join([*said, *parts, _LEGEND.format(paper=paper)]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
 
 
@@ -102,8 +109,13 @@ def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
         (line["row"], line["reference"], line["column"], line["metric"]): _cell(line, seeds)
         for line in lines
     }
+    details = {line["column"]: line.get("detail", "none").replace("none", "") for line in lines}
     heads = [
-        [*textwrap.wrap(column, 16), f"{METRIC_TITLES[metric]} {UNITS[metric]}".rstrip()]
+        [
+            *textwrap.wrap(column, 16),
+            *textwrap.wrap(details[column], 16),
+            f"{METRIC_TITLES[metric]} {UNITS[metric]}".rstrip(),
+        ]
         for column, metric in columns
     ]
     body = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from voxseq.report import layout, statistics
 from voxseq.report.collect import read_record, run_means, select
 from voxseq.report.grid import Cell, Column, Mark, summarise
 from voxseq.report.layout import RowSpec
-from voxseq.report.paper import PaperValues, paper_values
-from voxseq.report.study import FACTORS, Study, Task
+from voxseq.report.paper import PaperValues, in_percent, paper_values
+from voxseq.report.study import FACTORS, UNITS, Study, Task
 
 if TYPE_CHECKING:
     from voxseq.runs import RunContext
@@ -78,7 +78,7 @@ class Source:
 
     def cell(self, table: int, row: RowSpec, column: Column) -> Cell:
         """One cell; ``row.method`` None or a run that is not there gives a missing cell."""
-        paper = self.paper.get((table, row.paper_row, _paper_key(column), column.metric))
+        paper = self._paper(table, row, column)
         if row.method is None:
             return Cell(0, 0, paper=paper)
         runs = self.study.runs_of(column.task, row.method, row.variant, column.ratio)
@@ -91,21 +91,31 @@ class Source:
         )
         return self._marked(table, row, column, cell)
 
-    def average(self, table: int, row: RowSpec, columns: Sequence[Column], column: Column) -> Cell:
-        """Mean over tasks for every seed that all tasks have, then over seeds."""
-        value = self.paper.get((table, row.paper_row, column.paper, column.metric))
+    def average(self, table: int, row: RowSpec, column: Column) -> Cell:
+        """Mean over the tasks of the average for every seed that all have, then over seeds."""
+        paper = self._paper(table, row, column)
         if row.method is None:
-            return Cell(0, 0, paper=value)
-        per_task = [self._values(table, c, row.method, row.variant) for c in columns]
+            return Cell(0, 0, paper=paper)
+        tasks = layout.average_tasks(self.study)
+        per_task = [
+            self._values(table, replace(column, task=task.name), row.method, row.variant)
+            for task in tasks
+        ]
         seeds = set.intersection(*(set(series.index) for series in per_task))
         values = [sum(float(s[seed]) for s in per_task) / len(per_task) for seed in sorted(seeds)]
-        cell = summarise(values, len(self.study.seeds), FACTORS[column.metric], value)
+        cell = summarise(values, len(self.study.seeds), FACTORS[column.metric], paper)
         return self._marked(table, row, column, cell)
 
     def mean_of(self, series: tuple[str, str], column: Column) -> float | None:
         """Mean over seeds of a row of Table 1, 2 or 5 in the printed unit; None: not run."""
         table = 5 if series[1] else 1
         return summarise(self._values(table, column, *series), 0, FACTORS[column.metric], None).mean
+
+    def _paper(self, table: int, row: RowSpec, column: Column) -> str | None:
+        """The paper's value of a cell in the printed unit."""
+        name = f"{row.paper_row} {100 * column.ratio:g}%" if table == 3 else row.paper_row
+        value = self.paper.get((table, name, column.paper, column.metric))
+        return in_percent(value) if value and UNITS[column.metric] == "%" else value
 
     def _values(self, table: int, column: Column, method: str, variant: str) -> pd.Series[Any]:
         """One score a seed, with the seed as index."""
@@ -145,9 +155,3 @@ def source_of(context: RunContext, scores: pd.DataFrame, study: Study) -> Source
             test.setdefault(run.task, int(record["n_test"]))
     differences = statistics.differences(study, scores, context.inputs)
     return Source(run_means(scores), study, paper_values(), training, test, differences)
-
-
-def _paper_key(column: Column) -> str:
-    if not column.paper:
-        return "no column of the paper"
-    return column.paper if column.ratio == 1.0 else f"{column.paper} {100 * column.ratio:g}"

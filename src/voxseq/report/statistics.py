@@ -29,12 +29,12 @@ from voxseq.report.comparison import (
     holm,
     smallest_p,
 )
-from voxseq.report.render import markdown_grid
+from voxseq.report.render import markdown_grid, markdown_head, markdown_notes
 from voxseq.report.study import DIGITS, FACTORS, METRIC_TITLES, REFERENCE, Study, series_title
 
 #: A difference is clear below this corrected p value, if its interval leaves out zero as well.
 SIGNIFICANT = 0.05
-#: Stands for the average over all segmentation tasks where a task is named.
+#: Stands for the average of Table 1 where a task is named.
 ALL_TASKS = ""
 _QUESTION = ("table", "stage", "task", "ratio", "metric")
 COLUMNS = (
@@ -51,7 +51,7 @@ _NOT_RUN = "missing: no pair of methods has run."
 
 @dataclass(frozen=True)
 class Question:
-    """One comparison that a table asks for; an empty task is the average over all of a type.
+    """One comparison that a table asks for; an empty task is the average of Table 1.
 
     Attributes:
         stage: stage of the other's runs.
@@ -136,7 +136,7 @@ def questions(study: Study) -> Iterator[Question]:
 
 def _of_methods(study: Study, table: int, kind: str) -> Iterator[Question]:
     columns = [(task.name, m) for task in layout.ordered_tasks(study, kind) for m in task.metrics]
-    if kind == "segmentation" and len(columns) > 1:
+    if kind == "segmentation" and layout.average_tasks(study):
         columns.append((ALL_TASKS, "dice"))
     for name, metric in columns:
         for other in _others(study, kind):
@@ -175,14 +175,13 @@ def is_clear(row: Mapping[Any, Any]) -> bool:
 
 def to_markdown(study: Study, table: pd.DataFrame) -> str:
     """The comparisons as one Markdown table for each table of the study, with notes."""
-    lines = ["## Rows against their references", ""]
+    lines = markdown_head("Rows against their references", phantoms=study.phantoms)
     for number in sorted(set(table["table"])):
         chosen = table[table["table"] == number]
         body = [markdown_row(study, row) for row in chosen.to_dict("records")]
         lines += [f"### Table {number}", "", *markdown_grid(HEADER, body), ""]
     lines += [] if len(table) else [_NOT_RUN, ""]
-    lines += [f"- {note}" for note in notes(study)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *markdown_notes(notes(study))]) + "\n"
 
 
 def notes(study: Study) -> tuple[str, ...]:
@@ -256,7 +255,7 @@ class _Comparer:
     def answer(self, question: Question) -> Comparison | None:
         """The comparison; ``None`` where one of the two has not run or no case is common."""
         if question.task == ALL_TASKS:
-            tasks = [task.name for task in self.study.tasks_of("segmentation")]
+            tasks = [task.name for task in layout.average_tasks(self.study)]
             return self._average(question, tasks)
         found = self._pair(question, question.task)
         if found is None:
@@ -269,7 +268,7 @@ class _Comparer:
         return (compare_auc if question.metric == "auc" else compare_accuracy)(pair, self.draws)
 
     def _average(self, question: Question, tasks: list[str]) -> Comparison | None:
-        """Over all tasks, where each of them has the same seeds."""
+        """Over several tasks, where each of them has the same seeds."""
         pairs = [self._pair(question, task) for task in tasks]
         found = [pair for pair in pairs if pair is not None]
         seeds = {(a.seeds, b.seeds) for a, b, _ in found}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from voxseq.config.studies import AblationVariant, ReportConfig
+from voxseq.data.catalogue import CATALOGUE, DECATHLON
 from voxseq.methods import METHODS
 
 #: The method whose rows the others are compared with.
@@ -44,6 +45,11 @@ class Task:
     def metrics(self) -> tuple[str, ...]:
         """Metrics of the task, in the order of the columns."""
         return METRICS[self.type]
+
+    @property
+    def is_decathlon(self) -> bool:
+        """Whether the data set is one of the Medical Segmentation Decathlon's."""
+        return self.dataset in CATALOGUE and CATALOGUE[self.dataset].collection == DECATHLON
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,11 @@ class BeyondRow:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything of the configuration that a report depends on."""
+    """Everything of the configuration that a report depends on.
+
+    Attributes:
+        phantoms: whether the data sets are generated.
+    """
 
     scale: str
     settings: ReportConfig
@@ -118,6 +128,7 @@ class Study:
     pretrain_runs: tuple[PretrainRun, ...]
     beyond: tuple[BeyondRow, ...] = ()
     beyond_tasks: tuple[str, ...] = ()
+    phantoms: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Study:
@@ -139,6 +150,7 @@ class Study:
             pretrain_runs=tuple(_pretrain_run(value) for value in config["pretrain_runs"]),
             beyond=tuple(_beyond_row(value) for value in config.get("beyond", ())),
             beyond_tasks=tuple(config.get("beyond_tasks", ())),
+            phantoms=bool(config.get("phantoms", False)),
         )
 
     def tasks_of(self, kind: str) -> tuple[Task, ...]:
@@ -186,23 +198,6 @@ def series_title(study: Study, method: str, variant: str) -> str:
         return study.ablation[variant].title
     rows = (row for row in study.beyond if row.series == (method, variant))
     return next((f"{row.group}: {row.title}" for row in rows), variant)
-
-
-def same_name(left: str, right: str) -> bool:
-    """Whether two names differ at most in case, spaces and punctuation ("MoCo v3", "moco_v3")."""
-    return _plain(left) == _plain(right)
-
-
-def find_method(methods: Sequence[str], row: str) -> str | None:
-    """The method of ``methods`` that a row of the paper's tables stands for."""
-    for method in methods:
-        if same_name(title_of(method), row) or same_name(method, row):
-            return method
-    return None
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def _task(name: str, value: Mapping[str, Any]) -> Task:

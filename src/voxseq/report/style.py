@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from voxseq.files import atomic_path
+from voxseq.report.escape import PHANTOMS
 from voxseq.report.study import REFERENCE
 
 #: Okabe and Ito's palette without black and yellow, which is too light on white; then Tol's.
@@ -50,7 +52,11 @@ _RC: Any = {
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
     "image.interpolation": "nearest",
+    # Titles and names of cases are drawn as they are: "$" begins no formula.
+    "text.parse_math": False,
 }
+#: Height in inches of the line that says of what a figure's data are.
+_STRIP = 0.22
 
 
 class Look:
@@ -95,7 +101,9 @@ class Look:
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw with this module's settings whatever the user's own are; they are restored after."""
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
         yield
@@ -147,10 +155,11 @@ def outlined(axes: Axes, text: str, size: float) -> None:
     label.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="black")])
 
 
-def small_png(figure: Figure, dpi: int) -> bytes:
+def small_png(figure: Figure, dpi: int, *, phantoms: bool = False) -> bytes:
     """PNG bytes of at most 256 colours, a third of the usual size, for pictures inside a page."""
     from PIL import Image
 
+    _say_phantoms(figure, phantoms)
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
     with Image.open(drawn) as image:
@@ -159,9 +168,32 @@ def small_png(figure: Figure, dpi: int) -> bytes:
     return small.getvalue()
 
 
-def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a PNG file whose bytes depend on nothing but the figure."""
+def save(figure: Figure, path: Path, dpi: int, *, phantoms: bool = False) -> None:
+    """Write a PNG file whose bytes depend on nothing but the figure.
+
+    Args:
+        figure: as :func:`new_figure` made it.
+        path: of the file.
+        dpi: resolution.
+        phantoms: whether a line above the figure, and the file's title, say that its data are
+            generated.
+    """
+    _say_phantoms(figure, phantoms)
+    metadata = {"Software": None, **({"Title": PHANTOMS} if phantoms else {})}
     with atomic_path(path) as temporary:
-        figure.savefig(
-            temporary, dpi=dpi, format="png", facecolor="white", metadata={"Software": None}
-        )
+        figure.savefig(temporary, dpi=dpi, format="png", facecolor="white", metadata=metadata)
+
+
+def _say_phantoms(figure: Figure, phantoms: bool) -> None:
+    """Make room for one more line above everything, and write it."""
+    engine = figure.get_layout_engine()
+    if not phantoms or not isinstance(engine, ConstrainedLayoutEngine):
+        return
+    width, height = figure.get_size_inches()
+    share = _STRIP / (height + _STRIP)
+    figure.set_size_inches(width, height + _STRIP)
+    engine.set(rect=(0, 0, 1, 1 - share))
+    figure.text(
+        0.5, 1 - share / 2, PHANTOMS, ha="center", va="center", fontsize=8, fontweight="bold",
+        color=_OURS,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from voxseq.files import write_json, write_text
 from voxseq.report import layout
 from voxseq.report.beyond import table5
 from voxseq.report.collect import class_means, collect, missing_runs
+from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.grid import Block, Cell, Column, Row, Table, mark_best, summarise
 from voxseq.report.layout import RowSpec
 from voxseq.report.notes import with_notes
@@ -43,34 +44,37 @@ def table1(source: Source) -> Table:
     """Table 1: Dice of every method on every segmentation task, and the average."""
     tasks = layout.ordered_tasks(source.study, "segmentation")
     columns = tuple(source.column(task, "dice") for task in tasks)
-    absent = layout.absent_columns(tasks, tuple(layout.COLUMNS["segmentation"].values()))
-    average: tuple[Column, ...] = ()
-    if len(columns) > 1:
-        same = not absent and all(column.paper for column in columns)
-        paper = layout.AVERAGE if same else ""
-        average = (
-            Column("", layout.AVERAGE, "dice", detail=f"of {len(columns)} tasks", paper=paper),
-        )
+    average = _average(source.study)
     rows = tuple(
         Row(
             spec.title,
             spec.group,
             tuple(source.cell(1, spec, column) for column in columns)
-            + tuple(source.average(1, spec, columns, column) for column in average),
+            + tuple(source.average(1, spec, column) for column in average),
         )
-        for spec in layout.method_rows(source.study, "segmentation")
+        for spec in layout.method_rows(source.study, tasks, 1)
     )
     block = mark_best(Block("", (*columns, *average), rows if columns else ()))
     title = "Segmentation: Dice after fine-tuning with all labels"
-    return _table(source, 1, title, (block,), absent)
+    return _table(source, 1, title, (block,), layout.absent_columns(tasks, 1))
+
+
+def _average(study: Study) -> tuple[Column, ...]:
+    """The column of the average, if there is one; its header says of how many tasks."""
+    tasks = layout.average_tasks(study)
+    if not tasks:
+        return ()
+    detail = f"of {len(tasks)} tasks" + (" (MSD)" if all(t.is_decathlon for t in tasks) else "")
+    paper = layout.average_column(study)
+    return (Column("", layout.AVERAGE, "dice", detail=detail, paper=paper),)
 
 
 def table2(source: Source) -> Table:
     """Table 2: AUC and accuracy of every method on the classification tasks."""
     tasks = layout.ordered_tasks(source.study, "classification")
     columns = tuple(source.column(task, metric) for task in tasks for metric in task.metrics)
-    specs = layout.method_rows(source.study, "classification")
-    absent = layout.absent_columns(tasks, tuple(layout.COLUMNS["classification"].values()))
+    specs = layout.method_rows(source.study, tasks, 2)
+    absent = layout.absent_columns(tasks, 2)
     title = "Classification: AUC and accuracy after fine-tuning with all labels"
     return _table(source, 2, title, (_block(source, 2, "", columns, specs),), absent)
 
@@ -81,7 +85,7 @@ def table3(source: Source) -> Table:
     tasks = tuple(study.tasks[name] for name in study.ratio_tasks)
     blocks = []
     for task in tasks:
-        specs = layout.method_rows(study, task.type)
+        specs = layout.method_rows(study, (task,), 3)
         for metric in task.metrics:
             base = source.column(task, metric)
             columns = tuple(
@@ -94,7 +98,7 @@ def table3(source: Source) -> Table:
                 for ratio in study.all_ratios
             )
             blocks.append(_block(source, 3, task.title, columns, specs))
-    absent = layout.absent_columns(tasks, layout.RATIO_COLUMNS)
+    absent = layout.absent_columns(tasks, 3)
     return _table(source, 3, "Fine-tuning with fewer labels", tuple(blocks), absent)
 
 
@@ -103,7 +107,7 @@ def table4(source: Source) -> Table:
     tasks = tuple(source.study.tasks[name] for name in source.study.ablation_tasks)
     columns = tuple(source.column(task, metric) for task in tasks for metric in task.metrics)
     specs = layout.ablation_rows(source.study)
-    absent = layout.absent_columns(tasks, layout.ABLATION_COLUMNS)
+    absent = layout.absent_columns(tasks, 4)
     title = "Ablation of our pre-training"
     block = replace(_block(source, 4, "", columns, specs), corner="Variant")
     return _table(source, 4, title, (block,), absent)
@@ -132,7 +136,8 @@ def _table(
     source: Source, number: int, title: str, blocks: tuple[Block, ...], absent: tuple[str, ...]
 ) -> Table:
     reference = title_of(REFERENCE) if number < 4 else "the full method"
-    return with_notes(Table(number, title, blocks, ()), source, absent=absent, reference=reference)
+    table = Table(number, title, blocks, (), source.study.phantoms)
+    return with_notes(table, source, absent=absent, reference=reference)
 
 
 def _labels(count: int | None) -> str:
@@ -155,24 +160,29 @@ def metrics_of(means: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
 def execute_tables(context: RunContext) -> None:
     """Write tables, cost, metrics.json and the CSV files behind ``dvc plots``."""
     from voxseq.report import collapse, cost, curves, render, statistics
+    from voxseq.report.render import frame_to_csv
 
     study = Study.from_config(context.config)
     scores = collect(context)
     missing = missing_runs(study, scores)
     if missing:
         _LOG.warning("%d of %d runs are missing", len(missing), len(study.runs))
-    source = source_of(context, scores, study)
+    source, phantoms = source_of(context, scores, study), study.phantoms
     folder = context.out / "tables"
     for table in all_tables(source):
         stem = f"table{table.number}"
         write_text(folder / f"{stem}.csv", render.to_csv(table))
         write_text(folder / f"{stem}.md", render.to_markdown(table))
         write_text(folder / f"{stem}.tex", render.to_latex(table))
-    write_text(folder / "differences.csv", render.frame_to_csv(source.differences))
+    write_text(folder / "differences.csv", frame_to_csv(source.differences, phantoms=phantoms))
     write_text(folder / "differences.md", statistics.to_markdown(study, source.differences))
-    collapse.write(folder, collapse.collapse_rows(study, context.inputs))
-    cost.write(context.out / cost.FOLDER, cost.cost_rows(study, context.inputs))
-    write_text(folder / "scores.csv", render.frame_to_csv(source.means))
-    write_text(folder / "scores_per_class.csv", render.frame_to_csv(class_means(scores)))
-    write_json(context.out / "metrics.json", metrics_of(source.means))
+    collapse.write(folder, collapse.collapse_rows(study, context.inputs), phantoms=phantoms)
+    costs = cost.cost_rows(study, context.inputs)
+    cost.write(context.out / cost.FOLDER, costs, phantoms=phantoms)
+    write_text(folder / "scores.csv", frame_to_csv(source.means, phantoms=phantoms))
+    write_text(
+        folder / "scores_per_class.csv", frame_to_csv(class_means(scores), phantoms=phantoms)
+    )
+    said = {DATA_FIELD: PHANTOM_DATA} if phantoms else {}
+    write_json(context.out / "metrics.json", said | metrics_of(source.means))
     curves.write_plot_data(context, study, source.means)

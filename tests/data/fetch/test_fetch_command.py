@@ -12,7 +12,7 @@ from servers import Fault, Server
 from voxseq import cli
 from voxseq.data import catalogue
 from voxseq.data.catalogue import RemoteFile, rows
-from voxseq.data.fetch import core
+from voxseq.data.fetch import Fetched, core
 
 NODULES = b"nodules" * 100
 SPLEEN = b"spleen" * 100
@@ -63,6 +63,22 @@ def test_what_nobody_vouches_for_is_told(
     assert "nothing vouches for http://127.0.0.1" in out
     assert "sha256:" in out
     assert "1. Read the README." in out
+
+
+@pytest.mark.parametrize(
+    ("source", "vouched", "words"),
+    [
+        ("http://a/b", "nothing", "nothing vouches"),
+        ("http://a/b", "length", "only its length vouches"),
+        ("https://a/b", "nothing", "only the encrypted connection (TLS) vouches"),
+        ("s3://a/b/", "length", "only its length and the encrypted connection (TLS) vouch"),
+    ],
+)
+def test_who_vouches(source: str, vouched: str, words: str) -> None:
+    from voxseq.commands.data_download import _voucher
+
+    item = Fetched("id", source, "p", "", source, "sha256:0", vouched, 1, 1, 1)  # type: ignore[arg-type]
+    assert _voucher(item) == words
 
 
 def test_the_root_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hostile import drips, wire
 from packing import HASTY, contents, dataset, md5, zipped
 from servers import Fault, Server
 
@@ -307,3 +308,48 @@ def test_a_changed_catalogue_keeps_what_is_still_named(published: Server, tmp_pa
     del found[".voxseq-fetch.json"]
     assert found == FILES
     assert not published.requests
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["body", "header"])
+def test_asked_to_end_while_a_server_drips(tmp_path: Path, number: int, where: str) -> None:
+    """It ends at once, closes the connection, and keeps what has come."""
+    size = 2 * len(PLAIN)
+    head = b'HTTP/1.1 200 OK\r\nETag: "a"\r\n'
+    if where == "body":
+        head += b"Content-Length: %d\r\n\r\n" % size + PLAIN
+    with wire(drips(head)) as server:
+        command = [sys.executable, "-c", COMMAND, f"{server.base}/n.npz", str(tmp_path)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        parts = tmp_path / ".voxseq-fetch/nodule/parts"
+        if where == "body":
+            wait_for(
+                lambda: any(p.stat().st_size >= len(PLAIN) for p in parts.glob("*.part")), process
+            )
+        else:
+            wait_for(lambda: server.asked, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=5)
+        assert server.gone.wait(5)
+    assert process.returncode == (130 if number == signal.SIGINT else 75)
+    assert "Traceback" not in err
+    assert "the same command" in err
+    if where == "body":
+        (part,) = parts.glob("*.part")
+        assert part.read_bytes().startswith(PLAIN)
+        assert part.with_name(f"{part.name}.json").exists()
+
+
+#: The command for one file of the catalogue.
+COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import dataclasses
+from voxseq import cli
+from voxseq.data import catalogue
+from voxseq.data.catalogue import RemoteFile, rows
+row = catalogue.get("nodule")
+rows.CATALOGUE["nodule"] = dataclasses.replace(row, files=(RemoteFile(sys.argv[1], "n.npz"),))
+sys.argv = ["voxseq", "data", "download", "nodule", "--root", sys.argv[2]]
+cli.main()
+"""

@@ -310,7 +310,7 @@ def test_progress_is_counted_as_working(
 
 
 @settings(max_examples=15)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 400))), st.integers(0, 1000))
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 400))), st.integers(1, 1000))
 def test_any_series_of_drops_ends_with_the_right_bytes(
     faults: list[tuple[bool, int]], length: int
 ) -> None:

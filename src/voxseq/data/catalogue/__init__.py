@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from voxseq.data.catalogue import lists
-from voxseq.data.catalogue.model import Access, DataSet, RemoteFile, Role
+from voxseq.data.catalogue.model import DECATHLON, Access, DataSet, RemoteFile, Role
 from voxseq.data.catalogue.rows import CATALOGUE, count_notes, get, how_to_obtain
 
 __all__ = [
     "CATALOGUE",
+    "DECATHLON",
     "Access",
     "DataSet",
     "RemoteFile",

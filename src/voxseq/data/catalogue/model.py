@@ -12,6 +12,10 @@ Role = Literal["source", "task", "both"]
 Access = Literal["open", "bucket", "tcia", "account", "manual"]
 
 
+#: Collection of the Medical Segmentation Decathlon's tasks.
+DECATHLON = "MSD"
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """One file of a data set that can be fetched.
@@ -74,6 +78,7 @@ class DataSet:
         terms: what its publishers ask of users before the images are fetched; "" for nothing.
         steps: what the user does by hand, with or without an account, one sentence each.
         options: what the adapter needs to know besides.
+        collection: collection of tasks that it is one of; "" for none.
         overlaps: data sets with which it shares images.
         unconfirmed: facts of this row that no source settles.
         note: traps.
@@ -101,6 +106,7 @@ class DataSet:
     terms: str = ""
     steps: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    collection: str = ""
     overlaps: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
     note: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxseq.data.catalogue import lists
-from voxseq.data.catalogue.model import DataSet, RemoteFile, Role
+from voxseq.data.catalogue.model import DECATHLON, DataSet, RemoteFile, Role
 
 _MSD = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 
@@ -58,6 +58,7 @@ def _msd(
             ),
         ),
         options={"labels": len(classes)},
+        collection=DECATHLON,
         unconfirmed=tuple(unknown),
         note=note,
     )
@@ -114,7 +115,14 @@ def _msd_rows() -> tuple[DataSet, ...]:
             volumes=126,
             paper_volumes=126,
         ),
-        _msd(4, "Hippocampus", ("anterior", "posterior"), "", "MRI", "both"),
+        _msd(
+            4,
+            "Hippocampus",
+            ("anterior", "posterior"),
+            "md5:9d24dba78a72977dbd1d2e110310f31b",
+            "MRI",
+            "both",
+        ),
     )
 
 

@@ -2,7 +2,11 @@
 
 - :mod:`transfer`: one file over HTTP; :mod:`services`: buckets and TCIA; :mod:`accounts`: official
   clients.
+- :mod:`ask`: one request, with its redirects and its least speed; :mod:`wire`: connections that
+  another thread can cut; :mod:`headers`; :mod:`pool`: threads that nobody has to wait for.
+- :mod:`remote`: how much of an answer is taken; :mod:`content`: whether it can be the file.
 - :mod:`unpack`: archives that nobody has vouched for; :mod:`paths`, :mod:`checksum`.
+- :mod:`notes`: what calls leave for later ones; :mod:`disk`: what the disk refuses.
 - :mod:`obtain`: what one remote file needs; :mod:`staging`: where a data set grows;
   :mod:`record`: what says that it is complete; :mod:`core`: all of it in order.
 """

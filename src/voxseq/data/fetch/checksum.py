@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+from voxseq.data.fetch.disk import reading
 from voxseq.errors import ConfigError, IntegrityError
 
 _BLOCK = 1 << 20
@@ -12,24 +14,37 @@ _BLOCK = 1 << 20
 _ALGORITHMS = {"md5": "md5", "sha256": "sha256", "git": "sha1"}
 
 
-def checksum(path: Path, kind: str) -> str:
+def checksum(path: Path, kind: str, going: Callable[[], None] = lambda: None) -> str:
     """``kind:digest`` of a file.
 
+    Args:
+        path: the file.
+        kind: "md5", "sha256" or "git".
+        going: called between blocks; may raise to give up.
+
     Raises:
-        ConfigError: ``kind`` is none of md5, sha256 and git.
+        ConfigError: ``kind`` is none of these.
+        ResourceError: the file cannot be read.
     """
     if kind not in _ALGORITHMS:
         raise ConfigError(f"unknown checksum {kind!r}", f"choose from {', '.join(_ALGORITHMS)}")
     state = hashlib.new(_ALGORITHMS[kind], usedforsecurity=False)
-    if kind == "git":
-        state.update(f"blob {path.stat().st_size}\0".encode())
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
+        if kind == "git":
+            state.update(f"blob {path.stat().st_size}\0".encode())
         while block := file.read(_BLOCK):
             state.update(block)
+            going()
     return f"{kind}:{state.hexdigest()}"
 
 
-def verify(path: Path, url: str, size: int | None, expected: str) -> str:
+def verify(
+    path: Path,
+    url: str,
+    size: int | None,
+    expected: str,
+    going: Callable[[], None] = lambda: None,
+) -> str:
     """Check a fetched file; returns its checksum, SHA-256 where none is ``expected``.
 
     Args:
@@ -37,9 +52,11 @@ def verify(path: Path, url: str, size: int | None, expected: str) -> str:
         url: where it comes from, for messages.
         size: bytes it must have; None where unknown.
         expected: checksum it must have; "" where unknown.
+        going: called between blocks; may raise to give up.
 
     Raises:
         IntegrityError: it is another file.
+        ResourceError: the file cannot be read.
     """
     found = path.stat().st_size
     if size is not None and found != size:
@@ -47,7 +64,7 @@ def verify(path: Path, url: str, size: int | None, expected: str) -> str:
             f"{url}: {found} bytes arrived, expected {size}",
             "try again later; when it stays so, its publisher has replaced the file",
         )
-    seen = checksum(path, expected.partition(":")[0] or "sha256")
+    seen = checksum(path, expected.partition(":")[0] or "sha256", going)
     if expected and seen != expected.lower():
         raise IntegrityError(
             f"{url}: the checksum is {seen}, expected {expected}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Literal, TypeVar
 from voxseq.data.catalogue import DataSet
 from voxseq.data.catalogue import lists as package_lists
 from voxseq.data.fetch import accounts
+from voxseq.data.fetch.disk import require_space
 from voxseq.data.fetch.meter import Meter, in_words
 from voxseq.data.fetch.obtain import Obtainer, Plan, Task
+from voxseq.data.fetch.pool import Pool
 from voxseq.data.fetch.record import Fetched, Record, read_record, unit_id, units
 from voxseq.data.fetch.services import Services
 from voxseq.data.fetch.staging import Staging, locked
-from voxseq.data.fetch.transfer import Client, Patience, UnreachableError, require_space
+from voxseq.data.fetch.transfer import Client, Patience, Remote, UnreachableError
 from voxseq.errors import DataError, ResourceError, VoxseqError
 
 __all__ = ["Outcome", "fetch", "provide", "state", "stated_size"]
@@ -87,7 +89,7 @@ def offered_size(dataset: DataSet, client: Client, services: Services) -> int | 
     for file in dataset.files:
         size = file.size
         if size is None and not file.url.endswith("/"):
-            size = client.size(services.address(file.url))
+            size = client.size(Remote(services.address(file.url), checksum=file.checksum))
         if size is None:
             return None
         total += size
@@ -129,6 +131,7 @@ def _fetch_into(
     parallel: int = 2,
     patience: Patience | None = None,
     services: Services | None = None,
+    most: int | None = None,
 ) -> Outcome:
     present = _present(dataset, folder)
     if present is not None:
@@ -142,7 +145,7 @@ def _fetch_into(
             return present
         client = Client(parallel, patience)
         addresses = services or Services.from_environment()
-        fetched = _Work(dataset, staging, client, addresses, parallel).run()
+        fetched = _Work(dataset, staging, client, addresses, parallel, most).run()
         lists = package_lists.files_for(dataset.lists) if dataset.lists else {}
         record = Record(dataset.name, dataset.version, fetched, tuple(lists))
         record = staging.publish(record, lists)
@@ -172,7 +175,7 @@ def provide(dataset: DataSet, folder: Path, limit_bytes: int) -> bool:
             f"`voxseq data show {dataset.name}` tells how to get it, "
             f"`voxseq data download {dataset.name}` fetches what can be fetched",
         )
-    _fetch_into(dataset, folder)
+    _fetch_into(dataset, folder, most=limit_bytes)
     return True
 
 
@@ -215,34 +218,46 @@ class _Work:
     """All remote files of one data set, several at a time."""
 
     def __init__(
-        self, dataset: DataSet, staging: Staging, client: Client, services: Services, parallel: int
+        self,
+        dataset: DataSet,
+        staging: Staging,
+        client: Client,
+        services: Services,
+        parallel: int,
+        most: int | None,
     ) -> None:
         self._dataset = dataset
         self._staging = staging
         self._client = client
         self._obtainer = Obtainer(dataset, staging, client, services)
         self._parallel = parallel
+        self._most = most
         self._failures: list[VoxseqError] = []
 
     def run(self) -> tuple[Fetched, ...]:
         """Fetch what is missing; returns what is known about each remote file, in order."""
         wanted = units(self._dataset)
         self._staging.prepare([unit_id(file) for file in wanted])
-        missing = [file for file in wanted if self._staging.done(unit_id(file)) is None]
-        with ThreadPoolExecutor(self._parallel, "fetch") as pool:
-            try:
-                planned = dict(self._each(pool, [partial(self._obtainer.plan, f) for f in missing]))
-                self._fetch(pool, [planned[number] for number in sorted(planned)])
-            except BaseException:
-                self._client.stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+        here = {file: self._staging.done(unit_id(file)) for file in wanted}
+        missing = [file for file, item in here.items() if item is None]
+        if self._most is not None:
+            self._most -= sum(item.size for item in here.values() if item is not None)
+        pool = Pool(self._parallel)
+        try:
+            planned = dict(self._each(pool, [partial(self._obtainer.plan, f) for f in missing]))
+            self._fetch(pool, [planned[number] for number in sorted(planned)])
+        except BaseException:
+            # Also when the user or a scheduler ends the process, which waits for no server.
+            self._client.end()
+            pool.shutdown(cancel_futures=True)
+            raise
+        pool.shutdown()
         if self._failures:
             raise _joined(self._failures, self._dataset)
         known = [self._staging.done(unit_id(file)) for file in wanted]
         return tuple(item for item in known if item is not None)
 
-    def _fetch(self, pool: ThreadPoolExecutor, plans: Sequence[Plan]) -> None:
+    def _fetch(self, pool: Pool, plans: Sequence[Plan]) -> None:
         tasks = [task for plan in plans for task in plan.tasks]
         owner = [plan for plan in plans for _ in plan.tasks]
         left = {id(plan): len(plan.tasks) for plan in plans}
@@ -251,7 +266,8 @@ class _Work:
         total = sum(sizes) if len(sizes) == len(tasks) else None
         _LOG.info("%s: %d files to fetch, %s", self._dataset.name, len(tasks), in_words(total))
         have = sum(task.have for task in tasks)
-        with Meter(self._dataset.name, total, have) as meter:
+        with Meter(self._dataset.name, total, have, self._most) as meter:
+            meter.require_allowed(sum(sizes))
             for number, _ in self._each(pool, [partial(task.run, meter) for task in tasks]):
                 plan = owner[number]
                 left[id(plan)] -= 1
@@ -265,9 +281,7 @@ class _Work:
         needed = stay + sum(archives[: self._parallel])
         require_space(self._staging.root, max(needed, 0), self._dataset.name)
 
-    def _each(
-        self, pool: ThreadPoolExecutor, jobs: Sequence[Callable[[], T]]
-    ) -> Iterator[tuple[int, T]]:
+    def _each(self, pool: Pool, jobs: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
         """Yield the number and result of each job that succeeds, as it does.
 
         One bad file does not keep the others; a server that is down, a full disk or many bad files

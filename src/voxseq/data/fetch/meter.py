@@ -18,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from voxseq.errors import DataError
 from voxseq.progress import LINE_INTERVAL
 
 _LOG = logging.getLogger("voxseq.fetch")
@@ -41,12 +42,16 @@ class Meter:
         description: what is fetched, in a few words.
         total: bytes of the whole work; None where unknown.
         done: bytes that an earlier, interrupted call has fetched.
+        most: bytes that may be fetched; None for any number.
     """
 
-    def __init__(self, description: str, total: int | None, done: int = 0) -> None:
+    def __init__(
+        self, description: str, total: int | None, done: int = 0, most: int | None = None
+    ) -> None:
         self._description = description
         self._total = total
         self._done = self._start = done
+        self._most = most
         self._lock = threading.Lock()
         self._began = self._last = time.monotonic()
         self._bar: Progress | None = None
@@ -77,9 +82,14 @@ class Meter:
             self._bar.stop()
 
     def add(self, count: int) -> None:
-        """Count bytes; negative when a file has to begin anew."""
+        """Count bytes; negative when a file has to begin anew.
+
+        Raises:
+            DataError: they are more than may be fetched.
+        """
         with self._lock:
             self._done += count
+            self.require_allowed(self._done)
             if self._bar is not None:
                 self._bar.update(self._task, completed=self._done)
                 return
@@ -94,4 +104,17 @@ class Meter:
                 in_words(self._done),
                 in_words(self._total),
                 in_words(int(rate)),
+            )
+
+    def require_allowed(self, total: int) -> None:
+        """Make sure that so many bytes may be fetched.
+
+        Raises:
+            DataError: they may not.
+        """
+        if self._most is not None and total > self._most:
+            raise DataError(
+                f"{self._description}: has more than the {in_words(self._most)} that may be "
+                "fetched without being asked for (data.fetch_at_most_gb)",
+                f"`voxseq data download {self._description}` fetches it whatever its size",
             )

@@ -14,18 +14,24 @@ from voxseq.data.catalogue import DataSet
 from voxseq.data.catalogue.model import RemoteFile
 from voxseq.data.fetch import accounts
 from voxseq.data.fetch.checksum import verify
+from voxseq.data.fetch.content import START, require_no_page
+from voxseq.data.fetch.disk import reading
 from voxseq.data.fetch.meter import Meter
 from voxseq.data.fetch.paths import is_left_out, safe_path
 from voxseq.data.fetch.record import Fetched, Vouched, unit_id
+from voxseq.data.fetch.remote import Remote
 from voxseq.data.fetch.services import Object, Services
 from voxseq.data.fetch.staging import Staging
-from voxseq.data.fetch.transfer import Client, Remote, UnreachableError
+from voxseq.data.fetch.transfer import Client, UnreachableError
 from voxseq.data.fetch.unpack import Unpacked, unpack
-from voxseq.errors import DataError, ResourceError, VoxseqError
+from voxseq.errors import DataError, IntegrityError, ResourceError, VoxseqError
 from voxseq.fingerprint import digest
 
 #: What the Synapse client writes beside the files, different in every folder.
 _MANIFEST = "SYNAPSE_METADATA_MANIFEST"
+#: Times the catalogue's size of the whole data set that one file of unstated size may have: its
+#: publishers round, and some mean GiB.
+_TOLERANCE = 1.25
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,14 @@ class Obtainer:
         return self._plain(file)
 
     def _remote(self, file: RemoteFile) -> Remote:
-        return Remote(self._services.address(file.url), file.size, file.checksum)
+        stated = self._dataset.size
+        return Remote(
+            self._services.address(file.url),
+            file.size,
+            file.checksum,
+            name=f"x.{file.archive}" if file.archive else file.path,
+            most=None if stated is None else int(_TOLERANCE * stated),
+        )
 
     def _part(self, url: str) -> Path:
         return self._staging.parts / f"{digest(url)}.part"
@@ -123,7 +136,7 @@ class Obtainer:
         def run(meter: Meter) -> None:
             nonlocal seen, held
             if archive.exists():
-                seen = _checked(archive, remote)
+                seen = self._checked(archive, remote)
             else:
                 seen = self._receive(remote, archive, meter)
             held = self._unpack(file, archive, remote.url, is_series)
@@ -136,6 +149,14 @@ class Obtainer:
 
         have = _length(archive) or _length(self._part(remote.url))
         return Plan((Task(run, remote.size, have, is_archive=True),), finish)
+
+    def _checked(self, archive: Path, remote: Remote) -> str:
+        """Checksum of an archive that an earlier call has fetched."""
+        try:
+            return verify(archive, remote.url, remote.size, remote.checksum, self._client.going)
+        except IntegrityError:
+            archive.unlink()
+            raise
 
     def _unpack(self, file: RemoteFile, archive: Path, url: str, is_series: bool) -> Unpacked:
         unit = unit_id(file)
@@ -200,7 +221,8 @@ class Obtainer:
         return Task(run, item.remote.size, have)
 
     def _from_tcia(self, file: RemoteFile, reason: DataError) -> Plan:
-        plan = self._archive(file, Remote(self._services.series(file.series_uid)), is_series=True)
+        remote = Remote(self._services.series(file.series_uid), name="series.zip")
+        plan = self._archive(file, remote, is_series=True)
         (task,) = plan.tasks
 
         def run(meter: Meter) -> None:
@@ -218,6 +240,7 @@ class Obtainer:
 
         def run(meter: Meter) -> None:
             accounts.download(file.url, folder, self._dataset)
+            self._client.going()
             shutil.rmtree(growing, ignore_errors=True)
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
                 self._place(file, path, path.relative_to(folder), growing)
@@ -237,6 +260,8 @@ class Obtainer:
         """Unpack or link one file of a client's folder into the tree."""
         if is_left_out(PurePosixPath(relative)) or path.name.startswith(_MANIFEST):
             return
+        with reading(path), path.open("rb") as content:
+            require_no_page(content.read(START), path.name, f"{file.url}, {relative}")
         if path.suffix != ".zip":
             target = growing / relative
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -285,15 +310,6 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _checked(archive: Path, remote: Remote) -> str:
-    """Checksum of an archive that an earlier call has fetched."""
-    try:
-        return verify(archive, remote.url, remote.size, remote.checksum)
-    except VoxseqError:
-        archive.unlink()
-        raise
-
-
 def _require_objects(file: RemoteFile, found: int) -> None:
     if file.objects is not None and found != file.objects:
         raise DataError(
@@ -321,4 +337,5 @@ def _link(path: Path, target: Path) -> None:
         os.link(path, target)
     except OSError:
         # Some file systems have no links.
-        shutil.copyfile(path, target)
+        with reading(path), path.open("rb") as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ValidationError
 
 from voxseq.data.catalogue import DataSet
 from voxseq.data.catalogue.model import RemoteFile
+from voxseq.data.fetch.disk import reading
+from voxseq.data.fetch.notes import parse_note
 from voxseq.errors import IntegrityError
-from voxseq.files import read_json, write_json
+from voxseq.files import write_json
 from voxseq.fingerprint import digest
 
 #: Name of the record in the data set's folder.
@@ -91,17 +95,19 @@ def read_record(folder: Path) -> Record | None:
     """The record of a data set's folder; None for a folder that was not fetched.
 
     Raises:
-        IntegrityError: the record cannot be read.
+        IntegrityError: the record is damaged.
+        ResourceError: the machine does not hand it out.
     """
     path = folder / RECORD
-    if not path.exists():
-        return None
+    with reading(path):
+        if not path.exists():
+            return None
+        content = path.read_bytes()
     try:
-        content: dict[str, Any] = read_json(path)
-        fetched = tuple(Fetched(**item) for item in content["fetched"])
-        return Record(content["dataset"], content["version"], fetched, tuple(content["lists"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return parse_note(content, Record)
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise IntegrityError(
-            f"{path}: cannot be read ({type(error).__name__}: {error})",
+            f"{path}: cannot be read ({reason})",
             "remove this file to use the folder as your own, or the folder to fetch it again",
         ) from None

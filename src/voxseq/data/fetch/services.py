@@ -11,10 +11,13 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import quote, urlencode
 
+from voxseq.data.fetch.headers import shortened, whole_number
 from voxseq.data.fetch.paths import is_left_out, safe_path
-from voxseq.data.fetch.transfer import Client, Remote
+from voxseq.data.fetch.remote import Remote
+from voxseq.data.fetch.transfer import Client
 from voxseq.errors import DataError
 
 #: Address of an S3 server or mirror that holds all buckets, such as http://localhost:9000.
@@ -27,6 +30,8 @@ _S3 = "s3://"
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 #: Most objects below one prefix; the largest of the catalogue has 2,000.
 _MOST_OBJECTS = 500_000
+#: Most answers with a list of them; Amazon's hold 1,000 objects each, but may hold fewer.
+_MOST_PAGES = 5_000
 
 
 @dataclass(frozen=True)
@@ -73,34 +78,44 @@ class Services:
             DataError: the bucket refuses, holds nothing there, or does not answer as S3 does.
         """
         bucket, _, prefix = url.removeprefix(_S3).partition("/")
-        found: list[Object] = []
-        for item in self._pages(client, bucket, prefix):
-            path = safe_path(item["Key"].removeprefix(prefix), url)
+        found: dict[PurePosixPath, Object] = {}
+        for number, item in enumerate(self._items(client, bucket, prefix)):
+            if number >= _MOST_OBJECTS:
+                raise _bad_list(url, f"has more than {_MOST_OBJECTS:,} objects")
+            path = safe_path(_below(item["Key"], prefix, url), url)
             if item["Key"].endswith("/") or is_left_out(path):
                 continue
-            md5 = _MD5.fullmatch(item["ETag"])
-            remote = Remote(
-                self.address(f"{_S3}{bucket}/{item['Key']}"),
-                int(item["Size"]),
-                f"md5:{md5[1]}" if md5 else "",
-            )
-            found.append(Object(path.as_posix(), remote))
-            if len(found) > _MOST_OBJECTS:
-                raise DataError(f"{url}: more than {_MOST_OBJECTS:,} objects", "check the prefix")
+            if path in found:
+                raise _bad_list(url, f"has {shortened(item['Key'], 200)} twice")
+            found[path] = self._object(bucket, item, path, url)
+        for path in found:
+            if any(parent in found for parent in path.parents):
+                raise _bad_list(url, f"has a file and a folder named {str(path.parent)!r}")
         if not found:
             raise DataError(
                 f"{url}: no object is there", "compare the address with its publisher's page"
             )
-        return tuple(sorted(found, key=lambda item: item.path))
+        return tuple(found[path] for path in sorted(found, key=PurePosixPath.as_posix))
+
+    def _object(self, bucket: str, item: dict[str, str], path: PurePosixPath, url: str) -> Object:
+        size, md5 = whole_number(item["Size"]), _MD5.fullmatch(item["ETag"])
+        if size is None:
+            said = f"the size {shortened(item['Size'])}" if item["Size"] else "no size"
+            raise _bad_list(url, f"states {said} for {shortened(item['Key'], 200)}")
+        address = self.address(f"{_S3}{bucket}/{item['Key']}")
+        return Object(
+            path.as_posix(), Remote(address, size, f"md5:{md5[1]}" if md5 else "", path.name)
+        )
 
     def _bucket(self, bucket: str) -> str:
         return (
             f"{self.s3.rstrip('/')}/{bucket}" if self.s3 else f"https://{bucket}.s3.amazonaws.com"
         )
 
-    def _pages(self, client: Client, bucket: str, prefix: str) -> Iterator[dict[str, str]]:
+    def _items(self, client: Client, bucket: str, prefix: str) -> Iterator[dict[str, str]]:
         """Items of ListObjectsV2, which answers with at most 1,000 at a time."""
         query = {"list-type": "2", "prefix": prefix}
+        tokens: set[str] = set()
         while True:
             url = f"{self._bucket(bucket)}?{urlencode(query)}"
             root = _parse(client.text(url), url)
@@ -111,7 +126,12 @@ class Services:
                 }
             token = root.findtext("{*}NextContinuationToken")
             if not token:
+                if (root.findtext("{*}IsTruncated") or "").strip().lower() == "true":
+                    raise _bad_list(url, "is cut short: it says that more follows, and not where")
                 return
+            if token in tokens or len(tokens) >= _MOST_PAGES:
+                raise _bad_list(url, "does not end: the server goes on handing out the next page")
+            tokens.add(token)
             query["continuation-token"] = token
 
 
@@ -119,11 +139,26 @@ def _parse(content: bytes, url: str) -> ET.Element:
     try:
         # Expat limits how far entities may expand since version 2.4.1; the length is limited too.
         root = ET.fromstring(content)  # noqa: S314
-    except ET.ParseError as error:
+    # An encoding that expat does not know is a LookupError or a ValueError.
+    except (ET.ParseError, LookupError, ValueError) as error:
         raise _no_bucket(url, str(error)) from None
     if not root.tag.endswith("ListBucketResult"):
         raise _no_bucket(url, root.tag)
     return root
+
+
+def _below(key: str, prefix: str, url: str) -> str:
+    if not key.startswith(prefix):
+        raise _bad_list(url, f"has {shortened(key, 200)}, which is not below that address")
+    return key.removeprefix(prefix)
+
+
+def _bad_list(url: str, reason: str) -> DataError:
+    return DataError(
+        f"{url}: the bucket's list {reason}",
+        f"try again later; when it stays so, check {S3_VARIABLE} if it is set, and compare the "
+        "address with its publisher's page",
+    )
 
 
 def _no_bucket(url: str, reason: str) -> DataError:

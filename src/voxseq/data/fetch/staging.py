@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from voxseq.data.fetch.disk import disk_error, reading
+from voxseq.data.fetch.notes import read_note
 from voxseq.data.fetch.record import Fetched, Record, write_record
-from voxseq.data.fetch.transfer import disk_error
 from voxseq.errors import DataError
-from voxseq.files import read_json, write_json, write_text
+from voxseq.files import write_json, write_text
 from voxseq.locks import LockHeldError, take
 
 _LOG = logging.getLogger("voxseq.fetch")
@@ -54,7 +55,7 @@ class Staging:
         """Make the folder, without what was published or joined from other files than ``units``."""
         if self._joining.exists():
             published = not self._tree.exists()
-            if published or read_json(self._joining) != list(units):
+            if published or read_note(self._joining, list[str]) != list(units):
                 _LOG.info("%s: remains of another download are removed", self.root)
                 self.remove()
         shutil.rmtree(self.root / "unpack", ignore_errors=True)
@@ -62,9 +63,10 @@ class Staging:
 
     def done(self, unit: str) -> Fetched | None:
         """What is known about a remote file that is complete; None for one that is not."""
-        path = self._done / f"{unit}.json"
-        has_tree = self.tree(unit).exists() or self._joining.exists()
-        return Fetched(**read_json(path)) if has_tree and path.exists() else None
+        if not (self.tree(unit).exists() or self._joining.exists()):
+            return None
+        item = read_note(self._done / f"{unit}.json", Fetched)
+        return item if item is not None and item.id == unit else None
 
     def finish(self, item: Fetched) -> None:
         """Note that the tree of a remote file is complete."""
@@ -160,8 +162,13 @@ def _merge(source: Path, target: Path) -> None:
             item.rename(place)
         elif item.is_dir() and place.is_dir():
             _merge(item, place)
-        elif not (item.is_file() and place.is_file() and filecmp.cmp(item, place, shallow=False)):
+        elif not _same(item, place):
             raise DataError(
                 f"{place.name}: two files of the data set hold different versions of {place}",
                 "the catalogue's entry needs a folder for each of them: report this",
             )
+
+
+def _same(one: Path, two: Path) -> bool:
+    with reading(one):
+        return one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)

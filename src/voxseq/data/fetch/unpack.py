@@ -19,19 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Protocol, cast
 
+from voxseq.data.fetch.ask import Stopped
+from voxseq.data.fetch.disk import disk_error, read_error, require_space
 from voxseq.data.fetch.meter import in_words
 from voxseq.data.fetch.paths import is_left_out, safe_path
-from voxseq.data.fetch.transfer import Stopped, disk_error, require_space
 from voxseq.errors import DataError, ResourceError
+from voxseq.faults import is_of_the_machine
 
 #: Most members of one archive; TotalSegmentator, the richest of the catalogue, has some 130,000.
 MOST_MEMBERS = 500_000
 #: Times the size of the archive that unpacking may write where the catalogue states no limit.
 MOST_TIMES = 10
 _CHUNK = 1 << 20
-#: Longest single read of a compressed tar: file headers, which are held in memory, are shorter.
+#: Longest single read of a tar: file headers, which are held in memory, are shorter.
 _LONGEST_READ = 1 << 26
+#: Longest single read of a zip, its table of contents: 256 bytes for each member.
+_LONGEST_TABLE = 256 * MOST_MEMBERS
 _TAR_BLOCK = 512
+#: Bytes that the headers of a tar may have in all, besides so many for each member.
+_HEADERS, _HEADER = 1 << 24, 8 * _TAR_BLOCK
 
 Kind = Literal["zip", "tar"]
 MemberKind = Literal["file", "folder", "link", "device"]
@@ -55,6 +61,7 @@ class Unpacked:
 class _Member:
     name: str
     kind: MemberKind
+    size: int
     open: Callable[[], IO[bytes]]
 
 
@@ -94,7 +101,7 @@ def unpack(
     writer = _Writer(target, origin, budget, strip, stopped)
     writer.folder(PurePosixPath())
     with _reading(archive, origin):
-        for number, member in enumerate(members(archive, origin, announce)):
+        for number, member in enumerate(members(archive, origin, announce, budget)):
             if number >= MOST_MEMBERS:
                 raise _refusal(origin, f"holds more than {MOST_MEMBERS:,} members")
             writer.take(member)
@@ -114,12 +121,16 @@ class _Writer:
         self._budget = budget
         self._strip = safe_path(strip, origin).parts
         self._stopped = stopped
+        self._left_out = 0
         self.files = 0
         self.bytes = 0
 
     def take(self, member: _Member) -> None:
         path = safe_path(member.name, self._origin)
         if is_left_out(path):
+            # Not written, but unpacked on the way to the next one.
+            self._left_out += member.size
+            self._count(0)
             return
         if member.kind in ("link", "device"):
             raise _refusal(self._origin, f"{member.name!r} is a {member.kind}")
@@ -141,29 +152,39 @@ class _Writer:
     def _file(self, path: PurePosixPath, member: _Member) -> None:
         self.folder(path.parent)
         destination = self._target / path
-        if destination.exists():
-            raise _refusal(self._origin, f"{member.name!r} is in it twice")
         with member.open() as source:
+            file = self._created(destination, member)
             try:
-                file = destination.open("xb")
-            except OSError as error:
-                raise _Unwritable(disk_error(destination, error)) from None
-            with file:
                 while block := source.read(_CHUNK):
                     self._count(len(block))
                     _write(file, block, destination)
+            finally:
+                _close(file, destination)
         self.files += 1
+
+    def _created(self, destination: Path, member: _Member) -> IO[bytes]:
+        try:
+            return destination.open("xb")
+        except FileExistsError:
+            raise _refusal(self._origin, f"{member.name!r} is in it twice") from None
+        except OSError as error:
+            raise _Unwritable(disk_error(destination, error)) from None
 
     def _count(self, size: int) -> None:
         if self._stopped():
             raise Stopped
         self.bytes += size
-        if self.bytes > self._budget:
+        if self.bytes + self._left_out > self._budget:
             raise _too_big(self._origin, self._budget)
 
 
 class _Unwritable(Exception):  # noqa: N818 - carries the error past the handler of reading errors
     def __init__(self, error: ResourceError) -> None:
+        self.error = error
+
+
+class _Unreadable(Exception):  # noqa: N818 - carries the error past the libraries
+    def __init__(self, error: OSError) -> None:
         self.error = error
 
 
@@ -175,6 +196,14 @@ def _write(file: IO[bytes], block: bytes, destination: Path) -> None:
         raise _Unwritable(disk_error(destination, error)) from None
 
 
+def _close(file: IO[bytes], destination: Path) -> None:
+    try:
+        # File systems over a network may say only now that there was no room.
+        file.close()
+    except OSError as error:
+        raise _Unwritable(disk_error(destination, error)) from None
+
+
 @contextmanager
 def _reading(archive: Path, origin: str) -> Iterator[None]:
     """Turn the errors of reading an archive into the user's."""
@@ -182,6 +211,10 @@ def _reading(archive: Path, origin: str) -> Iterator[None]:
         yield
     except _Unwritable as error:
         raise error.error from None
+    except _Unreadable as error:
+        raise read_error(archive, error.error) from None
+    except MemoryError as error:
+        raise read_error(archive, error) from None
     except NotImplementedError as error:
         raise DataError(
             f"{origin}: {error}", "unpack this archive with 7-Zip into the data set's folder"
@@ -197,6 +230,8 @@ def _reading(archive: Path, origin: str) -> Iterator[None]:
         OverflowError,
         RuntimeError,
     ) as error:
+        if is_of_the_machine(error) or isinstance(error, PermissionError):
+            raise read_error(archive, error) from None
         with archive.open("rb") as file:
             start = file.read(16)
         raise DataError(
@@ -217,14 +252,59 @@ def _too_big(origin: str, budget: int) -> DataError:
     return _refusal(origin, f"unpacks to more than the {in_words(budget)} it may")
 
 
-def _zip_members(archive: Path, origin: str, announce: _Announce) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as file:
-        infos = file.infolist()
-        announce(sum(info.file_size for info in infos), exact=True)
-        for info in infos:
-            if info.flag_bits & 1:
-                raise _refusal(origin, f"is encrypted ({info.filename!r})")
-            yield _Member(info.filename, _zip_kind(info), lambda info=info: file.open(info))  # type: ignore[misc]
+class _Bounded:
+    """A file of which no huge block is read into memory, as a false header may ask for.
+
+    Args:
+        file: the file.
+        longest: most bytes of one read.
+        allowed: asked how many bytes may be read in all; None for any number.
+    """
+
+    def __init__(
+        self, file: IO[bytes], longest: int, allowed: Callable[[], int] | None = None
+    ) -> None:
+        self._file = file
+        self._longest = longest
+        self._allowed = allowed
+        self._read = 0
+        self.seek = file.seek
+        self.tell = file.tell
+        self.seekable = file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._longest:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        try:
+            block = self._file.read(size if size >= 0 else self._longest + 1)
+        except OSError as error:
+            if is_of_the_machine(error) or isinstance(error, PermissionError):
+                # zipfile takes any other error of the system for a damaged archive.
+                raise _Unreadable(error) from None
+            raise
+        self._read += len(block)
+        if len(block) > self._longest:
+            raise tarfile.ReadError(f"a header of more than {self._longest} bytes")
+        if self._allowed is not None and self._read > self._allowed():
+            raise tarfile.ReadError("headers without end")
+        return block
+
+
+def _zip_members(archive: Path, origin: str, announce: _Announce, _: int) -> Iterator[_Member]:
+    with archive.open("rb") as raw:
+        bounded = cast(IO[bytes], _Bounded(raw, _LONGEST_TABLE))
+        with zipfile.ZipFile(bounded) as file:
+            infos = file.infolist()
+            announce(sum(info.file_size for info in infos), exact=True)
+            for info in infos:
+                if info.flag_bits & 1:
+                    raise _refusal(origin, f"is encrypted ({info.filename!r})")
+                yield _Member(
+                    info.filename,
+                    _zip_kind(info),
+                    info.file_size,
+                    lambda info=info: file.open(info),  # type: ignore[misc]
+                )
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> MemberKind:
@@ -236,31 +316,28 @@ def _zip_kind(info: zipfile.ZipInfo) -> MemberKind:
     return "folder" if info.is_dir() else "file"
 
 
-class _ShortReads:
-    """A tar that refuses to build one huge block in memory, as a false header may ask for."""
+def _tar_members(archive: Path, origin: str, announce: _Announce, budget: int) -> Iterator[_Member]:
+    number = 0
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
+    def allowed() -> int:
+        return budget + _HEADERS + _HEADER * number
 
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LONGEST_READ:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
-
-
-def _tar_members(archive: Path, origin: str, announce: _Announce) -> Iterator[_Member]:
     with archive.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if not is_gzip:
             announce(archive.stat().st_size, exact=False)
         plain = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip else raw
-        stream = cast(IO[bytes], _ShortReads(plain))
+        stream = cast(IO[bytes], _Bounded(plain, _LONGEST_READ, allowed))
         with tarfile.open(fileobj=stream, mode="r:") as file:
             while (info := file.next()) is not None:
-                yield _Member(info.name, _tar_kind(info), lambda info=info: _opened(file, info))  # type: ignore[misc]
+                number += 1
+                yield _Member(
+                    info.name,
+                    _tar_kind(info),
+                    info.size,
+                    lambda info=info: _opened(file, info),  # type: ignore[misc]
+                )
             # tarfile takes the end of the file for the end of the archive, which is an empty block.
             stream.seek(file.offset)
             if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):

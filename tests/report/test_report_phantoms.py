@@ -1,0 +1,127 @@
+"""A study on phantoms says so first in everything that it publishes; no other study does."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import logging
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voxseq.config import load_config
+from voxseq.data import download
+from voxseq.errors import DataError
+from voxseq.plan import build_plan
+from voxseq.report import show
+from voxseq.report.escape import PHANTOMS
+from voxseq.runs import PUBLISHED
+
+#: Share of a picture that its first line may take.
+FIRST_LINE = 0.2
+
+
+def files(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.rglob("*") if p.is_file())
+    assert {p.relative_to(folder).parts[0] for p in found} == set().union(*PUBLISHED.values())
+    assert {p.suffix for p in found} == {".csv", ".html", ".json", ".md", ".png", ".tex"}
+    return found
+
+
+def has_line_above(png: bytes) -> bool:
+    """Whether the first thing in a picture is a line in the colour of warnings."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    inked = np.flatnonzero((pixels < 200).any(axis=2).any(axis=1))
+    first = pixels[inked[0] : inked[0] + 4]
+    marked = (first[..., 0] > first[..., 2] + 60).sum()
+    return inked[0] < FIRST_LINE * len(pixels) and marked > 20
+
+
+def says_so(path: Path) -> bool:
+    """Whether the first line, record, element or line of a picture says that data are phantoms."""
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            title = image.info.get("Title", "")
+        return title == PHANTOMS and has_line_above(path.read_bytes())
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        header, *rows = csv.reader(io.StringIO(text))
+        return bool(rows) and header[0] == "data" and {row[0] for row in rows} == {"phantoms"}
+    if path.suffix == ".json":
+        return bool(json.loads(text).get("data") == "phantoms")
+    if path.suffix == ".html":
+        head, body = re.split(r"<body>\s*", text)
+        assert "phantoms" in re.findall("<title>(.*?)</title>", head)[0]
+        return PHANTOMS in body.splitlines()[0]
+    return PHANTOMS in text.splitlines()[0]
+
+
+def test_everything_of_a_study_on_phantoms_says_so_first(of_phantoms: Path) -> None:
+    silent = [str(p.relative_to(of_phantoms)) for p in files(of_phantoms) if not says_so(p)]
+    assert silent == []
+    for path in of_phantoms.rglob("*.tex"):
+        assert PHANTOMS in path.read_text().split(r"\caption{")[1]
+    for name in ("index.html", "cases.html"):
+        page = (of_phantoms / "report" / name).read_text(encoding="utf-8")
+        pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+        assert len(pictures) > 1
+        assert all(has_line_above(base64.b64decode(picture)) for picture in pictures)
+    assert show.printed(of_phantoms).startswith(PHANTOMS)
+
+
+def test_a_study_on_real_volumes_says_nothing_of_phantoms(of_volumes: Path) -> None:
+    for path in files(of_volumes):
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert not image.info.get("Title")
+            assert not has_line_above(path.read_bytes()), path.name
+        else:
+            assert "phantom" not in path.read_text(encoding="utf-8").lower(), path.name
+    assert "phantom" not in show.printed(of_volumes)
+
+
+def test_a_line_above_leaves_the_rest_of_a_figure_as_it_is(
+    of_phantoms: Path, of_volumes: Path
+) -> None:
+    for name in ("heatmap", "reliability"):
+        sizes = []
+        for folder in (of_phantoms, of_volumes):
+            with Image.open(folder / "figures" / f"{name}.png") as image:
+                sizes.append(image.size)
+        assert sizes[0][0] == sizes[1][0]
+        assert 5 < sizes[0][1] - sizes[1][1] < 15
+
+
+@pytest.mark.parametrize("root_folder", [None, "data/here"])
+def test_the_plan_knows_whether_data_are_phantoms(root: Path, root_folder: str | None) -> None:
+    plan = build_plan(load_config(root / "params.yaml", [{"data": {"root": root_folder}}]))
+    for run in ("tables/all", "figures/all"):
+        assert plan.runs[run].config["phantoms"] == (root_folder is None)
+
+
+def test_every_caption_of_the_workflows_report_begins_with_the_data(root: Path) -> None:
+    captions = sorted((root / "workflow/report").glob("*.rst"))
+    assert len(captions) > 10
+    for path in captions:
+        assert path.read_text(encoding="utf-8").startswith("{{ snakemake.params.data }}\n\n")
+
+
+def test_the_log_of_a_data_set_says_that_phantoms_are_generated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def generate(*given: object) -> None:
+        raise DataError("far enough")
+
+    monkeypatch.setattr("voxseq.data.phantoms.generate", generate)
+    config = {"dataset": "la", "phantoms": {}}
+    context = SimpleNamespace(config=config, out=tmp_path, data_root=None)
+    with caplog.at_level(logging.INFO), pytest.raises(DataError, match="far enough"):
+        download.execute(context)  # type: ignore[arg-type]
+    assert "la: phantoms are generated" in caplog.text
