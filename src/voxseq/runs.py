@@ -190,11 +190,11 @@ class Workspace:
     def _compute_or_find(self, run: Run) -> None:
         try:
             self._compute(run)
-        except ResourceError as error:
+        except (OSError, ResourceError) as error:
             # Without locks two calls may do one run; the first that ends removes its state.
             if not self.apart or not self.is_finished(run):
                 raise
-            _LOG.info("%s: another call has finished it in the meantime (%s)", run.id, error.what)
+            _LOG.info("%s: another call has finished it in the meantime (%s)", run.id, error)
 
     def _compute(self, run: Run) -> None:
         # Weeks of training must not rest on a store with a flipped bit.
