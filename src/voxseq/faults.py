@@ -267,7 +267,8 @@ def _place(error: Exception, path: Path) -> Path:
         name = os.fsdecode(name)
     if not isinstance(name, str | Path) or str(name).endswith(".tmp"):
         return path
-    return Path(name)
+    # Who removes a folder names what is in it without the folder.
+    return path if path.is_absolute() and not Path(name).is_absolute() else Path(name)
 
 
 def _first_line(error: Exception) -> str:

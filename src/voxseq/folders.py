@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxseq.faults import read_named
+from voxseq.faults import read_named, write_named
 
 
 def remove(folder: Path) -> None:
@@ -15,7 +15,8 @@ def remove(folder: Path) -> None:
     if not _is_there(folder):
         return
     if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
+        with write_named(folder):
+            shutil.rmtree(folder)
     else:
         folder.unlink()
 

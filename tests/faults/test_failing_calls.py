@@ -25,8 +25,10 @@ JOBS = (
 )
 #: Places in each job: 204 in all.
 PLACES = 17
-#: What says that something is finished, and what a training resumes from.
+#: What says that something is finished, what a training resumes from, what is published.
 DECISIVE = r"/run-[0-9a-f]+\.json|/jobs/|checkpoint\.pt|/results/"
+#: What a job that goes on after a fault says of what there is.
+KEPT = ("resuming at step", "earlier results restored", "is finished")
 
 
 @pytest.fixture(autouse=True)
@@ -41,16 +43,23 @@ def workspace(complete: Place, tmp_path: Path) -> Iterator[Place]:
 
 
 def try_all(
-    place: Place, whole: Place, stage: str, name: str, faults: Iterable[Fault]
+    place: Place,
+    whole: Place,
+    stage: str,
+    name: str,
+    faults: Iterable[Fault],
+    *,
+    done: bool = False,
 ) -> tuple[int, list[str]]:
     """Let a job meet one fault after the other, each time from the beginning.
 
-    Returns how many calls failed, and what was wrong after any of them.
+    With ``done`` it has nothing to do but to publish. Returns how many calls failed, and what was wrong after any of them.
     """
     tried, wrong = 0, []
     expected = whole.results(stage, name)
     for fault in faults:
-        place.forget(stage, name)
+        if not done:
+            place.forget(stage, name)
         ended, found = disturb(place, fault, "run", stage, name)
         if not ended.calls:
             break
@@ -59,7 +68,7 @@ def try_all(
         again = place.run(stage, name)
         if again.status or place.results(stage, name) != expected:
             found.append(f"then: {again.said}")
-        elif kept and not ("resuming at step" in again.output or "restored" in again.output):
+        elif kept and not any(words in again.output for words in KEPT):
             found.append("begun again")
         if published(place) != published(whole) or place.leftovers():
             found.append(f"left behind: {place.leftovers()}")
@@ -91,10 +100,9 @@ def test_calls_spread_over_a_job(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "name"),
-    [("sequences", "all"), ("pretrain", "ours"), ("finetune", "ours.part0"), ("figures", "all")],
+    ("stage", "name"), [("sequences", "all"), ("pretrain", "ours"), ("finetune", "ours.part0")]
 )
-def test_every_call_on_a_marker_a_checkpoint_or_a_published_file(
+def test_every_call_on_a_marker_or_a_checkpoint(
     complete: Place,
     workspace: Place,
     scenario: Callable[..., None],
@@ -106,7 +114,19 @@ def test_every_call_on_a_marker_a_checkpoint_or_a_published_file(
     tried, wrong = try_all(workspace, complete, stage, name, faults)
     assert wrong == []
     assert tried
-    scenario(f"{stage} {name}: each call on a marker, checkpoint or published file", places=tried)
+    scenario(f"{stage} {name}: each call on a marker or a checkpoint failed", places=tried)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["tables", "figures"])
+def test_every_call_on_a_published_file(
+    complete: Place, workspace: Place, scenario: Callable[..., None], stage: str
+) -> None:
+    faults = (Fault(n, CODES[n % len(CODES)], "/results/") for n in range(1, 10**6))
+    tried, wrong = try_all(workspace, complete, stage, "all", faults, done=True)
+    assert wrong == []
+    assert tried
+    scenario(f"{stage} all: each call on a published file failed", places=tried)
 
 
 @pytest.mark.slow
