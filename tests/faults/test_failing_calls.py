@@ -53,7 +53,9 @@ def try_all(
 ) -> tuple[int, list[str]]:
     """Let a job meet one fault after the other, each time from the beginning.
 
-    With ``done`` it has nothing to do but to publish. Returns how many calls failed, and what was wrong after any of them.
+    With ``done`` it has nothing to do but to publish.
+
+    Returns how many calls failed, and what was wrong after any of them.
     """
     tried, wrong = 0, []
     expected = whole.results(stage, name)
