@@ -154,10 +154,10 @@ def run(
 def _run(
     stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
 ) -> None:
-    from voxseq.launched import processes
     from voxseq.logs import setup_logging
     from voxseq.plan import build_plan
     from voxseq.runs import Workspace, data_root
+    from voxseq.training.launched import processes
 
     setup_logging()
     config = _load(params, overlays)

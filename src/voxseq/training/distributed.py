@@ -20,8 +20,8 @@ from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from voxseq.launched import processes, processes_here
 from voxseq.training import sharding
+from voxseq.training.launched import processes, processes_here
 
 Batch = dict[str, Tensor]
 #: The others wait while the first process checks its inputs; lost ones are noticed at once.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from voxseq.errors import ConfigError
-from voxseq.launched import processes
+from voxseq.training.launched import processes
 
 TORCHRUN = {
     "WORLD_SIZE": "4",
