@@ -44,6 +44,11 @@ def copy(source: Path, target: Path, *, links: bool = True) -> None:
         target: place of the copy.
         links: whether links stay links; else the contents of files alone are copied.
     """
+    with write_named(target):
+        _copy(source, target, links=links)
+
+
+def _copy(source: Path, target: Path, *, links: bool) -> None:
     beside = target.with_name(f".{target.name}.tmp")
     remove(beside)
     beside.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ from places import Ended, Place
 from voxseq.runs import VOLATILE
 
 CODES = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOSPC)
-_REASON = re.compile("|".join(re.escape(os.strerror(code)) for code in CODES))
+#: shutil closes a folder once more whose closing failed.
+_REASON = re.compile("|".join(re.escape(os.strerror(c)) for c in (*CODES, errno.EBADF)))
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ def _unsaid(ended: Ended) -> list[str]:
     # Blosc2 does not tell why it could not write.
     if not _REASON.search(said) and "disk is full" not in said and ".b2nd: cannot be" not in said:
         wrong.append("the reason is not said")
-    # A new file has another name until it is whole.
-    names = [re.sub(r"^\.(.+)\.\w{8}\.tmp$", r"\1", path.name) for path in failed]
+    # What is new, or about to go, has another name; of a folder's removal the folder is named.
+    names = [
+        re.sub(r"^\.(.+?)(\.\w{8}|\.old)?\.tmp$", r"\1", part.name)
+        for path in failed
+        for part in (path, *([path.parent] if "unlink" in str(ended.calls) else []))
+    ]
     if not any(name in said for name in names):
         wrong.append("the file is not named")
     if "start again" not in said:
