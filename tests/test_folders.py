@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from voxseq.folders import move, remove
+from voxseq.errors import ResourceError
+from voxseq.folders import copy, move, remove
 
 
 @pytest.fixture
@@ -60,6 +62,47 @@ def test_other_failures_of_a_move_are_not_hidden(
     with pytest.raises(OSError, match="No space"):
         move(source, tmp_path / "target")
     assert source.exists()
+
+
+@pytest.mark.parametrize("what", ["move", "copy"])
+def test_what_was_there_stays_when_the_new_cannot_be_put_in_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    target, real, count = tmp_path / "target", os.replace, iter(range(9))
+    target.mkdir()
+    (target / "old").write_text("old")
+
+    def fail_second(old: Any, new: Any) -> None:
+        if next(count) == 1:
+            raise OSError(errno.EIO, "Input/output error", str(old))
+        real(old, new)
+
+    monkeypatch.setattr(os, "replace", fail_second)
+    with pytest.raises((OSError, ResourceError), match="Input/output"):
+        (move if what == "move" else copy)(source, target)
+    assert (source / "inner/file").read_text() == "x"
+    assert [p.name for p in target.iterdir()] == ["old"]
+    assert not (tmp_path / ".target.old.tmp").exists()
+
+
+def test_a_copy_that_fails_in_the_middle_names_the_file(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    (target / "old").mkdir(parents=True)
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(ResourceError, match=r"inner/file: cannot be read"):
+        copy(source, target, links=False)
+    assert [p.name for p in target.iterdir()] == ["old"]
+    monkeypatch.undo()
+    copy(source, target, links=False)
+    assert sorted(p.name for p in target.iterdir()) == ["inner", "link"]
+    assert not (target / "link").is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source", "target"]
 
 
 def test_remove_of_nothing(tmp_path: Path) -> None:

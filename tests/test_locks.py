@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from voxseq.locks import LockHeldError, exclusive, owner_of, shared, take
+from voxseq.errors import ResourceError
+from voxseq.locks import LockHeldError, alone, exclusive, owner_of, shared, take
 
 OWNER = """
 import sys, time
@@ -97,16 +99,51 @@ def test_readers_share_and_keep_a_writer_out(path: Path) -> None:
     take(path, "writer").close()
 
 
-def test_work_goes_on_where_there_are_no_locks(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def no_flock(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def fail(*_: Any) -> None:
-        raise OSError(95, "Operation not supported")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", fail)
-    with exclusive(path, "mine"):
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
+def test_work_goes_on_where_there_are_no_locks(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    no_flock(monkeypatch, code)
+    with exclusive(path, "mine") as is_held:
+        assert not is_held
+    with alone(path, "mine") as is_held:
+        assert not is_held
+    with shared(path):
         pass
+    take(path, "mine").close()
+    assert owner_of(path) is None
     assert "file system has none" in caplog.text
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_another_failure_is_not_taken_for_a_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+    no_flock(monkeypatch, code)
+    for ask in (exclusive(path, "mine"), alone(path, "mine"), shared(path)):
+        with pytest.raises(ResourceError, match=r"a\.lock: cannot be read"), ask:
+            pass
+    for ask_now in (lambda: take(path, "mine"), lambda: owner_of(path)):
+        with pytest.raises(ResourceError, match=r"a\.lock: cannot be read"):
+            ask_now()
+
+
+def test_whoever_asks_is_told_whether_it_is_alone(path: Path) -> None:
+    with exclusive(path, "mine") as is_held:
+        assert is_held
+        with alone(path, "yours") as is_mine:
+            assert not is_mine
+    with alone(path, "yours") as is_mine:
+        assert is_mine
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', "\x00"])

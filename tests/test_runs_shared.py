@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tiny_study import Actions, do_all, install, job_of, run_of, tiny_plan
-from voxseq.errors import IntegrityError
+from voxseq.errors import IntegrityError, ResourceError
 from voxseq.runs import RunContext, Workspace
 
 
@@ -152,3 +157,75 @@ def test_links_to_a_cache_that_is_not_there_are_no_reason_to_compute(
     with pytest.raises(IntegrityError, match="is not there") as caught:
         workspace.recheck()
     assert "dvc checkout" in caught.value.hint
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network file system whose server has none."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize("when", ["at work", "at its end"])
+def test_without_locks_two_calls_do_a_run_and_one_counts(
+    tmp_path: Path,
+    actions: Actions,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    when: str,
+) -> None:
+    """The second call begins and ends while the first is at work."""
+    workspace = Workspace(tmp_path, tiny_plan())
+    job, calls = job_of(workspace, "download"), []
+    others: list[Path] = []
+
+    def second_call() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            others.append(actions.seen["download/a"].out)
+            return
+        first = actions.seen["download/a"]
+        monkeypatch.setattr(os, "getpid", lambda: 99)
+        workspace.execute(job)
+        assert first.out.exists()
+        if when == "at work":
+            (first.state / "next.pt").write_text("the other call has removed this folder")
+
+    during(actions, monkeypatch, "download/a", second_call)
+    workspace.execute(job)
+    assert "another call has finished it in the meantime" in caplog.text
+    assert others[0].name == f"a~{socket.gethostname()}~99"
+    assert workspace.is_finished(run_of(workspace, "download/a"))
+    assert (tmp_path / workspace.plan.marker(job)).exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_what_another_call_has_removed_is_said(
+    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+
+    def remove() -> None:
+        shutil.rmtree(actions.seen["download/a"].out)
+        (actions.seen["download/a"].out / "more").write_text("x")
+
+    during(actions, monkeypatch, "download/a", remove)
+    with pytest.raises(ResourceError) as caught:
+        workspace.execute(job_of(workspace, "download"))
+    assert "more: is gone" in caught.value.what
+    assert "another call" in caught.value.hint
+    assert "check that disk" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_nobody_removes_the_work_of_another_call(
+    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path, tiny_plan())
+    during(actions, monkeypatch, "download/a", lambda: workspace.prune() and None)
+    workspace.execute(job_of(workspace, "download"))
+    assert actions.done == ["download/a"]

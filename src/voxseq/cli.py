@@ -15,6 +15,7 @@ from voxseq import __version__
 from voxseq.commands.lazy import LazyGroup
 from voxseq.commands.options import check_stages, load, overlay_option, params_option
 from voxseq.errors import Interrupted, VoxseqError
+from voxseq.faults import of_a_command
 from voxseq.logs import open_streams, say_last
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def _run(
     from voxseq.logs import setup_logging
     from voxseq.plan import build_plan
     from voxseq.runs import Workspace, data_root
+    from voxseq.training.launched import processes
 
     setup_logging()
     config = load(params, overlays)
@@ -191,7 +193,7 @@ def _run(
     workspace = Workspace(
         Path.cwd(), built, root, resources.workers, fetch, config.execution.pretrain
     )
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if processes() == 1:
         workspace.execute(chosen)
         return
     from voxseq.commands.distributed import execute_together
@@ -340,8 +342,8 @@ def main() -> None:
         # Whoever reads the output has seen enough of it.
         say_last()
         sys.exit(1)
-    except OSError as error:
-        say_last(f"error: {error.filename or 'the output'}: {error.strerror or error}")
+    except (MemoryError, OSError) as error:
+        say_last(f"error: {of_a_command(error)}")
         sys.exit(2)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 import json
 import os
 import stat
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from voxseq.faults import full_disk_named
+from voxseq.faults import read_named, write_named
 
 
 @contextmanager
@@ -22,16 +24,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     change a file in DVC's cache that is linked to it.
 
     Raises:
-        ResourceError: there is no room for the file; what ``path`` held before is still there.
+        ResourceError: no room, or another failure of the machine; what ``path`` held before is
+            still there.
     """
-    with full_disk_named(path.parent):
+    with write_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
         )
-        os.close(handle)
         temporary = Path(name)
         try:
+            os.close(handle)
             yield temporary
             # mkstemp makes the file private; results are as readable as any other file.
             temporary.chmod(0o644)
@@ -53,7 +56,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-#: More bytes than any list or table has that a configuration or a data set names.
+#: More bytes than any list, record or table has that is read as a text.
 _LONGEST_TEXT = 1 << 26
 
 
@@ -71,20 +74,86 @@ def require_regular(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a list or table that someone else wrote, UTF-8 with or without a mark.
+    """Read a text, UTF-8 with or without a byte order mark.
 
     Raises:
-        OSError: it cannot be read.
+        ResourceError: the machine failed; nothing is said about the file.
+        OSError: there is no such file.
         ValueError: it is no file, no text, or longer than any list.
     """
-    require_regular(path)
-    with path.open("rb") as file:
-        content = file.read(_LONGEST_TEXT + 1)
+    with read_named(path):
+        require_regular(path)
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_TEXT + 1)
     if len(content) > _LONGEST_TEXT:
         raise ValueError(f"it has more than {_LONGEST_TEXT >> 20} MB, expected a list")
     return content.decode("utf-8-sig")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        ResourceError: as :func:`read_text`, likewise the others.
+        ValueError: it is damaged, or nested too deeply.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        ResourceError: the machine failed.
+        OSError: as :func:`read_text`.
+    """
+    with read_named(path), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file; ``None`` where there is none, or a folder or a link that leads nowhere.
+
+    Raises:
+        ResourceError: the machine failed. ``Path.is_file`` of some versions of Python would say no.
+    """
+    try:
+        with read_named(path):
+            found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, links to files included, sorted.
+
+    Raises:
+        ResourceError: the machine failed. ``Path.rglob`` leaves out what it may not list.
+    """
+    found = []
+    with read_named(folder), os.scandir(folder) as items:
+        for item in items:
+            path = folder / item.name
+            if item.is_dir(follow_symlinks=False):
+                found += files_below(path)
+            elif size_of(path) is not None:
+                found.append(path)
+    return sorted(found)
+
+
+def named(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder under a name that fits ``pattern``, sorted; nothing without a folder.
+
+    Raises:
+        ResourceError: the machine failed. ``Path.glob`` leaves out what it may not list.
+    """
+    with read_named(folder):
+        try:
+            return sorted(p for p in folder.iterdir() if fnmatch.fnmatch(p.name, pattern))
+        except FileNotFoundError:
+            return []

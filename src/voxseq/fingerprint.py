@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from voxseq.errors import IntegrityError, VoxseqError
+from voxseq.files import read_text
 
 PACKAGE = Path(__file__).parent
 VERSIONS = PACKAGE / "code.json"
@@ -62,7 +63,7 @@ def recorded_units() -> Mapping[str, Mapping[str, Any]]:
         IntegrityError: the file is missing or damaged.
     """
     try:
-        text = VERSIONS.read_text(encoding="utf-8")
+        text = read_text(VERSIONS)
         if re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
             raise ValueError("it holds a conflict that git left")
         recorded: dict[str, dict[str, Any]] = json.loads(text)

@@ -4,11 +4,13 @@ A lock is the kernel's own (``flock``) on a small file. It ends with the process
 whatever way that ends, so there is no stale lock and no guessing from process numbers. The file
 stays, and names its last owner for messages only.
 
-Work goes on without the lock, with a warning, where the file system has none.
+Work goes on without the lock, with a warning, where the file system has none. Whoever asks for one
+is told, and must then expect others at the same work.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -17,10 +19,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import IO
 
+from voxseq.faults import read_named
+
 _LOG = logging.getLogger("voxseq.locks")
+#: What a file system says that knows no locks, or whose server knows none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,12 @@ class Owner:
         return f"process {self.pid} on {self.host} ({self.what})"
 
 
+class _Answer(Enum):
+    OURS = auto()
+    HELD_BY_ANOTHER = auto()
+    NO_LOCKS = auto()
+
+
 class LockHeldError(Exception):
     """Another process holds the lock."""
 
@@ -44,13 +57,19 @@ class LockHeldError(Exception):
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock alone; wait for whoever holds it, and say so."""
-    with _open(path) as handle:
-        _wait(handle, path, fcntl.LOCK_EX)
+def exclusive(path: Path, what: str) -> Iterator[bool]:
+    """Hold a lock alone; wait for whoever holds it, and say so.
+
+    Yields whether the lock is held: ``False`` where the file system has none.
+
+    Raises:
+        ResourceError: the machine failed.
+    """
+    with _opened(path) as handle:
+        is_held = _wait(handle, path, fcntl.LOCK_EX)
         _sign(handle, what)
         try:
-            yield
+            yield is_held
         finally:
             _unlock(handle)
 
@@ -58,7 +77,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
     """Hold a lock together with others, against whoever wants it alone."""
-    with _open(path) as handle:
+    with _opened(path) as handle:
         _wait(handle, path, fcntl.LOCK_SH)
         try:
             yield
@@ -71,48 +90,91 @@ def take(path: Path, what: str) -> IO[str]:
 
     Raises:
         LockHeldError: another process holds it.
+        ResourceError: the machine failed.
     """
     handle = _open(path)
-    if not _try(handle, fcntl.LOCK_EX):
-        owner = _owner(path)
-        handle.close()
-        raise LockHeldError(owner)
-    _sign(handle, what)
+    try:
+        if _try(handle, fcntl.LOCK_EX) is _Answer.HELD_BY_ANOTHER:
+            raise LockHeldError(_owner(path))
+        _sign(handle, what)
+    except BaseException:
+        _close(handle)
+        raise
     return handle
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[bool]:
+    """Hold a lock if nobody does; yields whether it is held."""
+    with _opened(path) as handle:
+        is_held = _try(handle, fcntl.LOCK_EX) is _Answer.OURS
+        if is_held:
+            _sign(handle, what)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                _unlock(handle)
 
 
 def owner_of(path: Path) -> Owner | None:
     """Who holds a lock at this moment; ``None`` when nobody does."""
-    if not path.exists():
-        return None
-    with _open(path) as handle:
+    with read_named(path):
+        if not path.exists():
+            return None
+    with _opened(path) as handle:
         # Together with others that only look, but not with an owner.
-        if not _try(handle, fcntl.LOCK_SH):
+        if _try(handle, fcntl.LOCK_SH) is _Answer.HELD_BY_ANOTHER:
             return _owner(path)
         _unlock(handle)
     return None
 
 
 def _open(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Neither truncated nor replaced: the lock belongs to this very file.
-    return path.open("a+", encoding="utf-8")
+    with read_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Neither truncated nor replaced: the lock belongs to this very file.
+        return path.open("a+", encoding="utf-8")
 
 
-def _wait(handle: IO[str], path: Path, kind: int) -> None:
-    if not _try(handle, kind):
-        _LOG.info("waiting for %s", _owner(path))
-        fcntl.flock(handle, kind)
-
-
-def _try(handle: IO[str], kind: int) -> bool:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    handle = _open(path)
     try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        yield handle
+    finally:
+        _close(handle)
+
+
+def _close(handle: IO[str]) -> None:
+    try:
+        handle.close()
     except OSError as error:
-        _LOG.warning("no lock on %s, whose file system has none: %s", handle.name, error)
-    return True
+        # The owner's name was not written, which is for messages only.
+        _LOG.debug("%s: %s", handle.name, error)
+
+
+def _wait(handle: IO[str], path: Path, kind: int) -> bool:
+    answer = _try(handle, kind)
+    if answer is _Answer.HELD_BY_ANOTHER:
+        _LOG.info("waiting for %s", _owner(path))
+        with read_named(path):
+            fcntl.flock(handle, kind)
+    return answer is not _Answer.NO_LOCKS
+
+
+def _try(handle: IO[str], kind: int) -> _Answer:
+    with read_named(Path(handle.name)):
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _Answer.HELD_BY_ANOTHER
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _LOG.warning("no lock on %s, whose file system has none: %s", handle.name, error)
+            return _Answer.NO_LOCKS
+    return _Answer.OURS
 
 
 def _unlock(handle: IO[str]) -> None:

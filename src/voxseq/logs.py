@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from voxseq.errors import VoxseqError
@@ -37,7 +37,9 @@ def log_file(path: Path) -> Iterator[None]:
         raise
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        # The work is done, or has its own error: a log that lacks its end changes neither.
+        with suppress(OSError):
+            handler.close()
 
 
 def setup_logging(verbose: bool = False) -> None:

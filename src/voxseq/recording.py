@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import json
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from typing import Any
 import yaml
 
 from voxseq.errors import VoxseqError
-from voxseq.faults import faults_named
+from voxseq.files import read_json, read_text
 from voxseq.plan import READS, STAGES, Plan, Stage
 from voxseq.runs import Workspace
 
@@ -189,10 +188,12 @@ def _recorded(lock: Path) -> dict[str, str] | None:
     Raises:
         VoxseqError: the file cannot be read, or holds the conflict of a merge.
     """
-    if not lock.exists():
+    try:
+        text = read_text(lock)
+    except FileNotFoundError:
         return {}
-    with faults_named(lock.parent):
-        text = lock.read_text(encoding="utf-8", errors="replace")
+    except ValueError:
+        return None
     if _CONFLICT.search(text):
         raise VoxseqError(
             f"{lock.name} holds a conflict that git left",
@@ -207,7 +208,7 @@ def _recorded(lock: Path) -> dict[str, str] | None:
         return {
             out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])
         }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -224,8 +225,7 @@ class _Listed:
         if found is None:
             return False
         try:
-            text = (self.cache / found[:2] / found[2:]).read_text(encoding="utf-8")
-            entries: list[dict[str, Any]] = json.loads(text)
+            entries: list[dict[str, Any]] = read_json(self.cache / found[:2] / found[2:])
             return jobs == {
                 entry["relpath"].removeprefix("jobs/")
                 for entry in entries

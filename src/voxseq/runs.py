@@ -17,23 +17,25 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voxseq import markers
 from voxseq.config.execution import TrainingResources
-from voxseq.errors import DataError, IntegrityError
+from voxseq.errors import DataError, IntegrityError, ResourceError
 from voxseq.faults import faults_named
-from voxseq.files import write_json
+from voxseq.files import named, write_json
 from voxseq.folders import move, remove, remove_empty, strays
 from voxseq.history import remember
 from voxseq.journal import keep_record
-from voxseq.locks import LockHeldError, Owner, exclusive, owner_of, take
+from voxseq.locks import Owner, alone, exclusive, owner_of
 from voxseq.logs import log_file
-from voxseq.markers import problem, verified, withdraw, write_run_marker
+from voxseq.markers import RUN_MARKERS, problem, verified
 from voxseq.plan import STAGES, Job, Plan, Run
 from voxseq.plan.outputs import COSTS, FOLDERS
 from voxseq.publishing import Difference, compare, publish, require_declared
@@ -87,7 +89,10 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder in which a plan is carried out; ``announce`` hears which run is computed."""
+    """The folder in which a plan is carried out.
+
+    ``announce`` hears which run is computed; ``apart`` sets the names of folders for work apart.
+    """
 
     root: Path
     plan: Plan
@@ -96,6 +101,7 @@ class Workspace:
     fetch_bytes: int = 0
     training: TrainingResources = field(default_factory=TrainingResources)
     announce: Callable[[Run], object] = lambda _: None
+    apart: str = ""
 
     def folder(self, run: Run) -> Path:
         """Folder of a run's results."""
@@ -107,7 +113,7 @@ class Workspace:
 
     def work(self, run: Run) -> Path:
         """Folder in which a run's results are made; no stage of DVC looks there."""
-        return self._works(run.stage) / _flat(run)
+        return self._works(run.stage) / f"{_flat(run)}{self.apart}"
 
     def state(self, run: Run) -> Path:
         """Folder of a run's log, progress and checkpoints."""
@@ -133,7 +139,7 @@ class Workspace:
 
     def is_finished(self, run: Run) -> bool:
         """Whether the results of ``run`` lie in its folder, whole."""
-        return problem(self.marker(run)) is None
+        return problem(self.marker(run), run.id) is None
 
     def execute(self, job: Job) -> None:
         """Do the runs of a job that are not finished, then write the job's marker.
@@ -143,9 +149,13 @@ class Workspace:
         """
         with faults_named(self.root / self.plan.artefacts):
             for run in job.runs:
-                with exclusive(self.lock(run), run.id):
-                    self._provide(run)
+                with exclusive(self.lock(run), run.id) as is_alone:
+                    (self if is_alone else self._apart())._provide(run)
             self._mark(job)
+
+    def _apart(self) -> Workspace:
+        """The same with folders for work that no other process uses: nothing keeps it out."""
+        return replace(self, apart=f"~{socket.gethostname()}~{os.getpid()}")
 
     def _provide(self, run: Run) -> None:
         if self.is_finished(run) and self.publish(run) is not None:
@@ -154,7 +164,7 @@ class Workspace:
             if self._restore(run):
                 _LOG.info("%s: earlier results restored", run.id)
             else:
-                self._compute(run)
+                self._compute_or_find(run)
             self.publish(run, first=True)
         remove(self.state(run))
 
@@ -167,9 +177,19 @@ class Workspace:
                         "start the workflow again; another call here had another configuration",
                     )
             path = self.root / self.plan.marker(job)
-            for old in path.parent.glob(f"{job.name}-*.json"):
-                old.unlink(missing_ok=True)
             write_json(path, {"job": job.name, "runs": {r.id: r.fingerprint for r in job.runs}})
+            for old in named(path.parent, f"{job.name}-*.json"):
+                if old != path:
+                    old.unlink(missing_ok=True)
+
+    def _compute_or_find(self, run: Run) -> None:
+        try:
+            self._compute(run)
+        except (OSError, ResourceError) as error:
+            # Without locks two calls may do one run; the first that ends removes its state.
+            if not self.apart or not self.is_finished(run):
+                raise
+            _LOG.info("%s: another call has finished it in the meantime (%s)", run.id, error)
 
     def _compute(self, run: Run) -> None:
         # Weeks of training must not rest on a store with a flipped bit.
@@ -193,7 +213,7 @@ class Workspace:
             self._input(name)
         fingerprints = {name: self.plan.runs[name].fingerprint for name in run.inputs}
         marker = out / self.marker(run).name
-        write_run_marker(marker, run.id, run.fingerprint, fingerprints)
+        markers.write_run_marker(marker, run.id, run.fingerprint, fingerprints)
         self._put(run, out)
         remember(self.history, run, time.monotonic() - began)
 
@@ -211,12 +231,15 @@ class Workspace:
     def _put(self, run: Run, source: Path) -> None:
         """Put finished results in their folder; those of another fingerprint go to the attic."""
         with self._changing(run.stage):
+            if self.is_finished(run):
+                _LOG.info("%s: another call has finished it in the meantime", run.id)
+                remove(source)
+                return
             # First, so that no job claims for a moment what is not there.
-            withdraw(self._jobs(run.stage), run.id)
+            markers.withdraw(self._jobs(run.stage), run.id)
             folder = self.folder(run)
-            for marker in folder.glob("run-*.json"):
-                self._to_attic(folder, marker.stem.removeprefix("run-"))
-                break
+            for marker in named(folder, RUN_MARKERS)[:1]:
+                self._to_attic(folder, marker)
             move(source, folder)
 
     def unpublished(self, run: Run) -> Difference:
@@ -262,24 +285,29 @@ class Workspace:
 
     def _input(self, name: str, *, thorough: bool = False) -> Path:
         run = self.plan.runs[name]
-        found = verified(self.marker(run)) if thorough else problem(self.marker(run))
+        check = verified if thorough else problem
+        found = check(self.marker(run), run.id)
         if found is not None:
             with self._changing(run.stage):
-                withdraw(self._jobs(run.stage), run.id)
+                markers.withdraw(self._jobs(run.stage), run.id)
             raise IntegrityError(
                 f"{name} is needed and not usable: {found}",
                 f"run the stage {run.stage} again: snakemake --cores all {run.stage}",
             )
         return self.folder(run)
 
-    def _to_attic(self, folder: Path, fingerprint: str) -> None:
-        if problem(folder / f"run-{fingerprint}.json") is None:
-            move(folder, self.attic(fingerprint))
+    def _to_attic(self, folder: Path, marker: Path) -> None:
+        aside = self.attic(marker.stem.removeprefix("run-"))
+        # Results of a damaged marker may be sound. They are for whoever looks after it: nothing
+        # takes them for whole.
+        is_of_use = markers.is_damaged(marker) and problem(aside / marker.name) is not None
+        if problem(marker) is None or is_of_use:
+            move(folder, aside)
 
     def _restore(self, run: Run) -> bool:
         # Earlier results, or such as were complete but not in place when a process was killed.
         for source in (self.work(run), self.attic(run.fingerprint)):
-            if problem(source / self.marker(run).name, thorough=True) is None:
+            if problem(source / self.marker(run).name, run.id, thorough=True) is None:
                 self._put(run, source)
                 return True
         return False
@@ -328,13 +356,13 @@ class Workspace:
             # A stage without runs still has a folder, which DVC expects of its outputs.
             base.mkdir(parents=True, exist_ok=True)
             with self._changing(stage):
-                for marker in sorted(self._jobs(stage).glob("*.json")):
+                for marker in named(self._jobs(stage), "*.json"):
                     if marker not in kept:
                         marker.unlink(missing_ok=True)
                 for stray in strays(base, wanted | {self._jobs(stage)}):
-                    for marker in sorted(stray.rglob("run-*.json")):
+                    for marker in markers.below(stray):
                         moved.append(str(marker.parent.relative_to(base)))
-                        self._to_attic(marker.parent, marker.stem.removeprefix("run-"))
+                        self._to_attic(marker.parent, marker)
                     remove(stray)
                 remove_empty(base)
             self._clear_works(stage)
@@ -342,14 +370,14 @@ class Workspace:
 
     def _clear_works(self, stage: str) -> None:
         """Remove what killed processes left unfinished. Checkpoints are elsewhere."""
-        for work in sorted(self._works(stage).glob("*")):
-            try:
-                with take(self._locks(stage) / f"{work.name}.lock", "removing leftovers"):
-                    for marker in work.glob("run-*.json"):
-                        self._to_attic(work, marker.stem.removeprefix("run-"))
-                    remove(work)
-            except LockHeldError as held:
-                _LOG.info("%s is left alone: %s", work, held.owner)
+        for work in named(self._works(stage), "*"):
+            with alone(self._locks(stage) / f"{work.name}.lock", "removing leftovers") as is_ours:
+                if not is_ours:
+                    _LOG.info("%s is left alone: somebody may be at work there", work)
+                    continue
+                for marker in named(work, RUN_MARKERS):
+                    self._to_attic(work, marker)
+                remove(work)
 
     def _jobs(self, stage: str) -> Path:
         return self.root / self.plan.artefacts / stage / "jobs"
@@ -360,7 +388,7 @@ class Workspace:
     def _locks(self, stage: str) -> Path:
         return self.root / ".voxseq/locks" / self.plan.scale / stage
 
-    def _changing(self, stage: str) -> AbstractContextManager[None]:
+    def _changing(self, stage: str) -> AbstractContextManager[bool]:
         """Hold what is in place of a stage still while it changes; for moments only."""
         return exclusive(self._locks(stage) / ".place.lock", f"putting results of {stage} in place")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from voxseq.errors import ResourceError, VoxseqError
-from voxseq.faults import require_writable
-from voxseq.files import write_text
+from voxseq.faults import faults_named, require_writable
+from voxseq.files import read_text, write_text
 from voxseq.locks import LockHeldError, Owner, owner_of, take
 from voxseq.recording import let_dvc_follow
 from voxseq.runs import Workspace
@@ -39,6 +39,7 @@ def begin(workspace: Workspace) -> IO[str]:
 
     Raises:
         VoxseqError: another one is at work here.
+        ResourceError: the machine failed.
     """
     try:
         return take(_lock(workspace), f"workflow of scale {workspace.plan.scale}")
@@ -58,9 +59,14 @@ def tidy_up(workspace: Workspace) -> list[str]:
 
     Raises:
         IntegrityError: results are links into a cache of DVC that is not there.
-        ResourceError: nothing can be written here.
+        ResourceError: nothing can be written here, or the machine failed.
         VoxseqError: the folder of artefacts is a link that leads nowhere.
     """
+    with faults_named(workspace.root / workspace.plan.artefacts):
+        return _tidy_up(workspace)
+
+
+def _tidy_up(workspace: Workspace) -> list[str]:
     owner = at_work(workspace)
     if owner is not None:
         return [f"another workflow is at work in this folder: {owner}"]
@@ -119,13 +125,13 @@ def _date_anew(workspace: Workspace) -> int:
     for job in workspace.plan.jobs.values():
         path = workspace.root / workspace.plan.marker(job)
         if path.exists() and max(path.stat().st_mtime, path.lstat().st_mtime) > now:
-            write_text(path, path.read_text(encoding="utf-8"))
+            write_text(path, read_text(path))
             ahead += 1
     return ahead
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         return ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,7 +18,10 @@ import pytest
 import trees
 
 from voxseq.data import catalogue, download
-from voxseq.errors import ConfigError, DataError
+from voxseq.data.adapters import nifti
+from voxseq.data.adapters.files import walk
+from voxseq.data.types import Volume
+from voxseq.errors import ConfigError, DataError, ResourceError
 
 NAMES = [f"spleen_{n}" for n in range(10)]
 BAD = "spleen_3"
@@ -409,3 +416,49 @@ def test_the_results_are_the_same_bytes_from_run_to_run(tmp_path: Path) -> None:
         }
     assert files["1"] == files["2"]
     assert len(files["1"]) > 30
+
+
+def test_an_image_is_set_aside_when_it_is_refused_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some libraries do not tell a failure of the disk, which may pass, from a damaged file."""
+    trees.msd(tmp_path / "data", NAMES)
+    real, refused = nifti.read, []
+
+    def read(folder: Path, path: str) -> Volume:
+        if BAD in path and not refused:
+            refused.append(path)
+            raise DataError(f"{path}: damaged")
+        return real(folder, path)
+
+    monkeypatch.setattr(nifti, "read", read)
+    out = trees.run_download(tmp_path / "data", tmp_path, "task09_spleen", trees.SEGMENTATION)
+    assert refused
+    assert trees.set_aside(out) == {}
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_file_or_folder_that_cannot_be_read_now_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    folder = trees.msd(tmp_path / "data", NAMES)
+    real, failing = io.open, [folder / "imagesTr" / f"{BAD}.nii.gz", folder / "dataset.json"]
+
+    def opened(path: object, *args: Any, **kwargs: Any) -> Any:
+        if failing and path == failing[-1]:
+            raise OSError(code, os.strerror(code), str(failing.pop()))
+        return real(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", opened)
+    for name in ("dataset.json", BAD):
+        with pytest.raises(ResourceError, match=rf"{name}.*: cannot be read"):
+            trees.run_download(
+                tmp_path / "data", tmp_path / name, "task09_spleen", trees.SEGMENTATION
+            )
+
+    def no_list(path: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(os, "scandir", no_list)
+    with pytest.raises(ResourceError, match="data: cannot be read"):
+        list(walk(tmp_path / "data"))

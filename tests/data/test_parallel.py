@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,3 +280,46 @@ def test_of_two_that_make_the_same_volume_one_counts(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "000000" / staging.RECORD).read_text())
     assert record["files"]["image"] == {"bytes": 6, "sha256": expected}
     assert not staging.finished(tmp_path / "000000", "another source")
+
+
+ODD = ["[" * 100_000, "3", "[]", "{}", '{"source": "source", "files": {}}', "null", "\x00"]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_damaged_record_of_a_volume_counts_as_not_done(tmp_path: Path, text: str) -> None:
+    with staging.staged(tmp_path / "000000") as folder:
+        (folder / staging.RECORD).write_text(text)
+    assert not staging.finished(tmp_path / "000000", "source")
+    assert not (tmp_path / "000000").exists()
+
+
+@pytest.mark.parametrize("text", [*ODD, '["key", 3]', '["key"]'])
+def test_a_damaged_line_of_the_journal_counts_as_not_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "checked.jsonl"
+    path.write_text(f'["a", {{"row": 1}}]\n{text}\n')
+    journal = staging.Journal(path)
+    assert journal.get("a") == {"row": 1}
+    assert journal.get("key") is None
+    journal.add("key", {"row": 2})
+    assert staging.Journal(path).get("key") == {"row": 2}
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_volume_whose_record_cannot_be_read_now_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    with staging.staged(tmp_path / "000000") as folder:
+        (folder / "image").write_bytes(b"voxels")
+        staging.write_record(folder, "source", {})
+    real, left = io.open, [staging.RECORD]
+
+    def fail_once(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if left and str(path).endswith(left[0]):
+            left.clear()
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(io, "open", fail_once)
+    with pytest.raises(ResourceError, match=r"record\.json: cannot be read"):
+        staging.finished(tmp_path / "000000", "source")
+    assert staging.finished(tmp_path / "000000", "source")

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX
 from voxseq.data.store import StoreWriter, VolumeStore, class_locations, compact
-from voxseq.errors import IntegrityError
+from voxseq.errors import IntegrityError, ResourceError
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
 
@@ -242,3 +242,38 @@ def test_background_locations_lie_above_the_floor(tmp_path: Path) -> None:
     # In air alone, all of the background counts.
     air = class_locations(label, 10_000, "a", (np.zeros_like(image), 0.0))
     assert len(air[0]) == int((label == 0).sum())
+
+
+def test_a_write_that_fails_without_a_word_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blosc2 goes on after some failed writes, and what is read then is something else."""
+    real = StoreWriter._pack
+
+    def lose_bytes(self: StoreWriter, path: Path, array: np.ndarray, dtype: Any) -> None:
+        other = array.copy()
+        other[-1, -1, -1] += 1
+        real(self, path, other, dtype)
+
+    monkeypatch.setattr(StoreWriter, "_pack", lose_bytes)
+    writer = StoreWriter(tmp_path, StoreConfig())
+    image = np.arange(20 * 20 * 20, dtype=np.int16).reshape(20, 20, 20)
+    with pytest.raises(ResourceError, match=r"000000\.b2nd: cannot be written"):
+        writer.add(0, image, None, _row("a"))
+
+
+def test_a_passing_failure_of_a_read_is_no_damage(
+    shared: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = np.asarray(shared.image(0)[...])
+    store = VolumeStore(shared.folder)
+    real, left = blosc2.open, [RuntimeError("blosc2_schunk_open_offset returned NULL")]
+
+    def fail_once(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(blosc2, "open", fail_once)
+    assert np.array_equal(np.asarray(store.image(0)[...]), whole)
+    assert not left

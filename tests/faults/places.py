@@ -50,12 +50,14 @@ class Ended:
         seconds: it ran.
         stopping: seconds between the signal and its end.
         output: what it printed.
+        calls: on files, that failed by order of the test.
     """
 
     status: int
     seconds: float
     stopping: float | None
     output: str
+    calls: tuple[str, ...] = ()
 
     @property
     def said(self) -> str:
@@ -70,6 +72,7 @@ class Zygote:
         folder: for output; not in the workspaces, whose disks may be full.
         ended: how many processes ended in which way.
         slowest: seconds from a request to stop to the end.
+        shim: what lets calls on files fail; ``None`` where there is no compiler.
     """
 
     def __init__(self) -> None:
@@ -78,6 +81,9 @@ class Zygote:
         environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
         environment.pop("VOXSEQ_DATA", None)
         self.folder = Path(tempfile.mkdtemp(prefix="voxseq-zygote-"))
+        self.shim = _shim(self.folder)
+        if self.shim is not None:
+            environment["LD_PRELOAD"] = str(self.shim)
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "zygote.py")],
             stdin=subprocess.PIPE,
@@ -96,7 +102,9 @@ class Zygote:
             json.dumps({"root": str(root), "argv": argv, "log": str(log), **request}) + "\n"
         )
         self._process.stdin.flush()
-        ended = Ended(**self._answer(), output=log.read_text(errors="replace"))
+        answer = self._answer()
+        calls = tuple(answer.pop("calls"))
+        ended = Ended(**answer, output=log.read_text(errors="replace"), calls=calls)
         self._count(ended, request)
         return ended
 
@@ -120,6 +128,16 @@ class Zygote:
     def _answer(self) -> Any:
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())
+
+
+def _shim(folder: Path) -> Path | None:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        return None
+    made = folder / "shim.so"
+    words = ("-shared", "-fPIC", "-O1", "-w", "-o", str(made), str(HERE / "shim.c"), "-ldl")
+    subprocess.run([compiler, *words], check=True)
+    return made
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,10 @@ class Place:
     def job(self, stage: str, name: str) -> Job:
         """One job of the plan."""
         return self.plan.jobs[stage, name]  # type: ignore[index]
+
+    def command(self, *argv: str, **request: Any) -> Ended:
+        """A command of voxseq with this configuration as a process of its own."""
+        return self.zygote.run(self.folder, *argv, "--params", str(self.params), **request)
 
     def run(self, stage: str, name: str, *, workers: int = 0, **request: Any) -> Ended:
         """``voxseq run`` as a process of its own."""

@@ -8,16 +8,20 @@ for the output. ``signal`` is sent ``after`` so many seconds by the parent, to t
 processes if ``group``; or by the child itself at ``place``, a key of PLACES, in its ``step``. With
 ``act`` the process that is there ends itself ("lose me"), has no memory ("no memory"), or fills the
 disk with the file ``filler`` ("no room") instead.
+``fault`` lets one call on a file of ``root`` fail: of those on paths that fit ``pattern`` the call
+with the number ``n``, with the error ``code``; see shim.c, which has to be loaded.
 ``limit_bytes`` limits the size of a file, ``memory`` the bytes that the child may use besides what
 it has, ``patience`` its seconds; ``environment`` holds more variables.
 
-The answer has ``status`` (negative: the signal that ended the child), ``seconds`` and ``stopping``,
-seconds from the signal to the end. A child that takes longer than its patience is killed; where its
+The answer has ``status`` (negative: the signal that ended the child), ``seconds``, ``stopping``,
+seconds from the signal to the end, and ``calls``, those that failed, or all that fit where ``n`` is
+0. A child that takes longer than its patience is killed; where its
 processes were is in the output.
 """
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import importlib
 import json
@@ -154,6 +158,13 @@ def fill(filler: Path, left: int = 0) -> None:
         os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
 
 
+def arm(root: str, log: str, fault: dict[str, Any]) -> None:
+    """Let a call on a file of the workspace fail."""
+    words = (os.path.realpath(root), fault["pattern"], log + ".calls")
+    folder, pattern, report = (os.fsencode(word) for word in words)
+    ctypes.CDLL(None).shim_arm(folder, pattern, ctypes.c_long(fault["n"]), fault["code"], report)
+
+
 def child(request: dict[str, Any]) -> None:
     """Do one command; never returns."""
     os.setsid()
@@ -188,6 +199,8 @@ def child(request: dict[str, Any]) -> None:
             time.sleep(0.05)
 
         PLACES[request["place"]](fire, request["step"])
+    if "fault" in request:
+        arm(request["root"], request["log"], request["fault"])
     status = 1
     try:
         from voxseq.cli import main
@@ -243,7 +256,11 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     if fired.exists():
         sent = float(fired.read_text())
         fired.unlink()
+    report = Path(request["log"] + ".calls")
+    calls = report.read_text(errors="replace").splitlines() if report.exists() else []
+    report.unlink(missing_ok=True)
     return {
+        "calls": calls,
         "status": os.waitstatus_to_exitcode(status),
         "seconds": ended - began,
         "stopping": ended - sent if sent else None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import pickle
 import random
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import torch
@@ -198,3 +199,55 @@ def test_the_checkpoint_before_survives_a_failed_write(
 def test_flat_keys_of_a_configuration() -> None:
     tree = {"a": {"b": (1, 2), "c": None}, "d": "x"}
     assert checkpoint.flatten(tree) == {"a.b": "[1, 2]", "a.c": "None", "d": "'x'"}
+
+
+class Failing:
+    """A file whose n-th call fails."""
+
+    def __init__(self, handle: IO[bytes], n: int, code: int) -> None:
+        self.handle, self.left, self.code = handle, n, code
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.handle, name)
+
+        def call(*args: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(self.code, os.strerror(self.code))
+            return method(*args)
+
+        return call
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+def test_a_failure_of_the_machine_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """At every call on the file, by us, by zipfile and by torch."""
+    path = checkpoint.save(tmp_path, {"model": {"a": torch.arange(3000)}}, {})
+    failed, real = 0, Path.open
+    for n in range(1, 10**6):
+        opened = []
+
+        def open_failing(self: Path, *args: Any, n: int = n, held: Any = opened) -> Failing:
+            held.append(Failing(real(self, *args), n, code))
+            return held[-1]
+
+        monkeypatch.setattr(Path, "open", open_failing)
+        try:
+            loaded = checkpoint.load(tmp_path, {})
+        except ResourceError as error:
+            assert f"{path}: cannot be read ({os.strerror(code)})" in error.what
+            assert "start again" in error.hint
+        else:
+            assert loaded is not None
+            if opened[0].left > 0:
+                break
+        failed += 1
+    assert failed > 10

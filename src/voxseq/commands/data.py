@@ -193,10 +193,10 @@ def _next(row: DataSet, root: Path | None, presence: Presence) -> Iterator[str]:
 def docs(write: bool) -> None:
     """Print docs/datasets.md with its tables generated from the catalogue."""
     from voxseq.data.catalogue.document import PAGE, with_tables
-    from voxseq.files import write_text
+    from voxseq.files import read_text, write_text
 
     try:
-        text = PAGE.read_text(encoding="utf-8")
+        text = read_text(PAGE)
     except OSError as error:
         raise VoxseqError(
             f"{PAGE} cannot be read: {error.strerror}", "call this in the checkout"

@@ -33,7 +33,7 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     finished = [run for run in runs if workspace.marker(run).exists()]
     damaged = []
     for run in finished:
-        found = verified(workspace.marker(run))
+        found = verified(workspace.marker(run), run.id)
         if found is not None:
             damaged.append(run)
             click.echo(f"damaged: {run.id}: {found}")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from voxseq.errors import ConfigError
+from voxseq.files import read_text
 
 #: Keys from the top of a file down, items of lists by their number.
 KeyPath = tuple[str, ...]
@@ -121,13 +122,13 @@ def read_yaml(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         reason, hint = "there is no such file", _where_else(path)
-    except IsADirectoryError:
-        reason, hint = "it is a folder", "name a file in it"
     except UnicodeDecodeError as error:
         reason, hint = str(error), "save it in UTF-8"
+    except ValueError as error:
+        reason, hint = str(error), "name a file of a configuration"
     except OSError as error:
         reason, hint = error.strerror or str(error), "check the path and your rights to it"
     raise ConfigError(f"{path} cannot be read: {reason}", hint)

@@ -26,6 +26,7 @@ from voxseq.data.index import INDEX, SCHEMA, index_row, read_index, write_table
 from voxseq.data.scorable import require_scorable
 from voxseq.data.types import REFORMATTED, Entry, Scan, Volume, volume_id
 from voxseq.errors import DataError
+from voxseq.faults import require_readable
 from voxseq.files import read_json, write_json, write_text
 from voxseq.fingerprint import digest
 from voxseq.progress import track
@@ -198,8 +199,15 @@ def _gather(found: Scan, results: Sequence[Mapping[str, Any]]) -> Outcome:
 
 def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
     """The image's row of the index, or the reason why it cannot be used."""
+    adapter = adapters.get(job.dataset.adapter)
     try:
-        return {"row": _usable_row(job, adapters.get(job.dataset.adapter), entry)}
+        return {"row": _usable_row(job, adapter, entry)}
+    except DataError:
+        # Some libraries do not tell a failure of the machine from a damaged file.
+        for path in filter(None, (entry.path, entry.label_path)):
+            require_readable(job.folder / path)
+    try:
+        return {"row": _usable_row(job, adapter, entry)}
     except DataError as error:
         return {"reason": error.what}
 

@@ -14,6 +14,7 @@ from voxseq.data.checks import Measured
 from voxseq.data.thumbnail import SIZE, thumbnail
 from voxseq.data.types import Entry, Volume, volume_id
 from voxseq.errors import IntegrityError
+from voxseq.faults import read_named
 from voxseq.files import atomic_path
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _read(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        with read_named(path):
+            return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(
             f"{path}: missing or damaged ({error})", "run the stage that makes it again"

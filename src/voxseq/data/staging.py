@@ -6,7 +6,6 @@ All of it lies in the run's folder of state, which is deleted when the run is fi
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from voxseq.files import read_json
+from voxseq.faults import read_named, write_named
+from voxseq.files import files_below, read_json, sha256, size_of
 
 RECORD = "record.json"
 _PARTIAL = ".partial"
@@ -41,7 +41,7 @@ class Journal:
         """Keep a result."""
         self._results[key] = result
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
+        with write_named(self.path), self.path.open("ab") as file:
             file.write(json.dumps([key, result]).encode() + b"\n")
 
 
@@ -51,13 +51,13 @@ def _whole_lines(path: Path) -> dict[str, Any]:
         return {}
     results: dict[str, Any] = {}
     good = 0
-    with path.open("r+b") as file:
+    with read_named(path), path.open("r+b") as file:
         for line in file:
             try:
                 key, result = json.loads(line)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 break
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or not isinstance(result, dict):
                 break
             results[str(key)] = result
             good += len(line)
@@ -69,11 +69,12 @@ def state_of(folder: Path, path: str) -> list[Any]:
     """Size and time of change of a file, or of every file in a folder; empty where it is not."""
     place = folder / path
     try:
-        if not place.is_dir():
-            found = place.stat()
-            return [found.st_size, found.st_mtime_ns]
-        with os.scandir(place) as items:
-            states = [(item.name, item.stat()) for item in items]
+        with read_named(place):
+            if not place.is_dir():
+                found = place.stat()
+                return [found.st_size, found.st_mtime_ns]
+            with os.scandir(place) as items:
+                states = [(item.name, item.stat()) for item in items]
     except OSError:
         return []
     return [[name, s.st_size, s.st_mtime_ns] for name, s in sorted(states, key=lambda s: s[0])]
@@ -113,25 +114,21 @@ def write_record(folder: Path, source: str, content: Mapping[str, Any]) -> None:
         content: what else to keep.
     """
     files = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in files_below(folder)
     }
     record = {"source": source, "files": files, "content": dict(content)}
     # Not forced to the disk: checksums tell when a crash of the machine took part of a volume.
-    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    with write_named(folder / RECORD):
+        (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def finished(folder: Path, source: str) -> bool:
     """Whether ``folder`` holds a whole volume made from ``source``; if not, it is removed."""
     try:
         record = read_json(folder / RECORD)
-        whole = record["source"] == source and all(
-            (folder / name).stat().st_size == facts["bytes"]
-            and _sha256(folder / name) == facts["sha256"]
+        whole = [record["source"], type(record["content"])] == [source, dict] and all(
+            size_of(folder / name) == facts["bytes"] and sha256(folder / name) == facts["sha256"]
             for name, facts in record["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -161,9 +158,5 @@ def _link(source: Path, target: Path) -> None:
         raise
     except OSError:
         # Another file system, or one without links.
-        shutil.copyfile(source, target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        with write_named(target):
+            shutil.copyfile(source, target)

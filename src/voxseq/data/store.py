@@ -25,7 +25,7 @@ from voxseq.data.slabs import Box, class_counts, percentiles, slabs
 from voxseq.data.splits import words_of
 from voxseq.data.types import Array
 from voxseq.errors import IntegrityError
-from voxseq.faults import write_named
+from voxseq.faults import read_named, read_twice, unexplained_write_named, write_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,10 +139,12 @@ class StoreWriter:
     def _write(self, kind: str, key: int, array: Array, dtype: np.dtype[Any]) -> None:
         path = _path(self.folder, kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Blosc2 would write over an existing file.
-        path.open("xb").close()
         with write_named(path):
+            # Blosc2 would write over an existing file.
+            path.open("xb").close()
+        with unexplained_write_named(path):
             self._pack(path, array, dtype)
+            self._require_written(path, array, dtype)
 
     def _pack(self, path: Path, array: Array, dtype: np.dtype[Any]) -> None:
         chunks = tuple(min(c, n) for c, n in zip(self.config.chunk_shape, array.shape, strict=True))
@@ -162,6 +164,14 @@ class StoreWriter:
             rows = slice(start, min(start + chunks[0], array.shape[0]))
             packed[rows] = np.ascontiguousarray(array[rows], dtype=dtype)
 
+    def _require_written(self, path: Path, array: Array, dtype: np.dtype[Any]) -> None:
+        """Compare a file with what it was made from: Blosc2 does not tell of every failed write."""
+        packed = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        for start in range(0, array.shape[0], packed.chunks[0]):
+            rows = slice(start, min(start + packed.chunks[0], array.shape[0]))
+            if not np.array_equal(packed[rows], array[rows].astype(dtype, copy=False), True):
+                raise RuntimeError("what was read again differs")
+
     def _compression(self, dtype: np.dtype[Any]) -> blosc2.CParams:
         # The high bytes of neighbouring voxels are alike. Shuffling bits packs LZ4 tighter where
         # there is noise, but takes as long to undo as the rest of the reading.
@@ -180,7 +190,7 @@ class StoreWriter:
         ).astype(np.int32)
         path = _path(self.folder, "locations", key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
+        with write_named(path), path.open("xb") as file:
             np.save(file, table, allow_pickle=False)
 
 
@@ -240,7 +250,8 @@ class VolumeStore:
         """
         path = _path(self.folder, "locations", index)
         try:
-            table = np.load(path, allow_pickle=False)
+            with read_named(path):
+                table = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from None
         return {int(c): table[table[:, 0] == c, 1:] for c in np.unique(table[:, 0])}
@@ -352,12 +363,16 @@ def _path(folder: Path, kind: str, key: int) -> Path:
 
 def _opened(path: Path) -> _Opened:
     try:
-        array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
-        if array.nbytes > _FILE_BYTES:
-            return array, ReadAhead(path, array)
-        voxels = array[...]
+        return read_twice(path, lambda: _open(path))
     except (OSError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from None
+
+
+def _open(path: Path) -> _Opened:
+    array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    if array.nbytes > _FILE_BYTES:
+        return array, ReadAhead(path, array)
+    voxels = array[...]
     voxels.flags.writeable = False
     return voxels, None
 
@@ -379,12 +394,16 @@ def _crop(array: Any, ahead: ReadAhead | None, start: Sequence[int], shape: Sequ
 
 def _values(array: Any, box: Any) -> Array:
     """Voxels of a box, in memory of their own."""
-    try:
-        values: Array = array[box]
+    if isinstance(array, np.ndarray):
         # A volume that is kept gives a view of itself.
-        return values.copy() if isinstance(array, np.ndarray) else values
+        kept: Array = array[box].copy()
+        return kept
+    path = Path(array.schunk.urlpath)
+    try:
+        values: Array = read_twice(path, lambda: array[box])
     except RuntimeError as error:
-        raise _damaged(Path(array.schunk.urlpath), error) from None
+        raise _damaged(path, error) from None
+    return values
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

@@ -133,7 +133,7 @@ class Volumes:
             row: of the volume.
         """
         line = self.table.iloc[row]
-        box, places = native_places(line.to_dict(), probabilities.shape[1:])
+        box, places = native_places(dict(line.items()), probabilities.shape[1:])
         # What the crop left out is background.
         classes = np.zeros([int(line[f"native_{axis}"]) for axis in "xyz"], np.uint8)
         inside = classes[box]

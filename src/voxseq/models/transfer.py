@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import IntegrityError, ResourceError
-from voxseq.faults import is_of_the_machine
-from voxseq.files import atomic_path
+from voxseq.errors import IntegrityError
+from voxseq.faults import read_named
+from voxseq.files import atomic_path, size_of
 from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
@@ -140,16 +140,13 @@ def prove_transfer(
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     hint = "run the pre-training that writes it again"
-    if not path.is_file():
+    if size_of(path) is None:
         raise IntegrityError(f"{path}: no such encoder file", hint)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with read_named(path), safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get(_KEY, "null"))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if is_of_the_machine(error):
-            again = "start again; the encoder may be sound"
-            raise ResourceError(f"{path} cannot be read: {error}", again) from error
         raise IntegrityError(f"{path}: not readable as an encoder: {error}", hint) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise IntegrityError(f"{path}: not an encoder file of this version of voxseq", hint)

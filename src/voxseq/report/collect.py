@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from voxseq.errors import IntegrityError
+from voxseq.faults import read_named
+from voxseq.files import read_json, size_of
 from voxseq.report.study import Run, Study
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run_file(inputs: Mapping[str, Path], run: str, file: str) -> Path | None:
     """Path of a run's file; ``None`` where the run or the file is missing."""
     folder = inputs.get(run)
     path = None if folder is None else Path(folder) / file
-    return path if path is not None and path.is_file() else None
+    return path if path is not None and size_of(path) is not None else None
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -80,7 +81,8 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     numbers = [c for c in columns if c not in texts]
     hint = "delete the run's folder and start the workflow again"
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with read_named(path):
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}", hint) from None
     lacking = [c for c in columns if c not in frame.columns]
@@ -106,7 +108,7 @@ def read_record(inputs: Mapping[str, Path], run: str, file: str) -> dict[str, An
     if path is None:
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):

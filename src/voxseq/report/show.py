@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from voxseq.errors import DataError
+from voxseq.faults import read_named
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
 from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
 
@@ -85,7 +86,7 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as handle:
+    with read_named(path), path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from voxseq.errors import IntegrityError
+from voxseq.faults import read_named
 from voxseq.report.style import CLASS_COLOURS
 
 _ALPHA = 0.45
@@ -42,7 +43,7 @@ def read_slice(path: Path) -> Slice:
         IntegrityError: not an npz file, a missing array, or arrays that are not 2D of one shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with read_named(path), np.load(path, allow_pickle=False) as arrays:
             image, truth, prediction = (arrays[n] for n in ("image", "truth", "prediction"))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise IntegrityError(f"{path} is not an example slice: {error}") from None

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from voxseq.errors import IntegrityError
+from voxseq.faults import read_named
 from voxseq.report.collect import PREDICTION_COLUMNS, read_runs, run_file
 from voxseq.report.slices import checked_slice
 from voxseq.report.study import Study, Task
@@ -51,7 +52,7 @@ def read_worst(path: Path, seed: int = 0) -> WorstCase:
         IntegrityError: not an npz file, a missing array, or arrays of other shapes.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with read_named(path), np.load(path, allow_pickle=False) as arrays:
             image, truth, prediction = (arrays[n] for n in ("image", "truth", "prediction"))
             case, score = str(arrays["case"]), float(arrays["score"])
     except (OSError, ValueError, KeyError, EOFError, TypeError) as error:

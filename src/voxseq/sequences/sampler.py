@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
 from voxseq.errors import DataError
+from voxseq.faults import read_named
 from voxseq.files import read_json
 from voxseq.sequences.build import AXES, LEFT_OUT
 from voxseq.sequences.ranges import Ranges
@@ -56,7 +57,8 @@ class _Table:
 
     @classmethod
     def read(cls, path: Path) -> _Table:
-        frame = pd.read_parquet(path)
+        with read_named(path):
+            frame = pd.read_parquet(path)
         held = frame.pop("validation").to_numpy(bool)
         columns = {name: frame[name].to_numpy() for name in frame.columns}
         return cls(columns, np.flatnonzero(~held), np.flatnonzero(held))

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from voxseq.errors import ResourceError, VoxseqError
 from voxseq.faults import is_out_of_memory, refused_memory
-from voxseq.training.distributed import processes_here
+from voxseq.training.distributed import team
+from voxseq.training.launched import processes_here
 from voxseq.training.seeding import numpy_generator
 from voxseq.training.shared_memory import SharedMemory
 from voxseq.training.stopping import SIGNALS
@@ -141,7 +142,7 @@ def stepwise(
         yield from map(make, range(start, stop))
         return
     ahead = min(_AHEAD * workers + _HELD, stop - start)
-    steps = _Steps(make, ahead * processes_here())
+    steps = _Steps(make, ahead * processes_here(team().size))
     steps.memory.require_locks(workers)
     loader: DataLoader[Any] = DataLoader(
         steps,

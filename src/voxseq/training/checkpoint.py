@@ -12,8 +12,8 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from voxseq.errors import IntegrityError, ResourceError
-from voxseq.faults import is_of_the_machine, is_out_of_memory
+from voxseq.errors import IntegrityError, VoxseqError
+from voxseq.faults import is_out_of_memory, read_named
 from voxseq.files import atomic_path
 
 FILE = "checkpoint.pt"
@@ -33,7 +33,7 @@ def save(folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]) ->
     path = folder / FILE
     flat = flatten(config)
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        file = _Written(handle)
+        file = _Remembering(handle)
         try:
             everything = {**content, "config": flat, "config_hash": _hash(flat)}
             torch.save(everything, cast(IO[bytes], file))
@@ -45,24 +45,24 @@ def save(folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]) ->
     return path
 
 
-class _Written:
-    """A file that remembers why a write to it failed."""
+class _Remembering:
+    """A file that remembers why reading or writing it failed, which torch does not tell."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle
         self.error: OSError | None = None
 
-    def write(self, data: bytes) -> int:
-        """Write, and keep the error."""
-        try:
-            return self._handle.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._handle, name)
 
-    def flush(self) -> None:
-        """Pass on what the file's buffer holds."""
-        self._handle.flush()
+        def call(*args: Any) -> Any:
+            try:
+                return method(*args)
+            except OSError as error:
+                self.error = self.error or error
+                raise
+
+        return call
 
 
 def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -71,27 +71,22 @@ def load(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         IntegrityError: the file is damaged, or belongs to another configuration; the differing
             keys are named.
-        ResourceError: memory or disk failed while it was read.
+        ResourceError: memory or disk failed while it was read; it may be sound.
     """
     path = folder / FILE
-    if not path.exists():
-        return None
     try:
-        _require_whole(path)
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        there: dict[str, str] = content["config"]
-        if content["config_hash"] != _hash(there):
-            raise ValueError("the configuration in it does not have its hash")
+        with read_named(path):
+            if not path.exists():
+                return None
+            content = _read(path)
+    except VoxseqError:
+        raise
     except Exception as error:
-        if is_of_the_machine(error):
-            raise ResourceError(
-                f"{path} cannot be read: {error}", "start again; the checkpoint may be sound"
-            ) from error
         raise IntegrityError(
             f"{path} cannot be read: {_reason(error)}",
             f"delete {path} to start this run from step 0",
         ) from error
-    here = flatten(config)
+    here, there = flatten(config), content["config"]
     differing = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
     if differing:
         shown = "; ".join(f"{k}: {there.get(k)} there, {here.get(k)} now" for k in differing[:8])
@@ -110,12 +105,30 @@ def _reason(error: Exception) -> str:
     return said.split("\n", 1)[0]
 
 
-def _require_whole(path: Path) -> None:
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as handle:
+        file = _Remembering(handle)
+        try:
+            _require_whole(file)
+            content: dict[str, Any] = torch.load(
+                cast(IO[bytes], file), map_location="cpu", weights_only=True
+            )
+        except Exception:
+            if file.error is not None:
+                raise file.error from None
+            raise
+    if content["config_hash"] != _hash(content["config"]):
+        raise ValueError("the configuration in it does not have its hash")
+    return content
+
+
+def _require_whole(file: _Remembering) -> None:
     """Compare every record with its checksum; torch writes checksums and does not read them."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(cast(IO[bytes], file)) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"{damaged} in it does not have its checksum")
+    file.seek(0)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -8,7 +8,6 @@ rows are gathered with their gradients. In a single process nothing of this comp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxseq.training import sharding
+from voxseq.training.launched import processes, processes_here
 
 Batch = dict[str, Tensor]
 #: The others wait while the first process checks its inputs; lost ones are noticed at once.
@@ -163,7 +163,7 @@ class Team:
         """
         if self.size == 1:
             return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-        here = processes_here()
+        here = processes_here(self.size)
         strategy: Strategy
         if units is None:
             # A step may leave weights out, such as the decoder of another scale.
@@ -188,20 +188,9 @@ def team() -> Team:
     return Team(dist.get_rank(), dist.get_world_size())
 
 
-def processes_here() -> int:
-    """Processes of this training on this machine."""
-    size = team().size
-    return int(os.environ.get("LOCAL_WORLD_SIZE", size)) if size > 1 else 1
-
-
-def is_launched() -> bool:
-    """Whether torchrun, or something that sets the same variables, started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def join() -> Team:
     """Meet the other processes of this training, if it was launched with several."""
-    if is_launched() and not dist.is_initialized():
+    if processes() > 1 and not dist.is_initialized():
         on_gpu = torch.cuda.is_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     return team()

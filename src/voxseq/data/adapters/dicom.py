@@ -17,6 +17,7 @@ from voxseq.data.adapters.files import is_junk, unreadable
 from voxseq.data.adapters.metaimage import _LPS_TO_RAS
 from voxseq.data.types import Array, Volume, scaling_affine
 from voxseq.errors import DataError
+from voxseq.faults import read_named
 
 Values = Literal["stored", "hu"]
 Order = Literal["position", "instance"]
@@ -66,7 +67,7 @@ def dicom_names(folder: Path, names: Iterable[str]) -> list[str]:
 
 def _has_magic(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with read_named(path), path.open("rb") as file:
             file.seek(_MAGIC_AT)
             return file.read(len(_MAGIC)) == _MAGIC
     except OSError:

@@ -6,10 +6,11 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from voxseq.errors import DataError, ResourceError, VoxseqError
-from voxseq.faults import is_of_the_machine
+from voxseq.faults import is_of_the_machine, read_named
 
 #: Left by macOS in many published archives.
 _JUNK_FOLDERS = {"__MACOSX"}
@@ -35,7 +36,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     no table could hold them. So are pipes, devices and sockets, which no reader may open.
     """
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -47,6 +48,12 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
             "" if relative == "." else relative,
             sorted(n for n in names if not is_junk(n) and _is_text(n) and _is_file(place, n)),
         )
+
+
+def _refuse(error: OSError) -> None:
+    """Raise an error of the machine, for which a folder would seem empty."""
+    with suppress(OSError), read_named(Path(error.filename)):
+        raise error
 
 
 def files(folder: Path) -> Iterator[str]:

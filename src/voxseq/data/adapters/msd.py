@@ -5,7 +5,6 @@ Only the labelled images, those of ``training``, are used; ``imagesTs`` has no l
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,8 +12,8 @@ from voxseq.data.adapters import nifti
 from voxseq.data.adapters.files import inside, is_junk, nothing_found
 from voxseq.data.catalogue import DataSet
 from voxseq.data.types import Entry, Scan, Volume
-from voxseq.errors import DataError
-from voxseq.files import read_text
+from voxseq.errors import DataError, ResourceError
+from voxseq.files import read_json
 
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
@@ -58,10 +57,10 @@ def _training(folder: Path) -> list[tuple[str, str]]:
     if not path.exists():
         raise nothing_found(folder, "dataset.json with imagesTr and labelsTr beside it")
     try:
-        content: Any = json.loads(read_text(path))
+        content: Any = read_json(path)
         items = [(item["image"], item["label"]) for item in content["training"]]
         return [(inside(image, str(path)), inside(label, str(path))) for image, label in items]
-    except DataError:
+    except (DataError, ResourceError):
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DataError(

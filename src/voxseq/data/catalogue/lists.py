@@ -10,10 +10,12 @@ import io
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from urllib.parse import quote
 
 from voxseq.data.catalogue.model import RemoteFile
 from voxseq.errors import IntegrityError
+from voxseq.faults import read_named
 
 #: Files that belong into a data set's own folder, by the name of the set of lists.
 _SPLITS = {
@@ -88,7 +90,8 @@ def _table(*path: str) -> list[dict[str, str]]:
 def _content(*path: str) -> bytes:
     item: Traversable = files("voxseq.data").joinpath("lists", *path)
     try:
-        return item.read_bytes()
+        with read_named(Path(str(item))):
+            return item.read_bytes()
     except OSError as error:
         raise IntegrityError(
             f"the list {'/'.join(path)} is missing from the package ({error})",
