@@ -16,7 +16,8 @@ import pytest
 
 from tiny_study import Actions, do_all, install, job_of, run_of, tiny_plan
 from voxseq.errors import IntegrityError, ResourceError
-from voxseq.runs import RunContext, Workspace
+from voxseq.plan.context import RunContext
+from voxseq.runs import Workspace
 
 
 @pytest.fixture

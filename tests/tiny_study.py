@@ -14,8 +14,9 @@ import pytest
 from voxseq import journal, runs
 from voxseq.fingerprint import digest
 from voxseq.plan import Job, Plan, Run, Stage
+from voxseq.plan.context import RunContext
 from voxseq.plan.outputs import COSTS, lasting
-from voxseq.runs import RunContext, Workspace
+from voxseq.runs import Workspace
 
 #: Runs of the tiny study: id → ids of its inputs. A stage's first word is its action as well.
 GRID: dict[str, tuple[str, ...]] = {

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from voxseq.environment import environment
+from voxseq.faults import read_named
 from voxseq.files import atomic_path, write_json
 
 #: Files of a run's state that are kept.
@@ -25,5 +26,5 @@ def keep_record(state: Path, record: Path) -> None:
     write_json(record / "environment.json", environment())
     for name in KEPT:
         if (state / name).exists():
-            with atomic_path(record / name) as temporary:
+            with atomic_path(record / name) as temporary, read_named(state / name):
                 shutil.copyfile(state / name, temporary)

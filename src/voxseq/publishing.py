@@ -6,7 +6,6 @@ checksum in its run's marker, and published anew where it differs.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxseq.errors import IntegrityError
-from voxseq.files import atomic_path, read_json
+from voxseq.faults import read_named
+from voxseq.files import atomic_path, files_below, read_json, sha256, size_of
 from voxseq.plan import Run
 from voxseq.plan.outputs import COSTS, FOLDERS, lasting, published
 
@@ -51,7 +51,7 @@ def require_declared(run: Run, out: Path) -> None:
     declared = set(lasting(run.stage, run.config))
     if not declared:
         return
-    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    written = {str(path.relative_to(out)) for path in files_below(out)}
     problems = [
         *(f"{name} is declared and was not written" for name in sorted(declared - written)),
         *(f"{name} was written and is not declared" for name in sorted(written - declared)),
@@ -72,7 +72,7 @@ def compare(run: Run, marker: Path, results: Path) -> Difference:
     missing, edited = [], []
     for name in published(run):
         path = results / name
-        if not path.is_file():
+        if size_of(path) is None:
             missing.append(name)
         elif name in recorded and not _is(path, recorded[name]):
             edited.append(name)
@@ -102,7 +102,7 @@ def publish(run: Run, folder: Path, results: Path, found: Difference, kept: Path
 
 def _copy(source: Path, target: Path) -> None:
     # Contents only: files that DVC links to its cache are read-only.
-    with atomic_path(target) as temporary:
+    with atomic_path(target) as temporary, read_named(source):
         shutil.copyfile(source, temporary)
 
 
@@ -110,9 +110,11 @@ def _surplus(run: Run, results: Path) -> Iterator[str]:
     """Files in the stage's folders that the study does not have, hidden ones left out."""
     declared = set(published(run))
     for part in FOLDERS[run.stage]:
-        for path in sorted((results / part).rglob("*")):
+        if not (results / part).is_dir():
+            continue
+        for path in files_below(results / part):
             name = path.relative_to(results).as_posix()
-            if path.is_file() and name not in declared and not path.name.startswith("."):
+            if name not in declared and not path.name.startswith("."):
                 yield name
 
 
@@ -129,10 +131,7 @@ def state_of_results(workspace: Workspace) -> list[str]:
 
 
 def _is(path: Path, recorded: Mapping[str, object]) -> bool:
-    if path.stat().st_size != recorded["bytes"]:
-        return False
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest() == recorded["sha256"]
+    return size_of(path) == recorded["bytes"] and sha256(path) == recorded["sha256"]
 
 
 def _few(names: Sequence[str]) -> str:

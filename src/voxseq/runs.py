@@ -37,6 +37,7 @@ from voxseq.locks import Owner, alone, exclusive, owner_of
 from voxseq.logs import log_file
 from voxseq.markers import RUN_MARKERS, problem, verified
 from voxseq.plan import STAGES, Job, Plan, Run
+from voxseq.plan.context import RunContext
 from voxseq.plan.outputs import COSTS, FOLDERS
 from voxseq.publishing import Difference, compare, publish, require_declared
 
@@ -58,33 +59,6 @@ ACTIONS: Mapping[str, str] = {
     "figures": "voxseq.report.run:execute_figures",
     "costs": "voxseq.report.run:execute_costs",
 }
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """What a stage function gets; see :class:`voxseq.plan.Run` for the fields in common.
-
-    Attributes:
-        out: empty folder for the results.
-        state: folder for log, progress, cost and checkpoints; it survives failures.
-        inputs: run id → folder of each run this one depends on.
-        data_root: the user's folder of real data; ``None`` where phantoms are generated.
-        workers: processes that work beside this one; they change no result.
-        fetch_bytes: largest data set that may be fetched without being asked for by name.
-        training: how a pre-training divides its batches; it changes last digits only.
-        records: run id → folder of the record of each input, which may not exist.
-    """
-
-    run_id: str
-    config: Mapping[str, Any]
-    out: Path
-    state: Path
-    inputs: Mapping[str, Path]
-    data_root: Path | None
-    workers: int = 0
-    fetch_bytes: int = 0
-    training: TrainingResources = field(default_factory=TrainingResources)
-    records: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

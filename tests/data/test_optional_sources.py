@@ -17,7 +17,8 @@ from voxseq.data.verify import Study, verify
 from voxseq.errors import DataError
 from voxseq.files import read_json
 from voxseq.plan import build_plan
-from voxseq.runs import RunContext, Workspace
+from voxseq.plan.context import RunContext
+from voxseq.runs import Workspace
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 

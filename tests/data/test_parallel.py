@@ -23,7 +23,7 @@ from voxseq import watch
 from voxseq.data import download, preprocess, staging
 from voxseq.data.parallel import in_order
 from voxseq.errors import DataError, ResourceError
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 
 NAMES = [f"spleen_{n}" for n in range(8)]
 TASK = {"window": [-100, 100], "spacing": [2, 2, 2]}

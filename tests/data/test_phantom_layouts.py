@@ -11,7 +11,7 @@ import trees
 from voxseq.config.data import PhantomConfig
 from voxseq.data import catalogue, download, preprocess
 from voxseq.data.store import VolumeStore
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 
 #: Real data sets without a phantom.
 REAL_ONLY = {"dicom_ct", "task04_hippocampus"}

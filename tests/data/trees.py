@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 from voxseq.data import download, preprocess
 from voxseq.files import read_json
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 
 STORE = {"chunk_shape": [64, 64, 64], "compression_level": 3, "locations_per_class": 50}
 SEGMENTATION = {"type": "segmentation", "labels": 1}

@@ -9,7 +9,7 @@ import numpy as np
 
 from voxseq.config.data import StoreConfig
 from voxseq.data.store import StoreWriter
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 
 SHAPE = (12, 10, 8)
 SPLITS = {"train": 6, "val": 3, "test": 3}

@@ -15,11 +15,11 @@ from sequence_store import KINDS, config, sampler
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.methods import METHODS, Method
 from voxseq.models.transfer import ENCODER_FILE
+from voxseq.plan.context import RunContext
 from voxseq.pretrain import run
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.run import staged_lr_factor
 from voxseq.pretrain.settings import MethodSettings
-from voxseq.runs import RunContext
 from voxseq.training.seeding import numpy_generator
 
 STEPS = 8

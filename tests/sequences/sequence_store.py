@@ -15,7 +15,7 @@ from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
 from voxseq.data.thumbnail import thumbnail
 from voxseq.data.types import Volume
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 

@@ -16,7 +16,7 @@ from voxseq.config import load_config
 from voxseq.errors import DataError
 from voxseq.files import read_json
 from voxseq.plan import build_plan
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 from voxseq.sequences import build
 from voxseq.sequences.build import lesion_box, random_boxes, with_validation
 

@@ -32,7 +32,7 @@ from voxseq.fingerprint import digest
 from voxseq.progress import track
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 __all__ = ["Outcome", "dataset_folder", "examine", "execute", "read_index"]
 

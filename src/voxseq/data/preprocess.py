@@ -35,7 +35,7 @@ from voxseq.fingerprint import digest
 from voxseq.progress import track
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.preprocess")
 #: Least standard deviation that a z-score divides by.

@@ -24,7 +24,7 @@ from voxseq.data.verify_copies import Seen, copies_found
 from voxseq.data.verify_fetched import fetched_faults
 from voxseq.data.verify_headers import header_items
 from voxseq.errors import DataError, VoxseqError
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 
 Severity = Literal["fault", "warning"]
 #: Layouts whose images have one class each.

@@ -27,7 +27,7 @@ from voxseq.finetune.task import (
 from voxseq.finetune.volumes import Volumes
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
 Numbers = dict[str, Any]

@@ -22,7 +22,7 @@ from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.finite import require_finite_rows
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
 

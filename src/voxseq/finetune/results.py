@@ -21,7 +21,7 @@ from voxseq.finetune.volumes import Volumes
 
 if TYPE_CHECKING:
     from voxseq.finetune.task import Splits
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 #: One score: case ("" for a whole split), label ("" where there is none), metric, value.
 Row = tuple[str, str, str, float]

@@ -26,7 +26,7 @@ from voxseq.training.loop import FitResult, LoopConfig, Trainable, fit
 from voxseq.training.schedule import lr_factor
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
 

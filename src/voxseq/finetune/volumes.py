@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,7 @@ class Volumes:
             row: of the volume.
         """
         line = self.table.iloc[row]
-        box, places = native_places(dict(line.items()), probabilities.shape[1:])
+        box, places = native_places(cast(Mapping[str, Any], line), probabilities.shape[1:])
         # What the crop left out is background.
         classes = np.zeros([int(line[f"native_{axis}"]) for axis in "xyz"], np.uint8)
         inside = classes[box]

@@ -20,8 +20,8 @@ from voxseq.methods import METHODS
 from voxseq.models.encoder import Block
 from voxseq.models.statistics import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
+from voxseq.plan.context import RunContext
 from voxseq.pretrain.base import PretrainMethod, stack
-from voxseq.runs import RunContext
 from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise

@@ -14,7 +14,7 @@ from voxseq.files import read_json, size_of
 from voxseq.report.study import Run, Study
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")
 SCORE_COLUMNS = ("case", "label", "metric", "value")

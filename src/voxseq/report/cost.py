@@ -31,7 +31,7 @@ from voxseq.report.render import (
 from voxseq.report.study import REFERENCE, Run, Study, title_of
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 FOLDER = "cost"
 COST = "cost.json"

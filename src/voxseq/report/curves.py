@@ -16,7 +16,7 @@ from voxseq.report.render import frame_to_csv
 from voxseq.report.study import FACTORS, Study, series_title
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 METRIC_COLUMNS = ("step", "split", "name", "value")
 CURVE_KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")

@@ -37,7 +37,7 @@ from voxseq.report.worst_figure import worst_figure
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.report.figures")
 SEQUENCES_RUN = "sequences/all"

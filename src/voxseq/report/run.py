@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 
 def execute_tables(context: RunContext) -> None:

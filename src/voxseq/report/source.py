@@ -18,7 +18,7 @@ from voxseq.report.paper import PaperValues, in_percent, paper_values
 from voxseq.report.study import FACTORS, UNITS, Study, Task
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 #: Stages whose runs fill the cells of each table.
 STAGES: Mapping[int, tuple[str, ...]] = {

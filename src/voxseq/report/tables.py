@@ -21,7 +21,7 @@ from voxseq.report.source import Source, source_of
 from voxseq.report.study import REFERENCE, Study, title_of
 
 if TYPE_CHECKING:
-    from voxseq.runs import RunContext
+    from voxseq.plan.context import RunContext
 
 __all__ = [
     "Block",

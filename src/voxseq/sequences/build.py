@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from voxseq.errors import DataError
 from voxseq.files import atomic_path, write_json
-from voxseq.runs import RunContext
+from voxseq.plan.context import RunContext
 from voxseq.sequences.exclusion import select
 from voxseq.training.seeding import entropy
 
