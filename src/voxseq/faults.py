@@ -14,7 +14,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,26 +65,21 @@ _TRIED = re.compile(r"tried to allocate [\d.]+ \w+", re.IGNORECASE)
 _AGAIN = "start again; finished runs are kept and trainings resume from their last checkpoint"
 
 
-@contextmanager
-def read_named(path: Path) -> Iterator[None]:
+def read_named(path: Path) -> AbstractContextManager[None]:
     """Turn failures of the machine while ``path`` is read into a ResourceError that names it.
 
     What the file itself is to blame for passes: it does not exist, or holds something else.
     """
-    try:
-        yield
-    except VoxseqError:
-        raise
-    except Exception as error:
-        code = machine_code(error)
-        if code is None:
-            raise
-        raise _failed(error, code, path, "read") from error
+    return _failures_named(path, "read")
+
+
+def write_named(path: Path) -> AbstractContextManager[None]:
+    """Turn failures of the machine while ``path`` is written into a ResourceError that names it."""
+    return _failures_named(path, "written")
 
 
 @contextmanager
-def write_named(path: Path) -> Iterator[None]:
-    """Turn failures of the machine while ``path`` is written into a ResourceError that names it."""
+def _failures_named(path: Path, done: str) -> Iterator[None]:
     try:
         yield
     except VoxseqError:
@@ -93,7 +88,7 @@ def write_named(path: Path) -> Iterator[None]:
         code = machine_code(error)
         if code is None:
             raise
-        raise _failed(error, code, path, "written") from error
+        raise _failed(error, code, path, done) from error
 
 
 def read_twice(path: Path, read: Callable[[], T]) -> T:
