@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX
-from voxseq.data.store import StoreWriter, VolumeStore, class_locations, compact
+from voxseq.data.locations import class_locations
+from voxseq.data.store import StoreWriter, VolumeStore, compact
 from voxseq.errors import IntegrityError, ResourceError
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
