@@ -16,10 +16,10 @@ from voxseq.config import Config
 from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
 from voxseq.data.types import Entry
+from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequence_settings
 from voxseq.pretrain.ours import AutoregressiveMethod
 from voxseq.pretrain.settings.ours import OursSettings
-from voxseq.runs import RunContext
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.optimiser import adamw

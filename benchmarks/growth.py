@@ -22,9 +22,9 @@ from voxseq.data.index import read_index
 from voxseq.data.store import StoreWriter, VolumeStore
 from voxseq.data.types import Entry
 from voxseq.plan import build_plan
+from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequence_settings
 from voxseq.report.tables import execute_tables
-from voxseq.runs import RunContext
 from voxseq.sequences import build
 
 FACTORS = (1, 10, 100)

@@ -22,8 +22,8 @@ from voxseq.config import Config, load_config, read_yaml
 from voxseq.data.index import INDEX, SCHEMA, read_index, write_table
 from voxseq.data.store import SCHEMA as STORE_SCHEMA
 from voxseq.data.store import TABLE
+from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequence_settings
-from voxseq.runs import RunContext
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 

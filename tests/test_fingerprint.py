@@ -234,7 +234,10 @@ def test_a_fingerprint_tells_values_apart() -> None:
 
 #: Units that decide no result: messages, reading and writing, and what ends in the
 #: configuration of the run, which is part of its fingerprint anyway.
-NEUTRAL = {"__init__", "errors", "progress", "files", "config", "fingerprint", "methods", "faults"}
+NEUTRAL = {
+    *("__init__", "errors", "progress", "files", "config", "fingerprint", "methods", "faults"),
+    "watch",
+}
 
 
 def _imported(path: Path) -> set[str]:

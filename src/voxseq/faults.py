@@ -255,7 +255,7 @@ def _failed(error: Exception, code: int, path: Path, done: str) -> ResourceError
     if code in _FULL:
         return _full(place, code)
     if code == errno.ENOMEM:
-        return out_of_memory(f"{place}: {_first_line(error)}" if str(error) else str(place))
+        return out_of_memory(f"{place}: {refused_memory(error)}" if str(error) else str(place))
     return ResourceError(
         f"{place}: cannot be {done} ({os.strerror(code)})",
         f"check that disk and its permissions, then {_AGAIN}",

@@ -57,8 +57,9 @@ ACTIONS: Mapping[str, str] = {
     "baseline": "voxseq.finetune.baselines:execute",
     "tables": "voxseq.report.run:execute_tables",
     "figures": "voxseq.report.run:execute_figures",
-    "costs": "voxseq.report.run:execute_costs",
 }
+#: What makes the costs from the records of runs; no run of its own.
+_COSTS = "voxseq.report.run:execute_costs"
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class Workspace:
 
     def call(self, run: Run) -> None:
         """Do the work of a run, with its folders as they are; no bookkeeping."""
-        _function(run.action)(self._context(run, self.work(run)))
+        _function(ACTIONS[run.action])(self._context(run, self.work(run)))
 
     def _context(self, run: Run, out: Path) -> RunContext:
         inputs = {name: self.plan.runs[name] for name in run.inputs}
@@ -241,7 +242,7 @@ class Workspace:
             kept = self.root / ".voxseq/replaced" / self.plan.scale
             publish(run, self.folder(run), results, found, kept)
         if (first and run.stage in COSTS) or set(COSTS.get(run.stage, ())) & set(found.missing):
-            _function("costs")(self._context(run, results))
+            _function(_COSTS)(self._context(run, results))
         return found
 
     def reports(self) -> list[Run]:
@@ -390,6 +391,6 @@ def data_root(configured: str | None) -> Path | None:
     return folder
 
 
-def _function(action: str) -> Any:
-    module, name = ACTIONS[action].split(":")
+def _function(place: str) -> Any:
+    module, name = place.split(":")
     return getattr(importlib.import_module(module), name)

@@ -96,9 +96,12 @@ def test_the_plan_asks_for_all_splits(root: Path) -> None:
     [
         (
             {"segmentation_cases": 2},
-            r"segmentation_cases is 2: .* needs at least 3",
+            r"segmentation_cases: 2 give finetune\.tasks\.\w+ 0 validation cases; expected 1",
         ),
-        ({"classification_cases": [160, 1, 120]}, r"classification_cases are \[160, 1, 120\]"),
+        (
+            {"classification_cases": [160, 1, 120]},
+            r"classification_cases: .* 1 validation cases; expected 2",
+        ),
     ],
 )
 def test_too_few_phantoms_are_refused_with_the_configuration(

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from places import Ended, Place
 
-from voxseq.runs import VOLATILE
-
 CODES = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOSPC)
 #: shutil closes a folder once more whose closing failed.
 _REASON = re.compile("|".join(re.escape(os.strerror(c)) for c in (*CODES, errno.EBADF)))
@@ -89,10 +87,10 @@ def _unsaid(ended: Ended) -> list[str]:
 
 
 def published(place: Place) -> dict[str, bytes]:
-    """Files of the results folder."""
+    """Files of the results folder, without costs, which differ from call to call."""
     base = place.folder / place.plan.results
     return {
         str(p.relative_to(base)): p.read_bytes()
         for p in base.rglob("*")
-        if p.is_file() and p.name not in VOLATILE
+        if p.is_file() and "cost" not in p.relative_to(base).parts
     }

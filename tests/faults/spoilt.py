@@ -39,7 +39,7 @@ CONFIG: dict[str, Any] = {
                 "title": "Spleen",
                 "dataset": "task09_spleen",
                 "labels": ["spleen"],
-                "data": {"window": [-100, 100]},
+                "data": {"window": [-100, 100], "spacing": [2, 2, 2]},
             },
             "la": {
                 "type": "segmentation",

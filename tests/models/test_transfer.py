@@ -48,7 +48,9 @@ def test_an_encoder_that_the_machine_cannot_read_is_not_condemned(saved, monkeyp
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(transfer, "safe_open", fail)
-    with pytest.raises(ResourceError, match="may be sound"):
+    with pytest.raises(
+        ResourceError, match=r"cannot be read \(Input/output error\)\n  next: check that disk"
+    ):
         load_encoder(saved, Encoder(CONFIG))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fake_study
-import hostile
+import odd_texts
 import pytest
 
 from voxseq.report.run import execute_costs, execute_figures, execute_tables
@@ -23,7 +23,7 @@ def published(folder: Path, *, phantoms: bool) -> Path:
     settings = {"dpi": 40, "bootstrap_samples": 20}
     context.config.update(phantoms=phantoms, report=settings)
     if phantoms:
-        hostile.spoil(context)
+        odd_texts.spoil(context)
     execute_tables(context)  # type: ignore[arg-type]
     execute_costs(context)  # type: ignore[arg-type]
     execute_figures(context)  # type: ignore[arg-type]

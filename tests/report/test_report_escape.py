@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import fake_study
-import hostile
+import odd_texts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,12 +45,12 @@ TITLES = (0, 3, *range(6, 20))
 
 @pytest.fixture
 def out(of_phantoms: Path) -> Path:
-    """Files of a study whose titles, labels and cases are hostile."""
+    """Files of a study whose titles, labels and cases are odd_texts."""
     return of_phantoms
 
 
 def titles() -> list[str]:
-    return [one_line(f"{text} {i}") for i, text in enumerate(hostile.TEXTS)]
+    return [one_line(f"{text} {i}") for i, text in enumerate(odd_texts.TEXTS)]
 
 
 def test_no_cell_of_a_csv_file_is_a_formula_or_has_two_lines(out: Path) -> None:
@@ -94,9 +94,9 @@ def test_markdown_shows_every_title_as_it_is(out: Path) -> None:
 
 
 def test_a_markdown_grid_shows_every_text_as_it_is() -> None:
-    page = rendered("\n".join(markdown_grid(hostile.TEXTS, [hostile.TEXTS])))
+    page = rendered("\n".join(markdown_grid(odd_texts.TEXTS, [odd_texts.TEXTS])))
     cells = [words(plain(cell)) for cell in re.findall(r"<t[hd].*?</t[hd]>", page, re.DOTALL)]
-    assert cells == [words(text) for text in (*hostile.TEXTS, *hostile.TEXTS)]
+    assert cells == [words(text) for text in (*odd_texts.TEXTS, *odd_texts.TEXTS)]
     assert set(re.findall(r"<(\w+)", page)) == {"table", "thead", "tbody", "tr", "th", "td"}
 
 
@@ -157,7 +157,7 @@ def test_figures_are_drawn_whatever_titles_say(out: Path) -> None:
     assert {"figure2", "heatmap", "label_ratio", "reliability", "curves_ablation"} <= names
 
 
-@pytest.mark.parametrize("text", hostile.TEXTS)
+@pytest.mark.parametrize("text", odd_texts.TEXTS)
 def test_a_figure_shows_a_text_as_it_is(text: str) -> None:
     with styled():
         figure = new_figure(9, 4)

@@ -277,6 +277,7 @@ def test_la_test_and_validation_images_never_enter_pretraining(root: Path, tmp_p
 
     overlay = read_yaml(root / "workflow/scales/smoke.yaml")
     overlay["sequences"]["sources!"] = [{"dataset": "la", "kind": "spatial"}]
+    overlay["pretrain"]["methods!"] = {"ours": {}}
     plan = build_plan(load_config(root / "params.yaml", [overlay]))
     folders: dict[str, Path] = {}
     for name in ("download/la", "preprocess/source/la", "sequences/all"):

@@ -345,8 +345,11 @@ def test_an_example_for_a_figure_is_a_training_sequence(folder: Path) -> None:
 
 
 def test_a_kind_without_training_sequences_is_refused(tmp_path: Path) -> None:
+    sampler(tmp_path)
+    table = tmp_path / "index/spatial.parquet"
+    pd.read_parquet(table).assign(validation=True).to_parquet(table)
     with pytest.raises(DataError, match=r"validation_every"):
-        sampler(tmp_path, validation_every=1)
+        sampler(tmp_path)
 
 
 def test_a_damaged_store_ends_in_our_own_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sequence_store import Image, config, noise, write_store
 
 from voxseq.files import write_json
-from voxseq.sequences.build import BOX, random_boxes
+from voxseq.sequences.build import BOX, LEFT_OUT, random_boxes
 from voxseq.sequences.reading import intensity_range
 from voxseq.sequences.sampler import SequenceSampler
 
@@ -30,6 +30,7 @@ def test_voxels_are_those_of_the_formula_to_the_last_bit(
     table = pd.DataFrame(starts.astype(np.int32), columns=list(BOX))
     table.assign(store=0, row=0, validation=False).to_parquet(index / "spatial.parquet")
     write_json(index / "sources.json", ["amos22"])
+    write_json(index / LEFT_OUT, {"kinds": []})
     made = SequenceSampler(
         index,
         {"amos22": tmp_path / "store"},

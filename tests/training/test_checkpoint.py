@@ -142,7 +142,7 @@ def test_a_checkpoint_for_which_there_was_no_memory_is_not_condemned(
         raise RuntimeError(said)
 
     monkeypatch.setattr(torch, "load", fail)
-    with pytest.raises(ResourceError, match="may be sound"):
+    with pytest.raises(ResourceError, match="out of memory"):
         checkpoint.load(tmp_path, {})
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(ResourceError, match="out of memory"), faults_named(tmp_path):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from voxseq.config.merging import merge
+
 #: Of `make test-fast`: the tests that look at every method, every scale and the documents.
 FAST = (
     *("tests/commands/test_plan_estimate.py", "tests/config/test_document.py"),
@@ -68,12 +70,14 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = text.replace(line, page.block("from voxseq.pretrain.settings.denoising") + line)
     registry.write_text(text, encoding="utf-8")
     settings = yaml.safe_load(page.block("denoising:"))
-    for name in ("params.yaml", "workflow/scales/smoke.yaml"):
+    few_steps = page.block("denoising: {")
+    blocks = {"params.yaml": page.block("denoising:"), "workflow/scales/smoke.yaml": few_steps}
+    for name, added in blocks.items():
         text = (copy / name).read_text(encoding="utf-8")
         place = (
             "pretrain:\n" + text.split("\npretrain:\n")[1].split("  methods:\n")[0] + "  methods:\n"
         )
-        block = textwrap.indent(page.block("denoising:"), " " * 4)
+        block = textwrap.indent(added, " " * 4)
         (copy / name).write_text(text.replace(place, place + block), encoding="utf-8")
     params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))
     assert settings.items() <= params["pretrain"]["methods"].items()
@@ -83,7 +87,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study |= {"ablation": {"tasks": [], "variants!": {}}}
     study |= {"label_ratio": {"tasks": []}, "beyond!": {}}
     study["sequences"]["sources!"] = [{"dataset": "stoic", "kind": "spatial"}]
-    study["pretrain"]["methods!"] = settings
+    study["pretrain"]["methods!"] = merge(settings, yaml.safe_load(few_steps))
     study["finetune"] |= {"seeds": [0], "scratch": ["vit"]}
     study["finetune"]["tasks!"] = {"nodule": params["finetune"]["tasks"]["nodule"]}
     (copy / "adding.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")

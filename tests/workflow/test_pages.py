@@ -68,11 +68,13 @@ class Reader:
         study.extra |= {"EDITOR": str(editor), "CORES": "2"}
 
     def write_overlay(self, page: str) -> None:
-        """The page's own overlay, with the place of the reader's data."""
+        """The page's own overlay, with the reader's data and a warm-up for the few steps here."""
         (text,) = re.findall(r"```yaml\n(scale: mine\n.*?)```", page, re.DOTALL)
         path = "/path/to/folder"
         assert path in text
-        (self.study.root / "mine.yaml").write_text(text.replace(path, str(self.data)))
+        (self.study.root / "mine.yaml").write_text(
+            re.sub(r"warmup_steps: \d+", "warmup_steps: 1", text.replace(path, str(self.data)))
+        )
 
     def follow(self, command: str) -> str:
         """Type a line of the page into a shell."""

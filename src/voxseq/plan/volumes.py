@@ -128,6 +128,11 @@ def content(dataset: str, config: Config) -> Content:
 
 def _phantoms(dataset: str, config: Config) -> int:
     phantoms = config.data.phantoms
+    if catalogue.get(dataset).role != "source":
+        # Written with the sizes of a task, also where it serves as a source.
+        if _is_classification(dataset, config):
+            return sum(phantoms.classification_cases)
+        return phantoms.segmentation_cases
     kinds = {s.dataset: s.kind for s in config.sequences.sources}
     kind = kinds.get(dataset)
     if kind == "contrast":
@@ -136,8 +141,6 @@ def _phantoms(dataset: str, config: Config) -> int:
         return phantoms.lesions_per_category * _CATEGORIES
     if kind == "spatial":
         return phantoms.source_volumes * _PHANTOM_IMAGES.get(dataset, 1)
-    if _is_classification(dataset, config):
-        return sum(phantoms.classification_cases)
     return phantoms.segmentation_cases
 
 
