@@ -43,6 +43,7 @@ def golden() -> Path:
     return folder.resolve()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out.
 
