@@ -67,17 +67,17 @@ def finished(place: Place) -> set[str]:
 
 
 def _unsaid(ended: Ended) -> list[str]:
-    said = ended.output.rpartition("error: ")[2]
+    said = f"\n{ended.output}".rpartition("\nerror: ")[2]
     failed = [Path(call.partition(" ")[2]) for call in ended.calls]
     wrong = []
     # Blosc2 does not tell why it could not write.
     if not _REASON.search(said) and "disk is full" not in said and ".b2nd: cannot be" not in said:
         wrong.append("the reason is not said")
-    # What is new, or about to go, has another name; of a folder's removal the folder is named.
+    # What is new, or about to go, has another name; of a folder's removal one above is named.
     names = [
         re.sub(r"^\.(.+?)(\.\w{8}|\.old)?\.tmp$", r"\1", part.name)
         for path in failed
-        for part in (path, *([path.parent] if "unlink" in str(ended.calls) else []))
+        for part in (path, *(path.parents if "unlink" in str(ended.calls) else ()))
     ]
     if not any(name in said for name in names):
         wrong.append("the file is not named")

@@ -196,6 +196,7 @@ def test_a_checkpoint_of_another_configuration_and_a_damaged_one(
     assert "shared.seed: " in ended.output
     assert " there, 77 now" in ended.output
     for damage in (flip, shorten):
+        kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(content)
         damage(kept)
         ended = place.run("pretrain", "ours")

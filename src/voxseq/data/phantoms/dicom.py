@@ -14,6 +14,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from voxseq.data.phantoms.shapes import Field, Spacing
+from voxseq.faults import write_named
 
 #: Class identifier of the writer, below pydicom's public root for examples.
 _WRITER_UID = "1.2.826.0.1.3680043.10.474.1.1"
@@ -88,7 +89,9 @@ def write_series(
         of_meta.MediaStorageSOPInstanceUID = uid
         content = _join(meta | _encode(of_meta), group_length=True)
         content += _join(common | _encode(single))
-        (folder / file_name(index + 1)).write_bytes(bytes(128) + b"DICM" + content)
+        path = folder / file_name(index + 1)
+        with write_named(path):
+            path.write_bytes(bytes(128) + b"DICM" + content)
 
 
 def _encode(dataset: Dataset) -> dict[int, bytes]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import h5py
 import nibabel
@@ -17,10 +18,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from voxseq.data.phantoms.shapes import Spacing
+from voxseq.faults import write_named
 
 Array = NDArray[Any]
+P = ParamSpec("P")
 
 
+def written(write: Callable[P, None]) -> Callable[P, None]:
+    """A writer of the path that is its first argument, whose failures name that file."""
+
+    @wraps(write)
+    def named(*args: P.args, **kwargs: P.kwargs) -> None:
+        with write_named(Path(str(args[0]))):
+            write(*args, **kwargs)
+
+    return named
+
+
+@written
 def write_nifti(
     path: Path,
     array: Array,
@@ -57,6 +72,7 @@ def write_nifti(
         packed.write(image.to_bytes())
 
 
+@written
 def write_mha(path: Path, array: Array, spacing: Spacing) -> None:
     """Write a compressed MetaImage; ``array`` (X, Y, Z) in RAS+ order is stored as LPS+."""
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array[::-1, ::-1].T))
@@ -65,6 +81,7 @@ def write_mha(path: Path, array: Array, spacing: Spacing) -> None:
     SimpleITK.WriteImage(image, str(path), useCompression=True)
 
 
+@written
 def write_png16(path: Path, slice_hu: Array, offset: int = 32768) -> None:
     """Write one slice (X, Y) in RAS+ order as a 16-bit PNG of HU + ``offset``: rows run to the
     back, columns to the patient's left."""
@@ -73,6 +90,7 @@ def write_png16(path: Path, slice_hu: Array, offset: int = 32768) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG", compress_level=4)
 
 
+@written
 def write_h5(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays as gzip-compressed data sets of an h5 file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +99,7 @@ def write_h5(path: Path, arrays: Mapping[str, Array]) -> None:
             file.create_dataset(name, data=array, compression="gzip", track_times=False)
 
 
+@written
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write a compressed npz."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +107,7 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+@written
 def write_text(path: Path, text: str) -> None:
     """Write text with Unix line ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +119,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+@written
 def write_table(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str = ","
 ) -> None:
@@ -110,6 +131,7 @@ def write_table(
         writer.writerows(rows)
 
 
+@written
 def write_apple_double(path: Path) -> None:
     """Write the ``._`` companion that macOS leaves in archives: not an image."""
     path.parent.mkdir(parents=True, exist_ok=True)
