@@ -82,7 +82,8 @@ def _replace(source: Path, target: Path) -> None:
 
 def _is_there(path: Path) -> bool:
     try:
-        path.lstat()
+        with read_named(path):
+            path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
