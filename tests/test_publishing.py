@@ -96,7 +96,11 @@ def test_what_somebody_wrote_there_is_kept(workspace: Workspace) -> None:
     for name, text in mine.items():
         (results / name).write_bytes(text)
     (results / "README.md").write_text("beside the folders that voxseq fills")
-    tidy_up(workspace)
+    (line,) = tidy_up(workspace, is_dry=True)
+    assert line.startswith(f"to be published anew in {RESULTS}: ")
+    assert (results / "plots/notes.txt").read_bytes() == b"my notes"
+    (line,) = tidy_up(workspace)
+    assert line.endswith("; earlier ones are in .voxseq/replaced/tiny")
     assert files_of(kept) == mine
     assert (results / "README.md").exists()
     assert not (results / "plots/notes.txt").exists()

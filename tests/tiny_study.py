@@ -99,7 +99,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Actions:
     monkeypatch.setitem(sys.modules, "tiny_actions", module)
     module.costs = made.costs  # type: ignore[attr-defined]
     actions = dict.fromkeys(runs.ACTIONS, "tiny_actions:execute")
-    monkeypatch.setattr(runs, "ACTIONS", {**actions, "costs": "tiny_actions:costs"})
+    monkeypatch.setattr(runs, "ACTIONS", actions)
+    monkeypatch.setattr(runs, "MAKE_COSTS", "tiny_actions:costs")
     monkeypatch.setattr(journal, "environment", lambda: {"python": "x"})
     logger = logging.getLogger("voxseq")
     monkeypatch.setattr(logger, "level", logging.INFO)

@@ -33,7 +33,7 @@ def log_file(path: Path) -> Iterator[None]:
         logger.exception("failed")
         raise
     except BaseException as error:
-        logger.info("stopped: %s", error)
+        logger.info("stopped: %s", error or type(error).__name__)
         raise
     finally:
         logger.removeHandler(handler)

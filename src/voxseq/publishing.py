@@ -130,6 +130,28 @@ def state_of_results(workspace: Workspace) -> list[str]:
     return said
 
 
+def publish_anew(workspace: Workspace, *, only_missing: bool = False) -> list[str]:
+    """Publish what somebody removed from the results folder or edited there.
+
+    Args:
+        workspace: the folder and its plan.
+        only_missing: leave files that are there as they are, and say that they differ.
+
+    Returns:
+        What was found, in words. A copy of what was edited is kept in ``.voxseq/replaced``.
+    """
+    said, results = [], workspace.plan.results
+    for run in filter(workspace.is_finished, workspace.reports()):
+        found = workspace.unpublished(run)
+        if only_missing and (found.edited or found.surplus):
+            said.append(f"to be published anew in {results}: {found}")
+        elif found and workspace.publish(run) is not None:
+            kept = f"; earlier ones are in .voxseq/replaced/{workspace.plan.scale}"
+            replaced = found.edited or found.surplus
+            said.append(f"published anew in {results}: {found}{kept if replaced else ''}")
+    return said
+
+
 def _is(path: Path, recorded: Mapping[str, object]) -> bool:
     return size_of(path) == recorded["bytes"] and sha256(path) == recorded["sha256"]
 

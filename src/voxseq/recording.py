@@ -18,6 +18,7 @@ import yaml
 from voxseq.errors import VoxseqError
 from voxseq.files import read_json, read_text
 from voxseq.plan import READS, STAGES, Plan, Stage
+from voxseq.publishing import publish_anew
 from voxseq.runs import Workspace
 
 _LOG = logging.getLogger("voxseq.recording")
@@ -148,7 +149,7 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
         return []
     let_dvc_follow(root, plan)
     workspace = Workspace(root, plan)
-    for line in workspace.publish_anew():
+    for line in publish_anew(workspace):
         # DVC would record the hole.
         _LOG.warning("%s", line)
     workspace.prune(tuple(stages))

@@ -59,7 +59,7 @@ ACTIONS: Mapping[str, str] = {
     "figures": "voxseq.report.run:execute_figures",
 }
 #: What makes the costs from the records of runs; no run of its own.
-_COSTS = "voxseq.report.run:execute_costs"
+MAKE_COSTS = "voxseq.report.run:execute_costs"
 
 
 @dataclass(frozen=True)
@@ -242,21 +242,12 @@ class Workspace:
             kept = self.root / ".voxseq/replaced" / self.plan.scale
             publish(run, self.folder(run), results, found, kept)
         if (first and run.stage in COSTS) or set(COSTS.get(run.stage, ())) & set(found.missing):
-            _function(_COSTS)(self._context(run, results))
+            _function(MAKE_COSTS)(self._context(run, results))
         return found
 
     def reports(self) -> list[Run]:
         """The runs that publish."""
         return [run for run in self.plan.runs.values() if run.stage in FOLDERS]
-
-    def publish_anew(self) -> list[str]:
-        """Publish what somebody removed from the results folder or edited there.
-
-        Returns:
-            What was found, in words. A copy of what was edited is kept in ``.voxseq/replaced``.
-        """
-        found = [self.publish(run) for run in self.reports() if self.is_finished(run)]
-        return [f"published anew in {self.plan.results}: {one}" for one in found if one]
 
     def _input(self, name: str, *, thorough: bool = False) -> Path:
         run = self.plan.runs[name]

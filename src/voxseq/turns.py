@@ -16,6 +16,7 @@ from voxseq.errors import ResourceError, VoxseqError
 from voxseq.faults import faults_named, require_writable
 from voxseq.files import read_text, write_text
 from voxseq.locks import LockHeldError, Owner, owner_of, take
+from voxseq.publishing import publish_anew
 from voxseq.recording import let_dvc_follow
 from voxseq.runs import Workspace
 
@@ -51,8 +52,12 @@ def begin(workspace: Workspace) -> IO[str]:
         ) from None
 
 
-def tidy_up(workspace: Workspace) -> list[str]:
+def tidy_up(workspace: Workspace, *, is_dry: bool = False) -> list[str]:
     """Put right what killed calls and other hands have left, unless a workflow is at work here.
+
+    Args:
+        workspace: the folder and its plan.
+        is_dry: nothing that somebody wrote is replaced.
 
     Returns:
         What was done, in words.
@@ -63,10 +68,10 @@ def tidy_up(workspace: Workspace) -> list[str]:
         VoxseqError: the folder of artefacts is a link that leads nowhere.
     """
     with faults_named(workspace.root / workspace.plan.artefacts):
-        return _tidy_up(workspace)
+        return _tidy_up(workspace, is_dry)
 
 
-def _tidy_up(workspace: Workspace) -> list[str]:
+def _tidy_up(workspace: Workspace, is_dry: bool) -> list[str]:
     owner = at_work(workspace)
     if owner is not None:
         return [f"another workflow is at work in this folder: {owner}"]
@@ -78,7 +83,7 @@ def _tidy_up(workspace: Workspace) -> list[str]:
     said = []
     if _remove_stale_locks(workspace):
         said.append("removed a lock of Snakemake whose owner is dead")
-    said += workspace.publish_anew()
+    said += publish_anew(workspace, only_missing=is_dry)
     again = workspace.recheck()
     if again:
         said.append(f"to be done again, because results are not whole: {', '.join(again)}")

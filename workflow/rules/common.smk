@@ -107,8 +107,9 @@ def prepare():
     """Before jobs are chosen: put right what killed calls left; say what DVC has not recorded."""
     if not workflow.is_main_process:
         return []
+    is_dry = workflow.output_settings.dryrun
     try:
-        for line in (*tidy_up(WORKSPACE), *optional_sources()):
+        for line in (*tidy_up(WORKSPACE, is_dry=is_dry), *optional_sources()):
             logger.info(f"voxseq: {line}")
         Path(RECORDED).unlink(missing_ok=True)
         say_how_to_force()
