@@ -182,6 +182,16 @@ def test_the_environment_is_recorded() -> None:
     assert found["torch"][0].isdigit()
 
 
+def test_a_record_takes_the_place_of_what_a_killed_call_left(tmp_path: Path) -> None:
+    state, record = tmp_path / "state", tmp_path / "record"
+    state.mkdir()
+    record.mkdir()
+    (state / "log.txt").write_text("said")
+    (record / ".environment.json.abcdefgh.tmp").write_text("half")
+    journal.keep_record(state, record)
+    assert {path.name for path in record.iterdir()} == {"environment.json", "log.txt"}
+
+
 def test_every_action_is_a_function() -> None:
-    for action in runs.ACTIONS:
-        assert callable(runs._function(action))
+    for place in (*runs.ACTIONS.values(), runs.MAKE_COSTS):
+        assert callable(runs._function(place))

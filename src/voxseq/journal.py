@@ -11,6 +11,7 @@ from pathlib import Path
 from voxseq.environment import environment
 from voxseq.faults import read_named
 from voxseq.files import atomic_path, write_json
+from voxseq.folders import remove
 
 #: Files of a run's state that are kept.
 KEPT = ("log.txt", "progress.json", "cost.json")
@@ -23,6 +24,8 @@ def keep_record(state: Path, record: Path) -> None:
         state: folder in which the run wrote its log, progress and cost.
         record: folder for the record; an earlier one of the same run is replaced.
     """
+    # A killed call may have left a file under another name there.
+    remove(record)
     write_json(record / "environment.json", environment())
     for name in KEPT:
         if (state / name).exists():
