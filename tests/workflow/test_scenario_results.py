@@ -66,7 +66,8 @@ def test_a_clone_without_results_gets_them_from_pulled_artefacts(
 ) -> None:
     study.dvc("remote", "add", "--default", "store", str(tmp_path / "remote"))
     study.git("rm", "-r", "--quiet", "--cached", RESULTS)
-    (study.root / ".git/info/exclude").write_text(f"/{RESULTS}\n")
+    ignored = study.root / ".gitignore"
+    ignored.write_text(ignored.read_text().replace(f"!/{RESULTS}/\n", ""))
     study.commit("results are not versioned")
     study.dvc("push")
     study.git("clone", "--quiet", str(study.root), str(tmp_path / "clone"))
