@@ -43,7 +43,7 @@ open: $(READY)
 
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults" \
-		--numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 20
+		--numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 # Two halves side by side, each of which keeps about one core busy.
 test-faults: $(READY)

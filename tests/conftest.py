@@ -15,8 +15,8 @@ settings.register_profile(
 settings.load_profile("voxseq")
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Fixtures that take long to make, by the group of tests that share them.
-_SHARED = {"engines": {"fresh", "finished"}, "places": {"prepared", "straight", "complete"}}
+#: Fixtures that take long to make.
+_EXPENSIVE = {"fresh", "finished", "prepared", "straight", "complete"}
 
 
 @pytest.fixture(scope="session")
@@ -43,22 +43,14 @@ def golden() -> Path:
     return folder.resolve()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out.
 
-    Tests that share an expensive fixture stay in one worker process, and so do those of one
-    module. Groups that take long come first, so that both workers end at about the same time.
+    Tests that wait for an expensive fixture come first, so that both worker processes, to which
+    files are handed out in this order, end at about the same time.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
         is_scenario = item.path.name.startswith("test_scenario_")
         if is_scenario or (item.path.parent.name == "faults" and item.get_closest_marker("slow")):
             item.add_marker(pytest.mark.faults)
-    items.sort(key=lambda item: _group(item) not in _SHARED)
-
-
-def _group(item: pytest.Item) -> str:
-    fixtures = set(getattr(item, "fixturenames", ()))
-    shared = (name for name, makers in _SHARED.items() if makers & fixtures)
-    return next(shared, str(item.path.relative_to(ROOT / "tests")))
+    items.sort(key=lambda item: _EXPENSIVE.isdisjoint(getattr(item, "fixturenames", ())))

@@ -118,7 +118,10 @@ def test_an_announced_end_reaches_every_process_and_is_waited_for(
     inner = "trap 'touch inner; exit 75' TERM; touch begun; while :; do sleep 0.05; done"
     outer = 'trap : TERM; bash -c "$0" || status=$?; touch outer; exit $status'
     process = subprocess.Popen(
-        ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", outer, inner], cwd=tmp_path
+        ["bash", SCRIPTS / "until_stopped.sh", "bash", "-c", outer, inner],
+        cwd=tmp_path,
+        # A shell cannot heed what was ignored when it began, as in jobs in the background.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
     while not (tmp_path / "begun").exists():
         time.sleep(0.02)
