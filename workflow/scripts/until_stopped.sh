@@ -10,9 +10,8 @@ child=$!
 trap 'kill -TERM -- -"$child" 2>/dev/null' TERM INT HUP
 # A signal ends the waiting too; then the command is waited for again.
 wait "$child"
-status=$?
 while kill -0 "$child" 2>/dev/null; do
     wait "$child"
-    status=$?
 done
-exit "$status"
+# It may have ended between a signal and the look at it; bash remembers with which status.
+wait "$child"
