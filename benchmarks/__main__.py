@@ -14,7 +14,7 @@ import click
 from benchmarks.harness import Row, Unmeasured
 from benchmarks.material import ROOT
 from benchmarks.table import GROUPS, document, machine, measured, others
-from voxseq.files import write_text
+from voxseq.base.files import write_text
 
 
 @click.command()

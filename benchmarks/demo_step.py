@@ -12,18 +12,18 @@ import numpy as np
 from benchmarks.flops import counted, prepare, share_of_product
 from benchmarks.harness import Row
 from benchmarks.material import demo_config, in_ras, table_row, typical_step
+from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config import Config
+from voxseq.config.methods.ours import OursSettings
 from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
-from voxseq.data.types import Entry
+from voxseq.data.volume import Entry
 from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequence_settings
-from voxseq.pretrain.ours import AutoregressiveMethod
-from voxseq.pretrain.settings.ours import OursSettings
+from voxseq.pretrain.methods.ours import AutoregressiveMethod
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.optimiser import adamw
-from voxseq.training.seeding import numpy_generator, torch_generator
 
 #: Share of the matrix product's rate that is to be reached.
 TARGET = 0.6

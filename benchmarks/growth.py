@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from tests.report import fake_study
 
 from benchmarks import large_index
 from benchmarks.harness import MEMORY_ROUNDS, Row, exponent, peak_mib, timed
 from benchmarks.material import ROOT, in_ras, table_row
+from tests.report import fake_study
 from voxseq.config import load_config
 from voxseq.config.data import StoreConfig
 from voxseq.data.index import read_index
 from voxseq.data.store import StoreWriter, VolumeStore
-from voxseq.data.types import Entry
+from voxseq.data.volume import Entry
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequence_settings
-from voxseq.report.tables import execute_tables
+from voxseq.report.tables.run import execute_tables
 from voxseq.sequences import build
 
 FACTORS = (1, 10, 100)

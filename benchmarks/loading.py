@@ -24,11 +24,11 @@ from monai.transforms import Compose, RandSpatialCrop, Resize, ScaleIntensityRan
 from benchmarks.flops import prepare
 from benchmarks.harness import ROUNDS, Row, Unmeasured, alternate, faster, in_turn, smaller, timed
 from benchmarks.material import ct_like, paper_config, table_row
-from voxseq.data import resample
-from voxseq.data.adapters import nifti
+from voxseq.base.files import write_json
+from voxseq.data import grid as resample
+from voxseq.data.readers import nifti
 from voxseq.data.store import StoreWriter, VolumeStore
-from voxseq.data.types import Entry
-from voxseq.files import write_json
+from voxseq.data.volume import Entry
 from voxseq.sequences.build import BOX, random_boxes
 from voxseq.sequences.sampler import SequenceSampler
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxseq.base.random import torch_generator
+from voxseq.catalogue.splits import TRAIN
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.base import Shape3
 from voxseq.data.checks import check_image
 from voxseq.data.index import index_row
-from voxseq.data.splits import TRAIN
-from voxseq.data.types import Entry, Volume
-from voxseq.pretrain.ours import AutoregressiveMethod
-from voxseq.training.seeding import torch_generator
+from voxseq.data.volume import Entry, Volume
+from voxseq.pretrain.methods.ours import AutoregressiveMethod
 
 ROOT = Path(__file__).resolve().parents[1]
 Spacing = tuple[float, float, float]

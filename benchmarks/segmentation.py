@@ -25,12 +25,12 @@ from benchmarks.harness import ROUNDS, Row, alternate, faster, peaks, smaller
 from benchmarks.material import ct_like, in_ras, table_row
 from voxseq.config.data import StoreConfig, TaskDataConfig
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.data.preprocess import normalise
+from voxseq.data.prepare import normalise
 from voxseq.data.store import StoreWriter
-from voxseq.data.types import Entry
-from voxseq.finetune.augment import build_augmentation
+from voxseq.data.task_volumes import Volumes
+from voxseq.data.volume import Entry
 from voxseq.finetune.batches import CropBatches
-from voxseq.finetune.volumes import Volumes
+from voxseq.transforms.augment import build_augmentation
 
 VOLUMES = 40
 SHAPE = (256, 256, 128)

@@ -27,15 +27,15 @@ from benchmarks.harness import (
     timed,
 )
 from benchmarks.material import paper_config, typical_step
-from voxseq.methods import METHODS, pretrained
+from voxseq.base.random import numpy_generator, torch_generator
+from voxseq.config.registry import METHODS, pretrained
 from voxseq.models.attention import prefix_mask
 from voxseq.models.regression import autoregressive_loss
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.ours import AutoregressiveMethod
-from voxseq.sequences.reading import Item
+from voxseq.pretrain.methods.ours import AutoregressiveMethod
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.optimiser import adamw
-from voxseq.training.seeding import numpy_generator, torch_generator
+from voxseq.transforms.spatial import Item
 
 #: Share of the matrix product's rate that our method is to reach.
 TARGET = 0.92

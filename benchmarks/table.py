@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness import Row, Unmeasured
-from voxseq.environment import environment
+from voxseq.base.environment import environment
 
 GROUPS = ("engine", "inference", "loading", "segmentation", "demo_step", "steps", "growth")
 _COLUMNS = ("what", "against", "ours", "other", "unit", "ratio", "lowest to highest", "n", "target")

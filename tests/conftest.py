@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers import ROOT
+
 # A busy machine is no failure: examples have no time limit.
 settings.register_profile(
     "voxseq", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 settings.load_profile("voxseq")
 
-ROOT = Path(__file__).resolve().parents[1]
 #: Fixtures that take long to make.
 _EXPENSIVE = {"fresh", "finished", "prepared", "straight", "complete"}
 

@@ -1,5 +1,5 @@
 """``python -m voxseq``."""
 
-from voxseq.cli import main
+from voxseq.cli.main import main
 
 main()

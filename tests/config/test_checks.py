@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers import ROOT
+from voxseq.base.errors import ConfigError
+from voxseq.catalogue import CATALOGUE
 from voxseq.config import load_config, read_yaml
 from voxseq.config.feasible import WITHOUT_PHANTOMS
 from voxseq.config.load import validate
-from voxseq.data.catalogue import CATALOGUE
-from voxseq.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = load_config(ROOT / "params.yaml").model_dump(mode="json")
 SPATIAL = {"dataset": "amos22", "kind": "spatial"}
 
@@ -296,7 +295,7 @@ def test_real_volumes_are_counted_by_their_folder_alone() -> None:
 
 
 def test_phantoms_that_do_not_exist_are_known() -> None:
-    from voxseq.data.phantoms.registry import NAMES
+    from voxseq.phantoms.registry import NAMES
 
     assert set(CATALOGUE) - set(NAMES) == WITHOUT_PHANTOMS
 

@@ -11,9 +11,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import ROOT
+from voxseq.base.errors import ConfigError
 from voxseq.config import Config, load_config, merge, read_yaml
 from voxseq.config.load import validate
-from voxseq.errors import ConfigError
 from voxseq.plan import build_plan
 
 OPTIMISER = ("pretrain", "methods", "ours", "optimiser")
@@ -225,7 +226,7 @@ def _leaves(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path]
 
 
-DEMO = read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")
+DEMO = read_yaml(ROOT / "params.yaml")
 PLACES = sorted({p[:n] for p in _leaves(DEMO) for n in range(1, len(p) + 1)}, key=repr)
 JUNK = st.one_of(
     st.none(),
@@ -265,7 +266,7 @@ def test_the_resolved_configuration_reads_back_as_the_same(
     tmp_path: Path, root: Path, scale: str | None
 ) -> None:
     """Jobs read the resolved configuration as JSON through the YAML reader."""
-    from voxseq.files import write_json
+    from voxseq.base.files import write_json
 
     overlay = root / f"workflow/scales/{scale}.yaml"
     if scale and not overlay.exists():

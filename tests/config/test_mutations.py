@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mutations import MISSING, Place, changed, mutations, smallest
 
+from tests.helpers.mutations import MISSING, Place, changed, mutations, smallest
+from voxseq.base.errors import ConfigError, TrainingError
 from voxseq.config import Config, load_config, write_resolved
 from voxseq.config.load import validate
-from voxseq.errors import ConfigError, TrainingError
+from voxseq.engine.workspace import Workspace
 from voxseq.plan import build_plan
-from voxseq.runs import Workspace
 
 #: "  key.path: what is wrong"
 PROBLEM = re.compile(r"  [A-Za-z_][\w.\-]*: \S")

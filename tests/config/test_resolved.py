@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import ROOT
+from voxseq.base.digest import digest
+from voxseq.base.errors import ConfigError
 from voxseq.config import load_config, read_yaml, write_resolved
 from voxseq.config.load import validate
-from voxseq.errors import ConfigError
-from voxseq.fingerprint import digest
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = load_config(ROOT / "params.yaml").model_dump(mode="json")
 TITLES = st.text(
     st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=30

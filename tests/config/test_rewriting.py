@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
 from voxseq.config import merge, read_yaml
 from voxseq.config.rewriting import laid_over
 
-ROOT = Path(__file__).resolve().parents[2]
 BASE = """\
 # The study.
 scale: demo  # its name

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import ROOT
+from voxseq.catalogue import CATALOGUE
+from voxseq.catalogue.splits import part_sizes
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.finetune import ClassificationTask, SegmentationTask
-from voxseq.data.catalogue import CATALOGUE
-from voxseq.data.splits import part_sizes
-from voxseq.methods import METHODS, pretrained
+from voxseq.config.registry import METHODS, pretrained
 from voxseq.plan import STAGES, build_plan
 
-ROOT = Path(__file__).resolve().parents[2]
 SCALES = sorted((ROOT / "workflow/scales").glob("*.yaml"))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from voxseq.base.errors import ConfigError
 from voxseq.config import Config, load_config
-from voxseq.errors import ConfigError
 from voxseq.plan import build_plan
 
 NO_STUDIES: dict[str, Any] = {

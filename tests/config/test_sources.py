@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
+from voxseq.base.errors import ConfigError
 from voxseq.config import load_config, read_yaml
-from voxseq.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

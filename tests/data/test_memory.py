@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
+
 #: Bytes a voxel that may be held: an int16 image and 32-bit prepared voxels, or 64-bit ones.
 WHOLE, FRACTIONS = 7, 11
 #: What slabs and their intermediate results take, whatever the size of the image.
@@ -22,9 +24,16 @@ pytestmark = pytest.mark.skipif(
 
 
 def _run(folder: Path, shape: tuple[int, int, int], slope: float, role: str) -> dict[str, int]:
-    script = Path(__file__).with_name("large.py")
-    command = [sys.executable, str(script), str(folder), *map(str, shape), str(slope), role]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.large",
+        str(folder),
+        *map(str, shape),
+        str(slope),
+        role,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     found: dict[str, int] = json.loads(result.stdout.splitlines()[-1])
     return found

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from voxseq.data.adapters import metaimage
-from voxseq.data.adapters.mha import read_mha
-from voxseq.data.types import Entry
-from voxseq.errors import DataError
+from voxseq.base.errors import DataError
+from voxseq.data.layouts import metaimage
+from voxseq.data.readers.mha import read_mha
+from voxseq.data.volume import Entry
 
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64")
 

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxseq.config.data import StoreConfig, TaskDataConfig
-from voxseq.data import preprocess, resample
+from voxseq.data import grid as resample
+from voxseq.data import prepare as preprocess
 from voxseq.data.checks import Measured
 from voxseq.data.index import index_row
 from voxseq.data.native import save_prediction, to_file_grid, to_native
 from voxseq.data.store import StoreWriter
-from voxseq.data.types import Array, Entry, Volume, scaling_affine
+from voxseq.data.volume import Array, Entry, Volume, scaling_affine
 
 ENTRY = Entry("case", "image", "case.nii.gz", label_path="label.nii.gz")
 MEASURED = Measured(0.0, 1.0, "")

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trees
 
-from sequences import sequence_store
+from tests.helpers import sequence_store, trees
+from voxseq.base.errors import DataError
+from voxseq.base.files import read_json
 from voxseq.config import load_config, read_yaml
 from voxseq.config.data import DataConfig
-from voxseq.data.presence import optional_sources
-from voxseq.data.verify import Study, verify
-from voxseq.errors import DataError
-from voxseq.files import read_json
+from voxseq.data.verify.presence import optional_sources
+from voxseq.data.verify.report import Study, verify
+from voxseq.engine.workspace import Workspace
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
-from voxseq.runs import Workspace
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_store import _row
 
+from tests.data.test_store import _row
 from voxseq.config.data import StoreConfig
 from voxseq.data.readahead import ReadAhead, chunk_borders
 from voxseq.data.store import StoreWriter, VolumeStore

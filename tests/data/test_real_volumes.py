@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
-from voxseq.data import download
-from voxseq.data.adapters import dicom
+from tests.helpers import trees
+from voxseq.data.index import read_index
 from voxseq.data.native import to_native
+from voxseq.data.readers import dicom
 from voxseq.data.store import VolumeStore
 
 #: Data set → usable images, shape of the first, its orientation.
@@ -33,7 +33,7 @@ TASKS = {
 def test_real_data_sets_are_usable_as_a_whole(name: str, realdata: Path, tmp_path: Path) -> None:
     out = trees.run_download(realdata, tmp_path, name, TASKS.get(name))
     count, shape, orientation = EXPECTED[name]
-    index = download.read_index(out)
+    index = read_index(out)
     assert trees.set_aside(out) == {}
     assert len(index) == count
     assert tuple(index.loc[0, ["shape_x", "shape_y", "shape_z"]]) == shape
@@ -41,7 +41,7 @@ def test_real_data_sets_are_usable_as_a_whole(name: str, realdata: Path, tmp_pat
 
 
 def test_the_second_brain_has_slightly_negative_background(realdata: Path, tmp_path: Path) -> None:
-    index = download.read_index(trees.run_download(realdata, tmp_path, "brats23"))
+    index = read_index(trees.run_download(realdata, tmp_path, "brats23"))
     assert index.groupby("subject")["minimum"].min().to_numpy()[1] < 0
 
 
@@ -78,7 +78,7 @@ def test_a_spleen_survives_the_way_to_the_prepared_grid_and_back(
 @pytest.mark.slow
 def test_the_atria_keep_their_published_split(realdata: Path, tmp_path: Path) -> None:
     out = trees.run_download(realdata, tmp_path, "la", trees.SEGMENTATION)
-    index = download.read_index(out)
+    index = read_index(out)
     listed = {
         split: set((realdata / "la" / f"{split}.list").read_text().split())
         for split in ("train", "test")

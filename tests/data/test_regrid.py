@@ -12,10 +12,10 @@ from monai.data import MetaTensor
 from monai.transforms import CropForeground, Orientation, ScaleIntensityRange, Spacing
 
 from voxseq.config.data import TaskDataConfig
-from voxseq.data import resample
-from voxseq.data.preprocess import normalise
+from voxseq.data import grid as resample
+from voxseq.data.prepare import normalise
 from voxseq.data.regrid import Regridded, regrid
-from voxseq.data.types import Array, Volume
+from voxseq.data.volume import Array, Volume
 
 WINDOW = (-57.0, 175.0)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
+from tests.helpers import trees
+from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import load_config
 from voxseq.config.data import DataConfig
 from voxseq.data.scorable import ALL_SPLITS, require_scorable
-from voxseq.data.verify import Study, verify
-from voxseq.errors import ConfigError, DataError
+from voxseq.data.verify.report import Study, verify
 from voxseq.plan import build_plan
 
 SPLITS = ["train", "train", "val", "test"]

@@ -10,16 +10,16 @@ from typing import Any
 import blosc2
 import numpy as np
 import pytest
-import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.helpers import trees
+from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX
 from voxseq.data.locations import class_locations
 from voxseq.data.store import StoreWriter, VolumeStore, compact
-from voxseq.errors import IntegrityError, ResourceError
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxseq.data import resample
+from voxseq.data import grid as resample
 from voxseq.data.index import orientation
 from voxseq.data.thumbnail import (
     SAME_PICTURE,
@@ -24,7 +24,7 @@ from voxseq.data.thumbnail import (
     repeated,
     thumbnail,
 )
-from voxseq.data.types import Array, Volume, scaling_affine
+from voxseq.data.volume import Array, Volume, scaling_affine
 
 ORIENTATIONS = [
     codes

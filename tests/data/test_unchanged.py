@@ -11,10 +11,10 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
-import trees
 from PIL import Image
 
-from voxseq.errors import DataError
+from tests.helpers import trees
+from voxseq.base.errors import DataError
 
 WINDOW = {"window": [-900, 900], "foreground_crop": False}
 RESIZED = {"normalise": "none", "resize": [4, 4, 4]}

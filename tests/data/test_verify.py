@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trees
 from click.testing import CliRunner, Result
-from planted import FAULTS, IMAGE, copied, held_out, truncated, write_good
 
-from voxseq.cli import cli
-from voxseq.data import catalogue
-from voxseq.data.fetch.checksum import checksum
-from voxseq.data.fetch.record import Fetched, Record, unit_id, units, write_record
-from voxseq.data.verify import Finding, Report, Study, verify
+from tests.helpers import trees
+from tests.helpers.planted import FAULTS, IMAGE, copied, held_out, truncated, write_good
+from voxseq import catalogue
+from voxseq.cli.main import cli
+from voxseq.data.verify.report import Finding, Report, Study, verify
+from voxseq.fetch.checksum import checksum
+from voxseq.fetch.record import Fetched, Record, unit_id, units, write_record
 
 NAMES = ("task09_spleen", "totalsegmentator", "dicom_ct", "la", "ricord", "brats23", "deeplesion")
 SPLIT = {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1}
@@ -215,8 +215,8 @@ def test_without_a_data_root_or_with_an_unknown_name_the_command_says_so(
 def workspace(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the smoke study in which the index and store of LA are finished."""
     from voxseq.config import load_config, read_yaml
+    from voxseq.engine.workspace import Workspace
     from voxseq.plan import build_plan
-    from voxseq.runs import Workspace
 
     for name in ("params.yaml", "workflow/scales/smoke.yaml"):
         (tmp_path / Path(name).name).write_bytes((root / name).read_bytes())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from voxseq.errors import DataError
+from voxseq.base.errors import DataError
 from voxseq.evaluation.classification import accuracy, auc
 
 cases = st.lists(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from places import Place, Zygote
+
+from tests.helpers.places import Place, Zygote
 
 _SAID = pytest.StashKey[list[str]]()
 _TRIED = pytest.StashKey[Counter[str]]()

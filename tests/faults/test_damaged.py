@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import Place
+
+from tests.helpers.places import Place
 
 #: Inputs of a training: the file and the stage that makes it.
 INPUTS = {

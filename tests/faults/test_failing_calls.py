@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from failing import CODES, Fault, calls, disturb, published, spread
-from places import Place
+
+from tests.helpers.failing import CODES, Fault, calls, disturb, published, spread
+from tests.helpers.places import Place
 
 JOBS = (
     ("download", "amos22"),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import METHODS, OTHERS, Place
-from zygote import fill
+
+from tests.helpers.places import METHODS, OTHERS, Place
+from tests.helpers.zygote import fill
 
 #: Bytes left free, one after the other: each lets the work come a little further.
 STEPS = (0, 4096, 20_000, 80_000, 160_000, 320_000, 640_000, 1_280_000)

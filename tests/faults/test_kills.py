@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from places import METHODS, OTHERS, RETRY, Place
+
+from tests.helpers.places import METHODS, OTHERS, RETRY, Place
 
 JOBS = (*(("pretrain", name) for name in METHODS), *OTHERS)
 #: Seconds that a scheduler waits at least between SIGTERM and SIGKILL.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from places import Zygote
+
+from tests.helpers import ROOT
+from tests.helpers.places import Zygote
 
 MEMORY = 1 << 30
 PATIENCE = 30
-ROOT = Path(__file__).parents[2]
 LAUGHS = "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['lol'] * 9)}]\n" for n in range(10)
 )

@@ -6,14 +6,12 @@ import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import bad_dicom
-import bad_h5
-import bad_metaimage
-import bad_nifti
 import pytest
-from bad_nifti import trees
-from places import Place, Zygote
-from spoilt import aside, index, spoilt_study
+
+from tests.helpers import bad_dicom, bad_h5, bad_metaimage, bad_nifti
+from tests.helpers.bad_nifti import trees
+from tests.helpers.places import Place, Zygote
+from tests.helpers.spoilt import aside, index, spoilt_study
 
 SOUND = [f"sound{n}" for n in range(4)]
 

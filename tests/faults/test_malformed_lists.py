@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_nifti import trees
 from PIL import Image
-from places import Ended, Place, Zygote
-from spoilt import aside, index, spoilt_study
+
+from tests.helpers.bad_nifti import trees
+from tests.helpers.places import Ended, Place, Zygote
+from tests.helpers.spoilt import aside, index, spoilt_study
 
 DEEP = "[" * 100_000
 

@@ -15,14 +15,14 @@ from typing import Any
 import blosc2
 import numpy as np
 import pytest
-from bad_nifti import trees
-from places import Place, Zygote, study
-from spoilt import CONFIG
 
+from tests.helpers import ROOT
+from tests.helpers.bad_nifti import trees
+from tests.helpers.places import Place, Zygote, study
+from tests.helpers.spoilt import CONFIG
+from voxseq.base.errors import IntegrityError
 from voxseq.data.store import VolumeStore
-from voxseq.errors import IntegrityError
 
-ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src/voxseq").rglob("*.py"))
 #: Names that a shell, a path or a table could stumble over.
 NAMES = (

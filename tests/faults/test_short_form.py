@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from places import RETRY, Ended, Place
-from test_damaged import flip
-from test_full_disk import MESSAGE
-from test_kills import PATIENCE
-from zygote import fill
+from tests.faults.test_damaged import flip
+from tests.faults.test_full_disk import MESSAGE
+from tests.faults.test_kills import PATIENCE
+from tests.helpers.places import RETRY, Ended, Place
+from tests.helpers.zygote import fill
 
 
 def test_killed_stopped_out_of_room_and_damaged_once_each(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_store import (
+
+from tests.helpers.finetune_store import (
     CLASSIFICATION,
     SEGMENTATION,
     SHARED,
@@ -17,15 +18,15 @@ from finetune_store import (
     row,
     segmentation_store,
 )
-
+from voxseq.base.errors import ConfigError
+from voxseq.base.files import read_json
 from voxseq.config.data import StoreConfig
 from voxseq.data.store import StoreWriter
-from voxseq.errors import ConfigError
+from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.dice import dice_per_class
-from voxseq.files import read_json
-from voxseq.finetune import baselines, intensity
-from voxseq.finetune.mean_shape import THRESHOLDS, common_grid, fit_mean_shape
-from voxseq.finetune.volumes import Volumes
+from voxseq.finetune.baselines import intensity
+from voxseq.finetune.baselines import run as baselines
+from voxseq.finetune.baselines.mean_shape import THRESHOLDS, common_grid, fit_mean_shape
 
 FILES = {"scores.csv", "validation.csv", "worst.npz", "summary.json"}
 

@@ -6,15 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetune_store import CLASSIFICATION, SEGMENTATION, classification_store, segmentation_store
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tests.helpers.finetune_store import (
+    CLASSIFICATION,
+    SEGMENTATION,
+    classification_store,
+    segmentation_store,
+)
+from voxseq.base.errors import DataError
+from voxseq.base.random import numpy_generator
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.native import to_native
-from voxseq.errors import DataError
-from voxseq.finetune.augment import Augmentation, build_augmentation
+from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.batches import (
     CropBatches,
     EpochOrder,
@@ -23,9 +29,8 @@ from voxseq.finetune.batches import (
     start_around,
     uniform_start,
 )
-from voxseq.finetune.volumes import Volumes
 from voxseq.training.batches import stepwise
-from voxseq.training.seeding import numpy_generator
+from voxseq.transforms.augment import Augmentation, build_augmentation
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
 

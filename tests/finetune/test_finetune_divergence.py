@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetune_store import (
+
+from tests.helpers.finetune_store import (
     CLASSIFICATION,
     ENCODER,
     RECIPE,
@@ -17,17 +18,16 @@ from finetune_store import (
     context,
     segmentation_store,
 )
-
+from voxseq.base.errors import IntegrityError, NotFiniteError, TrainingError
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import IntegrityError, NotFiniteError, TrainingError
+from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
+from voxseq.finetune.baselines.probe import mean_tokens
 from voxseq.finetune.classification import score_split
-from voxseq.finetune.networks import build_network
-from voxseq.finetune.probe import mean_tokens
 from voxseq.finetune.segmentation import by_windows, score_cases
 from voxseq.finetune.task import read_recipe
-from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import build_encoder
+from voxseq.models.networks import build_network
 from voxseq.models.transfer import ENCODER_FILE, load_encoder, save_encoder
 
 TASKS = {"segmentation": SEGMENTATION, "classification": CLASSIFICATION}

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetune_store import (
+
+from tests.helpers.finetune_store import (
     CLASSIFICATION,
     ENCODER,
     SEGMENTATION,
@@ -18,16 +19,15 @@ from finetune_store import (
     context,
     segmentation_store,
 )
-
+from voxseq.base.errors import ConfigError, DataError, IntegrityError
+from voxseq.base.files import read_json
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import ConfigError, DataError, IntegrityError
-from voxseq.files import read_json
+from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
 from voxseq.finetune.classification import ClassificationTraining
 from voxseq.finetune.segmentation import SegmentationTraining, score_cases
 from voxseq.finetune.task import choose_splits, read_recipe
-from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import build_encoder
 from voxseq.models.transfer import ENCODER_FILE, save_encoder
 
@@ -410,8 +410,7 @@ def test_empty_split_is_refused(split: str, tmp_path: Path) -> None:
 
 def _halves(folder: Path, splits: Sequence[str], empty: Sequence[int]) -> Path:
     """Volumes of two organs, some of them without any."""
-    from finetune_store import row
-
+    from tests.helpers.finetune_store import row
     from voxseq.config.data import StoreConfig
     from voxseq.data.store import StoreWriter
 

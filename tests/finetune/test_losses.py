@@ -3,20 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from finetune_store import CLASSIFICATION, classification_store
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.losses import DiceCELoss
 
+from tests.helpers.finetune_store import CLASSIFICATION, classification_store
 from voxseq.config.finetune import ClassificationRecipe
+from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.classification import (
     ClassificationTraining,
     class_balanced_cross_entropy,
     score_split,
 )
-from voxseq.finetune.networks import build_network
 from voxseq.finetune.segmentation import DiceCrossEntropy
-from voxseq.finetune.volumes import Volumes
+from voxseq.models.networks import build_network
 
 
 def batch(classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,8 +105,7 @@ def test_recipe_chooses_the_loss() -> None:
 
 
 def test_scores_of_a_split_do_not_depend_on_the_batch_size(tmp_path) -> None:
-    from finetune_store import ENCODER
-
+    from tests.helpers.finetune_store import ENCODER
     from voxseq.config.model import EncoderConfig
 
     volumes = Volumes(classification_store(tmp_path / "store"))

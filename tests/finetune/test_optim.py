@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from finetune_store import ENCODER
 from torch import nn
 
+from tests.helpers.finetune_store import ENCODER
+from voxseq.base.errors import ConfigError
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
-from voxseq.finetune.networks import build_network
 from voxseq.finetune.optim import build_optimiser, layer_id, parameter_groups
 from voxseq.models.encoder import build_encoder
+from voxseq.models.networks import build_network
 
 CONFIG = EncoderConfig.model_validate(ENCODER)
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetune_store import (
+from sklearn.linear_model import LogisticRegression
+
+from tests.helpers.finetune_store import (
     CLASSIFICATION,
     ENCODER,
     SEGMENTATION,
@@ -17,15 +19,13 @@ from finetune_store import (
     context,
     segmentation_store,
 )
-from sklearn.linear_model import LogisticRegression
-
+from voxseq.base.errors import ConfigError, DataError
+from voxseq.base.files import read_json
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import ConfigError, DataError
-from voxseq.files import read_json
-from voxseq.finetune import logistic, probe
+from voxseq.data.task_volumes import Volumes
+from voxseq.finetune.baselines import logistic, probe
 from voxseq.finetune.task import Splits
-from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import build_encoder
 from voxseq.models.transfer import ENCODER_FILE, save_encoder
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
-from voxseq.data import resample
+from voxseq.data import grid as resample
 from voxseq.evaluation.inference import predict_logits
 from voxseq.models.resnet import ResNet18
 from voxseq.models.unet3d import build_unet3d

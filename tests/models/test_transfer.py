@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import IntegrityError, ResourceError
 from voxseq.models import transfer
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.transfer import load_encoder, prove_transfer, read_record, save_encoder

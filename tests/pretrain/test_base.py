@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
 from voxseq.models.encoder import Encoder
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.settings import MethodSettings
-from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.transforms.spatial import Item
 
 CONFIG = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
 SEQUENCES = SequencesConfig(

@@ -13,7 +13,7 @@ from monai.losses import ContrastiveLoss
 from torch import nn
 
 from voxseq.models.initialise import seeded
-from voxseq.pretrain.contrastive import (
+from voxseq.pretrain.parts.contrastive import (
     cosines,
     matching_accuracy,
     nt_xent,

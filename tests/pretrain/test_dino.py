@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_dino_head import plain_loss
 from torch import nn
 
-from training import (
+from tests.helpers.training import (
     OPTIMISER,
     loss_falls,
     make_optimiser,
@@ -18,15 +17,16 @@ from training import (
     phantom_sampler,
     resumes_exactly,
 )
+from tests.pretrain.test_dino_head import plain_loss
+from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.dino import DINOSettings
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import ConfigError
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
-from voxseq.pretrain import views
-from voxseq.pretrain.dino import DINOMethod, clip_each
-from voxseq.pretrain.settings.dino import DINOSettings
-from voxseq.pretrain.views import ViewRecipe
+from voxseq.pretrain.methods.dino import DINOMethod, clip_each
+from voxseq.transforms import views
+from voxseq.transforms.views import ViewRecipe
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SMALL = {

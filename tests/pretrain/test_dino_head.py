@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from voxseq.models.initialise import seeded
-from voxseq.pretrain.dino_head import DINOHead, dino_loss, mean_entropy, teacher_distribution
+from voxseq.pretrain.parts.dino_head import DINOHead, dino_loss, mean_entropy, teacher_distribution
 
 
 def generator():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import (
+from tests.helpers.training import (
     PhantomSampler,
     loss_falls,
     make_optimiser,
@@ -15,18 +15,18 @@ from training import (
     resumes_exactly,
     train,
 )
+from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.mae3d import MAE3DSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
 from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import EncoderOutput
 from voxseq.models.patches import patchify, unpatchify
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
-from voxseq.pretrain.mae3d import MAE3DMethod
-from voxseq.pretrain.masked import draw_mask
-from voxseq.pretrain.settings.mae3d import MAE3DSettings
-from voxseq.sequences.reading import Item
+from voxseq.pretrain.methods.mae3d import MAE3DMethod
+from voxseq.pretrain.parts.masked import draw_mask
+from voxseq.transforms.spatial import Item
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 GRID = (3, 3, 3)

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxseq.base.errors import ConfigError
+from voxseq.config.methods.masked import MaskedSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
 from voxseq.models.encoder import EncoderOutput, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.models.patches import patchify
-from voxseq.pretrain.masked import (
+from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     TokenMask,
     draw_mask,
@@ -22,7 +23,6 @@ from voxseq.pretrain.masked import (
     masked_grid,
     visible_count,
 )
-from voxseq.pretrain.settings.masked import MaskedSettings
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SETTINGS = MaskedSettings(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sequences"))
-from sequence_store import sampler
-
-from training import (
+from tests.helpers.sequence_store import sampler
+from tests.helpers.training import (
     PhantomSampler,
     make_optimiser,
     phantom_items,
@@ -21,24 +17,24 @@ from training import (
     resumes_exactly,
     train,
 )
+from voxseq.base.errors import ConfigError, DataError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.medcoss import MedCoSSSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError, DataError
 from voxseq.models.encoder import EncoderOutput
 from voxseq.models.patches import patchify
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
-from voxseq.pretrain.masked import draw_mask
-from voxseq.pretrain.medcoss import EMPTY, MedCoSSMethod, mix
-from voxseq.pretrain.rehearsal import (
+from voxseq.pretrain.methods.medcoss import EMPTY, MedCoSSMethod, mix
+from voxseq.pretrain.parts.masked import draw_mask
+from voxseq.pretrain.parts.rehearsal import (
     BufferSize,
     choose_candidates,
     mean_features,
     nearest_to_centroids,
     read_item,
 )
-from voxseq.pretrain.settings.medcoss import MedCoSSSettings
-from voxseq.sequences.reading import Item
+from voxseq.transforms.spatial import Item
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SEQUENCES = SequencesConfig()

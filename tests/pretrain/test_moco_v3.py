@@ -7,18 +7,25 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_contrastive import plain_query_key
 from torch import nn
 
-from training import OPTIMISER, SIDE, loss_falls, phantom_items, phantom_sampler, resumes_exactly
+from tests.helpers.training import (
+    OPTIMISER,
+    SIDE,
+    loss_falls,
+    phantom_items,
+    phantom_sampler,
+    resumes_exactly,
+)
+from tests.pretrain.test_contrastive import plain_query_key
+from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.moco_v3 import MoCoV3Settings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
-from voxseq.pretrain.moco_v3 import MoCoV3Method
-from voxseq.pretrain.settings.moco_v3 import MoCoV3Settings
-from voxseq.pretrain.views import ViewRecipe
+from voxseq.pretrain.methods.moco_v3 import MoCoV3Method
+from voxseq.transforms.views import ViewRecipe
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SEQUENCES = SequencesConfig()

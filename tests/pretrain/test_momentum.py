@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from voxseq.pretrain.momentum import frozen_copy, rising_momentum, update_average
+from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
 
 
 def network() -> nn.Sequential:

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods import OursSettings
 from voxseq.config.model import EncoderConfig
-from voxseq.interop import PublishedPretrainingModel
 from voxseq.models.attention import prefix_mask
 from voxseq.models.patches import normalised_targets, unpatchify
-from voxseq.pretrain.ours import AutoregressiveMethod
-from voxseq.pretrain.settings import OursSettings
-from voxseq.sequences.reading import Item
+from voxseq.models.published import PublishedPretrainingModel
+from voxseq.pretrain.methods.ours import AutoregressiveMethod
+from voxseq.transforms.spatial import Item
 
 #: Grid of tokens, number of patches, voxels of a token: never a cube.
 GEOMETRIES = [

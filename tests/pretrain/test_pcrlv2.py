@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from training import OPTIMISER, loss_falls, phantom_items, phantom_sampler, resumes_exactly
-from voxseq.config.data import SequencesConfig
-from voxseq.config.model import EncoderConfig
-from voxseq.errors import ConfigError
-from voxseq.pretrain.pcrlv2 import (
-    Decoder,
-    PCRLv2Method,
-    agreement,
-    restoration_weight,
+from tests.helpers.training import (
+    OPTIMISER,
+    loss_falls,
+    phantom_items,
+    phantom_sampler,
+    resumes_exactly,
 )
-from voxseq.pretrain.settings.pcrlv2 import PCRLv2Settings
+from voxseq.base.errors import ConfigError
+from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.pcrlv2 import PCRLv2Settings
+from voxseq.config.model import EncoderConfig
+from voxseq.pretrain.methods.pcrlv2 import Decoder, PCRLv2Method, agreement, restoration_weight
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48)
 SETTINGS = PCRLv2Settings(
@@ -67,7 +68,7 @@ def standardised(volumes):
 
 
 def test_the_target_is_the_first_view_before_its_corruption(monkeypatch):
-    monkeypatch.setattr("voxseq.pretrain.pcrlv2_views._LOG_GAMMA", 0.0)
+    monkeypatch.setattr("voxseq.transforms.pcrlv2._LOG_GAMMA", 0.0)
     made = method(blur=0.0, noise=0.0)
     swapped = batch(made)
     made.corrupt_global = dataclasses.replace(made.corrupt_global, swaps=0)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from several import SETTINGS, Plan, train
-
-from training import phantom_sampler
+from tests.helpers.several import SETTINGS, Plan, train
+from tests.helpers.training import phantom_sampler
+from voxseq.base.errors import NotFiniteError, TrainingError
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import NotFiniteError, TrainingError
 from voxseq.models.encoder import build_encoder
-from voxseq.models.statistics import feature_statistics
-from voxseq.pretrain.rehearsal import mean_features
+from voxseq.models.features import feature_statistics
+from voxseq.pretrain.parts.rehearsal import mean_features
 
 
 @pytest.mark.parametrize("method", SETTINGS)

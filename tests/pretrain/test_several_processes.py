@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from several import (
+from tests.helpers.several import (
     BATCH,
     SETTINGS,
     STEPS,
@@ -24,14 +22,13 @@ from several import (
     together,
     train_all,
 )
-
+from voxseq.base.errors import ConfigError
 from voxseq.config import load_config
-from voxseq.errors import ConfigError
-from voxseq.methods import METHODS
+from voxseq.config.registry import METHODS
 from voxseq.pretrain import run
-from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import IDS, WHOLE, Share
+from voxseq.transforms.spatial import Item
 
 TOLERANCE = 1e-5
 ACCUMULATING = ("ours", "mae3d")

@@ -10,16 +10,16 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from training import SIDE, loss_falls, phantom_items, resumes_exactly
+from tests.helpers.training import SIDE, loss_falls, phantom_items, resumes_exactly
+from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.simclr import SimCLRSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
-from voxseq.pretrain.contrastive import nt_xent
-from voxseq.pretrain.settings.simclr import SimCLRSettings
-from voxseq.pretrain.simclr import SimCLRMethod
-from voxseq.pretrain.views import ViewRecipe, make_views
+from voxseq.pretrain.methods.simclr import SimCLRMethod
+from voxseq.pretrain.parts.contrastive import nt_xent
+from voxseq.transforms.views import ViewRecipe, make_views
 
 ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SEQUENCES = SequencesConfig()

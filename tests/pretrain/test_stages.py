@@ -9,18 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sequences"))
-from sequence_store import KINDS, config, sampler
-
+from tests.helpers.sequence_store import KINDS, config, sampler
+from voxseq.base.random import numpy_generator
+from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.methods import METHODS, Method
+from voxseq.config.registry import METHODS, Method
 from voxseq.models.transfer import ENCODER_FILE
 from voxseq.plan.context import RunContext
 from voxseq.pretrain import run
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.run import staged_lr_factor
-from voxseq.pretrain.settings import MethodSettings
-from voxseq.training.seeding import numpy_generator
 
 STEPS = 8
 OPTIMISER = OptimiserConfig(lr=1e-2, warmup_steps=1)

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fake_study
-import odd_texts
 import pytest
 
+from tests.helpers import fake_study, odd_texts
 from voxseq.report.run import execute_costs, execute_figures, execute_tables
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from voxseq.errors import DataError
-from voxseq.report.readme import with_tables
+from voxseq.base.errors import DataError
+from voxseq.cli.readme import with_tables
 
 
 def test_rows_replace_what_stands_between_the_marks(tmp_path: Path) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import fake_study
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxseq.errors import IntegrityError
-from voxseq.report import cases_page
-from voxseq.report.cases_page import render_cases
-from voxseq.report.collect import collect
-from voxseq.report.markup import grid
-from voxseq.report.reliability import (
+from tests.helpers import fake_study
+from voxseq.base.errors import IntegrityError
+from voxseq.report.figures.reliability import (
     BINS,
     bin_frame,
     calibration,
@@ -25,9 +21,14 @@ from voxseq.report.reliability import (
     reliability_figure,
     summary_frame,
 )
+from voxseq.report.figures.style import Look, styled
+from voxseq.report.figures.worst_figure import worst_figure
+from voxseq.report.pages import cases_page
+from voxseq.report.pages.cases_page import render_cases
+from voxseq.report.pages.markup import grid
+from voxseq.report.results import collect
 from voxseq.report.study import Study
-from voxseq.report.style import Look, styled
-from voxseq.report.worst_cases import (
+from voxseq.report.tables.worst_cases import (
     case_scores,
     class_summary,
     collect_worst,
@@ -35,7 +36,6 @@ from voxseq.report.worst_cases import (
     short_names,
     worst_of,
 )
-from voxseq.report.worst_figure import worst_figure
 
 TASKS = ("task07_pancreas", "ricord")
 

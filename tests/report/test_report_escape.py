@@ -8,15 +8,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import fake_study
-import odd_texts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers import fake_study, odd_texts
 from voxseq.report.escape import csv_text, latex_text, markdown_text, one_line
+from voxseq.report.figures.style import new_figure, small_png, styled
 from voxseq.report.render import markdown_grid
-from voxseq.report.style import new_figure, small_png, styled
 
 FORMULA = ("=", "+", "-", "@", "＝")
 #: Elements that the pages consist of.

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import fake_study
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -19,18 +18,24 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from voxseq.errors import IntegrityError
+from tests.helpers import fake_study
+from voxseq.base.errors import IntegrityError
 from voxseq.plan.outputs import lasting
-from voxseq.report.collect import collect, run_means
-from voxseq.report.curve_figures import curves_page, label_ratio_figure
-from voxseq.report.curves import label_ratio_curve, pretraining_curves, thin, validation_curves
-from voxseq.report.figure1 import Example, Geometry, figure1, visibility
-from voxseq.report.figure2 import collect_slices, figure2
-from voxseq.report.heatmap import HeatColumn, heat_columns, heatmap_figure
+from voxseq.report.figures.curve_figures import curves_page, label_ratio_figure
+from voxseq.report.figures.figure1 import Example, Geometry, figure1, visibility
+from voxseq.report.figures.figure2 import collect_slices, figure2
+from voxseq.report.figures.heatmap import HeatColumn, heat_columns, heatmap_figure
+from voxseq.report.figures.slices import read_slice, slice_dice, window_of
+from voxseq.report.figures.style import Look, new_figure, save, small_png, styled
+from voxseq.report.results import collect, run_means
 from voxseq.report.run import execute_figures, execute_tables
-from voxseq.report.slices import read_slice, slice_dice, window_of
 from voxseq.report.study import Study, title_of
-from voxseq.report.style import Look, new_figure, save, small_png, styled
+from voxseq.report.tables.curves import (
+    label_ratio_curve,
+    pretraining_curves,
+    thin,
+    validation_curves,
+)
 
 TASKS = ("task06_lung", "la", "ricord")
 

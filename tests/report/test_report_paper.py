@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fake_study
 import pytest
 
+from tests.helpers import fake_study
+from voxseq.base.errors import IntegrityError
+from voxseq.cli import show
 from voxseq.config import load_config
-from voxseq.errors import IntegrityError
 from voxseq.plan import build_plan
-from voxseq.report import render, show, statistics
-from voxseq.report.collect import collect
-from voxseq.report.grid import Cell, Column, Row, Table
-from voxseq.report.paper import in_percent, paper_values, parse
+from voxseq.report import render
+from voxseq.report.results import collect
 from voxseq.report.run import execute_tables
+from voxseq.report.sheet import Cell, Column, Row, Table
 from voxseq.report.study import Study
-from voxseq.report.tables import all_tables, source_of
+from voxseq.report.tables import differences as statistics
+from voxseq.report.tables.paper import in_percent, paper_values, parse
+from voxseq.report.tables.run import all_tables, source_of
 
 DECATHLON = tuple(name for name in fake_study.SEGMENTATION if name != "la")
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from voxseq.base.errors import DataError
+from voxseq.cli import show
 from voxseq.config import load_config
-from voxseq.data import download
-from voxseq.errors import DataError
+from voxseq.config.place import FOLDERS
+from voxseq.data import examine as download
 from voxseq.plan import build_plan
-from voxseq.plan.outputs import FOLDERS, METRICS
-from voxseq.report import show
+from voxseq.plan.outputs import METRICS
 from voxseq.report.escape import PHANTOMS
 
 #: Share of a picture that its first line may take.
@@ -121,7 +122,7 @@ def test_the_log_of_a_data_set_says_that_phantoms_are_generated(
     def generate(*given: object) -> None:
         raise DataError("far enough")
 
-    monkeypatch.setattr("voxseq.data.phantoms.generate", generate)
+    monkeypatch.setattr("voxseq.phantoms.generate", generate)
     config = {"dataset": "la", "phantoms": {}}
     context = SimpleNamespace(config=config, out=tmp_path, data_root=None)
     with caplog.at_level(logging.INFO), pytest.raises(DataError, match="far enough"):

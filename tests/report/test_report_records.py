@@ -6,13 +6,14 @@ import csv
 import json
 from pathlib import Path
 
-import fake_study
 import pytest
 
-from voxseq.errors import DataError
-from voxseq.report import collapse, cost, show
+from tests.helpers import fake_study
+from voxseq.base.errors import DataError
+from voxseq.cli import show
 from voxseq.report.run import execute_costs, execute_tables
 from voxseq.report.study import Study
+from voxseq.report.tables import collapse, cost
 
 METHODS = ("unetr", "vit", "simclr", "ours")
 NUMBERS = (1, 2, 3, 4, 5)

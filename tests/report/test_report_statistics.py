@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import fake_study
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,9 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from voxseq.report import statistics
-from voxseq.report.collect import collect, run_means, select
-from voxseq.report.comparison import (
+from tests.helpers import fake_study
+from voxseq.evaluation.statistics import (
     DELONG,
     WILCOXON,
     Draws,
@@ -28,7 +26,9 @@ from voxseq.report.comparison import (
     smallest_p,
     wilcoxon,
 )
+from voxseq.report.results import collect, run_means, select
 from voxseq.report.study import Study
+from voxseq.report.tables import differences as statistics
 
 DRAWS = Draws(400, (0,))
 

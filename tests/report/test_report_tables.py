@@ -9,17 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fake_study
 import numpy as np
 import pandas as pd
 import pytest
 
-from voxseq.errors import IntegrityError
-from voxseq.report import layout, render
-from voxseq.report.collect import collect, missing_runs, run_means
+from tests.helpers import fake_study
+from voxseq.base.errors import IntegrityError
+from voxseq.report import render
+from voxseq.report.results import collect, missing_runs, run_means
 from voxseq.report.run import execute_tables
 from voxseq.report.study import Study
-from voxseq.report.tables import Cell, Table, all_tables, source_of, summarise
+from voxseq.report.tables import layout
+from voxseq.report.tables.run import Cell, Table, all_tables, source_of, summarise
 
 MISSING = ("task10_colon/ours", "finetune/la/ours/r100/s2", "finetune/task08_hepaticvessel")
 
@@ -252,7 +253,8 @@ def test_broken_scores_are_named(text: str, tmp_path: Path) -> None:
 
 def test_tables_need_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys; import voxseq.report.tables, voxseq.report.statistics, voxseq.report.curves; "
+        "import sys; import voxseq.report.tables.run, voxseq.report.tables.differences; "
+        "import voxseq.report.tables.curves; "
         "print([m for m in ('torch', 'matplotlib', 'monai') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,11 +10,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sequence_store import SOURCES, Image, build_index, config, noise, ramp, settings_of
 
+from tests.helpers.sequence_store import (
+    SOURCES,
+    Image,
+    build_index,
+    config,
+    noise,
+    ramp,
+    settings_of,
+)
+from voxseq.base.errors import DataError
+from voxseq.base.files import read_json
 from voxseq.config import load_config
-from voxseq.errors import DataError
-from voxseq.files import read_json
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
 from voxseq.sequences import build
@@ -247,7 +255,7 @@ def test_other_images_of_a_held_out_subject_are_kept_out(tmp_path: Path) -> None
     folder = tmp_path / "x"
     sources = {**SOURCES, "amos22": source}
     tested = [Image("p", noise(3), image="a", split="test"), *source]
-    from sequence_store import write_download, write_store
+    from tests.helpers.sequence_store import write_download, write_store
 
     stores = {n: write_store(folder / "store" / n, n, i) for n, i in sources.items()}
     inputs = {f"preprocess/source/{n}": p for n, p in stores.items()}
@@ -271,7 +279,8 @@ def test_a_subject_of_the_same_name_in_another_data_set_is_another_person(tmp_pa
 def test_la_test_and_validation_images_never_enter_pretraining(root: Path, tmp_path: Path) -> None:
     """The whole way, with LA as a source of spatial sequences, from its files on disk."""
     from voxseq.config import read_yaml
-    from voxseq.data import download, preprocess
+    from voxseq.data import examine as download
+    from voxseq.data import prepare as preprocess
     from voxseq.data.index import read_index
     from voxseq.data.store import VolumeStore
 

@@ -9,14 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sequence_store import SOURCES, Image, build_index, config, noise, write_download, write_store
 
+from tests.helpers.sequence_store import (
+    SOURCES,
+    Image,
+    build_index,
+    config,
+    noise,
+    write_download,
+    write_store,
+)
+from voxseq.base.errors import ConfigError
+from voxseq.base.files import read_json
 from voxseq.config import load_config
-from voxseq.errors import ConfigError
-from voxseq.files import read_json
 from voxseq.plan import build_plan
 from voxseq.plan.data import read_subjects
-from voxseq.report.exclusions import exclusion_html
+from voxseq.report.pages.exclusions import exclusion_html
 from voxseq.sequences import exclusion
 from voxseq.sequences.exclusion import (
     LISTED,

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.helpers import ROOT
 from voxseq.sequences.build import distinct_draws
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks/large_index.py"
 SHARE = 0.05
 FULL_SECONDS, FULL_MB = 600, 4096

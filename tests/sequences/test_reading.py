@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from voxseq.sequences import reading
-from voxseq.sequences.reading import (
-    intensity_range,
-    resize,
-    resize_all,
-    scale,
-    scale_percentiles,
-    slide,
-    start_count,
-)
+from voxseq.sequences.reading import slide, start_count
+from voxseq.transforms import intensity
+from voxseq.transforms.intensity import intensity_range, scale, scale_percentiles
+from voxseq.transforms.spatial import resize, resize_all
 
 SIDES = st.integers(1, 9)
 SHAPES = st.tuples(SIDES, SIDES, SIDES)
@@ -134,7 +128,7 @@ def test_scaling_does_not_depend_on_units(volume: np.ndarray, factor: float, off
 PERCENTILES = st.one_of(st.floats(0, 100), st.sampled_from([0.0, 1.0, 50.0, 99.9, 100.0]))
 
 
-@pytest.mark.parametrize("counted", [0, reading._COUNTED])
+@pytest.mark.parametrize("counted", [0, intensity._COUNTED])
 @settings(deadline=None)
 @given(
     st.one_of(
@@ -154,7 +148,7 @@ def test_ranges_are_numpys_percentiles_to_the_bit(
     before = volume.copy()
     # int16 is widened, as it always is before it is scaled: its differences may overflow.
     expected = np.percentile(volume.astype(np.float32), wanted).tolist()
-    with mock.patch.object(reading, "_COUNTED", counted):
+    with mock.patch.object(intensity, "_COUNTED", counted):
         assert list(intensity_range(volume, wanted)) == expected
     np.testing.assert_array_equal(volume, before)
 

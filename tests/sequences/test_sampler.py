@@ -13,15 +13,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sequence_store import KINDS, SOURCES, config, direction, sampler
 
+from tests.helpers.sequence_store import KINDS, SOURCES, config, direction, sampler
+from voxseq.base.errors import DataError, VoxseqError
+from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
-from voxseq.errors import DataError, VoxseqError
 from voxseq.sequences.ranges import Ranges
-from voxseq.sequences.reading import Item, resize, scale_percentiles
 from voxseq.sequences.sampler import SequenceSampler, centred_box, example
 from voxseq.training.batches import stepwise
-from voxseq.training.seeding import numpy_generator
+from voxseq.transforms.intensity import scale_percentiles
+from voxseq.transforms.spatial import Item, resize
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sequence_store import Image, config, noise, write_store
 
-from voxseq.files import write_json
+from tests.helpers.sequence_store import Image, config, noise, write_store
+from voxseq.base.files import write_json
 from voxseq.sequences.build import BOX, LEFT_OUT, random_boxes
-from voxseq.sequences.reading import intensity_range
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.transforms.intensity import intensity_range
 
 
 @pytest.mark.parametrize("factor", [np.int16(1), np.float32(1 / 3)])

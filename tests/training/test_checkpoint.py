@@ -12,10 +12,10 @@ from typing import IO, Any
 
 import pytest
 import torch
-from toy import RUN_CONFIG, Toy, equal, train
 
-from voxseq.errors import IntegrityError, ResourceError
-from voxseq.faults import faults_named
+from tests.helpers.toy import RUN_CONFIG, Toy, equal, train
+from voxseq.base.errors import IntegrityError, ResourceError
+from voxseq.base.failures import faults_named
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted
 

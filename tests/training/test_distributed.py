@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "pretrain"))
-from several import Plan, curve, note, noted, together, train
-
-from voxseq.errors import Interrupted, TrainingError
+from tests.helpers.several import Plan, curve, note, noted, together, train
+from voxseq.base.errors import Interrupted, TrainingError
 from voxseq.pretrain.run import PretrainTask
 from voxseq.training.distributed import (
     WHOLE,

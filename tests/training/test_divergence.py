@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import RUN_CONFIG, STEPS, Toy, train
 
-from voxseq.errors import Interrupted, NotFiniteError, TrainingError
+from tests.helpers.toy import RUN_CONFIG, STEPS, Toy, train
+from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
 from voxseq.training import checkpoint
 from voxseq.training.loop import Batch, LoopConfig
 
@@ -119,7 +119,7 @@ def test_what_overflows_while_a_batch_is_made(
         yield from map(make, range(start, 6))
         raise NotFiniteError("the features are not finite")
 
-    monkeypatch.setattr("toy.stepwise", stepwise)
+    monkeypatch.setattr("tests.helpers.toy.stepwise", stepwise)
     with pytest.raises(TrainingError, match=r"the features are not finite at step 5, items \[40"):
         train(tmp_path)
 

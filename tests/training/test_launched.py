@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from voxseq.errors import ConfigError
+from voxseq.base.errors import ConfigError
 from voxseq.training.launched import processes
 
 TORCHRUN = {

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import RUN_CONFIG, STEPS, Killed, Outcome, Toy, equal, train
 
-from voxseq.errors import TrainingError
-from voxseq.files import read_json
+from tests.helpers.toy import RUN_CONFIG, STEPS, Killed, Outcome, Toy, equal, train
+from voxseq.base.errors import TrainingError
+from voxseq.base.files import read_json
+from voxseq.base.stopping import SIGNALS
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted, LoopConfig
 from voxseq.training.schedule import lr_factor
-from voxseq.training.stopping import SIGNALS
 
 
 @pytest.fixture(scope="module")

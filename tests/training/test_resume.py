@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from torch import nn
 
+from voxseq.base.errors import IntegrityError
 from voxseq.config import load_config, read_yaml
-from voxseq.errors import IntegrityError
+from voxseq.engine.workspace import Workspace
 from voxseq.plan import Job, Plan, build_plan
-from voxseq.runs import Workspace
 from voxseq.training.loop import Interrupted
 
 TASK = "task06_lung"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,10 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "pretrain"))
-from several import Plan, curve, gradient, note, noted, together, train, train_all
-
+from tests.helpers.several import Plan, curve, gradient, note, noted, together, train, train_all
+from voxseq.base.errors import ConfigError, Interrupted, TrainingError
 from voxseq.config import load_config
-from voxseq.errors import ConfigError, Interrupted, TrainingError
-from voxseq.methods import METHODS
+from voxseq.config.registry import METHODS
 from voxseq.pretrain.run import PretrainTask
 from voxseq.training import checkpoint, loop, sharding
 from voxseq.training.distributed import team

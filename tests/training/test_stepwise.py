@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import equal, make_batch
 
-from voxseq import watch
-from voxseq.errors import ResourceError
-from voxseq.faults import faults_named
-from voxseq.locks import owner_of
+from tests.helpers.toy import equal, make_batch
+from voxseq.base import watch
+from voxseq.base.errors import ResourceError
+from voxseq.base.failures import faults_named
+from voxseq.base.locks import owner_of
+from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
 from voxseq.training import shared_memory
 from voxseq.training.batches import lost_workers_named, stepwise
-from voxseq.training.seeding import entropy, numpy_generator, torch_generator
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -65,7 +65,7 @@ def test_workers_are_other_processes_and_end_with_the_iterator() -> None:
 
 
 def test_an_error_in_a_worker_names_what_happened() -> None:
-    from voxseq.errors import DataError
+    from voxseq.base.errors import DataError
 
     def bad(step: int) -> dict[str, torch.Tensor]:
         raise DataError(f"volume {step} is damaged", "run preprocess again")
@@ -105,7 +105,7 @@ def test_streams_are_functions_of_their_parts() -> None:
 KILLED_EARLY = """
 import os, signal, sys, time
 from pathlib import Path
-from voxseq.locks import take
+from voxseq.base.locks import take
 from voxseq.training import batches
 
 lock = take(Path(sys.argv[1]), "a run")
@@ -267,7 +267,7 @@ def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 IN_SMALL_MEMORY = """
 import torch
-from voxseq.errors import ResourceError
+from voxseq.base.errors import ResourceError
 from voxseq.training.batches import stepwise
 try:
     list(stepwise(lambda step: {"image": torch.zeros(20000)}, 0, 50, 2))

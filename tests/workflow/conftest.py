@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from study import Study, checkout
+
+from tests.helpers.study import Study, checkout
 
 _FOUND = pytest.StashKey[list[tuple[int, str]]]()
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from killing import REFUSED
-from study import RESULTS, Study
 
-from voxseq.locks import take
+from tests.helpers.killing import REFUSED
+from tests.helpers.study import RESULTS, Study
+from voxseq.base.locks import take
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

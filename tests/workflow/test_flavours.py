@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from flavours import FLAVOURS
-from study import COMMANDS, Study
+
+from tests.helpers.flavours import FLAVOURS
+from tests.helpers.study import COMMANDS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

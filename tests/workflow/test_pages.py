@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import PAGES, ROOT, blocks, calls, check
-from study import Study
 
-sys.path.insert(0, str(ROOT / "tests/data"))
-import trees
+from tests.helpers import trees
+from tests.helpers.pages import PAGES, ROOT, blocks, calls, check
+from tests.helpers.study import Study
 
 LINES = [
     (page, line) for page in PAGES if page.is_file() for b in blocks(page) for line in b.commands

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
 from voxseq.config import load_config, read_yaml
 from voxseq.plan import build_plan
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Seconds of one core.
 MOST = 20
 

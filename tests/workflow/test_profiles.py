@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-PROFILES = Path(__file__).resolve().parents[2] / "profiles"
+from tests.helpers import ROOT
+
+PROFILES = ROOT / "profiles"
 #: What depends on the machine.
 OF_THE_MACHINE = {"resources"}
 

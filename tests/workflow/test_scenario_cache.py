@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from study import Study
+
+from tests.helpers.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

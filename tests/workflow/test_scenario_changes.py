@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from study import COMMANDS, Study
+
+from tests.helpers.study import COMMANDS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from study import Study
+
+from tests.helpers.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from study import Study
+
+from tests.helpers.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
@@ -19,21 +20,21 @@ def append(study: Study, name: str, text: str) -> None:
 
 
 def test_edits_of_code(study: Study, found: Callable[[int, str], None]) -> None:
-    append(study, "evaluation/__init__.py", "\n# A remark.\n")
-    append(study, "pretrain/__init__.py", "\n# A remark.\n")
+    append(study, "evaluation/dice.py", "\n# A remark.\n")
+    append(study, "pretrain/base.py", "\n# A remark.\n")
     study.voxseq("code", "check")
     study.assert_nothing_to_do()
 
-    append(study, "pretrain/__init__.py", "\n_SAME_RESULTS = True\n")
+    append(study, "pretrain/base.py", "\n_SAME_RESULTS = True\n")
     assert "pretrain" in study.voxseq("code", "check", fails=True)
     study.voxseq("code", "keep", "pretrain")
     study.voxseq("code", "check")
     study.assert_nothing_to_do()
 
-    append(study, "evaluation/__init__.py", "\n_OTHER_RESULTS = True\n")
-    assert "evaluation" in study.voxseq("code", "check", fails=True)
+    append(study, "finetune/run.py", "\n_OTHER_RESULTS = True\n")
+    assert "finetune" in study.voxseq("code", "check", fails=True)
     study.assert_nothing_to_do()
-    study.voxseq("code", "bump", "evaluation")
+    study.voxseq("code", "bump", "finetune")
     study.voxseq("code", "check")
     expected = [run for run in study.computed() if run.startswith(TRAINED)]
     assert len(expected) == 7
@@ -43,7 +44,7 @@ def test_edits_of_code(study: Study, found: Callable[[int, str], None]) -> None:
     found(
         8,
         "remarks and a kept edit: nothing to do; an edit of unknown effect: `voxseq code check` "
-        f"fails; a bumped sub-package: {len(expected) + 2} runs that use it",
+        f"fails; a bumped action: {len(expected) + 2} runs that use it",
     )
 
 

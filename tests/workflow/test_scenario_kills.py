@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from killing import Killer, Tally
-from study import Study
+
+from tests.helpers.killing import Killer, Tally
+from tests.helpers.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from study import ARTEFACTS, Study
+
+from tests.helpers.study import ARTEFACTS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

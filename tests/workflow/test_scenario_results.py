@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from study import ARTEFACTS, COMMANDS, RESULTS, Study
+
+from tests.helpers.study import ARTEFACTS, COMMANDS, RESULTS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

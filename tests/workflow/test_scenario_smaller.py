@@ -7,7 +7,8 @@ import io
 from collections.abc import Callable
 
 import pytest
-from study import COMMANDS, Study
+
+from tests.helpers.study import COMMANDS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

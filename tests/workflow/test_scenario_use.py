@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from study import Study
+
+from tests.helpers.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

@@ -5,12 +5,12 @@ import shlex
 import subprocess
 
 from voxseq.config import load_config, read_yaml, write_resolved
-from voxseq.errors import VoxseqError
-from voxseq.logs import SnakemakeWords
+from voxseq.base.errors import VoxseqError
+from voxseq.base.logs import SnakemakeWords
 from voxseq.plan import STAGES, build_plan
-from voxseq.recording import complete_stages, unrecorded_stages
-from voxseq.runs import DATA_VARIABLE, Workspace
-from voxseq.turns import at_work, begin, tidy_up
+from voxseq.engine.dvc import complete_stages, unrecorded_stages
+from voxseq.engine.workspace import DATA_VARIABLE, Workspace
+from voxseq.engine.session import at_work, begin, tidy_up
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
 _deployment = {str(m) for m in workflow.deployment_settings.deployment_method}

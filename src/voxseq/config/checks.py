@@ -1,7 +1,7 @@
 """What the parts of a configuration must agree on: told before any work begins.
 
 What concerns one part alone is checked by its model, what concerns one method by its settings
-(:meth:`voxseq.pretrain.settings.base.MethodSettings.misfits`).
+(:meth:`voxseq.config.methods.base.MethodSettings.misfits`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from voxseq import catalogue
+from voxseq.base.errors import ConfigError
 from voxseq.config.base import Shape3
 from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, SegmentationTask, Task
+from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.problems import Problem
+from voxseq.config.registry import METHODS, scratch
 from voxseq.config.root import Config
 from voxseq.config.study_checks import FULL, of_studies
-from voxseq.data import catalogue
-from voxseq.errors import ConfigError
-from voxseq.methods import METHODS, scratch
-from voxseq.pretrain.settings.base import MethodSettings
 
 #: Bytes of a batch, weights of an encoder, and tokens of a volume: far beyond what machines hold.
 MOST_BYTES, MOST_WEIGHTS, MOST_TOKENS = 2**40, 10**11, 2**18
@@ -40,7 +40,7 @@ def problems(config: Config, settings: Mapping[str, MethodSettings]) -> Iterator
         return
     for check in _CHECKS:
         yield from check(config)
-    from voxseq.pretrain.validate import of_division, of_methods
+    from voxseq.config.method_checks import of_division, of_methods
 
     yield from of_methods(config, settings)
     yield from of_division(config)
@@ -92,7 +92,7 @@ def _work(config: Config) -> Iterator[Problem]:
 
 
 def _folders(config: Config) -> Iterator[Problem]:
-    from voxseq.plan.outputs import FOLDERS
+    from voxseq.config.place import FOLDERS
 
     name = config.results.removeprefix("results/")
     # Another study's results must not lie among those of the study in the folder above.

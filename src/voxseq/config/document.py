@@ -83,7 +83,7 @@ def keys() -> list[str]:
 
 
 def _sections() -> list[_Section]:
-    from voxseq.methods import pretrained
+    from voxseq.config.registry import pretrained
 
     sections: dict[str, _Section] = {}
     _collect(Config, "", sections)
@@ -95,7 +95,7 @@ def _sections() -> list[_Section]:
 
 def _inherited(section: _Section, key: str) -> str:
     """Description of a key that the settings of all methods have."""
-    from voxseq.pretrain.settings.base import MethodSettings
+    from voxseq.config.methods.base import MethodSettings
 
     field = MethodSettings.model_fields.get(key)
     is_method = section.paths[0].startswith("pretrain.methods.")

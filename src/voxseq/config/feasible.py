@@ -40,7 +40,7 @@ def _absent(config: Config) -> Iterator[Problem]:
 
 
 def _cases(config: Config) -> Iterator[Problem]:
-    from voxseq.plan.volumes import cases
+    from voxseq.config.amounts import cases
 
     for name, task in config.finetune.tasks.items():
         key = f"data.phantoms.{task.type}_cases"
@@ -55,7 +55,7 @@ def _cases(config: Config) -> Iterator[Problem]:
 
 
 def _sequences(config: Config) -> Iterator[Problem]:
-    from voxseq.plan.volumes import sequence_counts
+    from voxseq.config.amounts import sequence_counts
 
     kinds = sorted({source.kind for source in config.sequences.sources})
     if not kinds or not config.pretrain.methods:

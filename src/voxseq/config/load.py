@@ -50,7 +50,7 @@ def validate(content: Mapping[str, Any], origin: str | Sources) -> Config:
         ConfigError: as :func:`load_config`.
     """
     from voxseq.config.checks import problems
-    from voxseq.pretrain.validate import with_settings
+    from voxseq.config.method_checks import with_settings
 
     sources = origin if isinstance(origin, Sources) else Sources(origin)
     refuse(of_texts(content), sources)

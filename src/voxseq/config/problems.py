@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from voxseq.base.errors import ConfigError
 from voxseq.config.base import fault_of
 from voxseq.config.reading import KeyPath
 from voxseq.config.sources import Sources
-from voxseq.errors import ConfigError
 
 #: Longest part of a value that a message repeats, and most problems that it lists.
 _SHOWN, _LISTED = 80, 12

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from voxseq.errors import ConfigError
-from voxseq.files import read_text
+from voxseq.base.errors import ConfigError
+from voxseq.base.files import read_text
 
 #: Keys from the top of a file down, items of lists by their number.
 KeyPath = tuple[str, ...]

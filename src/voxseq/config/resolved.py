@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voxseq.base.digest import digest
+from voxseq.base.files import read_json, write_json
 from voxseq.config.root import Config
-from voxseq.files import read_json, write_json
-from voxseq.fingerprint import digest
 
 FOLDER = Path(".voxseq/config")
 

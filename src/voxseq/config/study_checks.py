@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from voxseq.config.data import check_stride
 from voxseq.config.problems import Problem
+from voxseq.config.registry import METHODS
 from voxseq.config.root import Config
 from voxseq.config.studies import AblationVariant
-from voxseq.methods import METHODS
 
 #: Title of our method's own row in Table 4.
 FULL = "Full method"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxseq.base.errors import DataError
 from voxseq.data.slabs import class_counts, slabs
-from voxseq.data.types import Array, Entry, Volume
-from voxseq.errors import DataError
+from voxseq.data.volume import Array, Entry, Volume
 
 #: A label whose grid lies further than this many voxels from the image's belongs to another image.
 GRID_TOLERANCE = 0.5

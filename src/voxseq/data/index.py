@@ -10,12 +10,12 @@ import nibabel
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from voxseq.base.errors import IntegrityError
+from voxseq.base.failures import read_named
+from voxseq.base.files import atomic_path
 from voxseq.data.checks import Measured
 from voxseq.data.thumbnail import SIZE, thumbnail
-from voxseq.data.types import Entry, Volume, volume_id
-from voxseq.errors import IntegrityError
-from voxseq.faults import read_named
-from voxseq.files import atomic_path
+from voxseq.data.volume import Entry, Volume, volume_id
 
 if TYPE_CHECKING:
     import pandas as pd

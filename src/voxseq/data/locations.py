@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from voxseq.catalogue.splits import words_of
 from voxseq.data.slabs import Box, class_counts, slabs
-from voxseq.data.splits import words_of
-from voxseq.data.types import Array
+from voxseq.data.volume import Array
 
 
 def class_locations(

@@ -14,11 +14,11 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from voxseq.data import resample
-from voxseq.data.resample import Places
+from voxseq.base.files import atomic_path
+from voxseq.data import grid as resample
+from voxseq.data.grid import Places
 from voxseq.data.slabs import Box
-from voxseq.data.types import Array
-from voxseq.files import atomic_path
+from voxseq.data.volume import Array
 
 
 def to_native(prediction: Array, row: Mapping[str, Any]) -> Array:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxseq.config.data import TaskDataConfig
-from voxseq.data import resample
-from voxseq.data.resample import Places, Triple
+from voxseq.data import grid as resample
+from voxseq.data.grid import Places, Triple
 from voxseq.data.slabs import Box, slabs
-from voxseq.data.types import Array
+from voxseq.data.volume import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from voxseq.data.splits import TEST, TRAIN, VAL
-from voxseq.errors import DataError
+from voxseq.base.errors import DataError
+from voxseq.catalogue.splits import TEST, TRAIN, VAL
 
 #: What every task here uses.
 ALL_SPLITS = (TRAIN, VAL, TEST)

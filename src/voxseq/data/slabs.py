@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from voxseq.data.types import Array
+from voxseq.data.volume import Array
 
 #: Voxels that are converted, masked or sorted at a time.
 VOXELS = 1 << 22

@@ -17,15 +17,15 @@ import blosc2
 import numpy as np
 import pyarrow as pa
 
+from voxseq.base.errors import IntegrityError
+from voxseq.base.failures import read_named, read_twice, unexplained_write_named, write_named
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.index import read_table, write_table
 from voxseq.data.locations import class_locations
 from voxseq.data.readahead import ReadAhead
 from voxseq.data.slabs import class_counts, percentiles, slabs
-from voxseq.data.types import Array
-from voxseq.errors import IntegrityError
-from voxseq.faults import read_named, read_twice, unexplained_write_named, write_named
+from voxseq.data.volume import Array
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from voxseq.data.resample import to_ras
-from voxseq.data.types import Array, Volume
+from voxseq.data.grid import to_ras
+from voxseq.data.volume import Array, Volume
 
 if TYPE_CHECKING:
     import pandas as pd

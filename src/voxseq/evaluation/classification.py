@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxseq.errors import DataError
+from voxseq.base.errors import DataError
 
 Array = NDArray[Any]
 #: Probability above which a case counts as class 1 (published code).

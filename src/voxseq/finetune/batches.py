@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from voxseq.base.random import numpy_generator
 from voxseq.config.base import Shape3
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.finetune.augment import Array, Augmentation
-from voxseq.finetune.volumes import Volumes
+from voxseq.data.task_volumes import Volumes
 from voxseq.training.batches import EpochOrder
-from voxseq.training.seeding import numpy_generator
+from voxseq.transforms.augment import Array, Augmentation
 
 Batch = dict[str, Tensor]
 MakeBatch = Callable[[int], Batch]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxseq.config.finetune import ClassificationRecipe
+from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array, accuracy, auc
 from voxseq.finetune.training import TaskTraining
-from voxseq.finetune.volumes import Volumes
 from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxseq.base.files import atomic_path, write_json
 from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import THRESHOLD
 from voxseq.evaluation.dice import Array, mean_dice
-from voxseq.files import atomic_path, write_json
 from voxseq.finetune.classification import SplitScore
 from voxseq.finetune.segmentation import CaseScore, Predict, score_cases
-from voxseq.finetune.volumes import Volumes
 
 if TYPE_CHECKING:
     from voxseq.finetune.task import Splits

@@ -12,18 +12,18 @@ from torch import nn
 
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import classification, results, segmentation
-from voxseq.finetune.augment import build_augmentation
 from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
-from voxseq.finetune.networks import build_network, freeze_encoder
 from voxseq.finetune.optim import build_optimiser
 from voxseq.finetune.task import Recipe, Splits, choose_splits, read_recipe
-from voxseq.finetune.volumes import Volumes
 from voxseq.models.encoder import Encoder
+from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.batches import stepwise
 from voxseq.training.loop import FitResult, LoopConfig, Trainable, fit
 from voxseq.training.schedule import lr_factor
+from voxseq.transforms.augment import build_augmentation
 
 if TYPE_CHECKING:
     from voxseq.plan.context import RunContext

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
 from voxseq.evaluation.inference import Slabs, iterate_logits, largest
 from voxseq.finetune.training import TaskTraining
-from voxseq.finetune.volumes import Volumes
 from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from voxseq.training.seeding import numpy_generator
+from voxseq.base.random import numpy_generator
 
 
 def subset(

@@ -11,12 +11,12 @@ import torch
 from pydantic import Field, TypeAdapter
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from voxseq.base.errors import ConfigError
+from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
 from voxseq.data.scorable import require_scorable
-from voxseq.data.splits import TEST, TRAIN, VAL
-from voxseq.errors import ConfigError
+from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.subsets import subset
-from voxseq.finetune.volumes import Volumes
 
 Recipe = SegmentationRecipe | ClassificationRecipe
 SomeRecipe = TypeVar("SomeRecipe", SegmentationRecipe, ClassificationRecipe)

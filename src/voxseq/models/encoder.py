@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,12 @@ from torch.nn import functional
 
 from voxseq.config.model import EncoderConfig
 from voxseq.models.attention import SelfAttention, chosen_rows
-from voxseq.models.initialise import initialise_encoder, seeded
+from voxseq.models.initialise import initialise_linears, seeded
 from voxseq.models.patches import Grid, patchify, token_grid
 from voxseq.models.positions import sincos_positions
 
 NORM_EPSILON = 1e-5
+START_TOKEN_SD = 0.02
 
 
 @dataclass(frozen=True)
@@ -225,3 +227,30 @@ def build_encoder(
         encoder = Encoder(config)
         initialise_encoder(encoder, xavier_patches=pretraining)
     return encoder
+
+
+def initialise_encoder(encoder: Encoder, *, xavier_patches: bool) -> None:
+    """Give an encoder its initial weights, drawn from the process-wide generator.
+
+    Args:
+        encoder: changed in place.
+        xavier_patches: Xavier-uniform patch weights (pre-training); otherwise those of a
+            convolution (fine-tuning from scratch). The bias is a convolution's in both cases
+            (published code).
+    """
+    initialise_linears(encoder)
+    for part in encoder.modules():
+        if isinstance(part, SelfAttention):
+            # Queries, keys and values are separate layers in the published code: the joint
+            # matrix would have another fan-out, hence smaller weights.
+            for third in part.qkv.weight.data.chunk(3):
+                nn.init.xavier_uniform_(third)
+    kernel, bias = encoder.patch_embedding.weight, encoder.patch_embedding.bias
+    flat = kernel.data.flatten(1)
+    if xavier_patches:
+        nn.init.xavier_uniform_(flat)
+    else:
+        nn.init.kaiming_uniform_(flat, a=math.sqrt(5))
+    bound = 1 / math.sqrt(flat.shape[1])
+    nn.init.uniform_(bias, -bound, bound)
+    nn.init.normal_(encoder.start_token, std=START_TOKEN_SD)

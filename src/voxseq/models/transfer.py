@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from voxseq.base.errors import IntegrityError
+from voxseq.base.failures import read_named
+from voxseq.base.files import atomic_path, size_of
 from voxseq.config.model import EncoderConfig
-from voxseq.errors import IntegrityError
-from voxseq.faults import read_named
-from voxseq.files import atomic_path, size_of
 from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded

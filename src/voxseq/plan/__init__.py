@@ -7,15 +7,15 @@ every start.
 from __future__ import annotations
 
 from voxseq.config import Config
-from voxseq.fingerprint import versions
 from voxseq.plan.beyond import add_beyond_runs
 from voxseq.plan.builder import Builder
+from voxseq.plan.code_versions import versions
 from voxseq.plan.data import add_data_runs
-from voxseq.plan.model import CODE, CODE_OF_ALL, READS, STAGES, Job, Plan, Run, Stage
+from voxseq.plan.model import READS, STAGES, Job, Plan, Run, Stage
 from voxseq.plan.report import add_report_runs
 from voxseq.plan.training import add_finetune_runs, add_pretrain_runs
 
-__all__ = ["CODE", "CODE_OF_ALL", "READS", "STAGES", "Job", "Plan", "Run", "Stage", "build_plan"]
+__all__ = ["READS", "STAGES", "Job", "Plan", "Run", "Stage", "build_plan"]
 
 
 def build_plan(config: Config) -> Plan:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from voxseq.config import Config
+from voxseq.config.registry import ENCODER_NETWORKS, METHODS, Method
 from voxseq.config.studies import AblationVariant
-from voxseq.methods import ENCODER_NETWORKS, METHODS, Method
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.training import (
     Cell,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from voxseq.base.digest import digest
 from voxseq.config import Config
-from voxseq.fingerprint import digest
-from voxseq.plan.model import CODE, CODE_OF_ALL, Job, Plan, Run, Settings, Stage
+from voxseq.plan.model import Job, Plan, Run, Settings, Stage
 
 
 @dataclass
@@ -33,13 +33,12 @@ class Builder:
         """Add one run and return its id; its inputs must be there already."""
         run_id = f"{stage}/{key}"
         needs = tuple(sorted(set(inputs)))
-        units = sorted({*CODE[action], *CODE_OF_ALL})
         fingerprint = digest(
             {
                 "id": run_id,
                 "action": action,
                 "config": config,
-                "code": {unit: self.code.get(unit, 0) for unit in units},
+                "code": {action: self.code.get(action, 0)},
                 "inputs": {name: self.runs[name].fingerprint for name in needs},
             }
         )

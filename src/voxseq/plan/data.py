@@ -6,16 +6,16 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from voxseq.base.errors import ConfigError
+from voxseq.base.files import read_text
 from voxseq.config import Config
 from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import Task
-from voxseq.errors import ConfigError
-from voxseq.files import read_text
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.model import Settings
 
 _SUBJECT = "subject"
-#: Those of :mod:`voxseq.data.splits`, all of which every task uses; numpy is not imported here.
+#: Those of :mod:`voxseq.catalogue.splits`, all of which every task uses.
 _SPLITS = ("train", "val", "test")
 
 

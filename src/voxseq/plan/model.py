@@ -35,21 +35,6 @@ READS: Mapping[Stage, tuple[Stage, ...]] = {
     "figures": ("preprocess", "sequences", *_TRAINED, "tables"),
 }
 
-#: Units of code whose version enters the fingerprint of each action.
-CODE: Mapping[str, tuple[str, ...]] = {
-    "download": ("data",),
-    "preprocess": ("data",),
-    "sequences": ("data", "sequences", "training"),
-    "pretrain": ("models", "pretrain", "sequences", "training"),
-    "finetune": ("evaluation", "finetune", "models", "training"),
-    "probe": ("evaluation", "finetune", "models", "training"),
-    "baseline": ("evaluation", "finetune", "training"),
-    "tables": ("methods", "report"),
-    "figures": ("methods", "models", "report", "sequences"),
-}
-#: Units that every run goes through.
-CODE_OF_ALL = ("plan", "runs")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -61,7 +46,7 @@ class Run:
             fine-tune like the others, ``beyond`` also probes and scores baselines).
         config: exactly the configuration that the run reads, as JSON values.
         inputs: ids of the runs it depends on.
-        fingerprint: see :mod:`voxseq.fingerprint`.
+        fingerprint: see :mod:`voxseq.plan.code_versions`.
         job: name of the workflow job it belongs to.
     """
 

@@ -18,11 +18,6 @@ CURVES: Mapping[str, str] = {
     "curves_ablation": "ablation",
     "curves_beyond": "beyond",
 }
-#: Folders of the results that each stage fills alone. They exist in every study: DVC expects them.
-FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "tables": ("tables", "plots", "cost"),
-    "figures": ("figures", "report"),
-}
 #: Seconds and memory differ from call to call: made from records, in no marker and not in DVC.
 COSTS: Mapping[str, tuple[str, ...]] = {
     "tables": ("cost/cost.csv", "cost/cost.md", "cost/cost.tex", "cost/index.html"),

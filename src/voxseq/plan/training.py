@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from voxseq.config import Config
+from voxseq.config.registry import METHODS, Method
 from voxseq.config.studies import AblationVariant
-from voxseq.methods import METHODS, Method
 from voxseq.plan.builder import Builder, dump
 from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Settings, Stage

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
+from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError
 from voxseq.models.encoder import Block, Encoder, build_encoder
-from voxseq.models.statistics import feature_statistics
-from voxseq.pretrain.settings import MethodSettings
-from voxseq.sequences.reading import Item
+from voxseq.models.features import feature_statistics
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import WHOLE, Share
+from voxseq.transforms.spatial import Item
 
 Batch = dict[str, Tensor]
 
@@ -220,6 +220,6 @@ class PretrainMethod(nn.Module, ABC):
             volume: (B, 1, X, Y, Z), B >= 2.
 
         Returns:
-            ``feature_sd`` and ``effective_rank``; see :mod:`voxseq.models.statistics`.
+            ``feature_sd`` and ``effective_rank``; see :mod:`voxseq.models.features`.
         """
         return feature_statistics(self.encoder(volume).tokens.mean(dim=1))

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from voxseq.base.errors import ConfigError, DataError
+from voxseq.base.files import write_json
+from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.errors import ConfigError, DataError
-from voxseq.files import write_json
-from voxseq.methods import METHODS
+from voxseq.config.registry import METHODS
 from voxseq.models.encoder import Block
-from voxseq.models.statistics import feature_statistics
+from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
 from voxseq.plan.context import RunContext
 from voxseq.pretrain.base import PretrainMethod, stack
-from voxseq.sequences.reading import Item
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, Share, share_of, team
@@ -30,7 +30,7 @@ from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
-from voxseq.training.seeding import numpy_generator, torch_generator
+from voxseq.transforms.spatial import Item
 
 _LOG = logging.getLogger("voxseq.pretrain")
 
@@ -63,7 +63,9 @@ class _Setup:
 def build_method(setup: _Setup) -> PretrainMethod:
     """The method's module with random weights, the same for the same seed."""
     module, name = METHODS[setup.method].implementation.split(":")
-    implementation: type[PretrainMethod] = getattr(importlib.import_module(module), name)
+    implementation: type[PretrainMethod] = getattr(
+        importlib.import_module(module, "voxseq.pretrain.methods"), name
+    )
     return implementation(setup.settings, setup.encoder, setup.sequences, setup.shared["seed"])
 
 

@@ -20,13 +20,13 @@ from voxseq.report.escape import (
     markdown_lines,
     markdown_text,
 )
-from voxseq.report.grid import SIGNS
+from voxseq.report.sheet import SIGNS
 from voxseq.report.study import DIGITS, UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from voxseq.report.grid import Block, Cell, Column, Row, Table
+    from voxseq.report.sheet import Block, Cell, Column, Row, Table
 
 MISSING = "missing"
 NOT_AVAILABLE = "n/a"

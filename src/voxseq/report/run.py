@@ -13,20 +13,20 @@ def execute_tables(context: RunContext) -> None:
 
     Needs neither torch nor matplotlib.
     """
-    from voxseq.report import tables
+    from voxseq.report.tables import run as tables
 
     tables.execute_tables(context)
 
 
 def execute_figures(context: RunContext) -> None:
     """Write figures and the report into ``context.out``."""
-    from voxseq.report import figures
+    from voxseq.report.figures import run as figures
 
     figures.execute_figures(context)
 
 
 def execute_costs(context: RunContext) -> None:
     """Write cost/ into ``context.out`` from what is recorded of the trainings, if anything is."""
-    from voxseq.report import cost
+    from voxseq.report.tables import cost
 
     cost.execute_costs(context)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from voxseq.catalogue import CATALOGUE, DECATHLON
+from voxseq.config.registry import METHODS
 from voxseq.config.studies import AblationVariant, ReportConfig
-from voxseq.data.catalogue import CATALOGUE, DECATHLON
-from voxseq.methods import METHODS
 from voxseq.plan import outputs
 
 #: The method whose rows the others are compared with.

@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from voxseq.errors import DataError
-from voxseq.files import atomic_path, write_json
+from voxseq.base.errors import DataError
+from voxseq.base.files import atomic_path, write_json
+from voxseq.base.random import entropy
 from voxseq.plan.context import RunContext
 from voxseq.sequences.exclusion import select
-from voxseq.training.seeding import entropy
 
 _LOG = logging.getLogger("voxseq.sequences")
 

@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from voxseq.data.download import read_index
-from voxseq.data.index import read_table
-from voxseq.data.splits import TEST, VAL
+from voxseq.base.errors import DataError
+from voxseq.catalogue.splits import TEST, VAL
+from voxseq.data.index import read_index, read_table
 from voxseq.data.store import TABLE
 from voxseq.data.thumbnail import SAME_PICTURE, SIDE_TOLERANCE, copies, pictures
-from voxseq.errors import DataError
 
 _LOG = logging.getLogger("voxseq.sequences")
 

@@ -16,27 +16,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from voxseq.base.errors import DataError
+from voxseq.base.failures import read_named
+from voxseq.base.files import read_json
+from voxseq.base.random import numpy_generator
 from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
-from voxseq.errors import DataError
-from voxseq.faults import read_named
-from voxseq.files import read_json
 from voxseq.sequences.build import AXES, LEFT_OUT
 from voxseq.sequences.ranges import Ranges
-from voxseq.sequences.reading import (
-    Array,
-    Item,
-    Triple,
-    intensity_range,
-    resize,
-    resize_all,
-    scale,
-    scale_percentiles,
-    slide,
-    start_count,
-)
+from voxseq.sequences.reading import Array, slide, start_count
 from voxseq.training.batches import EpochOrder
-from voxseq.training.seeding import numpy_generator
+from voxseq.transforms.intensity import intensity_range, scale, scale_percentiles
+from voxseq.transforms.spatial import Item, Triple, resize, resize_all
 
 Integers = NDArray[np.int32]
 #: Store, row in it, start and extent.

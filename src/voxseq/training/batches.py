@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from voxseq.errors import ResourceError, VoxseqError
-from voxseq.faults import is_out_of_memory, refused_memory
+from voxseq.base.errors import ResourceError, VoxseqError
+from voxseq.base.failures import is_out_of_memory, refused_memory
+from voxseq.base.random import numpy_generator
+from voxseq.base.stopping import SIGNALS
+from voxseq.base.watch import LOOK, Watch
 from voxseq.training.distributed import team
 from voxseq.training.launched import processes_here
-from voxseq.training.seeding import numpy_generator
 from voxseq.training.shared_memory import SharedMemory
-from voxseq.training.stopping import SIGNALS
-from voxseq.watch import LOOK, Watch
 
 Batch = dict[str, Tensor]
 #: Batches that each worker prepares ahead, and those that the training still holds besides: the one

@@ -11,9 +11,9 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from voxseq.errors import IntegrityError, VoxseqError
-from voxseq.faults import is_out_of_memory, read_named
-from voxseq.files import atomic_path
+from voxseq.base.errors import IntegrityError, VoxseqError
+from voxseq.base.failures import is_out_of_memory, read_named
+from voxseq.base.files import atomic_path
 
 FILE = "checkpoint.pt"
 

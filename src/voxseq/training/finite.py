@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from voxseq.errors import NotFiniteError
+from voxseq.base.errors import NotFiniteError
 
 
 def require_finite(what: str, value: Tensor) -> None:

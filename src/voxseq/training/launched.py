@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from voxseq.errors import ConfigError
+from voxseq.base.errors import ConfigError
 
 _SIZE, _HERE, _RANKS = "WORLD_SIZE", "LOCAL_WORLD_SIZE", ("RANK", "LOCAL_RANK")
 _MOST_DIGITS = 9

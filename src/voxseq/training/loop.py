@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from voxseq.errors import Interrupted, NotFiniteError, TrainingError
-from voxseq.progress import track
+from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
+from voxseq.base.progress import track
+from voxseq.base.stopping import StopRequests, stop_requests
 from voxseq.training import checkpoint, sharding
 from voxseq.training.batches import lost_workers_named
 from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
@@ -25,7 +26,6 @@ from voxseq.training.finite import finite, require_finite
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
 from voxseq.training.records import Progress, line, record, report, scalars, write_metrics
-from voxseq.training.stopping import StopRequests, stop_requests
 
 _LOG = logging.getLogger("voxseq.training")
 #: Seconds of training after which its end gets a checkpoint of its own.

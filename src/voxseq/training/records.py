@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from voxseq.files import atomic_path, write_json
+from voxseq.base.files import atomic_path, write_json
 
 
 @dataclass

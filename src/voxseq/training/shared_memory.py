@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from voxseq.errors import ResourceError
-from voxseq.faults import is_out_of_memory
+from voxseq.base.errors import ResourceError
+from voxseq.base.failures import is_out_of_memory
 
 Batch = dict[str, Tensor]
 #: Where Linux keeps it. It is small in containers: 64 MB by default.

@@ -1,0 +1,1 @@
+"""Foundation: files, errors, locks, logs, random streams, processes."""

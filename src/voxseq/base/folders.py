@@ -1,0 +1,106 @@
+"""Moving and removing folders of results."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from voxseq.base.failures import read_named, write_named
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, or what lies in its place, if it is there."""
+    if not _is_there(folder):
+        return
+    if folder.is_dir() and not folder.is_symlink():
+        with write_named(folder):
+            shutil.rmtree(folder)
+    else:
+        folder.unlink()
+
+
+def move(source: Path, target: Path) -> None:
+    """Put a folder in a place, in one step; what was there stays until this has succeeded.
+
+    Where the place is on another disk, a copy is made beside it and then put in place.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy(source, target)
+        shutil.rmtree(source)
+
+
+def copy(source: Path, target: Path, *, links: bool = True) -> None:
+    """Put a copy of a folder in a place; what was there stays until the copy is whole.
+
+    Args:
+        source: folder.
+        target: place of the copy.
+        links: whether links stay links; else the contents of files alone are copied.
+    """
+    with write_named(target):
+        _copy(source, target, links=links)
+
+
+def _copy(source: Path, target: Path, *, links: bool) -> None:
+    beside = target.with_name(f".{target.name}.tmp")
+    remove(beside)
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    function = shutil.copy2 if links else shutil.copyfile
+
+    def copy_file(one: str, other: str) -> None:
+        # Here, because copytree goes on after an error and raises one of its own.
+        with read_named(Path(one)):
+            function(one, other)
+
+    with read_named(source):
+        shutil.copytree(source, beside, symlinks=links, copy_function=copy_file)
+    _replace(beside, target)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename a folder; what was there is removed afterwards, or put back."""
+    old = target.with_name(f".{target.name}.old.tmp")
+    remove(old)
+    is_taken = _is_there(target)
+    if is_taken:
+        target.replace(old)
+    try:
+        source.replace(target)
+    except BaseException:
+        if is_taken:
+            old.replace(target)
+        raise
+    remove(old)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        with read_named(path):
+            path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def strays(base: Path, wanted: set[Path]) -> Iterator[Path]:
+    """Outermost folders below ``base`` that neither are nor hold nor lie in a wanted one."""
+    parents = {parent for folder in wanted for parent in folder.parents}
+    for path in sorted(base.iterdir()):
+        if path in parents:
+            yield from strays(path, wanted)
+        elif path.is_dir() and path not in wanted:
+            yield path
+
+
+def remove_empty(base: Path) -> None:
+    """Remove all empty folders below ``base``."""
+    for path in sorted(base.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

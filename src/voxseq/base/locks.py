@@ -1,0 +1,202 @@
+"""Locks that cannot outlive their owner.
+
+A lock is the kernel's own (``flock``) on a small file. It ends with the process that holds it,
+whatever way that ends, so there is no stale lock and no guessing from process numbers. The file
+stays, and names its last owner for messages only.
+
+Work goes on without the lock, with a warning, where the file system has none. Whoever asks for one
+is told, and must then expect others at the same work.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import IO
+
+from voxseq.base.failures import read_named
+
+_LOG = logging.getLogger("voxseq.base.locks")
+#: What a file system says that knows no locks, or whose server knows none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock, as its file says."""
+
+    pid: int
+    host: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} ({self.what})"
+
+
+class _Answer(Enum):
+    OURS = auto()
+    HELD_BY_ANOTHER = auto()
+    NO_LOCKS = auto()
+
+
+class LockHeldError(Exception):
+    """Another process holds the lock."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        super().__init__(f"held by {owner}")
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[bool]:
+    """Hold a lock alone; wait for whoever holds it, and say so.
+
+    Yields whether the lock is held: ``False`` where the file system has none.
+
+    Raises:
+        ResourceError: the machine failed.
+    """
+    with _opened(path) as handle:
+        is_held = _wait(handle, path, fcntl.LOCK_EX)
+        _sign(handle, what)
+        try:
+            yield is_held
+        finally:
+            _unlock(handle)
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold a lock together with others, against whoever wants it alone."""
+    with _opened(path) as handle:
+        _wait(handle, path, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            _unlock(handle)
+
+
+def take(path: Path, what: str) -> IO[str]:
+    """Hold a lock until the process ends or the returned file is closed.
+
+    Raises:
+        LockHeldError: another process holds it.
+        ResourceError: the machine failed.
+    """
+    handle = _open(path)
+    try:
+        if _try(handle, fcntl.LOCK_EX) is _Answer.HELD_BY_ANOTHER:
+            raise LockHeldError(_owner(path))
+        _sign(handle, what)
+    except BaseException:
+        _close(handle)
+        raise
+    return handle
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[bool]:
+    """Hold a lock if nobody does; yields whether it is held."""
+    with _opened(path) as handle:
+        is_held = _try(handle, fcntl.LOCK_EX) is _Answer.OURS
+        if is_held:
+            _sign(handle, what)
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                _unlock(handle)
+
+
+def owner_of(path: Path) -> Owner | None:
+    """Who holds a lock at this moment; ``None`` when nobody does."""
+    with read_named(path):
+        if not path.exists():
+            return None
+    with _opened(path) as handle:
+        # Together with others that only look, but not with an owner.
+        if _try(handle, fcntl.LOCK_SH) is _Answer.HELD_BY_ANOTHER:
+            return _owner(path)
+        _unlock(handle)
+    return None
+
+
+def _open(path: Path) -> IO[str]:
+    with read_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Neither truncated nor replaced: the lock belongs to this very file.
+        return path.open("a+", encoding="utf-8")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    handle = _open(path)
+    try:
+        yield handle
+    finally:
+        _close(handle)
+
+
+def _close(handle: IO[str]) -> None:
+    try:
+        handle.close()
+    except OSError as error:
+        # The owner's name was not written, which is for messages only.
+        _LOG.debug("%s: %s", handle.name, error)
+
+
+def _wait(handle: IO[str], path: Path, kind: int) -> bool:
+    answer = _try(handle, kind)
+    if answer is _Answer.HELD_BY_ANOTHER:
+        _LOG.info("waiting for %s", _owner(path))
+        with read_named(path):
+            fcntl.flock(handle, kind)
+    return answer is not _Answer.NO_LOCKS
+
+
+def _try(handle: IO[str], kind: int) -> _Answer:
+    with read_named(Path(handle.name)):
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _Answer.HELD_BY_ANOTHER
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _LOG.warning("no lock on %s, whose file system has none: %s", handle.name, error)
+            return _Answer.NO_LOCKS
+    return _Answer.OURS
+
+
+def _unlock(handle: IO[str]) -> None:
+    try:
+        # Said aloud, because a forked child may still have the file open.
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    except OSError as error:
+        _LOG.debug("no lock to give back on %s: %s", handle.name, error)
+
+
+def _sign(handle: IO[str], what: str) -> None:
+    try:
+        handle.truncate(0)
+        handle.write(json.dumps(vars(Owner(os.getpid(), socket.gethostname(), what))))
+        handle.flush()
+    except OSError as error:
+        # A full disk: the lock holds all the same.
+        _LOG.debug("%s does not name its owner: %s", handle.name, error)
+
+
+def _owner(path: Path) -> Owner:
+    try:
+        return Owner(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Owner(0, "an unknown host", "not named")

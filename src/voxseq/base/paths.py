@@ -1,0 +1,107 @@
+"""Finding files below a data set's folder, and names that stay inside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from voxseq.base.errors import DataError
+from voxseq.base.failures import read_named
+
+#: Left by macOS in many published archives.
+_JUNK_FOLDERS = {"__MACOSX"}
+
+
+_JUNK_FILES = {".DS_Store", "Thumbs.db"}
+
+
+#: Bytes that the name of a file may have.
+_NAME = 255
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file is a by-product of an operating system, such as ``._image.nii.gz``."""
+    return name.startswith("._") or name in _JUNK_FILES
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (relative folder, sorted file names) of every folder below, in sorted order.
+
+    Links to folders are followed, each real folder once, because data sets are often linked from
+    other disks. The top is "". Names that are not text in the file system's encoding are left out:
+    no table could hold them. So are pipes, devices and sockets, which no reader may open.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f not in _JUNK_FOLDERS and _is_text(f))
+        relative = Path(place).relative_to(folder).as_posix()
+        yield (
+            "" if relative == "." else relative,
+            sorted(n for n in names if not is_junk(n) and _is_text(n) and _is_file(place, n)),
+        )
+
+
+def _refuse(error: OSError) -> None:
+    """Raise an error of the machine, for which a folder would seem empty."""
+    with suppress(OSError), read_named(Path(error.filename)):
+        raise error
+
+
+def files(folder: Path) -> Iterator[str]:
+    """Yield the path of every file below ``folder``, relative and with forward slashes."""
+    for place, names in walk(folder):
+        for name in names:
+            yield f"{place}/{name}" if place else name
+
+
+def _is_file(place: str, name: str) -> bool:
+    """Whether it is a file, or a link that leads nowhere, which its reader names."""
+    path = Path(place, name)
+    return path.is_file() or not path.exists()
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def first_match(patterns: Sequence[str], path: str) -> tuple[int, re.Match[str]] | None:
+    """Index and match of the first pattern that describes the whole ``path``."""
+    for index, pattern in enumerate(patterns):
+        match = re.fullmatch(pattern, path)
+        if match:
+            return index, match
+    return None
+
+
+def inside(path: str, origin: str) -> str:
+    """``path`` as a relative path below the data set's folder.
+
+    Raises:
+        DataError: it is absolute or leads out of the folder; ``origin`` names who says so.
+    """
+    pure = PurePosixPath(path.replace("\\", "/"))
+    parts = [part for part in pure.parts if part != "."]
+    if pure.is_absolute() or ".." in parts or not parts:
+        raise DataError(
+            f"{origin}: {path[:80]!r} leads out of the data set's folder", "correct that entry"
+        )
+    if "\0" in path or max(len(part.encode("utf-8", "replace")) for part in parts) > _NAME:
+        raise DataError(f"{origin}: {path[:80]!r} is no name of a file", "correct that entry")
+    return "/".join(parts)
+
+
+def plain(name: str) -> str:
+    """``name`` with slashes escaped, so that it stays one part of a volume's name."""
+    return name.replace("%", "%25").replace("/", "%2F")

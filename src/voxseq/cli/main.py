@@ -1,0 +1,352 @@
+"""The command line: thin, and quick to start because heavy parts are imported where used."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voxseq import __version__
+from voxseq.base.errors import Interrupted, VoxseqError
+from voxseq.base.failures import of_a_command
+from voxseq.base.logs import open_streams, say_last
+from voxseq.cli.lazy import LazyGroup
+from voxseq.cli.options import check_stages, load, overlay_option, params_option
+
+if TYPE_CHECKING:
+    from voxseq.config import Config
+    from voxseq.engine.workspace import Workspace
+    from voxseq.plan import Plan, Run
+
+#: Exit status of a run that stopped on request after writing its checkpoint (EX_TEMPFAIL).
+RETRY = 75
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "close": "voxseq.cli.close:close",
+        "code": "voxseq.cli.code:code",
+        "data": "voxseq.cli.data:data",
+        "forget": "voxseq.cli.forget:forget",
+        "verify": "voxseq.cli.verify:verify",
+        "where": "voxseq.cli.where:where",
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="voxseq")
+def cli() -> None:
+    """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
+    from voxseq.plan.code_versions import require_own_code
+
+    require_own_code(Path.cwd())
+
+
+@cli.command()
+@params_option
+@overlay_option
+@click.option("--stage", help="Only this stage.")
+@click.option("--json", "as_json", is_flag=True, help="Every run with its configuration.")
+@click.option("--scale", help="Tell what workflow/scales/SCALE.yaml, or the demo, will take.")
+@click.option("--runs", "as_runs", is_flag=True, help="With --scale: the runs, not what they take.")
+@click.option(
+    "--assume-tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Rate that matrix products sustain on the GPU at hand  [default: 35 % of an A100's peak]",
+)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="With --scale: put the tables into the marked places of this page.",
+)
+def plan(
+    params: Path,
+    overlays: tuple[Path, ...],
+    stage: str | None,
+    as_json: bool,
+    scale: str | None,
+    as_runs: bool,
+    assume_tflops: float | None,
+    into: Path | None,
+) -> None:
+    """Print the runs of a configuration after checking it, or what they are expected to take."""
+    from voxseq.cli.plan_estimate import overlay_of
+    from voxseq.plan import build_plan
+
+    if stage is not None:
+        check_stages(stage)
+    first = () if scale is None else overlay_of(scale)
+    loaded = load(params, (*first, *overlays))
+    built = build_plan(loaded)
+    if as_json:
+        runs = [vars(r) for r in built.runs.values() if stage in (None, r.stage)]
+        click.echo(json.dumps(runs, indent=2))
+    elif scale is None or as_runs:
+        _print_plan(built, stage)
+    else:
+        _print_estimate(loaded, built, stage, assume_tflops, into)
+
+
+def _print_estimate(
+    config: Config, built: Plan, stage: str | None, tflops: float | None, into: Path | None
+) -> None:
+    from voxseq.base.files import write_text
+    from voxseq.cli.plan_estimate import print_sections, sections, with_estimate
+    from voxseq.estimate.estimate import Assumptions, estimate
+
+    used = None if tflops is None else Assumptions.of_rate(tflops)
+    parts = sections(config, estimate(config, built, used), built, None if into else stage)
+    if into is None:
+        print_sections(parts)
+        return
+    page = with_estimate(into.read_text(encoding="utf-8"), config.scale, parts)
+    write_text(into, page)
+    click.echo(f"{into}: tables of scale {config.scale} written")
+
+
+def _print_plan(built: Plan, stage: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from voxseq.engine.workspace import Workspace
+
+    workspace = Workspace(Path.cwd(), built)
+    table = Table("run", "job", "fingerprint", "state", box=None, pad_edge=False)
+    runs = [r for r in built.runs.values() if stage in (None, r.stage)]
+    states = [_state(workspace, run) for run in runs]
+    for run, state in zip(runs, states, strict=True):
+        table.add_row(run.id, f"{run.stage}/{run.job}", run.fingerprint, state)
+    width = None if sys.stdout.isatty() else 160
+    console = Console(width=width)
+    console.print(table)
+    jobs = {(r.stage, r.job) for r in runs}
+    running = f", {states.count('running')} running" if "running" in states else ""
+    console.print(
+        f"{len(runs)} runs in {len(jobs)} jobs, {states.count('finished')} finished{running}, "
+        f"scale {built.scale}"
+    )
+
+
+def _state(workspace: Workspace, run: Run) -> str:
+    from voxseq.base.locks import owner_of
+
+    if workspace.is_finished(run):
+        return "finished"
+    # The lock is that of the run in any configuration, the state that of this one.
+    is_running = workspace.state(run).exists() and owner_of(workspace.lock(run)) is not None
+    return "running" if is_running else "to do"
+
+
+@cli.command()
+@click.argument("stage")
+@click.argument("job")
+@params_option
+@overlay_option
+@click.option("--fingerprint", help="Refuse to run when the plan says another one.")
+def run(
+    stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
+) -> None:
+    """Do one job of the plan (the workflow calls this).
+
+    SIGTERM, SIGUSR1 and SIGHUP end it at the next safe point with status 75: to be started again.
+    """
+    from voxseq.base.stopping import stop_requests
+
+    with stop_requests():
+        _run(stage, job, params, overlays, fingerprint)
+
+
+def _run(
+    stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
+) -> None:
+    from voxseq.base.logs import setup_logging
+    from voxseq.config.place import data_root
+    from voxseq.engine.workspace import Workspace
+    from voxseq.plan import build_plan
+    from voxseq.training.launched import processes
+
+    setup_logging()
+    config = load(params, overlays)
+    built = build_plan(config)
+    chosen = next((j for j in built.jobs.values() if (j.stage, j.name) == (stage, job)), None)
+    if chosen is None:
+        names = [j.name for j in built.jobs.values() if j.stage == stage]
+        raise VoxseqError(
+            f"the plan has no job {job!r} in stage {stage!r}",
+            f"jobs there: {', '.join(names) or 'none'}; see `voxseq plan`",
+        )
+    if fingerprint is not None and fingerprint != chosen.fingerprint:
+        raise VoxseqError(
+            f"{stage}/{job} has fingerprint {chosen.fingerprint} in this plan, not {fingerprint}",
+            "the configuration or the code changed while the workflow ran; start it again",
+        )
+    reads_volumes = chosen.action in ("download", "preprocess")
+    root = data_root(config.data.root) if reads_volumes else None
+    # Probes and baselines share jobs with fine-tuning.
+    kind = "finetune" if chosen.action in ("probe", "baseline") else chosen.action
+    resources = getattr(config.execution, kind, config.execution.report)
+    fetch = int(config.data.fetch_at_most_gb * 1e9)
+    workspace = Workspace(
+        Path.cwd(), built, root, resources.workers, fetch, config.execution.pretrain
+    )
+    if processes() == 1:
+        workspace.execute(chosen)
+        return
+    from voxseq.engine.together import execute_together
+
+    execute_together(workspace, chosen)
+
+
+@cli.command()
+@params_option
+@overlay_option
+@click.argument("stages", nargs=-1)
+def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> None:
+    """Move results that the plan no longer names to the attic (.voxseq/attic)."""
+    from voxseq.engine.workspace import Workspace
+    from voxseq.plan import STAGES, build_plan
+
+    check_stages(*stages)
+    workspace = Workspace(Path.cwd(), build_plan(load(params, overlays)))
+    for name in workspace.prune(stages or STAGES):
+        click.echo(f"moved to the attic: {name}")
+
+
+@cli.command()
+@params_option
+def record(params: Path) -> None:
+    """Record finished stages in DVC (the workflow calls this when it has succeeded)."""
+    from voxseq.engine.dvc import record_stages
+    from voxseq.plan import build_plan
+
+    record_stages(Path.cwd(), build_plan(load(params)))
+
+
+@cli.command()
+@params_option
+@overlay_option
+def tables(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Print the tables of the results folder, and what they cost."""
+    from voxseq.cli.show import printed
+    from voxseq.plan import build_plan
+    from voxseq.plan.outputs import table_numbers
+
+    built = build_plan(load(params, overlays))
+    numbers = table_numbers(built.runs["tables/all"].config)
+    is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
+    click.echo(printed(Path(built.results), numbers, ascii_only=is_ascii), nl=False)
+
+
+@cli.command()
+@params_option
+@click.option("--write", is_flag=True, help="Write README.md instead of only comparing.")
+def readme(params: Path, write: bool) -> None:
+    """Compare the tables in README.md with the results, or put them there."""
+    from voxseq.base.files import write_text
+    from voxseq.cli.readme import with_tables
+
+    path = Path("README.md")
+    text = path.read_text(encoding="utf-8")
+    wanted = with_tables(text, Path(load(params).results) / "tables")
+    if write:
+        write_text(path, wanted)
+    elif wanted != text:
+        raise VoxseqError("the tables in README.md are not those of results/tables", "--write")
+
+
+@cli.group()
+def config() -> None:
+    """Show, check and change the configuration."""
+
+
+@config.command("show")
+@params_option
+@overlay_option
+def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Print every key with its value, defaults included."""
+    click.echo(_as_yaml(load(params, overlays).model_dump(mode="json")), nl=False)
+
+
+@config.command("check")
+@params_option
+@overlay_option
+def config_check(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Check a configuration without doing anything."""
+    loaded = load(params, overlays)
+    names = " with ".join(", ".join(map(str, part)) for part in ([params], overlays) if part)
+    click.echo(f"{names} is valid: scale {loaded.scale}")
+
+
+@config.command("docs")
+@click.option("--write", is_flag=True, help="Write docs/configuration.md instead of printing.")
+def config_docs(write: bool) -> None:
+    """Print the reference of all keys, generated from the configuration models."""
+    from voxseq.base.files import write_text
+    from voxseq.config.document import document
+
+    if write:
+        write_text(Path("docs/configuration.md"), document())
+    else:
+        click.echo(document(), nl=False)
+
+
+@config.command("use")
+@click.argument("overlay", type=click.Path(path_type=Path))
+@params_option
+def config_use(overlay: Path, params: Path) -> None:
+    """Write OVERLAY into params.yaml, so that DVC versions that scale too; comments stay.
+
+    `git checkout params.yaml` brings the demo back.
+    """
+    from voxseq.base.files import write_text
+    from voxseq.config import load_config, read_yaml
+    from voxseq.config.rewriting import laid_over
+
+    loaded = load_config(params, [read_yaml(overlay)])
+    write_text(params, laid_over(params, overlay))
+    click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
+
+
+def _as_yaml(content: Mapping[str, Any]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def main() -> None:
+    """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
+    open_streams()
+    try:
+        # click hands the status of `ctx.exit` back as a number.
+        status = cli(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except VoxseqError as error:
+        say_last(f"error: {error}")
+        sys.exit(2)
+    except Interrupted as error:
+        say_last(str(error))
+        # At once: the interpreter's own end could wait for a lock of what was interrupted.
+        os._exit(RETRY)
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough of it.
+        say_last()
+        sys.exit(1)
+    except (MemoryError, OSError) as error:
+        say_last(f"error: {of_a_command(error)}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Options that several commands share, and the data root they lead to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from voxseq.base.errors import VoxseqError
+
+if TYPE_CHECKING:
+    from voxseq.config import Config
+
+params_option = click.option(
+    "--params",
+    "params",
+    type=click.Path(path_type=Path),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="Configuration file.",
+)
+overlay_option = click.option(
+    "--overlay",
+    "overlays",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File laid over it, such as workflow/scales/open.yaml; several in turn.",
+)
+root_option = click.option(
+    "--root",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the data sets  [default: VOXSEQ_DATA, else data.root]",
+)
+
+
+def load(params: Path, overlays: tuple[Path, ...] = ()) -> Config:
+    """The configuration of a file with the overlays laid over it in turn.
+
+    Raises:
+        ConfigError: naming each key, its value, what was expected, and the file and line.
+    """
+    from voxseq.config import load_config, read_yaml
+
+    return load_config(params, [read_yaml(path) for path in overlays])
+
+
+def resolve_root(root: Path | None, params: Path, overlays: tuple[Path, ...]) -> Path | None:
+    """The folder of the data sets, which need not exist; None where nothing names one.
+
+    The option comes first, then the environment variable, then ``data.root`` of the configuration.
+    A configuration that does not exist names no folder.
+
+    Raises:
+        ConfigError: the configuration is not valid.
+    """
+    from voxseq.config.place import DATA_VARIABLE
+
+    given = root or os.environ.get(DATA_VARIABLE)
+    if given:
+        return Path(given).expanduser().resolve()
+    if not params.exists() and not overlays:
+        return None
+    configured = load(params, overlays).data.root
+    return None if configured is None else Path(configured).expanduser().resolve()
+
+
+def check_stages(*stages: str) -> None:
+    """Refuse a word that is no stage of the plan.
+
+    Raises:
+        VoxseqError: naming the stages there are.
+    """
+    from voxseq.plan import STAGES
+
+    for stage in stages:
+        if stage not in STAGES:
+            raise VoxseqError(f"unknown stage {stage!r}", f"choose from {', '.join(STAGES)}")

@@ -1,0 +1,181 @@
+"""The tables as plain text for a terminal, from the published CSV files alone."""
+
+from __future__ import annotations
+
+import csv
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from voxseq.base.errors import DataError
+from voxseq.base.failures import read_named
+from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
+from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
+
+_SIGNS = {"above": "▲", "below": "▼"}
+_TITLES = {
+    1: "segmentation, all labels",
+    2: "classification, all labels",
+    3: "fewer labels",
+    4: "ablation of our pre-training",
+    5: "beyond the paper",
+}
+_LEGEND = (
+    "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
+    "{paper}in Table 5 the row that is the reference; ▲ ▼ clearly above or below the reference,\n"
+    "which is ours in Tables 1–3 and the full method in Table 4"
+)
+_PAPER = "the paper's value, "
+_ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
+_COST = {
+    "row": "",
+    "pretraining_seconds": "pre-training s",
+    "finetunings": "fine-tunings",
+    "finetuning_seconds_mean": "s each",
+    "finetuning_seconds_total": "s in all",
+    "pretraining_peak_memory_mb": "MB pre-training",
+    "finetuning_peak_memory_mb": "MB fine-tuning",
+    "encoder_parameters": "encoder parameters",
+    "segmentation_parameters": "segmentation parameters",
+    "classification_parameters": "classification parameters",
+}
+_COLLAPSE = {
+    "run": "",
+    "last_step": "step",
+    "last_feature_sd": "feature sd",
+    "last_effective_rank": "effective rank",
+    "verdict": "collapsed",
+}
+Line = Mapping[str, str]
+
+
+def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
+    """The tables, cost and collapse of the study whose results lie in a folder.
+
+    Cost is left out where its folder is not there: it is no part of what is versioned.
+
+    Args:
+        results: folder with ``tables/tableN.csv``.
+        numbers: the tables that the study has.
+        ascii_only: for terminals without Unicode.
+
+    Raises:
+        DataError: a table is missing.
+    """
+    parts = []
+    cells: list[Line] = []
+    for number in numbers:
+        path = results / "tables" / f"table{number}.csv"
+        if not path.is_file():
+            raise DataError(f"{path} does not exist", "run `make reproduce` first")
+        lines = _read(path)
+        cells += lines
+        parts.append(f"Table {number}: {_TITLES[number]}\n\n{_table(lines)}")
+    for path, title, columns in (
+        (results / "cost/cost.csv", "Cost", _COST),
+        (results / "tables/collapse.csv", "Collapse", _COLLAPSE),
+    ):
+        if path.is_file():
+            parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
+    said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
+    paper = _PAPER if any(line["paper"] != "n/a" for line in cells) else ""
+    legend = [_LEGEND.format(paper=paper)] if numbers else []
+    text = "\n\n".join([*said, *parts, *legend]) + "\n"
+    return text.translate(_ASCII) if ascii_only else text
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with read_named(path), path.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _table(lines: Sequence[Line]) -> str:
+    if not lines:
+        return "This study has no task of this table."
+    usual = Counter(line["planned"] for line in lines if line["planned"] != "0")
+    seeds = usual.most_common(1)[0][0] if usual else "0"
+    blocks: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        # A block of Table 3 has one score; those of the other tables have several.
+        score = line["metric"] if line["table"] == "3" else ""
+        blocks.setdefault((line["block"], score), []).append(line)
+    return "\n\n".join(_block(title, block, seeds) for (title, _), block in blocks.items())
+
+
+def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
+    columns = list(dict.fromkeys((line["column"], line["metric"]) for line in lines))
+    rows = list(dict.fromkeys((line["row"], line["reference"]) for line in lines))
+    cells = {
+        (line["row"], line["reference"], line["column"], line["metric"]): _cell(line, seeds)
+        for line in lines
+    }
+    details = {line["column"]: line.get("detail", "none").replace("none", "") for line in lines}
+    heads = [
+        [
+            *textwrap.wrap(column, 16),
+            *textwrap.wrap(details[column], 16),
+            f"{METRIC_TITLES[metric]} {UNITS[metric]}".rstrip(),
+        ]
+        for column, metric in columns
+    ]
+    body = [
+        [
+            row if reference == "none" else f"{row} [{reference}]",
+            *(cells.get((row, reference, *column), "") for column in columns),
+        ]
+        for row, reference in rows
+    ]
+    return _grid([title], heads, body)
+
+
+def _cell(line: Line, seeds: str) -> str:
+    if line["status"] in ("missing", "not applicable"):
+        shown = "missing" if line["status"] == "missing" else "–"
+    elif line["mean"] == "undefined":
+        shown = "undefined"
+    else:
+        digits = DIGITS[line["metric"]]
+        spread = line["sd"] not in ("n/a", "undefined", "missing")
+        sd = f"{float(line['sd']):.{digits}f}" if spread else "–"
+        shown = f"{float(line['mean']):.{digits}f} ± {sd}"
+        shown += "" if line["n"] == seeds else f" ({line['n']})"
+    paper = "" if line["paper"] == "n/a" else f" [{line['paper']}]"
+    return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
+
+
+def _plain_table(lines: Sequence[Line], columns: Mapping[str, str]) -> str:
+    heads = [textwrap.wrap(title, 16) for title in list(columns.values())[1:]]
+    groups: dict[str, list[list[str]]] = {}
+    for line in lines:
+        cells = [_short(line[name]) for name in columns]
+        groups.setdefault(line.get("group", ""), []).append(cells)
+    return "\n\n".join(_grid([group], heads, body) for group, body in groups.items())
+
+
+def _short(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return text if value.is_integer() else f"{value:.4g}"
+
+
+def _grid(
+    corner: Sequence[str], heads: Sequence[Sequence[str]], body: Sequence[Sequence[str]]
+) -> str:
+    """Lines of a table: first column left, the others right, headers at their foot."""
+    stacks = [list(corner), *map(list, heads)]
+    height = max(len(stack) for stack in stacks)
+    top = [[""] * (height - len(stack)) + stack for stack in stacks]
+    table = [*map(list, zip(*top, strict=True)), *map(list, body)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(stacks))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([*lines[:height], rule, *lines[height:]])

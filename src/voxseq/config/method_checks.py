@@ -1,0 +1,111 @@
+"""Validating the settings of the pre-training methods, each by its own model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import ValidationError
+
+from voxseq import catalogue
+from voxseq.config.methods.base import MethodSettings, Surroundings
+from voxseq.config.problems import Problem, of_validation
+from voxseq.config.registry import pretrained
+from voxseq.config.root import Config
+
+METHODS = "pretrain.methods"
+DIVISION = "execution.pretrain"
+
+
+def with_settings(config: Config) -> tuple[Config, dict[str, MethodSettings], list[Problem]]:
+    """Fill in the defaults of every method's settings.
+
+    Returns:
+        The configuration with complete settings; these as models; and what is wrong with them: an
+        unknown method, or a setting that its model refuses.
+    """
+    known = pretrained()
+    found: dict[str, MethodSettings] = {}
+    wrong: list[Problem] = []
+    for name, given in config.pretrain.methods.items():
+        key = f"{METHODS}.{name}"
+        if name not in known:
+            text = f"there is no such pre-training method; choose from {', '.join(known)}"
+            wrong.append(Problem(key, text))
+            continue
+        model = known[name].settings
+        assert model is not None
+        try:
+            found[name] = model.model_validate(given)
+        except ValidationError as error:
+            wrong += of_validation(error, key)
+    methods = {name: settings.model_dump(mode="json") for name, settings in found.items()}
+    complete = config.pretrain.model_copy(update={"methods": methods})
+    return config.model_copy(update={"pretrain": complete}), found, wrong
+
+
+def of_methods(config: Config, settings: Mapping[str, MethodSettings]) -> Iterator[Problem]:
+    """What of the methods' settings does not fit the encoder, the data or the batch."""
+    sources = {source.dataset for source in config.sequences.sources}
+    around = Surroundings(
+        encoder=config.encoder,
+        sequences=config.sequences,
+        steps=config.pretrain.steps,
+        batch_size=config.pretrain.batch_size,
+        modalities=frozenset(
+            word for name in sources for word in catalogue.get(name).modality.split(" and ")
+        ),
+    )
+    for name, own in settings.items():
+        for key, text in own.misfits(around):
+            yield Problem(".".join([METHODS, name, *([key] if key else [])]), text)
+
+
+def of_division(config: Config) -> Iterator[Problem]:
+    """Ways of dividing a batch, or a model, that a method does not allow."""
+    asked, size = config.execution.pretrain, config.pretrain.batch_size
+    for name in ("", *asked.accumulate):
+        parts = asked.processes * asked.accumulate.get(name, 1)
+        if size % parts:
+            key = f" and {DIVISION}.accumulate.{name}" if name else ""
+            yield Problem(
+                "pretrain.batch_size",
+                f"{size} does not divide into {parts} equal parts, which {DIVISION}.processes{key} "
+                "ask for",
+            )
+    yield from _accumulation(config)
+    yield from _sharding(config)
+
+
+def _accumulation(config: Config) -> Iterator[Problem]:
+    able = [n for n, row in pretrained().items() if row.settings and row.settings.accumulates]
+    for name, parts in config.execution.pretrain.accumulate.items():
+        if name not in pretrained() or (parts > 1 and name not in able):
+            reason = _why(name, "its items meet in the loss or in statistics of the batch")
+            yield Problem(
+                f"{DIVISION}.accumulate.{name}",
+                f"{reason}; possible for {', '.join(able)}; use more processes, or "
+                "recompute: true, for the others",
+            )
+
+
+def _sharding(config: Config) -> Iterator[Problem]:
+    able = [n for n, row in pretrained().items() if row.settings and row.settings.shards]
+    sharded = config.execution.pretrain.sharded
+    for name in sharded:
+        if name not in able:
+            reason = "weights are used outside of its forward pass, or left out of some steps"
+            yield Problem(
+                f"{DIVISION}.sharded",
+                f"{name}: {_why(name, reason)}; possible for {', '.join(able)}; recompute: true "
+                "saves memory for the others",
+            )
+    if sharded and config.pretrain.precision == "16-mixed":
+        yield Problem(
+            f"{DIVISION}.sharded",
+            "excludes pretrain.precision 16-mixed: losses cannot be scaled where weights are "
+            "divided; set it to bf16-mixed",
+        )
+
+
+def _why(name: str, reason: str) -> str:
+    return reason if name in pretrained() else "there is no such pre-training method"

@@ -1,0 +1,162 @@
+"""What a run has finished for single volumes, kept so that a stopped run goes on from there.
+
+All of it lies in the run's folder of state, which is deleted when the run is finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from voxseq.base.failures import read_named, write_named
+from voxseq.base.files import files_below, read_json, sha256, size_of
+
+RECORD = "record.json"
+_PARTIAL = ".partial"
+
+
+class Journal:
+    """Small results, one line of JSON each; a line that was cut off counts as not written.
+
+    Args:
+        path: file; made when the first result is added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._results = _whole_lines(path)
+
+    def get(self, key: str) -> Any:
+        """The result of ``key``, None where there is none."""
+        return self._results.get(key)
+
+    def add(self, key: str, result: Any) -> None:
+        """Keep a result."""
+        self._results[key] = result
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with write_named(self.path), self.path.open("ab") as file:
+            file.write(json.dumps([key, result]).encode() + b"\n")
+
+
+def _whole_lines(path: Path) -> dict[str, Any]:
+    """Read the lines, and cut off what a stopped process left of the last one."""
+    if not path.exists():
+        return {}
+    results: dict[str, Any] = {}
+    good = 0
+    with read_named(path), path.open("r+b") as file:
+        for line in file:
+            try:
+                key, result = json.loads(line)
+            except (ValueError, TypeError, RecursionError):
+                break
+            if not line.endswith(b"\n") or not isinstance(result, dict):
+                break
+            results[str(key)] = result
+            good += len(line)
+        file.truncate(good)
+    return results
+
+
+def state_of(folder: Path, path: str) -> list[Any]:
+    """Size and time of change of a file, or of every file in a folder; empty where it is not."""
+    place = folder / path
+    try:
+        with read_named(place):
+            if not place.is_dir():
+                found = place.stat()
+                return [found.st_size, found.st_mtime_ns]
+            with os.scandir(place) as items:
+                states = [(item.name, item.stat()) for item in items]
+    except OSError:
+        return []
+    return [[name, s.st_size, s.st_mtime_ns] for name, s in sorted(states, key=lambda s: s[0])]
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes ``place`` when the block succeeds.
+
+    Two processes may stage the same place: what they write is the same, and the first one counts.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{place.name}-", suffix=_PARTIAL, dir=place.parent))
+    try:
+        yield folder
+        try:
+            folder.rename(place)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a stopped run left half-done in ``folder``."""
+    for place in folder.glob(f"*{_PARTIAL}"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def write_record(folder: Path, source: str, content: Mapping[str, Any]) -> None:
+    """Write the record of the files in ``folder``; the last step of a volume.
+
+    Args:
+        folder: with the volume's files.
+        source: what the volume was made from, in one word.
+        content: what else to keep.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in files_below(folder)
+    }
+    record = {"source": source, "files": files, "content": dict(content)}
+    # Not forced to the disk: checksums tell when a crash of the machine took part of a volume.
+    with write_named(folder / RECORD):
+        (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+
+
+def finished(folder: Path, source: str) -> bool:
+    """Whether ``folder`` holds a whole volume made from ``source``; if not, it is removed."""
+    try:
+        record = read_json(folder / RECORD)
+        whole = [record["source"], type(record["content"])] == [source, dict] and all(
+            size_of(folder / name) == facts["bytes"] and sha256(folder / name) == facts["sha256"]
+            for name, facts in record["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole and folder.exists():
+        shutil.rmtree(folder)
+    return whole
+
+
+def put(folder: Path, target: Path) -> Any:
+    """Put the files of a finished volume below ``target``; returns what its record keeps.
+
+    They stay in ``folder`` too, as links where the file system can, so that a run that stops here
+    loses nothing.
+    """
+    record = read_json(folder / RECORD)
+    for name in record["files"]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        _link(folder / name, target / name)
+    return record["content"]
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Another file system, or one without links.
+        with write_named(target):
+            shutil.copyfile(source, target)

@@ -1,0 +1,172 @@
+"""RICORD 1A and 1B: DICOM series, and the lists of the published split.
+
+A line of ``RICORD_train.txt`` reads
+``RICORD_nii/MIDRC-RICORD-1A/ID<patient>_date<mm-dd-yyyy>_<number>-<description>-<end>.nii.gz 1``:
+it names the end of PatientID, StudyDate, SeriesNumber, SeriesDescription, the last five characters
+of SeriesInstanceUID, and the class. A series is found by these; every folder holds one series, as
+TCIA and IDC deliver them. Options: ``values``, "stored" as published or "hu".
+
+Slices are in order of InstanceNumber, axes (row, column, slice), as published. Series that are not
+axial get the contrast "reformatted", because the plane of a series tells much of its class here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from pydicom.dataset import Dataset
+
+from voxseq.base.errors import DataError
+from voxseq.base.files import read_text
+from voxseq.base.paths import plain, walk
+from voxseq.catalogue import DataSet
+from voxseq.data.readers.dicom import Values, dicom_names, is_axial, read_header, read_series, text
+from voxseq.data.readers.files import nothing_found
+from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume
+
+_LINE = re.compile(
+    r"(?:.*/)?(?P<collection>MIDRC-RICORD-1[AB])/ID(?P<patient>.+)_date(?P<date>\d\d-\d\d-\d{4})_"
+    r"(?P<number>[0-9.]+)-(?P<description>.*)-(?P<end>.{5})\.nii\.gz\s+(?P<label>[01])"
+)
+#: More letters than any line of the lists has.
+_LONGEST = 1000
+#: PatientID, StudyDate, SeriesNumber, end of SeriesInstanceUID.
+Key = tuple[str, str, int, str]
+
+
+@dataclass(frozen=True)
+class _Listed:
+    key: Key
+    image: str
+    label: int
+    split: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    place: str
+    axial: bool
+
+
+def scan(folder: Path, dataset: DataSet) -> Scan:
+    """Match the lines of the lists to the series on disk; see :class:`Scan`.
+
+    Raises:
+        DataError: a list is missing or a line of it is not of the published form.
+    """
+    listed = [item for split in ("train", "val", "test") for item in _read_list(folder, split)]
+    found, broken = _series(folder)
+    entries: list[Entry] = []
+    rejected: list[tuple[Entry, str]] = []
+    absent: list[str] = []
+    for item in listed:
+        places = found.pop(item.key, [])
+        if not places:
+            absent.append(f"{item.key[0]}/{item.image}")
+            continue
+        entry = _entry(item, places[0], dataset)
+        if len(places) == 1:
+            entries.append(entry)
+        else:
+            rejected.append((entry, f"{len(places)} series fit its line in the list"))
+    if not entries and not rejected:
+        raise nothing_found(folder, "series of MIDRC-RICORD-1A and -1B that its lists name")
+    notes = [f"{len(broken)} series with an unreadable first file: {broken[:5]}"] * bool(broken)
+    notes += [f"{len(found)} series that no list names"] * bool(found)
+    return Scan(tuple(entries), tuple(rejected), tuple(absent), tuple(notes))
+
+
+def read_image(folder: Path, entry: Entry) -> Volume:
+    """Read a series as published: by InstanceNumber, axes (row, column, slice)."""
+    values, _, uid = entry.locator.partition(" ")
+    return read_series(folder, entry.path, uid=uid, order="instance", values=cast(Values, values))
+
+
+def read_label(folder: Path, entry: Entry) -> Volume | None:
+    """The series are labelled as a whole."""
+    return None
+
+
+def _entry(item: _Listed, found: _Found, dataset: DataSet) -> Entry:
+    return Entry(
+        subject=plain(item.key[0]),
+        image=item.image,
+        path=found.place,
+        locator=dataset.options["values"],
+        modality=dataset.modality,
+        contrast="" if found.axial else REFORMATTED,
+        label=item.label,
+        split=item.split,
+    )
+
+
+def _series(folder: Path) -> tuple[dict[Key, list[_Found]], list[str]]:
+    found: dict[Key, list[_Found]] = {}
+    broken = []
+    for place, names in walk(folder):
+        files = dicom_names(folder / place, names)
+        if not files:
+            continue
+        try:
+            header = read_header(folder, str(PurePosixPath(place) / files[0]))
+        except DataError:
+            broken.append(place)
+            continue
+        found.setdefault(_key(header), []).append(_Found(place or ".", is_axial(header)))
+    return found, broken
+
+
+def _key(header: Dataset) -> Key:
+    number = text(header, "SeriesNumber")
+    return (
+        text(header, "PatientID"),
+        text(header, "StudyDate"),
+        _integer(number),
+        text(header, "SeriesInstanceUID")[-5:],
+    )
+
+
+def _integer(number: str) -> int:
+    """The number of a series; -1 where it is none."""
+    try:
+        return int(float(number))
+    except (ValueError, OverflowError):
+        return -1
+
+
+def _read_list(folder: Path, split: str) -> list[_Listed]:
+    name = f"RICORD_{split}.txt"
+    path = folder / name
+    if not path.exists():
+        raise DataError(
+            f"{path}: the list of the {split} split is missing",
+            "the three lists are published with MedCoSS",
+        )
+    try:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
+    return [_parse(line.strip(), path, split) for line in lines if line.strip()]
+
+
+def _parse(line: str, path: Path, split: str) -> _Listed:
+    # The pattern takes very long for very long lines.
+    match = _LINE.fullmatch(line) if len(line) <= _LONGEST else None
+    number = _integer(match["number"]) if match else -1
+    if match is None or number < 0:
+        raise DataError(
+            f"{path}: the line {line[:120]!r} is not of the published form",
+            "obtain the list again",
+        )
+    month, day, year = match["date"].split("-")
+    key = (
+        f"{match['collection']}-{match['patient']}",
+        f"{year}{month}{day}",
+        number,
+        match["end"],
+    )
+    image = f"{match['date']}_{match['number']}-{match['description']}-{match['end']}"
+    return _Listed(key, plain(image), int(match["label"]), split)

@@ -1,0 +1,121 @@
+"""The left-atrium MRIs as UA-MT publishes them: one h5 file a case, and the lists of the split.
+
+``2018LA_Seg_Training Set/<id>/mri_norm2.h5`` with ``image`` (float32, z-scored) and ``label``;
+``train.list`` and ``test.list`` beside that folder or in it. Options: ``spacing`` in mm, which the
+files do not state.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from voxseq.base.errors import DataError
+from voxseq.base.files import read_text, require_regular
+from voxseq.base.paths import inside
+from voxseq.catalogue import DataSet
+from voxseq.data.readers.files import check_size, nothing_found, unreadable
+from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
+
+FOLDERS = ("2018LA_Seg_Training Set", "2018LA_Seg_Training_Set")
+FILE = "mri_norm2.h5"
+
+
+def scan(folder: Path, dataset: DataSet) -> Scan:
+    """List the cases of both lists that are there; see :class:`Scan`.
+
+    Raises:
+        DataError: the folder or a list is missing, or a case is listed twice.
+    """
+    base = next((name for name in FOLDERS if (folder / name).is_dir()), None)
+    if base is None:
+        raise nothing_found(folder, f"{FOLDERS[0]}/<case>/{FILE}")
+    spacing = " ".join(str(value) for value in dataset.options["spacing"])
+    entries, absent = [], []
+    lists = {split: _read_list(folder, base, split) for split in ("train", "test")}
+    _refuse_duplicates(lists)
+    for split, cases in lists.items():
+        for case in cases:
+            if not (folder / base / case).exists():
+                absent.append(case)
+                continue
+            path = f"{base}/{case}/{FILE}"
+            entries.append(
+                Entry(case, "lge", path, spacing, dataset.modality, label_path=path, split=split)
+            )
+    if not entries:
+        raise nothing_found(folder, f"the cases of its lists as {FOLDERS[0]}/<case>/{FILE}")
+    listed = {case for cases in lists.values() for case in cases}
+    extra = sorted(
+        p.name for p in (folder / base).iterdir() if (p / FILE).exists() and p.name not in listed
+    )
+    notes = (f"{len(extra)} cases that no list names: {extra[:5]}",) if extra else ()
+    return Scan(tuple(entries), absent=tuple(absent), notes=notes)
+
+
+def read_image(folder: Path, entry: Entry) -> Volume:
+    """Read the image; its axes are kept, as the files state no orientation."""
+    return _volume(folder, entry, entry.path, "image")
+
+
+def read_label(folder: Path, entry: Entry) -> Volume | None:
+    """Read the segmentation from the same file."""
+    return _volume(folder, entry, entry.label_path, "label")
+
+
+def _volume(folder: Path, entry: Entry, path: str, key: str) -> Volume:
+    x, y, z = (float(value) for value in entry.locator.split())
+    array = _read(folder, path, key)
+    return Volume(array, scaling_affine((x, y, z)), oriented=False)
+
+
+def _read(folder: Path, path: str, key: str) -> Array:
+    try:
+        require_regular(folder / path)
+        with h5py.File(folder / path, "r") as file:
+            if key in file and not isinstance(file.get(key, getlink=True), h5py.HardLink):
+                raise DataError(f'{path}: "{key}" is a link, expected an array')
+            item = file.get(key)
+            if not isinstance(item, h5py.Dataset):
+                raise DataError(f'{path}: has no array "{key}", only {sorted(file)}')
+            if item.dtype.kind not in "buif" or item.ndim != 3:
+                raise DataError(
+                    f'{path}: "{key}" is {item.dtype} with shape {item.shape}, expected numbers '
+                    "with three axes"
+                )
+            if item.is_virtual or item.external:
+                raise DataError(f'{path}: "{key}" lies in another file, expected it in this one')
+            check_size(path, item.shape)
+            return np.asarray(item[()])
+    except DataError:
+        raise
+    except Exception as error:
+        # h5py raises OSError, KeyError, RuntimeError or ValueError by where the damage lies.
+        raise unreadable(folder, path, "h5", error) from None
+
+
+def _read_list(folder: Path, base: str, split: str) -> list[str]:
+    name = f"{split}.list"
+    path = next((p for p in (folder / name, folder / base / name) if p.exists()), None)
+    if path is None:
+        raise DataError(
+            f"{folder / name}: the list of {split} cases is missing",
+            "it is in the folder data of github.com/yulequan/UA-MT",
+        )
+    try:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
+    return [inside(line.strip(), str(path)) for line in lines if line.strip()]
+
+
+def _refuse_duplicates(lists: dict[str, list[str]]) -> None:
+    cases = [case for names in lists.values() for case in names]
+    twice = sorted({case for case in cases if cases.count(case) > 1})
+    if twice:
+        raise DataError(
+            f"train.list and test.list name {', '.join(twice[:5])} more than once",
+            "every case belongs to one list; obtain the lists again",
+        )

@@ -1,5 +1,0 @@
-"""Generated 3D phantoms that stand for the data sets, written in their real layouts."""
-
-from voxseq.data.phantoms.registry import NAMES, generate
-
-__all__ = ["NAMES", "generate"]

@@ -1,0 +1,317 @@
+"""The stage that prepares the images of one data set and writes them into a volume store.
+
+As a pre-training source an image is only turned to RAS; its values and spacing stay (published
+code: neither is normalised). As a downstream task it follows the task's recipe
+(published recipes): RAS, foreground crop, resampling, intensity window.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxseq import catalogue
+from voxseq.base import processes as parallel
+from voxseq.base.digest import digest
+from voxseq.base.errors import ConfigError, DataError
+from voxseq.base.progress import track
+from voxseq.catalogue.splits import TEST, TRAIN, VAL
+from voxseq.config.data import StoreConfig, TaskDataConfig
+from voxseq.data import grid as resample
+from voxseq.data import journal as staging
+from voxseq.data import layouts as adapters
+from voxseq.data.checks import content_hash
+from voxseq.data.examined import dataset_folder, is_left_out
+from voxseq.data.index import entry_of, read_rows
+from voxseq.data.layouts import Adapter
+from voxseq.data.regrid import regrid
+from voxseq.data.scorable import require_scorable
+from voxseq.data.slabs import slabs, standard_deviation
+from voxseq.data.store import StoreWriter
+from voxseq.data.volume import Array, Volume
+
+if TYPE_CHECKING:
+    from voxseq.plan.context import RunContext
+
+_LOG = logging.getLogger("voxseq.preprocess")
+#: Least standard deviation that a z-score divides by.
+_LEAST_SD = 1e-6
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads images and labels of one data set, which must be those that were indexed.
+
+    Whatever the format, it is the voxels that are compared, as they are used.
+    """
+
+    adapter: Adapter
+    folder: Path
+
+    def image(self, row: Mapping[str, Any]) -> Volume:
+        """The image of a row of the index, as stored."""
+        with _unchanged(row["path"]):
+            volume = self.adapter.read_image(self.folder, entry_of(row))
+            _compare(volume.array, row["content_hash"], "other voxels")
+            if not np.array_equal(volume.affine.ravel(), row["affine"]):
+                raise DataError("another place or spacing of its voxels")
+        return volume
+
+    def label(self, row: Mapping[str, Any]) -> Array:
+        """Its label values as stored, voxel for voxel on the image's grid."""
+        with _unchanged(row["label_path"] or row["path"]):
+            label = self.adapter.read_label(self.folder, entry_of(row))
+            if label is None:
+                raise DataError("no segmentation")
+            _compare(label.array, row["label_hash"], "other classes")
+        return label.array
+
+
+@contextmanager
+def _unchanged(path: str) -> Iterator[None]:
+    """Whatever is wrong with a file here was not so when the download stage checked it.
+
+    Raises:
+        DataError: in place of that of the block; it names the file and the next step.
+    """
+    try:
+        yield
+    except DataError as error:
+        reason = error.what.removeprefix(f"{path}: ")
+        raise DataError(
+            f"{path}: changed since the download stage checked it: {reason}",
+            "restore the file; or, where the new one is meant, give data.release another value: "
+            "the stage download then checks the data sets anew",
+        ) from None
+
+
+def _compare(array: Array, expected: str, difference: str) -> None:
+    if expected and content_hash(array) != expected:
+        raise DataError(difference)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to know to prepare the images of one data set.
+
+    Attributes:
+        config: of the run.
+        folder: of the data set.
+        staged: where finished volumes are kept until all are.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    staged: Path
+
+    def place(self, key: int) -> Path:
+        """Folder of one finished volume."""
+        return self.staged / f"{key:06d}"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One image: its running number, its row of the index, and that row in one word."""
+
+    key: int
+    row: dict[str, Any]
+    source: str
+
+
+def execute(context: RunContext) -> None:
+    """Write the store of one data set.
+
+    Only training images of a data set serve as a source: its validation and test images are kept
+    out of pre-training. Every volume is kept when it is finished, so that a stopped run goes on
+    with the next; neither that nor the number of processes changes a byte.
+
+    Raises:
+        DataError: an image has changed since it was checked, none is left, or those of a task are
+            not enough for it.
+        ConfigError: merged labels do not fit the task's classes.
+    """
+    config = context.config
+    dataset = catalogue.get(config["dataset"])
+    download = context.inputs[f"download/{dataset.name}"]
+    folder = dataset_folder(download, context.data_root, dataset.name)
+    rows = read_rows(download)
+    if config["role"] == "source":
+        rows = [row for row in rows if row["split"] == TRAIN]
+    if not rows and not is_left_out(download):
+        raise DataError(f"{dataset.title}: no image to prepare", "look at its set_aside.csv")
+    job = _Job(config, folder, context.state / "volumes")
+    _prepare_all(job, rows, context.workers, dataset.name)
+    writer = StoreWriter(context.out, StoreConfig.model_validate(config["store"]))
+    for key, row in enumerate(rows):
+        writer.adopt(key, {**row, **staging.put(job.place(key), context.out)})
+    if config["role"] == "task":
+        _require_scorable(context, [writer.row(key) for key in range(len(rows))])
+    writer.close()
+
+
+def _require_scorable(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse prepared cases on which the task cannot be done, with its merged classes."""
+    config = context.config
+    is_segmented = config["type"] == "segmentation"
+    require_scorable(
+        context.run_id.removeprefix("preprocess/"),
+        config["type"],
+        [row["split"] for row in rows],
+        [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in rows],
+        wanted=range(1, int(config["labels"]) + 1) if is_segmented else (),
+        needed=config.get("splits", ()),
+    )
+
+
+def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: str) -> None:
+    """Prepare the volumes that an earlier, stopped call has not finished."""
+    staging.remove_partial(job.staged)
+    items = [_Item(key, row, digest(row)) for key, row in enumerate(rows)]
+    left = [item for item in items if not staging.finished(job.place(item.key), item.source)]
+    done = len(rows) - len(left)
+    if done:
+        _LOG.info("%s: %d of %d volumes were prepared before", name, done, len(rows))
+    title = f"preparing {name}"
+    work = parallel.Work[_Item](title, lambda item: str(item.row["volume_id"]), "preprocess")
+    results = parallel.in_order(functools.partial(_prepare, job), left, workers, work)
+    for _ in track(results, title, len(rows), done):
+        pass
+
+
+def _prepare(job: _Job, item: _Item) -> None:
+    """Prepare one volume and keep it."""
+    key, row = item.key, item.row
+    adapter = adapters.get(catalogue.get(job.config["dataset"]).adapter)
+    reader = _Reader(adapter, job.folder)
+    with staging.staged(job.place(key)) as folder:
+        writer = StoreWriter(folder, StoreConfig.model_validate(job.config["store"]))
+        if job.config["role"] == "source":
+            _add_source(writer, key, row, reader)
+        else:
+            _add_task(writer, key, row, reader, job.config)
+        made = {name: value for name, value in writer.row(key).items() if name not in row}
+        staging.write_record(folder, item.source, made)
+
+
+def normalise(image: Array, data: TaskDataConfig) -> Array:
+    """Intensities (X, Y, Z) as the task's recipe wants them: a new array, float32."""
+    values = np.array(image, dtype=np.float32, order="C")
+    _normalise_in_place(values, data)
+    return values
+
+
+def _normalise_in_place(values: Array, data: TaskDataConfig) -> None:
+    values /= np.float32(data.scale)
+    if data.normalise == "window" and data.window is not None:
+        low, high = data.window
+        values -= np.float32(low)
+        values /= np.float32(high - low)
+        np.clip(values, 0.0, 1.0, out=values)
+    elif data.normalise == "zscore":
+        mean, sd = values.mean(dtype=np.float64), standard_deviation(values)
+        values -= np.float32(mean)
+        values /= np.float32(max(sd, _LEAST_SD))
+
+
+def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str) -> Array:
+    """Replace label values, and check that only the task's classes are left; uint8.
+
+    Args:
+        label: (X, Y, Z) values from 0 to 255.
+        merge: value → value it becomes.
+        classes: number of foreground classes of the task.
+        path: for the message.
+
+    Raises:
+        ConfigError: a value above ``classes`` is left.
+    """
+    table = np.arange(256, dtype=np.uint8)
+    for old, new in merge.items():
+        table[old] = new
+    merged = np.empty_like(label, dtype=np.uint8)
+    for box in slabs(merged):
+        merged[box] = table[label[box].astype(np.uint8)]
+    highest = int(merged.max())
+    if highest > classes:
+        raise ConfigError(
+            f"{path}: label value {highest} is left after merge_labels, but the task names "
+            f"{classes} foreground classes",
+            "name all classes in labels, or merge the others in data.merge_labels",
+        )
+    return merged
+
+
+def _add_source(writer: StoreWriter, key: int, row: dict[str, Any], reader: _Reader) -> None:
+    image, spacing = resample.to_ras(reader.image(row))
+    box = ((0, 0, 0), image.shape)
+    writer.add(key, image, None, {**row, **_geometry(image.shape, box, image.shape, spacing)})
+
+
+def _add_task(
+    writer: StoreWriter,
+    key: int,
+    row: dict[str, Any],
+    reader: _Reader,
+    config: Mapping[str, Any],
+) -> None:
+    data = TaskDataConfig.model_validate(config["data"])
+    image, spacing, whole = _read(reader, row, data, config)
+    native_shape = image.shape
+    regridded = regrid(image, spacing, data)
+    del image
+    prepared = regridded.image
+    _normalise_in_place(prepared, data)
+    label = native = None
+    if whole is not None:
+        label = resample.nearest_at(whole, regridded.places)
+        if config.get("native_labels", False) and row["split"] in {VAL, TEST}:
+            native = whole
+    geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
+    floor = 0.0 if data.normalise == "window" else float(prepared.min())
+    writer.add(key, prepared, label, {**row, **geometry}, native, floor)
+
+
+def _read(
+    reader: _Reader, row: Mapping[str, Any], data: TaskDataConfig, config: Mapping[str, Any]
+) -> tuple[Array, tuple[float, float, float], Array | None]:
+    """The image (X, Y, Z) in RAS, its spacing in mm, and the merged classes on its grid.
+
+    It is the image's affine that orients the classes: some labels state no orientation, or a
+    slightly different one.
+    """
+    merged = None
+    if config["type"] == "segmentation":
+        # Read first: merged classes take less memory than what is stored.
+        values, classes = reader.label(row), int(config["labels"])
+        merged = merge_labels(values, data.merge_labels, classes, row["label_path"])
+        del values
+    volume = reader.image(row)
+    image, spacing = resample.to_ras(volume)
+    if merged is not None:
+        merged, _ = resample.to_ras(replace(volume, array=merged))
+    return image, spacing, merged
+
+
+def _geometry(
+    prepared: Sequence[int],
+    box: tuple[Sequence[float], Sequence[float]],
+    native: Sequence[int],
+    spacing: Sequence[float],
+) -> dict[str, int | float]:
+    """Columns that describe the way from the image's own grid to the prepared one."""
+    columns: dict[str, int | float] = {}
+    for i, axis in enumerate("xyz"):
+        start, size = box[0][i], box[1][i]
+        columns[f"crop_start_{axis}"] = float(start)
+        columns[f"crop_shape_{axis}"] = float(size)
+        columns[f"native_{axis}"] = int(native[i])
+        columns[f"p_spacing_{axis}"] = float(spacing[i]) * size / prepared[i]
+    return columns

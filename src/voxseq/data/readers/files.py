@@ -1,0 +1,60 @@
+"""Finding files below a data set's folder, and saying what is wrong with one."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from voxseq.base.errors import DataError, ResourceError, VoxseqError
+from voxseq.base.failures import is_of_the_machine
+
+#: More voxels than any image of a patient has: whole bodies in half millimetres are below.
+LARGEST = 1 << 31
+#: Most that deflate can pack: a file that promises more is damaged.
+MOST_PACKED = 1100
+
+
+def check_size(path: str, shape: Sequence[int]) -> None:
+    """Refuse an image before memory is taken for it.
+
+    Raises:
+        DataError: more than :data:`LARGEST` voxels.
+    """
+    count = math.prod(int(n) for n in shape)
+    if count > LARGEST:
+        raise DataError(
+            f"{path}: its header promises {count} voxels, shape {tuple(shape)}, expected at most "
+            f"{LARGEST}",
+            "obtain the file again",
+        )
+
+
+def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqError:
+    """The error for a file that its library refuses to read.
+
+    Reports are versioned, so the message holds no absolute path, and is the same on every machine.
+    A failure of the machine is no fault of the file, which must not be set aside for it.
+    """
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+    if is_of_the_machine(error):
+        return ResourceError(
+            f"{path}: cannot be read now ({type(error).__name__}: {said[:200]})",
+            "look after memory and disk of this machine, then start again",
+        )
+    if not (folder / path).exists():
+        return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
+    return DataError(
+        f"{path}: damaged, truncated or no {kind} file ({type(error).__name__}: {said[:200]})",
+        "obtain the file again",
+    )
+
+
+def nothing_found(folder: Path, expected: str) -> DataError:
+    """The error for a folder in which the layout was not found."""
+    return DataError(
+        f"{folder}: no image found; expected {expected}",
+        "check that the folder holds the data set as published, archives unpacked",
+    )

@@ -1,0 +1,177 @@
+"""Reading one NIfTI file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import IO, Any, cast
+
+import nibabel
+import numpy as np
+from nibabel.volumeutils import apply_read_scaling
+
+from voxseq.base.errors import DataError
+from voxseq.base.files import require_regular
+from voxseq.data.readers.files import MOST_PACKED, check_size, unreadable
+from voxseq.data.slabs import slabs
+from voxseq.data.volume import Array, Volume
+
+_GZIP_MAGIC = b"\x1f\x8b"
+#: Bytes that are read, or converted, at a time.
+_PIECE = 1 << 24
+
+
+def read(folder: Path, path: str) -> Volume:
+    """Read ``folder / path``, values scaled as the header says.
+
+    A compressed file is unpacked to its end, so that its checksum is verified: readers that stop
+    after the last voxel miss damage. It is unpacked piece by piece into the array; scaled whole
+    numbers stay whole numbers where scale and offset are, instead of taking 64 bits each.
+
+    Raises:
+        DataError: unreadable, not three-dimensional, or not of real numbers.
+    """
+    try:
+        require_regular(folder / path)
+        with (folder / path).open("rb") as file:
+            size = (folder / path).stat().st_size
+            is_packed = file.peek(2)[:2] == _GZIP_MAGIC
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file) if is_packed else file)
+            image = _parse(stream)
+            shape = _three_axes(image, path)
+            array = _voxels(image, stream, size * MOST_PACKED if is_packed else size)
+            # To the end, where the checksum is; a little may stand behind the voxels.
+            if is_packed and stream.read(_PIECE) and stream.read(1):
+                raise OSError(f"more than {_PIECE} bytes behind the voxels")
+        affine = np.asarray(image.affine, dtype=np.float64)
+        oriented = _states_orientation(image)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        # Readers of damaged files raise whatever their inner steps raise.
+        raise unreadable(folder, path, "NIfTI", error) from None
+    return Volume(array.reshape(shape, order="F"), affine, oriented)
+
+
+def _parse(stream: IO[bytes]) -> nibabel.Nifti1Image:
+    start = stream.read(_LONGEST_HEADER)
+    kind = nibabel.Nifti2Image if start[:4] in _NIFTI2_SIZES else nibabel.Nifti1Image
+    length = kind.header_class.template_dtype.itemsize
+    if len(start) >= length:
+        # Before nibabel, which replaces impossible values by possible ones.
+        _check_fields(kind.header_class(start[:length], check=False))
+    stream.seek(0)
+    return kind.from_stream(stream)
+
+
+def _check_fields(header: nibabel.Nifti1Header) -> None:
+    """Refuse a scale or a spacing that a reader would have to invent.
+
+    Raises:
+        ValueError: naming it.
+    """
+    scale = (float(header["scl_slope"]), float(header["scl_inter"]))
+    # NaN stands for "not scaled" in files that nibabel has written.
+    if np.isinf(scale).any():
+        raise ValueError(f"values are scaled by {scale[0]} and {scale[1]}")
+    spacing = header["pixdim"][1:4].astype(float)
+    if int(header["sform_code"]) <= 0 and not ((spacing > 0) & np.isfinite(spacing)).all():
+        raise ValueError(f"a spacing of {spacing.tolist()} mm, expected numbers above 0")
+
+
+#: Bytes of a NIfTI-2 header, the longer one.
+_LONGEST_HEADER = 540
+#: The first four bytes of NIfTI-2: its header size, in both byte orders.
+_NIFTI2_SIZES = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+
+
+def _states_orientation(image: nibabel.Nifti1Image) -> bool:
+    header = image.header
+    return bool(int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0)
+
+
+def _three_axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:
+    """Shape without trailing axes of length 1; nothing has been read of the voxels."""
+    shape, dtype = image.shape, image.dataobj.dtype
+    if 0 in shape:
+        raise DataError(f"{path}: no voxels, shape {shape}")
+    if dtype.kind not in "buif":
+        raise DataError(f"{path}: voxels of type {dtype}, expected real numbers")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise DataError(
+            f"{path}: the image has {len(shape)} axes, shape {shape}, expected 3",
+            "four-dimensional images are left out, as in the published code",
+        )
+    check_size(path, shape)
+    return tuple(int(n) for n in shape)
+
+
+def _voxels(image: nibabel.Nifti1Image, stream: IO[bytes], most: int) -> Array:
+    """The voxels in one piece, scaled."""
+    proxy = image.dataobj
+    count, dtype = int(np.prod(proxy.shape, dtype=object)), proxy.dtype
+    if count * dtype.itemsize > most:
+        raise OSError(f"the header promises {count} voxels, more than the file can hold")
+    stream.seek(proxy.offset)
+    slope, intercept = float(proxy.slope), float(proxy.inter)
+    if (slope, intercept) == (1.0, 0.0):
+        return _read_numbers(stream, count, dtype)
+    if dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        stored = _read_numbers(stream, count, dtype)
+        kind = _kind_of(stored, int(slope), int(intercept))
+        if kind is not None:
+            return _scale_whole(stored, int(slope), int(intercept), kind)
+        return _scaled(stored, slope, intercept)
+    return _read_scaled(stream, count, dtype, slope, intercept)
+
+
+def _read_numbers(stream: IO[bytes], count: int, dtype: np.dtype[Any]) -> Array:
+    buffer = np.empty(count * dtype.itemsize, np.uint8)
+    view = buffer.data
+    done = 0
+    while done < len(view):
+        got = cast(io.BufferedIOBase, stream).readinto(view[done : done + _PIECE])
+        if not got:
+            raise OSError(f"expected {len(view)} bytes of voxels, got {done}")
+        done += got
+    return buffer.view(dtype)
+
+
+def _scaled(stored: Array, slope: float, intercept: float) -> Array:
+    """As nibabel scales: with 64 bits, or more where the values ask for it."""
+    return cast(Array, apply_read_scaling(stored, np.float64(slope), np.float64(intercept)))
+
+
+def _kind_of(stored: Array, slope: int, intercept: int) -> np.dtype[Any] | None:
+    """Least type of whole numbers that holds the scaled values."""
+    ends = sorted(int(end) * slope + intercept for end in (stored.min(), stored.max()))
+    for kind in (np.dtype(np.int16), np.dtype(np.int32)):
+        if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max:
+            return kind
+    return None
+
+
+def _scale_whole(stored: Array, slope: int, intercept: int, kind: np.dtype[Any]) -> Array:
+    scaled = np.empty(stored.shape, kind)
+    for box in slabs(stored):
+        scaled[box] = stored[box].astype(np.int64) * slope + intercept
+    return scaled
+
+
+def _read_scaled(
+    stream: IO[bytes], count: int, dtype: np.dtype[Any], slope: float, intercept: float
+) -> Array:
+    """Scaled piece by piece, so that stored and scaled values never lie side by side."""
+    scaled: Array | None = None
+    step = _PIECE // dtype.itemsize
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        piece = _scaled(_read_numbers(stream, stop - start, dtype), slope, intercept)
+        if scaled is None:
+            scaled = np.empty(count, piece.dtype)
+        scaled[start:stop] = piece
+    assert scaled is not None, "an image without voxels is refused before"
+    return scaled

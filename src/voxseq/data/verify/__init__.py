@@ -1,0 +1,1 @@
+"""Checks of data sets before anything is trained on them."""

@@ -1,0 +1,80 @@
+"""What of the data sets is in the user's folder, without reading a voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from voxseq import catalogue
+from voxseq.base.errors import DataError
+from voxseq.base.paths import files
+from voxseq.catalogue import DataSet
+from voxseq.data import layouts as adapters
+from voxseq.data.examined import is_left_out
+
+if TYPE_CHECKING:
+    from voxseq.engine.workspace import Workspace
+
+State = Literal["absent", "present", "incomplete"]
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What a look at a data set's folder shows.
+
+    Attributes:
+        state: "absent" without any file; "incomplete" where the layout is not as published, or
+            images that the publisher counts or lists are missing.
+        found: images that the adapter lists; 0 where it finds no layout.
+        reason: why the state is "incomplete", where the number of images does not tell; else "".
+    """
+
+    state: State
+    found: int = 0
+    reason: str = ""
+
+
+def look(dataset: DataSet, root: Path | None) -> Presence:
+    """Look for ``dataset`` below the data root, which need not exist.
+
+    The adapter lists the images; files are opened only where it needs their headers, as for DICOM
+    series that no path tells apart.
+    """
+    folder = None if root is None else root / dataset.folder
+    if folder is None or next(files(folder), None) is None:
+        return Presence("absent")
+    try:
+        scan = adapters.get(dataset.adapter).scan(folder, dataset)
+    except DataError as error:
+        return Presence("incomplete", reason=error.what)
+    except OSError as error:
+        return Presence("incomplete", reason=f"{folder}: cannot be read ({error.strerror})")
+    found = len(scan.entries) + len(scan.rejected)
+    too_few = dataset.volumes is not None and found < dataset.volumes
+    reason = f"{len(scan.absent)} images that its lists name are missing" if scan.absent else ""
+    return Presence("incomplete" if too_few or reason else "present", found, reason)
+
+
+def optional_sources(workspace: Workspace, root: Path) -> Iterator[str]:
+    """Yield one line for each optional source that is left out, or that arrived afterwards."""
+    for run in workspace.plan.runs.values():
+        if run.stage != "download" or not run.config.get("optional"):
+            continue
+        dataset = catalogue.get(run.config["dataset"])
+        is_here = next(files(root / dataset.folder), None) is not None
+        is_done = workspace.is_finished(run)
+        if is_done and is_left_out(workspace.folder(run)):
+            if is_here:
+                yield (
+                    f"{dataset.name} is in {root} now, but the results are without it: another "
+                    "value of data.release makes them anew"
+                )
+            else:
+                yield f"{dataset.name} is not in {root}: pre-training does without it"
+        elif not is_done and not is_here:
+            yield (
+                f"{dataset.name} is not in {root}: unless it is fetched, pre-training does "
+                "without it"
+            )

@@ -1,0 +1,1 @@
+"""Running a plan: workspace, markers, session, DVC, and several processes."""

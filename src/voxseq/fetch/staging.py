@@ -1,0 +1,174 @@
+"""The folder beside a data set's place in which it grows until it is complete.
+
+``<parent>/.voxseq-fetch/<name>/`` holds ``parts`` (transfers), ``unpack`` (unfinished archives),
+``trees`` (one finished tree a remote file), ``done`` (what is known about each) and ``tree`` (all
+of them joined). ``tree`` is renamed into place as the last step: the data set's folder is either
+absent or complete, whenever the process dies.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from voxseq.base.errors import DataError
+from voxseq.base.files import write_json, write_text
+from voxseq.base.locks import LockHeldError, take
+from voxseq.fetch.disk import disk_error, reading
+from voxseq.fetch.notes import read_note
+from voxseq.fetch.record import Fetched, Record, write_record
+
+_LOG = logging.getLogger("voxseq.fetch")
+#: Folder beside the data sets that holds what is not complete yet.
+WORK = ".voxseq-fetch"
+
+
+class Staging:
+    """Paths below the staging folder of the data set whose place is ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder.parent / WORK / folder.name
+        self.parts = self.root / "parts"
+        self._done = self.root / "done"
+        self._tree = self.root / "tree"
+        self._joining = self.root / "joining.json"
+
+    def tree(self, unit: str) -> Path:
+        """Finished files of one remote file, laid out as in the data set's folder."""
+        return self.root / "trees" / unit
+
+    def unpacking(self, unit: str) -> Path:
+        """An archive's tree before it is finished."""
+        return self.root / "unpack" / unit
+
+    def client(self, unit: str) -> Path:
+        """Folder that an account's client writes into, and resumes from."""
+        return self.root / "clients" / unit
+
+    def prepare(self, units: Sequence[str]) -> None:
+        """Make the folder, without what was published or joined from other files than ``units``."""
+        if self._joining.exists():
+            published = not self._tree.exists()
+            if published or read_note(self._joining, list[str]) != list(units):
+                _LOG.info("%s: remains of another download are removed", self.root)
+                self.remove()
+        shutil.rmtree(self.root / "unpack", ignore_errors=True)
+        self.parts.mkdir(parents=True, exist_ok=True)
+
+    def done(self, unit: str) -> Fetched | None:
+        """What is known about a remote file that is complete; None for one that is not."""
+        if not (self.tree(unit).exists() or self._joining.exists()):
+            return None
+        item = read_note(self._done / f"{unit}.json", Fetched)
+        return item if item is not None and item.id == unit else None
+
+    def finish(self, item: Fetched) -> None:
+        """Note that the tree of a remote file is complete."""
+        write_json(self._done / f"{item.id}.json", asdict(item))
+
+    def publish(self, record: Record, lists: dict[str, bytes]) -> Record:
+        """Join all trees, add the lists and the record, and rename the whole into place.
+
+        Returns:
+            The record, in which a file that several archives hold counts once.
+
+        Raises:
+            DataError: two remote files hold different files of one name, or the place is taken.
+        """
+        units = [item.id for item in record.fetched]
+        # In this order: a marker without a tree says that the tree was renamed into place.
+        self._tree.mkdir(exist_ok=True)
+        write_json(self._joining, units)
+        for unit in units:
+            if self.tree(unit).exists():
+                _merge(self.tree(unit), self._tree)
+        for name, content in lists.items():
+            if not (self._tree / name).exists():
+                write_text(self._tree / name, content.decode("utf-8"))
+        fetched = tuple(self._without_repeats(item) for item in record.fetched)
+        record = replace(record, fetched=fetched)
+        write_record(self._tree, record)
+        try:
+            if self.folder.exists():
+                self.folder.rmdir()
+            self._tree.rename(self.folder)
+        except OSError as error:
+            raise DataError(
+                f"{self.folder}: cannot be put into place ({error.strerror})",
+                "move that folder away and run the same command again",
+            ) from None
+        self.remove()
+        return record
+
+    def _without_repeats(self, item: Fetched) -> Fetched:
+        """Files that another remote file brought too are what joining has left in the tree."""
+        left = [path.stat().st_size for path in self.tree(item.id).rglob("*") if path.is_file()]
+        return replace(item, files=item.files - len(left), bytes=item.bytes - sum(left))
+
+    def remove(self) -> None:
+        """Remove the whole staging folder, in one step for whoever looks."""
+        old = self.root.with_name(f"{self.root.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.root.exists():
+            # Killed half-way, a folder under its own name would pass for unfinished work.
+            self.root.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Staging]:
+    """Keep others from fetching into ``folder``; the lock ends with the process that holds it.
+
+    Raises:
+        DataError: another process fetches this data set, or the place cannot be written.
+    """
+    work = folder.parent / WORK
+    path = work / f"{folder.name}.lock"
+    try:
+        lock = take(path, f"fetching {folder.name}")
+    except LockHeldError as error:
+        raise DataError(
+            f"{folder}: is being fetched by {error.owner}", "wait for that process, or stop it"
+        ) from None
+    except OSError as error:
+        raise disk_error(work, error) from None
+    try:
+        yield Staging(folder)
+    except OSError as error:
+        raise disk_error(Path(error.filename or work), error) from None
+    finally:
+        if not (work / folder.name).exists():
+            # Whoever has this file open finds the data set complete, or nothing begun.
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                work.rmdir()
+        lock.close()
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move everything below ``source`` into ``target``.
+
+    A file that both hold must be the same and stays in ``source``.
+    """
+    for item in sorted(source.iterdir()):
+        place = target / item.name
+        if not place.exists():
+            item.rename(place)
+        elif item.is_dir() and place.is_dir():
+            _merge(item, place)
+        elif not _same(item, place):
+            raise DataError(
+                f"{place.name}: two files of the data set hold different versions of {place}",
+                "the catalogue's entry needs a folder for each of them: report this",
+            )
+
+
+def _same(one: Path, two: Path) -> bool:
+    with reading(one):
+        return one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)

@@ -1,0 +1,1 @@
+"""Trivial baselines and linear probes, which need no fine-tuning."""

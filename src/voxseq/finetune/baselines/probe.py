@@ -1,0 +1,82 @@
+"""Linear probe: what a frozen encoder's features are worth without fine-tuning."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from voxseq.config.finetune import ClassificationRecipe
+from voxseq.config.model import EncoderConfig
+from voxseq.data.task_volumes import Volumes
+from voxseq.evaluation.classification import Array
+from voxseq.finetune import results
+from voxseq.finetune.baselines.logistic import regress
+from voxseq.finetune.task import choose_splits, limited_threads, recipe_of_type
+from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.transfer import ENCODER_FILE, load_encoder
+from voxseq.training.finite import require_finite_rows
+
+if TYPE_CHECKING:
+    from voxseq.plan.context import RunContext
+
+_LOG = logging.getLogger("voxseq.finetune")
+
+
+def execute(context: RunContext) -> None:
+    """Regress the class on the mean token of a frozen encoder, see :func:`regress`.
+
+    The encoder is the pre-trained one that the run names, or a random one of the run's seed, the
+    same from which a fine-tuning with that seed starts. Images are not augmented.
+
+    Writes scores.csv (test), validation.csv, predictions.csv, worst.npz, summary.json, cost.json.
+
+    Raises:
+        ConfigError: the task is a segmentation.
+        DataError: a split that cannot be trained on or scored.
+        IntegrityError: a pre-trained encoder that is damaged or of another geometry.
+        NotFiniteError: features that are infinite or undefined.
+    """
+    began, config = time.monotonic(), context.config
+    recipe = recipe_of_type(config, ClassificationRecipe, "a linear probe")
+    volumes = Volumes(context.inputs[f"preprocess/task/{config['task_name']}"])
+    splits = choose_splits(volumes, recipe, config["ratio"], config["seed"])
+    geometry = EncoderConfig.model_validate(config["encoder"])
+    encoder = build_encoder(geometry, config["seed"], pretraining=False)
+    if config["pretrained"] is not None:
+        load_encoder(context.inputs[config["pretrained"]] / ENCODER_FILE, encoder)
+    with limited_threads(config["shared"]["threads"]):
+        features = {
+            split: mean_tokens(encoder, volumes, getattr(splits, split), recipe.batch_size)
+            for split in ("train", "val", "test")
+        }
+        found = regress(features, recipe, volumes, splits)
+    results.write_classification(context.out, found.validation, found.test, volumes)
+    size = sum(p.numel() for p in encoder.parameters()) + found.parameters
+    numbers = {**found.summary, "parameters": size}
+    results.write_summary(context, splits, numbers, time.monotonic() - began)
+    _LOG.info(
+        "%s: validation AUC %.4f with C = %g",
+        context.run_id,
+        found.summary["validation_score"],
+        found.penalty,
+    )
+
+
+def mean_tokens(encoder: Encoder, volumes: Volumes, rows: Sequence[int], batch_size: int) -> Array:
+    """Mean over the patch tokens of each image, as the classification head sees it: (n, C)."""
+    encoder.eval()
+    parts = []
+    with torch.no_grad():
+        for first in range(0, len(rows), batch_size):
+            images = [volumes.image(row) for row in rows[first : first + batch_size]]
+            batch = torch.from_numpy(np.stack(images))[:, None]
+            parts.append(encoder(batch).tokens.mean(dim=1))
+    features = torch.cat(parts).double()
+    require_finite_rows("the features", [volumes.name(row) for row in rows], features)
+    made: Array = features.numpy()
+    return made

@@ -1,0 +1,18 @@
+"""The function that does each action. Only those import this who call them or read their code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: Action → function that does it.
+ACTIONS: Mapping[str, str] = {
+    "download": "voxseq.data.examine:execute",
+    "preprocess": "voxseq.data.prepare:execute",
+    "sequences": "voxseq.sequences.build:execute",
+    "pretrain": "voxseq.pretrain.run:execute",
+    "finetune": "voxseq.finetune.run:execute",
+    "probe": "voxseq.finetune.baselines.probe:execute",
+    "baseline": "voxseq.finetune.baselines.run:execute",
+    "tables": "voxseq.report.run:execute_tables",
+    "figures": "voxseq.report.run:execute_figures",
+}

@@ -1,0 +1,252 @@
+"""MedCoSS: masked autoencoding of CT, then of MRI while CT is rehearsed (Ye et al. 2024)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from voxseq.base.errors import DataError
+from voxseq.base.random import numpy_generator
+from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.medcoss import MedCoSSSettings
+from voxseq.config.model import EncoderConfig
+from voxseq.models.encoder import EncoderOutput
+from voxseq.models.initialise import seeded
+from voxseq.models.patches import Grid, normalised_targets, patchify
+from voxseq.pretrain.base import Batch, PretrainMethod, stack
+from voxseq.pretrain.parts.masked import (
+    MaskedDecoder,
+    draw_mask,
+    encode_visible,
+    gather_tokens,
+    masked_grid,
+)
+from voxseq.pretrain.parts.momentum import frozen_copy
+from voxseq.pretrain.parts.rehearsal import (
+    BufferSize,
+    choose_candidates,
+    mean_features,
+    nearest_to_centroids,
+    read_item,
+)
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.transforms.spatial import Item
+
+_LOG = logging.getLogger("voxseq.pretrain")
+#: The modality of each stage.
+MODALITIES = ("CT", "MRI")
+#: Stands in the rehearsal buffer where a cluster had too few items.
+EMPTY = -1
+
+
+class MedCoSSMethod(PretrainMethod):
+    """Continual pre-training in two stages.
+
+    Stage 0 is a masked autoencoder of CT. Before stage 1 a buffer of typical CT items is chosen,
+    the encoder is copied as the teacher, and the decoder gets new random weights. Stage 1 is a
+    masked autoencoder of MRI; in its rehearsal batches, which hold mixed CT of the buffer, the
+    encoder is to keep the teacher's features.
+    """
+
+    rehearsal: Tensor
+
+    def __init__(
+        self,
+        settings: MedCoSSSettings,
+        encoder_config: EncoderConfig,
+        sequences: SequencesConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(settings, encoder_config, sequences, seed)
+        self.options = settings
+        self.seed = seed
+        self.patch_size: Grid = encoder_config.patch_size
+        self.grid = masked_grid(
+            "sequences.volume_shape", sequences.volume_shape, encoder_config.patch_size
+        )
+        self.width = encoder_config.width
+        self.decoder = self._new_decoder(0)
+        self.teacher = frozen_copy(self.backbone).eval()
+        self.numbers: dict[str, NDArray[np.int64]] = {}
+        self.register_buffer("rehearsal", torch.empty(0, dtype=torch.int64))
+
+    def _new_decoder(self, stage: int) -> MaskedDecoder:
+        length, voxels = int(np.prod(self.grid)), int(np.prod(self.patch_size))
+        with seeded([self.seed, 1, stage]):
+            return MaskedDecoder(self.options, self.width, length, voxels)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; the teacher stays in evaluation."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def begin(self, total_steps: int, data: SequenceSampler) -> None:
+        """Look up which items are CT and which MRI, and make room for the buffer.
+
+        Raises:
+            DataError: when one of them has no items.
+        """
+        super().begin(total_steps, data)
+        self.numbers = {modality: data.numbers(modality) for modality in MODALITIES}
+        for modality, numbers in self.numbers.items():
+            if not len(numbers):
+                raise DataError(
+                    f"MedCoSS learns from CT and then from MRI, but the training list has no "
+                    f"{modality}",
+                    f"add a data set of {modality} to sequences.sources, or take medcoss out of "
+                    "pretrain.methods",
+                )
+        room = torch.full((self.buffer_size.total,), EMPTY, dtype=torch.int64)
+        self.register_buffer("rehearsal", room.to(self.rehearsal.device))
+
+    @property
+    def buffer_size(self) -> BufferSize:
+        """How many items of stage 0 are rehearsed in stage 1; known after :meth:`begin`."""
+        items = len(self.numbers[MODALITIES[0]])
+        return BufferSize.of(items, self.options.cluster_share, self.options.buffer_share)
+
+    def begin_stage(self, number: int, data: SequenceSampler) -> None:
+        """Before stage 1: choose the buffer, copy the teacher, renew the decoder."""
+        if number == 0:
+            return
+        chosen = self._choose_buffer(data)
+        self.rehearsal.fill_(EMPTY)
+        self.rehearsal[: len(chosen)] = torch.from_numpy(chosen)
+        self.teacher.load_state_dict(self.backbone.state_dict())
+        self.decoder.load_state_dict(self._new_decoder(number).state_dict())
+
+    def _choose_buffer(self, data: SequenceSampler) -> NDArray[np.int64]:
+        numbers = self.numbers[MODALITIES[0]]
+        candidates = choose_candidates(numbers, self.options.buffer_candidates, self.seed)
+        features = mean_features(self.backbone, data, candidates)
+        chosen = candidates[nearest_to_centroids(features, self.buffer_size, self.seed)]
+        _LOG.info(
+            "rehearsal buffer: %d of %d CT items, by %d clusters of %d",
+            len(chosen),
+            len(numbers),
+            self.buffer_size.clusters,
+            len(candidates),
+        )
+        return chosen
+
+    def buffered(self) -> NDArray[np.int64]:
+        """List numbers in the buffer; none before stage 1."""
+        kept = self.rehearsal.cpu().numpy()
+        found: NDArray[np.int64] = kept[kept != EMPTY]
+        return found
+
+    def source(self, step: int, size: int) -> str:
+        """Where the batch of a step comes from: "CT", "MRI" or "rehearsal".
+
+        An epoch of stage 1 has one batch for each ``size`` items of MRI and of the buffer, at
+        least one of each, in an order that is shuffled for each epoch (published code).
+        """
+        first, second = self.stages(self.total_steps)
+        if step < first.stop:
+            return MODALITIES[0]
+        current = max(len(self.numbers[MODALITIES[1]]) // size, 1)
+        rehearsed = max(len(self.buffered()) // size, 1)
+        epoch, place = divmod(step - second.start, current + rehearsed)
+        order = numpy_generator(self.seed, "medcoss epoch", epoch).permutation(current + rehearsed)
+        return MODALITIES[1] if order[place] < current else "rehearsal"
+
+    def draw(
+        self, data: SequenceSampler, step: int, size: int, slots: Sequence[int] | None = None
+    ) -> list[Item]:
+        """Draw the items of a batch from one source, with replacement (published code)."""
+        slots = range(size) if slots is None else slots
+        source = self.source(step, size)
+        numbers = self.buffered() if source == "rehearsal" else self.numbers[source]
+        chosen = numpy_generator(self.seed, "medcoss batch", step).choice(numbers, size)
+        if source == "rehearsal":
+            return [read_item(data, int(number)) for number in chosen[slots]]
+        return [
+            data.item(int(chosen[slot]), numpy_generator(self.seed, "medcoss item", step, slot))
+            for slot in slots
+        ]
+
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        """Mirror half of the items, along each axis with probability 0.5 (published code).
+
+        Returns:
+            ``volume``: (B, 1, X, Y, Z) float32; ``ct``: (B,) bool.
+        """
+        mirrored = rng.random(len(items)) < 0.5
+        axes = rng.random((len(items), 3)) < 0.5
+        volumes = [
+            volume.flip([1 + int(axis) for axis in np.flatnonzero(flips & mirror)])
+            for volume, flips, mirror in zip(stack(items), axes, mirrored, strict=True)
+        ]
+        ct = torch.tensor([item.modality == MODALITIES[0] for item in items])
+        return {"volume": torch.stack(volumes), "ct": ct}
+
+    def training_loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return ``loss``, once more under the name of the one of the two that it is.
+
+        It is ``reconstruction``, or ``distillation`` in a rehearsal batch. Batches are of one
+        modality, so CT in stage 1 comes from the buffer.
+        """
+        if step in self.stages(self.total_steps)[1] and bool(batch["ct"].all()):
+            mixed = self.share.own(mix(self.share.gather(batch["volume"]), generator))
+            loss = self.distillation_loss(mixed, generator)
+            return {"loss": loss, "distillation": loss}
+        loss = self.reconstruction_loss(batch["volume"], generator)
+        return {"loss": loss, "reconstruction": loss}
+
+    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return ``loss``, that of the autoencoder on CT and MRI; the decoder knows the current."""
+        return {"loss": self.reconstruction_loss(batch["volume"], generator)}
+
+    def reconstruction_loss(self, volume: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the hidden tokens' voxels, each token normalised by itself.
+
+        Args:
+            volume: (B, 1, X, Y, Z).
+            generator: of the mask.
+        """
+        patches = patchify(volume, self.patch_size)
+        mask = draw_mask(patches, self.options.mask_ratio, generator, self.share)
+        encoded = encode_visible(self.backbone, patches, self.grid, mask)
+        prediction = self.decoder(encoded, mask)
+        targets = normalised_targets(gather_tokens(patches, mask.hidden))
+        return nn.functional.mse_loss(prediction.float(), targets)
+
+    def distillation_loss(self, volume: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean squared difference of the encoder's and the teacher's visible and start tokens.
+
+        Both see the same visible tokens of ``volume`` (B, 1, X, Y, Z).
+        """
+        patches = patchify(volume, self.patch_size)
+        mask = draw_mask(patches, self.options.mask_ratio, generator, self.share)
+        student = _states(encode_visible(self.backbone, patches, self.grid, mask))
+        with torch.no_grad():
+            teacher = _states(encode_visible(self.teacher, patches, self.grid, mask))
+        return nn.functional.mse_loss(student.float(), teacher.float())
+
+
+def mix(volume: Tensor, generator: torch.Generator) -> Tensor:
+    """Mix each sample with another one of its batch: share * x + (1 - share) * x_other.
+
+    Args:
+        volume: (B, 1, X, Y, Z).
+        generator: of the shares, uniform over 0..1 for each sample, and of the permutation that
+            names the other one, which may be the sample itself (published code).
+    """
+    count, device = len(volume), generator.device
+    other = torch.randperm(count, generator=generator, device=device).to(volume.device)
+    share = torch.rand(count, 1, 1, 1, 1, generator=generator, device=device).to(volume)
+    return share * volume + (1 - share) * volume[other]
+
+
+def _states(encoded: EncoderOutput) -> Tensor:
+    """(B, 1 + K, C): the start token and the visible ones."""
+    return torch.cat([encoded.start[:, None], encoded.tokens], dim=1)

@@ -1,0 +1,128 @@
+"""Autoregressive modelling of patch sequences (paper, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from voxseq.config.data import SequencesConfig
+from voxseq.config.methods import OursSettings
+from voxseq.config.model import EncoderConfig
+from voxseq.models.attention import chosen_rows, prefix_mask
+from voxseq.models.initialise import initialise_linears, seeded
+from voxseq.models.patches import Grid, patchify, token_grid, token_order
+from voxseq.models.regression import regression_loss, scored_rows
+from voxseq.pretrain.base import Batch, PretrainMethod
+
+
+class AutoregressiveMethod(PretrainMethod):
+    """Predict each token of a sequence from the tokens before it.
+
+    The output at position j (0 is the start token) predicts the voxels of token j, normalised per
+    token. The first p tokens, p uniform over 0..L-1 for each sample, are visible to all and are
+    not scored; with ``attention: causal`` p is always 0 (paper, section 3.2; published code).
+    The order of the sequence decides who sees whom, never a token's position embedding, which
+    comes from its place in the joined volume.
+
+    The published sequence also holds its last token and an end token as inputs. Nothing that is
+    scored may attend to either, so they are left out here: loss and gradients are the same. Nor
+    does anything need the tokens of the prefix after the last attention: the rest of the last block
+    and the head compute scored tokens only, half of them on average.
+    """
+
+    selection = "validation_loss"
+    by_row = True
+    order: Tensor
+
+    def __init__(
+        self,
+        settings: OursSettings,
+        encoder_config: EncoderConfig,
+        sequences: SequencesConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(settings, encoder_config, sequences, seed)
+        self.needs = "sequence" if settings.sequences else "image"
+        self.attention = settings.attention
+        self.patch_size: Grid = encoder_config.patch_size
+        self.grid = token_grid(sequences.volume_shape, self.patch_size)
+        order = token_order(self.grid, sequences.length, settings.token_order)
+        self.register_buffer("order", order, persistent=False)
+        with seeded([seed, 1]):
+            x, y, z = self.patch_size
+            self.head = nn.Linear(encoder_config.width, x * y * z)
+            initialise_linears(self.head)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens L of a sequence."""
+        return int(self.order.numel())
+
+    def sequence(self, volume: Tensor) -> Tensor:
+        """Cut volumes into the tokens of their sequences.
+
+        Args:
+            volume: (B, 1, X, Y, Z) of the configured shape.
+
+        Returns:
+            (B, L, V) voxels, in the order of the sequence.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        if tuple(volume.shape[2:]) != tuple(self.sequences.volume_shape):
+            raise ValueError(
+                f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with "
+                f"{self.sequences.volume_shape} voxels"
+            )
+        return patchify(volume, self.patch_size).index_select(1, self.order)
+
+    def predict(self, patches: Tensor, prefix: Tensor, rows: Tensor) -> Tensor:
+        """Predict tokens from those that they may see.
+
+        Args:
+            patches: (B, L, V) as :meth:`sequence` returns them.
+            prefix: (B,) integers in 0..L-1.
+            rows: (R,) int64, the places in 0..B·L - 1 of the tokens that are wanted.
+
+        Returns:
+            (R, V) normalised voxels; only tokens j >= prefix are predicted, the others have seen
+            themselves.
+        """
+        inputs = self.backbone.embed_patches(patches[:, :-1], self.grid, self.order[:-1])
+        mask = prefix_mask(prefix, self.length - 1)
+        # Position 0 is the start token, so output j comes before token j and predicts it.
+        states = self.backbone.encode_rows(inputs, mask, rows)
+        prediction: Tensor = self.head(states)
+        return prediction
+
+    def draw_prefix(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the prefix length of each sample: (batch,) int64, on the generator's device."""
+        if self.attention == "causal":
+            return torch.zeros(batch, dtype=torch.int64, device=generator.device)
+        return torch.randint(self.length, (batch,), generator=generator, device=generator.device)
+
+    def training_loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return ``loss``, the mean squared error of all scored voxels of the batch."""
+        return self._loss(batch, generator)
+
+    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the same loss as in training; equal generators draw equal prefixes."""
+        return self._loss(batch, generator)
+
+    def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        patches = self.sequence(batch["volume"])
+        everywhere = self.draw_prefix(self.share.whole(len(patches)), generator)
+        prefix = self.share.own(everywhere)
+        rows = scored_rows(prefix, self.length).to(patches.device)
+        prediction = self.predict(patches, prefix.to(patches.device), rows)
+        # The name is used again so that the voxels of all tokens are freed.
+        patches = chosen_rows(patches, rows)
+        loss = regression_loss(prediction, patches)
+        if self.share.parts > 1:
+            # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
+            scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
+            loss = loss * (scored.float().mean() / mean.to(loss))
+        return {"loss": loss}

@@ -1,0 +1,280 @@
+"""PCRLv2: restoration and comparison at several scales of a decoder (Zhou et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from voxseq.base.errors import ConfigError
+from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.pcrlv2 import SCALES, PCRLv2Settings
+from voxseq.config.model import EncoderConfig
+from voxseq.models.initialise import seeded
+from voxseq.models.patches import Grid
+from voxseq.pretrain.base import Batch, PretrainMethod, stack
+from voxseq.training.schedule import half_cosine
+from voxseq.transforms.pcrlv2 import (
+    LARGE_SIDE,
+    SMALL_SIDE,
+    Array,
+    Corruption,
+    box_near,
+    corrupted,
+    overlapping_boxes,
+    resample,
+    view_matrix,
+)
+from voxseq.transforms.spatial import Item
+from voxseq.transforms.views import check_view_shape
+
+
+def _convolutions(inside: int, outside: int) -> list[nn.Module]:
+    return [
+        nn.Conv3d(inside, outside, 3, padding=1, bias=False),
+        nn.BatchNorm3d(outside),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _full(values: Tensor) -> Tensor:
+    """The same in float32 at least: half precision would round losses and restored voxels."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+class Decoder(nn.Module):
+    """From the last tokens alone to full resolution: no skip connection passes the bottleneck.
+
+    Tokens of 2^k voxels need k stages, each a transposed convolution and two convolutions. From
+    three stages on the scales are the outputs of the first three; with fewer, the token grid,
+    after two convolutions, is the first scale.
+    """
+
+    def __init__(self, width: int, stages: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        has_stem = stages < SCALES
+        wanted = stages + has_stem
+        if len(channels) < wanted:
+            raise ConfigError(
+                f"decoder_channels has {len(channels)} entries: tokens of {2**stages} voxels need "
+                f"{wanted}",
+                "give one for each scale, the deepest first",
+            )
+        self.parts = nn.ModuleList()
+        before = width
+        for number, after in enumerate(channels[:wanted]):
+            is_stage = number > 0 or not has_stem
+            first: list[nn.Module] = [nn.ConvTranspose3d(before, after, 2, stride=2)]
+            part = first + _convolutions(after, after) if is_stage else _convolutions(before, after)
+            self.parts.append(nn.Sequential(*part, *_convolutions(after, after)))
+            before = after
+        self.channels = tuple(channels[: min(SCALES, wanted)])
+        self.out = nn.Conv3d(before, 1, 1)
+
+    def forward(self, bottleneck: Tensor, depth: int) -> list[Tensor]:
+        """Features of the first ``depth`` parts; (B, C, x, y, z) is the grid of tokens."""
+        features = []
+        for part in list(self.parts)[:depth]:
+            bottleneck = part(bottleneck)
+            features.append(bottleneck)
+        return features
+
+    def restore(self, features: Tensor) -> Tensor:
+        """The view in 0..1 from the last part's features, at their resolution."""
+        return torch.sigmoid(_full(self.out(features)))
+
+
+class ScaleHeads(nn.Module):
+    """Projection, prediction and restoration at one scale (published code)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.projection = nn.BatchNorm1d(channels)
+        self.predictor = nn.Sequential(
+            nn.Linear(channels, 2 * channels),
+            nn.BatchNorm1d(2 * channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(2 * channels, channels),
+        )
+        self.restoration = nn.Sequential(nn.Conv3d(channels, 1, 3, padding=1), nn.BatchNorm3d(1))
+
+    def embed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Projection z and prediction p of features (B, C, x, y, z), each (B, C)."""
+        projected = self.projection(features.mean(dim=(2, 3, 4)))
+        return projected, self.predictor(projected)
+
+    def restore(self, features: Tensor, shape: Sequence[int]) -> Tensor:
+        """The view in 0..1, (B, 1, *shape), from features of a coarser grid."""
+        coarse = torch.sigmoid(_full(self.restoration(features)))
+        return F.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=False)
+
+
+Embedding = tuple[Tensor, Tensor]
+
+
+def agreement(one: Embedding, other: Embedding) -> Tensor:
+    """Symmetric negative cosine similarity; the projection that is predicted gets no gradient.
+
+    Args:
+        one: z and p of a view, each (B, C).
+        other: those of another view.
+    """
+    (z1, p1), (z2, p2) = ((_full(z), _full(p)) for z, p in (one, other))
+    forth = F.cosine_similarity(p1, z2.detach(), dim=1).mean()
+    back = F.cosine_similarity(p2, z1.detach(), dim=1).mean()
+    return -0.5 * (forth + back)
+
+
+def restoration_weight(step: int, total: int) -> float:
+    """Weight β of the coarse restoration: half a cosine from 1 to 0."""
+    length = max(total, 1)
+    return half_cosine(1.0, 0.0, min(step, length), length)
+
+
+class PCRLv2Method(PretrainMethod):
+    """Restore a corrupted view, and let views of one scan agree, at scales drawn for each step.
+
+    One encoder and one decoder see all views: there is no moving average.
+
+    Raises:
+        ConfigError: views that do not divide into tokens, tokens that are no cubes of a power of
+            two, blocks larger than a view, too few ``decoder_channels``.
+    """
+
+    def __init__(
+        self,
+        settings: PCRLv2Settings,
+        encoder_config: EncoderConfig,
+        sequences: SequencesConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(settings, encoder_config, sequences, seed)
+        self.options = settings
+        check_view_shape("global_shape", settings.global_shape, encoder_config.patch_size)
+        check_view_shape("local_shape", settings.local_shape, encoder_config.patch_size)
+        if any(b > n for b, n in zip(settings.swap_block, settings.global_shape, strict=True)):
+            raise ConfigError(
+                f"swap_block {settings.swap_block} is larger than global_shape "
+                f"{settings.global_shape}",
+                "make it smaller",
+            )
+        with seeded([seed, 1]):
+            stages = _stages(encoder_config.patch_size)
+            self.decoder = Decoder(encoder_config.width, stages, settings.decoder_channels)
+            self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
+        self.corrupt_global = Corruption(
+            settings.blur, LARGE_SIDE, settings.noise, settings.swaps, settings.swap_block
+        )
+        self.corrupt_local = Corruption(settings.blur, SMALL_SIDE, settings.noise)
+
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        """Make the views.
+
+        Returns:
+            ``first`` and ``second``: corrupted large views (B, 1, *global_shape); ``target``: the
+            first one before corruption, in 0..1; ``local``: (B, local_views, 1, *local_shape).
+        """
+        options = self.options
+        large: list[list[Array]] = []
+        small: list[Array] = []
+        for _ in items:
+            pair = overlapping_boxes(options.global_side, options.overlap, rng)
+            near = [box_near(pair, options.local_side, rng) for _ in range(options.local_views)]
+            large.append([view_matrix(box, rng) for box in pair])
+            small.extend(view_matrix(box, rng) for box in near)
+        volume = stack(items)
+        first, second = (
+            resample(volume, np.stack([pair[which] for pair in large]), options.global_shape)
+            for which in (0, 1)
+        )
+        repeated = volume.repeat_interleave(options.local_views, dim=0)
+        local = corrupted(
+            resample(repeated, np.stack(small), options.local_shape), self.corrupt_local, rng
+        )
+        return {
+            "first": corrupted(first, self.corrupt_global, rng),
+            "second": corrupted(second, self.corrupt_global, rng),
+            "target": first,
+            "local": local.reshape(len(items), options.local_views, *local.shape[1:]),
+        }
+
+    def features(self, views: Tensor, depth: int) -> list[Tensor]:
+        """Decoder features of views (B, 1, X, Y, Z), from the encoder's last tokens alone."""
+        grid = self.backbone.grid(views)
+        tokens = self.backbone(views).tokens.transpose(1, 2)
+        features: list[Tensor] = self.decoder(tokens.reshape(*tokens.shape[:2], *grid), depth)
+        return features
+
+    def draw_scales(self, generator: torch.Generator) -> tuple[int, list[list[int]]]:
+        """The scale of the large views' loss, and one for each pair of small and large view."""
+        count = len(self.heads)
+        whole = int(torch.randint(count, (), generator=generator, device=generator.device))
+        pairs = torch.randint(
+            count, (self.options.local_views, 2), generator=generator, device=generator.device
+        )
+        return whole, pairs.tolist()
+
+    def training_loss(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return ``loss`` and its parts: ``restoration``, ``coarse``, ``large``, ``small``."""
+        return self._loss(batch, restoration_weight(step, self.total_steps), generator)
+
+    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the same with the coarse restoration always at weight 1."""
+        return self._loss(batch, 1.0, generator)
+
+    def _loss(self, batch: Batch, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
+        scale, pairs = self.draw_scales(generator)
+        deepest = 1 + max(scale, *(s for pair in pairs for s in pair))
+        first = self.features(batch["first"], len(self.decoder.parts))
+        second = self.features(batch["second"], deepest)
+        local = self.features(batch["local"].flatten(0, 1), deepest)
+        large = [self._embeddings(views) for views in (first, second)]
+        small = self._embeddings(local)
+        parts = [
+            agreement(_every(small[s], i, self.options.local_views), large[which][s])
+            for i, pair in enumerate(pairs)
+            for which, s in enumerate(pair)
+        ]
+        target = batch["target"]
+        restored = self.decoder.restore(first[-1])
+        coarse = self.scale_heads[scale].restore(first[scale], target.shape[2:])
+        losses = {
+            "restoration": F.mse_loss(restored, target),
+            "coarse": F.mse_loss(coarse, target),
+            "large": agreement(large[0][scale], large[1][scale]),
+            "small": torch.stack(parts).mean(),
+        }
+        total = losses["restoration"] + losses["large"] + losses["small"]
+        return {"loss": total + weight * losses["coarse"], **losses}
+
+    def _embeddings(self, features: Sequence[Tensor]) -> list[Embedding]:
+        pairs = zip(self.scale_heads, features, strict=False)
+        return [head.embed(feature) for head, feature in pairs]
+
+    @property
+    def scale_heads(self) -> list[ScaleHeads]:
+        """The heads, the deepest scale first."""
+        return [cast(ScaleHeads, head) for head in self.heads]
+
+
+def _every(embedding: Embedding, first: int, step: int) -> Embedding:
+    """Rows ``first``, ``first + step``, … of an embedding."""
+    projected, predicted = embedding
+    return projected[first::step], predicted[first::step]
+
+
+def _stages(patch_size: Grid) -> int:
+    side = patch_size[0]
+    if len(set(patch_size)) > 1 or side < 2 or side & (side - 1):
+        raise ConfigError(
+            f"encoder.patch_size {patch_size}: the decoder of PCRLv2 needs a cube whose side is a "
+            "power of two",
+            "change it, or leave the method out",
+        )
+    return side.bit_length() - 1

@@ -1,0 +1,189 @@
+"""Figure 1: one sequence of each kind with its token order, and the prefix-causal mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from voxseq.report.figures.slices import rgb
+from voxseq.report.figures.style import bare, new_figure
+
+_PREFIX = "#56B4E9"
+_SCORED = "#E69F00"
+_MASKED = "#F4F4F4"
+_CAUSAL = "#0072B2"
+_TITLES = {"spatial": "Spatial", "contrast": "Contrast", "semantic": "Semantic"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence: ``volume`` has shape (X, Y, Z), values 0..1, patches joined along z."""
+
+    kind: str
+    volume: NDArray[np.float32]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a sequence is cut into tokens.
+
+    Attributes:
+        length: number of patches that are joined along z.
+        grid: number of tokens along x, y and z of the whole sequence.
+        order: raster index (x-major, z fastest) of each token in sequence order, shape (L,).
+    """
+
+    length: int
+    grid: tuple[int, int, int]
+    order: tuple[int, ...]
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Number 1..L of each token in the sequence, shape ``grid``; 0 is the start token."""
+        numbers = np.empty(len(self.order), dtype=np.int64)
+        numbers[np.asarray(self.order)] = np.arange(1, len(self.order) + 1)
+        return numbers.reshape(self.grid)
+
+
+def visibility(prefix: int, length: int) -> NDArray[np.int64]:
+    """The prefix-causal mask as classes: 0 hidden, 1 visible as earlier, 2 visible as prefix.
+
+    Args:
+        prefix: number p of image tokens that every position sees.
+        length: number L of image tokens.
+
+    Returns:
+        Shape (L+1, L+1): row = position that looks, column = position looked at; 0 = start.
+    """
+    rows, columns = np.indices((length + 1, length + 1))
+    # What plain causal attention already allows keeps its own colour below the prefix block.
+    return np.where(columns <= prefix, 2, np.where(columns <= rows, 1, 0)).astype(np.int64)
+
+
+def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Figure:
+    """Draw one row of slices for each example, and the mask beside them.
+
+    Args:
+        examples: one a kind; all of the same shape.
+        geometry: tokens of a sequence and their order.
+        prefix: number of tokens that are the given start, 0..L−1.
+
+    Raises:
+        ValueError: a volume that the token grid does not divide, or a prefix out of range.
+    """
+    total = math.prod(geometry.grid)
+    if sorted(geometry.order) != list(range(total)):
+        raise ValueError(f"order is no permutation of the {total} tokens of grid {geometry.grid}")
+    if not 0 <= prefix < total:
+        raise ValueError(f"prefix {prefix}: expected 0 <= prefix < {total}")
+    rows, side = max(len(examples), 1), 1.75
+    figure = new_figure(geometry.length * side + 4.9, rows * (side + 0.22) + 0.35)
+    widths = [geometry.length * side, 4.6]
+    left, right = figure.subfigures(1, 2, width_ratios=widths, wspace=0.02, squeeze=False)[0]
+    grid = left.subplots(rows, geometry.length, squeeze=False)
+    for line, example in zip(grid, examples, strict=False):
+        _check(example, geometry)
+        for index, axes in enumerate(line):
+            _patch(axes, example, geometry, index, prefix)
+        kind = _TITLES.get(example.kind, example.kind)
+        line[0].set_ylabel(f"{kind}\n{_wrapped(example.caption)}", fontsize=7.5)
+    handles = [
+        Patch(facecolor=_PREFIX, alpha=0.6, label=f"given prefix: tokens 1–{prefix}"),
+        Patch(facecolor=_SCORED, alpha=0.6, label=f"predicted: tokens {prefix + 1}–{total}"),
+    ]
+    if prefix == 0:
+        handles = [Patch(facecolor=_SCORED, alpha=0.6, label=f"predicted: tokens 1–{total}")]
+    left.legend(handles=handles, loc="outside lower center", ncols=2)
+    _mask(right, prefix, total)
+    return figure
+
+
+def _check(example: Example, geometry: Geometry) -> None:
+    shape = example.volume.shape
+    if len(shape) != 3 or any(s % g for s, g in zip(shape, geometry.grid, strict=True)):
+        raise ValueError(
+            f"{example.kind}: volume of shape {shape} is not a multiple of grid {geometry.grid}"
+        )
+    if geometry.grid[2] % geometry.length:
+        raise ValueError(f"grid {geometry.grid} is not a multiple of {geometry.length} patches")
+
+
+def _patch(axes: Axes, example: Example, geometry: Geometry, index: int, prefix: int) -> None:
+    """The middle slice of one patch, its tokens outlined, numbered and coloured."""
+    size_x, size_y, size_z = example.volume.shape
+    thickness = size_z // geometry.length
+    z = index * thickness + thickness // 2
+    step_x, step_y = size_x // geometry.grid[0], size_y // geometry.grid[1]
+    layer = z // (size_z // geometry.grid[2])
+    axes.imshow(
+        example.volume[:, :, z].T, cmap="gray", vmin=0.0, vmax=1.0, origin="lower",
+        extent=(0, size_x, 0, size_y), interpolation="nearest",
+    )  # fmt: skip
+    numbers = geometry.numbers[:, :, layer]
+    size = float(np.clip(30.0 / max(numbers.shape), 3.0, 8.5))
+    for (i, j), number in np.ndenumerate(numbers):
+        colour = _PREFIX if number <= prefix else _SCORED
+        corner = (i * step_x, j * step_y)
+        axes.add_patch(
+            Rectangle(corner, step_x, step_y, facecolor=(*rgb(colour), 0.13), linewidth=0.6,
+                      edgecolor=(*rgb(colour), 0.9))
+        )  # fmt: skip
+        text = axes.text(
+            corner[0] + step_x / 2, corner[1] + step_y / 2, str(number), ha="center", va="center",
+            fontsize=size, color="white",
+        )  # fmt: skip
+        text.set_path_effects([patheffects.withStroke(linewidth=1.4, foreground="black")])
+    axes.set_title(f"patch {index + 1}", fontsize=8)
+    bare(axes)
+
+
+def _mask(figure: Figure, prefix: int, length: int) -> None:
+    axes = figure.subplots()
+    axes.imshow(
+        visibility(prefix, length), cmap=ListedColormap([_MASKED, _CAUSAL, _PREFIX]),
+        vmin=0, vmax=2,
+        interpolation="nearest", extent=(-0.5, length + 0.5, length + 0.5, -0.5),
+    )  # fmt: skip
+    axes.axhline(prefix - 0.5, color=_SCORED, linewidth=1.6)
+    axes.text(
+        length, prefix - 0.5 - 0.012 * length, "scored from this row on", color="#9A5B00",
+        ha="right", va="bottom", fontsize=7.5,
+    )  # fmt: skip
+    axes.set_title("Prefix-causal attention mask")
+    axes.set_xlabel("position looked at (0 = start token)")
+    axes.set_ylabel("position that looks; position j predicts token j + 1")
+    axes.grid(visible=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
+    handles = [
+        Patch(facecolor=_PREFIX, label=f"start and prefix, seen by all (p = {prefix})"),
+        Patch(facecolor=_CAUSAL, label="own and earlier positions"),
+        Patch(facecolor=_MASKED, edgecolor="#BBBBBB", label="hidden"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=1)
+
+
+def _wrapped(text: str, width: int = 26, lines: int = 2) -> str:
+    """Break a caption at spaces or slashes; what does not fit ends in an ellipsis."""
+    parts: list[str] = [""]
+    for word in text.replace("/", "/ ").split():
+        joined = f"{parts[-1]} {word}".strip() if not parts[-1].endswith("/") else parts[-1] + word
+        if len(joined) <= width or not parts[-1]:
+            parts[-1] = joined
+        else:
+            parts.append(word)
+    shown = [part if len(part) <= width else f"{part[: width - 1]}…" for part in parts[:lines]]
+    if len(parts) > lines:
+        shown[-1] = f"{shown[-1].rstrip('…')[: width - 1]}…"
+    return "\n".join(shown)

@@ -1,0 +1,139 @@
+"""Figure 2: one test case of every segmentation task, segmented by every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from voxseq.report.figures.slices import (
+    Slice,
+    class_colour,
+    read_slice,
+    show_slice,
+    slice_dice,
+    window_of,
+)
+from voxseq.report.figures.style import MISSING_TEXT, bare, missing, new_figure, outlined
+from voxseq.report.results import run_file
+from voxseq.report.study import REFERENCE, Study, Task, title_of
+from voxseq.report.tables.layout import ordered_tasks
+
+#: Width in inches that the cells of a row share, and the bounds of one cell.
+_SHARED = 12.6
+_SMALLEST, _LARGEST = 0.9, 1.5
+_GAP = 0.05
+
+
+def collect_slices(study: Study, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slice]:
+    """(task, method) → slice of the first seed that has one, at full labels."""
+    found: dict[tuple[str, str], Slice] = {}
+    for run in study.runs:
+        key = (run.task, run.method)
+        if run.variant or run.ratio != 1.0 or study.tasks[run.task].type != "segmentation":
+            continue
+        path = run_file(inputs, run.id, "example.npz") if key not in found else None
+        if path is not None:
+            found[key] = read_slice(path)
+    return found
+
+
+def figure2(study: Study, slices: Mapping[tuple[str, str], Slice]) -> Figure | None:
+    """Rows: segmentation tasks; columns: image, ground truth, each method of the study.
+
+    A method without a slice gets a cell that says "missing". ``None`` without any task.
+    """
+    tasks = ordered_tasks(study, "segmentation")
+    methods = study.methods_of("segmentation")
+    if not tasks:
+        return None
+    columns = 2 + len(methods)
+    cell = float(np.clip(_SHARED / columns, _SMALLEST, _LARGEST))
+    longest = max(len(text) for task in tasks for text in _label_lines(task))
+    width = columns * (cell + _GAP) + 0.085 * longest + 0.35
+    figure = new_figure(width, len(tasks) * (cell + _GAP) + 0.75, pad=0.02)
+    grid = figure.subplots(len(tasks), columns, squeeze=False)
+    titles = ["Image", "Ground truth", *map(title_of, methods)]
+    for axes, title in zip(grid[0], titles, strict=True):
+        ours = title == title_of(REFERENCE)
+        axes.set_title(title, fontsize=9.5, fontweight="bold" if ours else "normal")
+    for line, task in zip(grid, tasks, strict=True):
+        _row(line, task, methods, slices)
+    note = (
+        "Filled: prediction; white line: ground truth. Number: mean Dice of the classes over the "
+        "whole slice, in %; bold frame: best of the row."
+    )
+    figure.supxlabel(note, fontsize=8, color=MISSING_TEXT)
+    return figure
+
+
+def _row(
+    line: Sequence[Axes],
+    task: Task,
+    methods: Sequence[str],
+    slices: Mapping[tuple[str, str], Slice],
+) -> None:
+    for axes in line:
+        bare(axes)
+    _label(line[0], task)
+    present = {m: slices[task.name, m] for m in methods if (task.name, m) in slices}
+    if not present:
+        for axes in line:
+            missing(axes, square=True)
+        return
+    first = next(iter(present.values()))
+    window = window_of(first.truth > 0)
+    shown = first.part(window)
+    show_slice(line[0], shown.image)
+    show_slice(line[1], shown.image, shown.truth)
+    scores = {m: slice_dice(item.truth, item.prediction) for m, item in present.items()}
+    best = max((score for score in scores.values() if score is not None), default=None)
+    for axes, method in zip(line[2:], methods, strict=True):
+        if method not in present:
+            missing(axes, square=True)
+            continue
+        # Slices of one task are of one case; another shape is shown whole.
+        same = present[method].truth.shape == first.truth.shape
+        shown = present[method].part(window) if same else present[method]
+        show_slice(axes, shown.image, shown.prediction, shown.truth)
+        score = scores[method]
+        if score is not None:
+            outlined(axes, f"{100 * score:.1f}", 8.5)
+            if score == best and len(present) > 1:
+                _frame(axes)
+
+
+def _frame(axes: Axes) -> None:
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=2.0, edgecolor="black")
+
+
+def _label_lines(task: Task) -> list[str]:
+    return [*wrap(task.title, 16), *task.labels]
+
+
+def _label(axes: Axes, task: Task) -> None:
+    """Title of the task and the names of its classes, each with its colour, left of the row."""
+    titles = wrap(task.title, 16)
+    step = 0.17
+    y = 0.5 + step * (len(titles) + len(task.labels) - 1) / 2
+    for title in titles:
+        axes.text(
+            -0.08, y, title, transform=axes.transAxes, ha="right", va="center", fontsize=9.5,
+            fontweight="bold",
+        )  # fmt: skip
+        y -= step
+    for index, name in enumerate(task.labels, start=1):
+        axes.text(-0.19, y, name, transform=axes.transAxes, ha="right", va="center", fontsize=8)
+        axes.add_patch(
+            Rectangle(
+                (-0.16, y - 0.04), 0.08, 0.08, transform=axes.transAxes, clip_on=False,
+                facecolor=class_colour(index), edgecolor="#444444", linewidth=0.4,
+            )
+        )  # fmt: skip
+        y -= step

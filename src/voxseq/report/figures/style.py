@@ -1,0 +1,199 @@
+"""One look for all figures: fonts, a colour-blind safe palette, deterministic PNG files."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from voxseq.base.files import atomic_path
+from voxseq.report.escape import PHANTOMS
+from voxseq.report.study import REFERENCE
+
+#: Okabe and Ito's palette without black and yellow, which is too light on white; then Tol's.
+_OURS = "#D55E00"
+_OTHERS = (
+    *("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"),
+    *("#555555", "#8C6D31", "#5E4FA2", "#882255", "#999933"),
+)
+_DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.5, 1, 1.5))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "p")
+#: Colours of the foreground classes 1, 2, … of a segmentation.
+CLASS_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#F0E442")
+#: Up to this number of other series, lines are drawn at full width.
+_FEW = 4
+_COLOURS = 256
+MISSING_FACE = "#EEEEEE"
+MISSING_TEXT = "#666666"
+_RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "image.interpolation": "nearest",
+    # Titles and names of cases are drawn as they are: "$" begins no formula.
+    "text.parse_math": False,
+}
+#: Height in inches of the line that says of what a figure's data are.
+_STRIP = 0.22
+
+
+class Look:
+    """Colour, dash pattern and marker of each series, the same in every figure.
+
+    Ten series besides ours differ in colour; further ones repeat a colour with other dashes.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        others = [name for name in dict.fromkeys(names) if name != REFERENCE]
+        self._index = {name: i for i, name in enumerate(others)}
+
+    def colour(self, name: str) -> str:
+        """Colour of a series; ours always has the same one."""
+        if name not in self._index:
+            return _OURS
+        return _OTHERS[self._index[name] % len(_OTHERS)]
+
+    def dashes(self, name: str) -> Literal["-"] | tuple[float, tuple[float, ...]]:
+        """Line style of a series."""
+        if name not in self._index:
+            return "-"
+        index = self._index[name]
+        pattern = _DASHES[(index + 1 + index // len(_OTHERS)) % len(_DASHES)]
+        return (0.0, pattern) if pattern else "-"
+
+    def marker(self, name: str) -> str:
+        """Marker of a series."""
+        return "o" if name not in self._index else _MARKERS[(self._index[name] + 1) % len(_MARKERS)]
+
+    def width(self, name: str) -> float:
+        """Line width in points; thinner where many series share a panel."""
+        if name not in self._index:
+            return 2.4
+        return 1.5 if len(self._index) <= _FEW else 1.1
+
+    def order(self, name: str) -> float:
+        """Drawing order: ours lies above the others."""
+        return 3.0 if name not in self._index else 2.0
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw with this module's settings whatever the user's own are; they are restored after."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def new_figure(width: float, height: float, pad: float = 3 / 72) -> Figure:
+    """An empty figure of the given size in inches, laid out without overlaps.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        pad: space around each panel in inches.
+    """
+    engine = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad)
+    figure = Figure(figsize=(width, height), layout=engine)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks, grid and frame away: a cell that holds an image or a number."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def missing(axes: Axes, *, square: bool = False) -> None:
+    """Fill axes with grey and the word "missing"."""
+    axes.set_facecolor(MISSING_FACE)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    if square:
+        axes.set_box_aspect(1)
+    axes.text(
+        0.5, 0.5, "missing", transform=axes.transAxes, ha="center", va="center", fontsize=9,
+        color=MISSING_TEXT,
+    )  # fmt: skip
+
+
+def outlined(axes: Axes, text: str, size: float) -> None:
+    """White text with a black edge in the lower right corner, readable on any image."""
+    label = axes.text(
+        0.96, 0.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=size,
+        color="white",
+    )  # fmt: skip
+    label.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="black")])
+
+
+def small_png(figure: Figure, dpi: int, *, phantoms: bool = False) -> bytes:
+    """PNG bytes of at most 256 colours, a third of the usual size, for pictures inside a page."""
+    from PIL import Image
+
+    _say_phantoms(figure, phantoms)
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
+    with Image.open(drawn) as image:
+        reduced = image.convert("RGB").quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
+    reduced.save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def save(figure: Figure, path: Path, dpi: int, *, phantoms: bool = False) -> None:
+    """Write a PNG file whose bytes depend on nothing but the figure.
+
+    Args:
+        figure: as :func:`new_figure` made it.
+        path: of the file.
+        dpi: resolution.
+        phantoms: whether a line above the figure, and the file's title, say that its data are
+            generated.
+    """
+    _say_phantoms(figure, phantoms)
+    metadata = {"Software": None, **({"Title": PHANTOMS} if phantoms else {})}
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png", facecolor="white", metadata=metadata)
+
+
+def _say_phantoms(figure: Figure, phantoms: bool) -> None:
+    """Make room for one more line above everything, and write it."""
+    engine = figure.get_layout_engine()
+    if not phantoms or not isinstance(engine, ConstrainedLayoutEngine):
+        return
+    width, height = figure.get_size_inches()
+    share = _STRIP / (height + _STRIP)
+    figure.set_size_inches(width, height + _STRIP)
+    engine.set(rect=(0, 0, 1, 1 - share))
+    figure.text(
+        0.5, 1 - share / 2, PHANTOMS, ha="center", va="center", fontsize=8, fontweight="bold",
+        color=_OURS,
+    )  # fmt: skip

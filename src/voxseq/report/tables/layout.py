@@ -1,0 +1,220 @@
+"""Rows and columns of the tables, and how a study's names map onto them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from voxseq.catalogue import CATALOGUE, DECATHLON
+from voxseq.config.registry import METHODS
+from voxseq.config.studies import AblationVariant
+from voxseq.report.study import REFERENCE, Study, Task, title_of
+from voxseq.report.tables.paper import AVERAGE as AVERAGE_COLUMN
+
+_SELF_SUPERVISED = {
+    **{"SimCLR": "simclr", "MoCo v3": "moco_v3", "DINO": "dino", "PCRLv2": "pcrlv2"},
+    **{"MAE3D": "mae3d", "MedCoSS": "medcoss"},
+}
+SCRATCH_GROUP = "From scratch"
+PRETRAINED_GROUP = "Self-supervised pre-training"
+ABLATION_GROUP = "Ablation"
+#: Rows of Table 1 (segmentation) and Table 2 (classification), and the methods behind them; Table 3
+#: uses both.
+ROWS: Mapping[str, Mapping[str, str]] = {
+    "segmentation": {"UNETR": "unetr", "3D UNet": "unet3d", **_SELF_SUPERVISED, "Ours": REFERENCE},
+    "classification": {"ResNet": "resnet", "ViT": "vit", **_SELF_SUPERVISED, "Ours": REFERENCE},
+}
+#: Data set of a task → header of its column in the paper.
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "segmentation": {
+        "task03_liver": "Task03",
+        "task06_lung": "Task06",
+        "task07_pancreas": "Task07",
+        "task08_hepaticvessel": "Task08",
+        "task09_spleen": "Task09",
+        "task10_colon": "Task10",
+        "la": "LA",
+    },
+    "classification": {"ricord": "RICORD", "nodule": "Nodule"},
+}
+AVERAGE = "Average"
+#: Columns of each table in the paper.
+PAPER_COLUMNS: Mapping[int, tuple[str, ...]] = {
+    1: tuple(COLUMNS["segmentation"]),
+    2: tuple(COLUMNS["classification"]),
+    3: ("la", "ricord"),
+    4: ("task06_lung", "ricord"),
+}
+FULL = "full"
+#: Rows of Table 4 besides the full method, in the paper's order.
+ABLATION_ROWS: Mapping[str, str] = {
+    "no_sequences": "No sequences (single images)",
+    "no_random_start": "No random start (causal attention)",
+    "without_spatial": "Without spatial sequences",
+    "without_contrast": "Without contrast sequences",
+    "without_semantic": "Without semantic sequences",
+    "stride4": "Shorter stride (paper: 4)",
+    "stride12": "Longer stride (paper: 12)",
+}
+_PAPER_STRIDE = 8
+_PAPER_STRIDES: Mapping[str, int] = {"stride4": 4, "stride12": 12}
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """One row: ``method`` is None where it is not run, ``paper_row`` is its name in
+    paper_values.csv, empty where the paper has none."""
+
+    title: str
+    group: str
+    method: str | None
+    variant: str = ""
+    paper_row: str = ""
+
+
+def paper_column(task: Task) -> str:
+    """The paper's column for a task; empty for a task that the paper does not have."""
+    return task.dataset if task.dataset in COLUMNS[task.type] else ""
+
+
+def average_tasks(study: Study) -> tuple[Task, ...]:
+    """The tasks that the average of Table 1 is over; none where there is but one.
+
+    As in the paper those of the Medical Segmentation Decathlon, in a study that has several of
+    them; in any other study all segmentations.
+    """
+    tasks = ordered_tasks(study, "segmentation")
+    decathlon = tuple(task for task in tasks if task.is_decathlon)
+    chosen = decathlon if len(decathlon) > 1 else tasks
+    return chosen if len(chosen) > 1 else ()
+
+
+def average_column(study: Study) -> str:
+    """The paper's column for the average; empty where it is over other tasks than the paper's."""
+    columns = [paper_column(task) for task in average_tasks(study)]
+    papers = [name for name in COLUMNS["segmentation"] if CATALOGUE[name].collection == DECATHLON]
+    return AVERAGE_COLUMN if columns == papers else ""
+
+
+def ordered_tasks(study: Study, kind: str) -> tuple[Task, ...]:
+    """The study's tasks of one type: the paper's columns in its order, then further ones."""
+    order = list(COLUMNS[kind])
+    tasks = study.tasks_of(kind)
+    return tuple(
+        sorted(tasks, key=lambda t: order.index(t.dataset) if t.dataset in order else len(order))
+    )
+
+
+def absent_columns(tasks: Sequence[Task], table: int) -> tuple[str, ...]:
+    """The paper's columns of a table that none of the tasks stands for, where others do."""
+    if not _has_papers(tasks, table):
+        return ()
+    present = {paper_column(task) for task in tasks}
+    titles = {name: title for columns in COLUMNS.values() for name, title in columns.items()}
+    return tuple(titles[name] for name in PAPER_COLUMNS[table] if name not in present)
+
+
+def _has_papers(tasks: Sequence[Task], table: int) -> bool:
+    """Whether a task is a column that the paper has in a table."""
+    return any(paper_column(task) in PAPER_COLUMNS[table] for task in tasks)
+
+
+def method_rows(study: Study, tasks: Sequence[Task], table: int) -> tuple[RowSpec, ...]:
+    """The paper's rows, then methods of the study that the paper lacks, ours last.
+
+    Rows of the paper that the study lacks are there only beside a column of the paper.
+
+    Args:
+        study: gives the methods.
+        tasks: the columns, of one type.
+        table: number of the table.
+    """
+    if not tasks:
+        return ()
+    methods = study.methods_of(tasks[0].type)
+    rows = [
+        RowSpec(title, _group_of(name), name if name in methods else None, paper_row=name)
+        for title, name in ROWS[tasks[0].type].items()
+    ]
+    known = {row.paper_row for row in rows}
+    further = [RowSpec(title_of(m), _group_of(m), m) for m in methods if m not in known]
+    ordered = [*rows[:-1], *further]
+    scratch = [row for row in ordered if row.group == SCRATCH_GROUP]
+    pretrained = [row for row in ordered if row.group == PRETRAINED_GROUP]
+    return _shown((*scratch, *pretrained, rows[-1]), tasks, table)
+
+
+def _shown(rows: Sequence[RowSpec], tasks: Sequence[Task], table: int) -> tuple[RowSpec, ...]:
+    papers = _has_papers(tasks, table)
+    return tuple(row for row in rows if papers or row.method is not None)
+
+
+def _group_of(method: str) -> str:
+    known = METHODS.get(method)
+    return SCRATCH_GROUP if known and not known.is_pretrained else PRETRAINED_GROUP
+
+
+def ablation_rows(study: Study) -> tuple[RowSpec, ...]:
+    """The full method, the paper's seven other rows, then further variants of the study.
+
+    Rows of the paper that the study lacks are there only beside a column of the paper.
+    """
+    matched = _match_variants(study)
+    reference = REFERENCE if REFERENCE in study.methods else None
+    stride = study.full_stride
+    full = "Full method" if stride is None else f"Full method (stride {stride})"
+    rows = [RowSpec(full, "", reference, "", FULL)]
+    for key, title in ABLATION_ROWS.items():
+        variant = matched.get(key)
+        if variant is None:
+            rows.append(RowSpec(title, "", None, "", key))
+        else:
+            own = key if _likeness(study, variant, key) else ""
+            rows.append(RowSpec(study.ablation[variant].title, "", reference, variant, own))
+    rows.extend(
+        RowSpec(study.ablation[name].title, "", reference, name)
+        for name in study.ablation
+        if name not in matched.values()
+    )
+    return _shown(rows, [study.tasks[name] for name in study.ablation_tasks], 4)
+
+
+def _match_variants(study: Study) -> dict[str, str]:
+    """Paper's row key → variant of the study, found by what the variant changes."""
+    stride = study.full_stride or _PAPER_STRIDE
+    matched: dict[str, str] = {}
+    for name, variant in study.ablation.items():
+        key = _row_key(variant, stride)
+        known = matched.get(key)
+        if key and (known is None or _likeness(study, name, key) > _likeness(study, known, key)):
+            matched[key] = name
+    return matched
+
+
+def _likeness(study: Study, name: str, key: str) -> int:
+    """How well a variant that changes the same as the paper's row stands for it.
+
+    Returns:
+        2: it has the row's name; 1: it is the same, strides in proportion to the full one; 0: it
+        has another stride, for which the paper has no value.
+    """
+    if name == key:
+        return 2
+    stride = study.full_stride or _PAPER_STRIDE
+    asked = _PAPER_STRIDES.get(key)
+    same = asked is None or study.ablation[name].stride == asked * stride / _PAPER_STRIDE
+    return int(same)
+
+
+def _row_key(variant: AblationVariant, stride: int) -> str:
+    changes = {
+        "no_sequences": not variant.sequences,
+        "no_random_start": variant.attention == "causal",
+        f"without_{variant.without}": variant.without is not None,
+        "token_order": variant.token_order is not None,
+        "stride4": variant.stride is not None and variant.stride < stride,
+        "stride12": variant.stride is not None and variant.stride > stride,
+    }
+    made = [key for key, changed in changes.items() if changed]
+    # A variant that changes two things is none of the paper's rows.
+    return made[0] if len(made) == 1 and made[0] in ABLATION_ROWS else ""

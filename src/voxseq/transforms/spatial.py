@@ -1,0 +1,62 @@
+"""Spatial operations on volumes: resizing, and the item that views are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training volume.
+
+    Attributes:
+        volume: (X, Y, Z) float32 in 0..1.
+        kind: "spatial", "contrast" or "semantic".
+        source: data set it comes from.
+        id: number of the sequence in the joined list of its split; -1 outside a list.
+        modality: "CT" or "MRI", "" where unknown.
+    """
+
+    volume: Array
+    kind: str = ""
+    source: str = ""
+    id: int = -1
+    modality: str = ""
+
+
+def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
+    """Resize (X, Y, Z) to ``shape`` trilinearly, voxel corners aligned as in the published code."""
+    if volume.shape == shape:
+        return volume.astype(np.float32)
+    return _interpolated(volume[None], shape)[0]
+
+
+def resize_all(volumes: Sequence[NDArray[np.generic]], shape: Triple) -> list[Array]:
+    """:func:`resize` of each; in one call if they are of one shape, which is faster for small ones.
+
+    Args:
+        volumes: at least one, each (X, Y, Z).
+        shape: voxels of a result.
+    """
+    first = volumes[0].shape
+    if first == shape or any(volume.shape != first for volume in volumes):
+        return [resize(volume, shape) for volume in volumes]
+    return _interpolated(np.stack(volumes), shape)
+
+
+def _interpolated(volumes: NDArray[np.generic], shape: Triple) -> list[Array]:
+    """Volumes (N, X, Y, Z), each resized."""
+    tensor = torch.from_numpy(volumes.astype(np.float32))[:, None]
+    resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
+    return list(resized[:, 0].numpy())

@@ -1,0 +1,257 @@
+"""What is told to DVC, with DVC's own files and a stand-in for the program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.tiny_study import do_all, install, tiny_plan
+from voxseq.base.errors import VoxseqError
+from voxseq.engine import dvc as recording
+from voxseq.engine.dvc import (
+    complete_stages,
+    let_dvc_follow,
+    record_stages,
+    require_complete,
+    unrecorded_stages,
+)
+from voxseq.engine.workspace import Workspace
+from voxseq.plan import STAGES
+
+DONE = ("download", "preprocess", "finetune", "tables")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    install(monkeypatch)
+    made = Workspace(tmp_path, tiny_plan())
+    do_all(made)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    return made
+
+
+class Dvc:
+    """Stands for ``dvc commit``: writes dvc.lock and the cache as DVC does."""
+
+    def __init__(self, workspace: Workspace, cache: str = ".dvc/cache") -> None:
+        self.workspace, self.cache = workspace, cache
+        self.calls: list[list[str]] = []
+        self.answers: list[str] = []
+
+    def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.calls.append(command)
+        if self.answers:
+            return subprocess.CompletedProcess(command, 255, "", self.answers.pop(0))
+        self.commit([word for word in command if word in STAGES])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    def commit(self, stages: list[str]) -> None:
+        root = self.workspace.root
+        kept = {}
+        for number, stage in enumerate(stages):
+            base = root / "artifacts/tiny" / stage
+            files = [p for p in sorted(base.rglob("*")) if p.is_file()]
+            entries = [{"md5": "0", "relpath": str(p.relative_to(base))} for p in files]
+            path = root / self.cache / f"files/md5/{number:02}/ab.dir"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(entries))
+            kept[stage] = {
+                "outs": [{"path": f"artifacts/tiny/{stage}", "md5": f"{number:02}ab.dir"}]
+            }
+        (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": kept}))
+
+
+@pytest.fixture
+def dvc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Dvc:
+    made = Dvc(workspace)
+    monkeypatch.setattr(subprocess, "run", made.run)
+    monkeypatch.setattr(recording.time, "sleep", lambda _: None)
+    return made
+
+
+def unrecorded(workspace: Workspace) -> list[str]:
+    found = unrecorded_stages(workspace.root, workspace.plan)
+    return [stage for stage in found if stage in DONE]
+
+
+def test_only_complete_stages_are_recorded(workspace: Workspace, dvc: Dvc) -> None:
+    (job,) = workspace.plan.of_stage("finetune")
+    (workspace.root / workspace.plan.marker(job)).unlink()
+    assert "finetune" not in complete_stages(workspace.root, workspace.plan)
+    record_stages(workspace.root, workspace.plan)
+    (command,) = dvc.calls
+    assert {"download", "preprocess", "tables"} <= set(command)
+    assert "finetune" not in command
+
+
+def test_a_stage_without_jobs_waits_for_what_it_reads(workspace: Workspace) -> None:
+    """DVC refuses a stage without its inputs, such as an empty ablation after the first phase."""
+    root, plan = workspace.root, workspace.plan
+    assert set(complete_stages(root, plan)) == set(STAGES)
+    for job in plan.of_stage("preprocess"):
+        (root / plan.marker(job)).unlink()
+    shutil.rmtree(root / plan.artefacts / "finetune")
+    assert complete_stages(root, plan) == ["download"]
+
+
+def test_what_a_killed_call_left_unrecorded_is_found(workspace: Workspace, dvc: Dvc) -> None:
+    assert unrecorded(workspace) == list(DONE)
+    record_stages(workspace.root, workspace.plan)
+    assert unrecorded(workspace) == []
+    changed = Workspace(workspace.root, tiny_plan({"tables/all": 7}))
+    assert unrecorded(changed) == []
+    do_all(changed)
+    assert unrecorded(changed) == ["tables"]
+    record_stages(changed.root, changed.plan)
+    assert unrecorded(changed) == []
+
+
+def test_a_lock_file_that_was_cut_short_is_made_anew(workspace: Workspace, dvc: Dvc) -> None:
+    record_stages(workspace.root, workspace.plan)
+    lock = workspace.root / "dvc.lock"
+    whole = lock.read_text()
+    for length in range(len(whole)):
+        lock.write_text(whole[:length])
+        assert unrecorded(workspace) != []
+        record_stages(workspace.root, workspace.plan)
+        assert lock.read_text() == whole
+
+
+def test_what_is_not_in_the_cache_counts_as_recorded(workspace: Workspace, dvc: Dvc) -> None:
+    record_stages(workspace.root, workspace.plan)
+    for path in (workspace.root / ".dvc/cache").rglob("*.dir"):
+        path.unlink()
+    assert unrecorded(workspace) == []
+
+
+@pytest.mark.parametrize("name", ["config", "config.local"])
+def test_the_cache_may_be_elsewhere(workspace: Workspace, name: str) -> None:
+    elsewhere = Dvc(workspace, "shared/cache")
+    (workspace.root / ".dvc" / name).write_text(
+        "[core]\n    analytics = false\n[cache]\n    dir = ../shared/cache\n    type = symlink\n"
+    )
+    elsewhere.commit(list(DONE[:-1]))
+    assert unrecorded(workspace) == ["tables"]
+    elsewhere.commit(list(DONE))
+    assert unrecorded(workspace) == []
+
+
+def test_nothing_is_unrecorded_where_nothing_is_recorded(workspace: Workspace) -> None:
+    (workspace.root / ".git").rmdir()
+    assert unrecorded(workspace) == []
+    assert record_stages(workspace.root, workspace.plan) == []
+
+
+def test_another_call_of_dvc_is_waited_for(workspace: Workspace, dvc: Dvc) -> None:
+    dvc.answers = ["ERROR: Unable to acquire lock. Most likely another DVC process"] * 3
+    assert set(DONE) <= set(record_stages(workspace.root, workspace.plan))
+    assert len(dvc.calls) == 4
+
+
+def test_not_for_ever(workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "PATIENCE", -1.0)
+    dvc.answers = ["ERROR: Unable to acquire lock"] * 3
+    with pytest.raises(VoxseqError, match="Unable to acquire lock") as caught:
+        record_stages(workspace.root, workspace.plan)
+    assert "voxseq record" in caught.value.hint
+
+
+def test_a_refusal_of_dvc_is_passed_on(workspace: Workspace, dvc: Dvc) -> None:
+    dvc.answers = ["ERROR: something else"]
+    with pytest.raises(VoxseqError, match="something else"):
+        record_stages(workspace.root, workspace.plan)
+    assert len(dvc.calls) == 1
+
+
+CONFLICT = "schema: '2.0'\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize("text", [CONFLICT, CONFLICT.replace("\n", "\r\n"), ">>>>>>> other\n"])
+def test_a_conflict_of_a_merge_is_called_one_and_kept(
+    workspace: Workspace, dvc: Dvc, text: str
+) -> None:
+    lock = workspace.root / "dvc.lock"
+    lock.write_bytes(text.encode())
+    for act in (record_stages, unrecorded_stages):
+        with pytest.raises(VoxseqError, match="conflict") as caught:
+            act(workspace.root, workspace.plan)
+        assert "git checkout HEAD dvc.lock" in caught.value.hint
+        assert "voxseq record" in caught.value.hint
+    assert lock.read_bytes() == text.encode()
+    assert dvc.calls == []
+
+
+def test_other_damage_of_the_lock_file_is_made_anew(workspace: Workspace, dvc: Dvc) -> None:
+    lock = workspace.root / "dvc.lock"
+    for content in (b"\xff\xfe\n", b"[1, 2]\n", b"\0\0\n"):
+        lock.write_bytes(content)
+        record_stages(workspace.root, workspace.plan)
+        assert yaml.safe_load(lock.read_text())["schema"] == "2.0"
+
+
+def require(
+    workspace: Workspace, stage: Any, scale: str = "tiny", to: str = "results/tiny"
+) -> None:
+    require_complete(workspace.root, workspace.plan, stage, scale, to)
+
+
+def test_a_stage_ends_when_all_that_the_parameters_name_is_there(workspace: Workspace) -> None:
+    for stage in STAGES:
+        require(workspace, stage)
+
+
+def test_a_stage_does_not_end_on_what_other_parameters_named(workspace: Workspace) -> None:
+    changed = Workspace(workspace.root, tiny_plan({"finetune/a/ours/s1": 7}))
+    require(changed, "preprocess")
+    with pytest.raises(VoxseqError, match=r"finetune: 1 of the 1 jobs .*: a\.ours") as caught:
+        require(changed, "finetune")
+    assert "dvc repro" in caught.value.hint
+    # Results that a job claims and that are not whole are none.
+    (workspace.folder(workspace.plan.runs["download/a"]) / "part.txt").unlink()
+    with pytest.raises(VoxseqError, match="download: 1 of the 1"):
+        require(workspace, "download")
+
+
+@pytest.mark.parametrize("asked", [("demo", "results/tiny"), ("tiny", "results")])
+def test_dvc_records_no_other_scale_and_folder(
+    workspace: Workspace, asked: tuple[str, str]
+) -> None:
+    with pytest.raises(VoxseqError, match=f"scale {asked[0]} and {asked[1]}, .*scale tiny"):
+        require(workspace, "tables", *asked)
+
+
+@pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny"])
+def test_dvc_follows_artefacts_to_another_disk(workspace: Workspace, place: str) -> None:
+    root = workspace.root
+    (root / ".gitignore").write_text("/artifacts\n")
+    let_dvc_follow(root, workspace.plan)
+    link = root / "artifacts/tiny/.gitignore"
+    assert not link.exists()
+    elsewhere = root.parent / f"{root.name} elsewhere"
+    (root / place).rename(elsewhere)
+    (root / place).symlink_to(elsewhere)
+    for _ in range(2):
+        let_dvc_follow(root, workspace.plan)
+        assert link.resolve() == root / ".gitignore"
+    # A copy of the link, and what DVC would have written, point to another repository.
+    link.unlink()
+    link.symlink_to(root.parent / "gone/.gitignore")
+    let_dvc_follow(root, workspace.plan)
+    assert link.resolve() == root / ".gitignore"
+
+
+@pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny", "artifacts/tiny/finetune"])
+def test_a_link_that_leads_nowhere_is_named(workspace: Workspace, place: str) -> None:
+    root = workspace.root
+    (root / place).rename(root / "moved")
+    (root / place).symlink_to(root / "unmounted")
+    with pytest.raises(VoxseqError, match=f"{place} is a link to .*unmounted") as caught:
+        let_dvc_follow(root, workspace.plan)
+    assert "mount" in caught.value.hint

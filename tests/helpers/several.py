@@ -1,0 +1,245 @@
+"""Short trainings of every method by several processes, for the tests that compare loss curves.
+
+A process is started as torchrun starts it; what it trains is real (task, loop, checkpoints), on
+phantoms in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import multiprocessing
+
+from tests.helpers.training import PhantomSampler
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig
+from voxseq.config.registry import METHODS
+from voxseq.pretrain import run
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training import distributed
+from voxseq.training.loop import fit
+from voxseq.training.optimiser import adamw
+from voxseq.training.sharding import whole
+
+STEPS = 50
+BATCH = 8
+#: Tiny settings of each method; learning rates are those of a real training of this size.
+SETTINGS: Mapping[str, dict[str, Any]] = {
+    "ours": {},
+    "simclr": {"view_shape": [8, 8, 8]},
+    "moco_v3": {"view_shape": [8, 8, 8], "hidden_width": 32, "output_width": 16},
+    "dino": {
+        "global_shape": [8, 8, 8],
+        "local_shape": [4, 4, 4],
+        "local_views": 2,
+        "hidden_width": 32,
+        "bottleneck_width": 16,
+        "output_width": 32,
+    },
+    "pcrlv2": {
+        "global_shape": [8, 8, 8],
+        "local_shape": [4, 4, 4],
+        "local_views": 2,
+        "decoder_channels": [16, 8, 8],
+        "swap_block": [2, 2, 2],
+        "swaps": 4,
+    },
+    "mae3d": {"crop_shape": [8, 8, 8], "decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
+    "medcoss": {"decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
+}
+
+
+class Phantoms(PhantomSampler):
+    """With validation items."""
+
+    def validation(self, count: int, *, sequences: bool = True) -> list[Any]:
+        return self.items[:count]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained and where."""
+
+    method: str
+    folder: Path
+    steps: int = STEPS
+    accumulate: int = 1
+    recompute: bool = False
+    sharded: bool = False
+    precision: str = "32-true"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def setup(plan: Plan) -> Any:
+    optimiser = {"lr": 1e-3, "warmup_steps": 5}
+    row = METHODS[plan.method]
+    assert row.settings is not None
+    settings = {**SETTINGS[plan.method], "optimiser": optimiser, **plan.settings}
+    return run._Setup(
+        plan.method,
+        row.settings.model_validate(settings),
+        EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4)),
+        SequencesConfig(),
+        ("spatial",),
+        {
+            "steps": plan.steps,
+            "batch_size": BATCH,
+            "seed": 7,
+            "precision": plan.precision,
+            "threads": 1,
+            "validate_every": 25,
+            "validation_sequences": 8,
+            "log_every": 1,
+            "checkpoint_every": 10,
+        },
+    )
+
+
+def train(
+    plan: Plan, watch: Callable[[run.PretrainTask, int], None] | None = None
+) -> run.PretrainTask:
+    """Train in this process, together with those that have joined.
+
+    Args:
+        plan: what.
+        watch: called before each forward pass with its task and step.
+    """
+    out, state = plan.folder / "out", plan.folder / "state"
+    out.mkdir(parents=True, exist_ok=True)
+    made = setup(plan)
+    data = cast(SequenceSampler, Phantoms(24))
+    method = run.build_method(made)
+    method.begin(plan.steps, data)
+    if plan.recompute:
+        method.recompute()
+    team = distributed.team()
+    task = run.PretrainTask(method, data, made, distributed.Share(team.rank, team.size))
+    if plan.precision == "64-true":
+        task._validation = [doubled(batch) for batch in task._validation]
+    if watch is not None:
+        task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
+    keep_first_gradient(task, out, is_kept=team.is_first)
+    config = made.settings.optimiser
+    optimiser = adamw(method.parameter_groups(config), config)
+    if plan.precision == "64-true" and plan.sharded:
+        made.shared["precision"] = "32-true"
+        make_double(task)
+    fit(
+        task,
+        lambda start: run.staged_batches(task, optimiser, start, 0),
+        optimiser,
+        run.staged_lr_factor(made.settings.optimiser, method.stages(plan.steps)),
+        run.loop_config(
+            made.shared,
+            made.settings.optimiser.clip_norm,
+            method.selection,
+            accumulate=plan.accumulate,
+            sharded=plan.sharded,
+        ),
+        state=state,
+        out=out,
+        run_config={"method": plan.method},
+    )
+    return task
+
+
+def keep_first_gradient(task: run.PretrainTask, out: Path, *, is_kept: bool) -> None:
+    """Write the gradient's norm by parameter at step 0, before it is clipped.
+
+    Adam hides a gradient that is too large or too small by a factor; this does not.
+    """
+    before_update = task.before_update
+
+    def kept(step: int, groups: Any) -> None:
+        if step == 0:
+            weights = [(n, p.grad) for n, p in task.named_parameters() if p.grad is not None]
+            norms = {name: float(whole(gradient).norm()) for name, gradient in weights}
+            if is_kept:
+                (out / "gradient.json").write_text(json.dumps(norms))
+        before_update(step, groups)
+
+    task.before_update = kept  # type: ignore[method-assign]
+
+
+def make_double(task: run.PretrainTask) -> None:
+    """What Fabric does for double precision; it knows none where weights are divided."""
+    forward = task.double().forward
+
+    def in_double(batch: Mapping[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+        torch.set_default_dtype(torch.float64)
+        try:
+            return forward(doubled(batch), step)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    task.forward = in_double  # type: ignore[method-assign]
+
+
+def doubled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same in double precision."""
+    return {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
+
+
+def curve(folder: Path, split: str = "train", name: str = "loss") -> list[float]:
+    """A column of a training's metrics."""
+    with (folder / "out/metrics.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    return [float(r["value"]) for r in rows if (r["split"], r["name"]) == (split, name)]
+
+
+def gradient(folder: Path) -> dict[str, float]:
+    """Norms of the first gradient by parameter; see :func:`keep_first_gradient`."""
+    norms: dict[str, float] = json.loads((folder / "out/gradient.json").read_text())
+    return norms
+
+
+def note(folder: Path, text: str) -> None:
+    """Leave a word of this process beside its training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"rank{distributed.team().rank}").write_text(text)
+
+
+def noted(folder: Path) -> list[str]:
+    """The words of all processes, in the order of their ranks."""
+    return [path.read_text() for path in sorted(folder.glob("rank*"))]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def together(size: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in ``size`` processes that have joined."""
+    multiprocessing.spawn(_joined, (size, free_port(), function, arguments), nprocs=size)
+
+
+def _joined(rank: int, size: int, port: int, function: Callable[..., None], args: Any) -> None:
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+    }
+    torch.set_num_threads(1)
+    distributed.join()
+    try:
+        function(*args)
+    finally:
+        distributed.leave()
+
+
+def train_all(plans: list[Plan]) -> None:
+    for plan in plans:
+        train(plan)

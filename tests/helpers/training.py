@@ -1,0 +1,192 @@
+"""A short training of any method on generated volumes, for the test of each method."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from voxseq.base.random import numpy_generator, torch_generator
+from voxseq.config.model import OptimiserConfig
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.run import staged_batches
+from voxseq.sequences.sampler import SequenceSampler
+from voxseq.transforms.spatial import Item
+
+SEED = 11
+SIDE = 16
+OPTIMISER = OptimiserConfig(lr=1e-3, weight_decay=0.01)
+
+
+def phantom(seed: int, side: int = SIDE) -> np.ndarray:
+    """Some ellipsoids of their own brightness on a slope, with noise: (X, Y, Z) float32, 0..1."""
+    rng = np.random.default_rng([seed, 1])
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, side)] * 3, indexing="ij"))
+    volume = 0.15 + 0.1 * np.tensordot(rng.uniform(-1, 1, 3), grid, 1)
+    for _ in range(4):
+        centre, radii = rng.uniform(-0.6, 0.6, (3, 1, 1, 1)), rng.uniform(0.2, 0.7, (3, 1, 1, 1))
+        inside = (((grid - centre) / radii) ** 2).sum(axis=0) < 1
+        volume[inside] = rng.uniform(0.1, 1.0)
+    return np.clip(volume + rng.normal(0, 0.02, volume.shape), 0, 1).astype(np.float32)
+
+
+def phantom_items(count: int = 32) -> list[Item]:
+    """Phantoms as the sampler hands them out, "CT" and "MRI" in turn."""
+    return [
+        Item(phantom(number), "spatial", "phantom", number, ("CT", "MRI")[number % 2])
+        for number in range(count)
+    ]
+
+
+class PhantomSampler:
+    """What methods use of a :class:`SequenceSampler`, over phantoms in memory."""
+
+    def __init__(self, size: int = 32) -> None:
+        self.seed = SEED
+        self.items = phantom_items(size)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(
+        self, step: int, size: int, slots: Sequence[int] | None = None, *, sequences: bool = True
+    ) -> list[Item]:
+        places = range(size) if slots is None else slots
+        return [self.items[(step * size + slot) % len(self)] for slot in places]
+
+    def numbers(self, modality: str) -> np.ndarray:
+        found = [item.id for item in self.items if item.modality == modality]
+        return np.array(found, dtype=np.int64)
+
+    def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
+        return self.items[number]
+
+
+def phantom_sampler(size: int = 32) -> SequenceSampler:
+    """Stand-in for the sampler of all training items."""
+    return cast(SequenceSampler, PhantomSampler(size))
+
+
+def make_optimiser(method: PretrainMethod, config: OptimiserConfig) -> torch.optim.AdamW:
+    """The optimiser of a real run."""
+    return torch.optim.AdamW(method.parameter_groups(config), lr=config.lr, betas=config.betas)
+
+
+def train(
+    method: PretrainMethod,
+    optimiser: torch.optim.Optimizer,
+    data: SequenceSampler,
+    steps: range,
+    total: int,
+    *,
+    batch_size: int,
+    clip_norm: float | None = None,
+) -> list[float]:
+    """Train for some steps of ``total`` as the loop does, stages and hooks included.
+
+    Returns:
+        The loss of each step.
+    """
+
+    def batch(step: int) -> Any:
+        items = method.draw(data, step, batch_size)
+        return method.collate(items, numpy_generator(SEED, "views", step))
+
+    task = SimpleNamespace(
+        method=method,
+        steps=total,
+        batch=batch,
+        begin_stage=lambda number: method.begin_stage(number, data),
+    )
+    losses = []
+    source = staged_batches(cast(Any, task), optimiser, steps.start, 0)
+    for step in steps:
+        given = next(source)
+        method.train()
+        loss = method(given, step, torch_generator(SEED, "method", step))["loss"]
+        loss.backward()
+        method.before_update(step, optimiser.param_groups)
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(method.parameters(), clip_norm)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        method.after_step(step, total)
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def loss_falls(
+    method: PretrainMethod,
+    steps: int = 60,
+    size: int = 32,
+    *,
+    batch_size: int = 16,
+    optimiser: OptimiserConfig = OPTIMISER,
+) -> tuple[float, float]:
+    """Train a fresh method on ``size`` phantoms at a constant learning rate.
+
+    Returns:
+        The mean loss of the first and of the last fifth of the steps.
+    """
+    data = phantom_sampler(size)
+    method.begin(steps, data)
+    losses = train(
+        method,
+        make_optimiser(method, optimiser),
+        data,
+        range(steps),
+        steps,
+        batch_size=batch_size,
+        clip_norm=optimiser.clip_norm,
+    )
+    assert np.isfinite(losses).all()
+    part = max(1, steps // 5)
+    return float(np.mean(losses[:part])), float(np.mean(losses[-part:]))
+
+
+def resumes_exactly(
+    make: Callable[[], PretrainMethod],
+    steps: int = 6,
+    stops: Sequence[int] | None = None,
+    *,
+    size: int = 16,
+    batch_size: int = 4,
+    optimiser: OptimiserConfig = OPTIMISER,
+) -> None:
+    """Assert that a training which is cut and resumed from its state ends as the straight one.
+
+    Args:
+        make: a fresh method, always the same.
+        steps: of the whole training.
+        stops: steps after which it is cut; by default every one.
+    """
+
+    def fresh() -> tuple[PretrainMethod, torch.optim.AdamW, SequenceSampler]:
+        data, method = phantom_sampler(size), make()
+        method.begin(steps, data)
+        return method, make_optimiser(method, optimiser), data
+
+    def run(parts: tuple[Any, ...], span: range) -> list[float]:
+        return train(*parts, span, steps, batch_size=batch_size)
+
+    straight = fresh()
+    expected = run(straight, range(steps))
+    for stop in range(1, steps) if stops is None else stops:
+        first, second = fresh(), fresh()
+        losses = run(first, range(stop))
+        saved = io.BytesIO()
+        torch.save({"model": first[0].state_dict(), "optimiser": first[1].state_dict()}, saved)
+        saved.seek(0)
+        loaded = torch.load(saved, weights_only=True)
+        second[0].load_state_dict(loaded["model"])
+        second[1].load_state_dict(loaded["optimiser"])
+        losses += run(second, range(stop, steps))
+        assert losses == expected, f"losses differ after a cut at step {stop}"
+        resumed = second[0].state_dict()
+        assert resumed.keys() == straight[0].state_dict().keys()
+        for name, value in straight[0].state_dict().items():
+            assert torch.equal(value, resumed[name]), f"{name} differs after a cut at step {stop}"

@@ -1,0 +1,380 @@
+"""Phantoms: the real layouts, complete classes, aligned contrasts, and the same bytes each time."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from PIL import Image
+
+from voxseq.base.errors import DataError
+from voxseq.config.data import PhantomConfig
+from voxseq.phantoms import NAMES, generate
+from voxseq.phantoms.lesions import LESION_TYPES
+from voxseq.phantoms.tasks import MSD_TASKS, msd_case
+
+TINY = PhantomConfig(
+    seed=5,
+    volume_shape=(16, 16, 16),
+    source_volumes=6,
+    contrast_subjects=8,
+    lesions_per_category=3,
+    segmentation_cases=5,
+    classification_cases=(20, 6, 10),
+)
+NIFTI_SOURCES = (
+    "ribfrac", "tcia_covid19", "amos22", "isles2022", "abdomenct1k", "totalsegmentator", "verse20",
+    "flare22", "flare23", "brats23",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All data sets at a tiny size, each in its own folder."""
+    root = tmp_path_factory.mktemp("phantoms")
+    for name in NAMES:
+        generate(name, root / name, TINY)
+    return root
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in listing(folder)}
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def images(folder: Path) -> list[Path]:
+    """NIfTI images, without labels and without what macOS leaves behind."""
+    return [
+        p
+        for p in sorted(folder.rglob("*.nii.gz"))
+        if not p.name.startswith("._")
+        and not any(w in p.as_posix() for w in ("labels", "segmentations", "derivatives", "-seg."))
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_bytes_twice(made: Path, tmp_path: Path, name: str) -> None:
+    generate(name, tmp_path / "again", TINY)
+    assert digests(tmp_path / "again") == digests(made / name)
+
+
+def test_another_seed_gives_other_images(made: Path, tmp_path: Path) -> None:
+    generate("task09_spleen", tmp_path / "other", TINY.model_copy(update={"seed": 6}))
+    first, second = digests(made / "task09_spleen"), digests(tmp_path / "other")
+    assert first.keys() == second.keys()
+    changed = [n for n in first if n.startswith("imagesTr/spleen")]
+    assert all(first[n] != second[n] for n in changed)
+
+
+def test_more_cases_leave_the_first_ones_as_they_were(made: Path, tmp_path: Path) -> None:
+    generate("ribfrac", tmp_path / "more", TINY.model_copy(update={"source_volumes": 7}))
+    assert digests(made / "ribfrac").items() <= digests(tmp_path / "more").items()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ribfrac", ["Part1/RibFrac1-image.nii.gz", "Part2/RibFrac424-image.nii.gz"]),
+        ("tcia_covid19", ["volume-covid19-A-0003.nii.gz"]),
+        ("amos22", ["imagesTr/amos_0001.nii.gz", "labelsTr/amos_0001.nii.gz", "dataset.json",
+                    "imagesTr/amos_0506.nii.gz", "__MACOSX/imagesTr/._amos_0001.nii.gz"]),
+        ("isles2022", [
+            f"ISLES-2022/sub-strokecase0001/ses-0001/{p}_{c}.nii.gz"
+            for p, c in (("dwi/sub-strokecase0001_ses-0001", "dwi"),
+                         ("dwi/sub-strokecase0001_ses-0001", "adc"),
+                         ("anat/sub-strokecase0001_ses-0001", "FLAIR"))]),
+        ("abdomenct1k", ["AbdomenCT-1K-ImagePart1/Case_00001_0000.nii.gz"]),
+        ("totalsegmentator", ["s0000/ct.nii.gz", "meta.csv"]),
+        ("verse20", ["dataset-01training/rawdata/sub-verse500/sub-verse500_ct.nii.gz",
+                     "dataset-03test/rawdata/sub-verse502/sub-verse502_ct.nii.gz"]),
+        ("stoic", ["metadata/reference.csv"]),
+        ("flare22", ["Training/FLARE22_LabeledCase50/images/FLARE22_Tr_0001_0000.nii.gz",
+                     "Training/FLARE22_UnlabeledCase1-1000/Case_00001_0000.nii.gz",
+                     "Validation/FLARETs_0001_0000.nii.gz"]),
+        ("flare23", ["imagesTr2200/1-500/FLARE23_0001_0000.nii.gz",
+                     "unlabelTr1800/unlabel3101-4000/FLARE23_3101_0000.nii.gz"]),
+        ("brats23", [
+            "ASNR-MICCAI-BraTS2023-GLI-Challenge-TrainingData/BraTS-GLI-00000-000/"
+            f"BraTS-GLI-00000-000-{c}.nii.gz" for c in ("t1n", "t1c", "t2w", "t2f", "seg")]),
+        ("task03_liver", ["dataset.json", "imagesTr/liver_001.nii.gz", "labelsTr/liver_001.nii.gz",
+                          "imagesTr/._liver_001.nii.gz"]),
+        ("nodule", ["nodulemnist3d.npz"]),
+        ("la", ["test.list", "train.list"]),
+        ("ricord", ["RICORD_test.txt", "RICORD_train.txt", "RICORD_val.txt"]),
+    ],
+)  # fmt: skip
+def test_file_names(made: Path, name: str, expected: list[str]) -> None:
+    assert set(expected) <= set(listing(made / name))
+
+
+def test_totalsegmentator_table_has_semicolons(made: Path) -> None:
+    lines = (made / "totalsegmentator" / "meta.csv").read_text().splitlines()
+    assert lines[0].startswith("image_id;age;gender")
+    assert lines[1].startswith("s0000;")
+
+
+@pytest.mark.parametrize("name", [*NIFTI_SOURCES, *MSD_TASKS])
+def test_nifti_images_are_usable_and_unnamed(made: Path, name: str) -> None:
+    found = images(made / name)
+    assert found
+    for path in found:
+        array = voxels(path)
+        assert array.ndim == 3
+        assert np.isfinite(array).all()
+        assert array.min() < array.max()
+        raw = path.read_bytes()
+        # Neither a file name (flag 8) nor a time stamp in the gzip header.
+        assert raw[3] == 0
+        assert raw[4:8] == bytes(4)
+        assert len(gzip.decompress(raw)) > array.size
+
+
+def test_ct_sources_are_in_hounsfield_units(made: Path) -> None:
+    for name in ("ribfrac", "totalsegmentator", "abdomenct1k"):
+        for path in images(made / name):
+            array = voxels(path)
+            assert array.dtype == np.int16
+            assert array.min() >= -1024
+            assert 200 < array.max() <= 3071
+
+
+def test_amos_numbers_from_501_are_mri(made: Path) -> None:
+    for path in images(made / "amos22"):
+        number = int(path.name[5:9])
+        assert (voxels(path).min() >= 0) == (number > 500)
+
+
+def test_verse_orientations_are_mixed(made: Path) -> None:
+    codes = {nibabel.aff2axcodes(nibabel.load(p).affine) for p in images(made / "verse20")}
+    assert len(codes) == 4
+
+
+def test_stored_orientation_does_not_move_the_anatomy(tmp_path: Path) -> None:
+    from voxseq.phantoms.formats import write_nifti
+
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    for code in ("RAS", "LPS", "PIR"):
+        write_nifti(tmp_path / f"{code}.nii.gz", array, (1.0, 2.0, 3.0), code)
+        image = nibabel.load(tmp_path / f"{code}.nii.gz")
+        assert "".join(nibabel.aff2axcodes(image.affine)) == code
+        back = nibabel.as_closest_canonical(image)
+        np.testing.assert_array_equal(np.asarray(back.dataobj), array)
+        np.testing.assert_allclose(back.affine, np.diag([1, 2, 3, 1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rsna2022_csfd", "rsna2020_ped"])
+def test_rsna_series(made: Path, name: str) -> None:
+    pattern = "train_images/*" if name == "rsna2022_csfd" else "train/*/*"
+    series = sorted((made / name).glob(pattern))
+    assert len(series) == TINY.source_volumes
+    for folder in series:
+        slices = [pydicom.dcmread(p) for p in folder.glob("*.dcm")]
+        assert len({s.SOPInstanceUID for s in slices}) == len(slices)
+        assert len({s.SeriesInstanceUID for s in slices}) == 1
+        heights = [float(s.ImagePositionPatient[2]) for s in slices]
+        steps = np.diff(sorted(heights))
+        np.testing.assert_allclose(steps, float(slices[0].SliceThickness), atol=1e-3)
+        hu = slices[0].pixel_array * float(slices[0].RescaleSlope) + slices[0].RescaleIntercept
+        assert hu.min() >= -1024
+    if name == "rsna2022_csfd":
+        assert {p.name for p in series[0].iterdir()} >= {"1.dcm", "2.dcm"}
+
+
+def test_stoic_metaimages(made: Path) -> None:
+    with (made / "stoic" / "metadata" / "reference.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["PatientID", "probCOVID", "probSevere"]
+    for row in rows:
+        path = made / "stoic" / "data" / "mha" / f"{row['PatientID']}.mha"
+        array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+        assert array.min() < array.max()
+
+
+def test_brats_contrasts_are_aligned(made: Path) -> None:
+    subjects = sorted((made / "brats23").glob("ASNR*/BraTS-*"))
+    assert len(subjects) == TINY.contrast_subjects
+    assert {p.name.split("-")[1] for p in subjects} == {"GLI", "MEN", "MET", "PED", "SSA"}
+    for subject in subjects:
+        loaded = {
+            c: nibabel.load(subject / f"{subject.name}-{c}.nii.gz")
+            for c in ("t1n", "t1c", "t2w", "t2f")
+        }
+        heads = [np.asarray(image.dataobj) > 0 for image in loaded.values()]
+        for image, head in zip(loaded.values(), heads, strict=True):
+            np.testing.assert_array_equal(head, heads[0])
+            np.testing.assert_array_equal(image.affine, loaded["t1n"].affine)
+        assert heads[0].any()
+        seg = subject / f"{subject.name}-seg.nii.gz"
+        assert seg.exists() == ("TrainingData" in subject.parent.name)
+        if seg.exists():
+            lesion = voxels(seg)
+            assert set(np.unique(lesion)) <= {0, 1, 2, 3}
+            flair = np.asarray(loaded["t2f"].dataobj)
+            assert flair[lesion == 2].mean() > 1.2 * flair[heads[0] & (lesion == 0)].mean()
+
+
+@pytest.mark.parametrize("name", MSD_TASKS)
+def test_msd_tasks(made: Path, name: str) -> None:
+    folder, task = made / name, MSD_TASKS[name]
+    content = json.loads((folder / "dataset.json").read_text())
+    assert content["numTraining"] == len(content["training"]) == TINY.segmentation_cases
+    assert [content["labels"][str(i)] for i in range(len(task.labels))] == list(task.labels)
+    assert (folder / content["test"][0]).exists()
+    for item in content["training"]:
+        image, label = (nibabel.load(folder / item[k]) for k in ("image", "label"))
+        assert image.shape == label.shape == TINY.volume_shape
+        np.testing.assert_array_equal(image.affine, label.affine)
+        assert set(np.unique(np.asarray(label.dataobj))) == set(range(len(task.labels)))
+
+
+def test_msd_intensities_differ_within_the_window() -> None:
+    """Organ and tumour differ inside the window that the published recipe clips to."""
+    case = msd_case(MSD_TASKS["task03_liver"], "task03_liver", 0, 1, (24, 24, 24))
+    inside = np.clip(case.image, -21, 189)
+    organ, tumour = inside[case.label == 1].mean(), inside[case.label == 2].mean()
+    assert 60 < organ < 160
+    assert organ - tumour > 20
+
+
+def test_classes_are_large_enough_at_the_default_size() -> None:
+    for name, task in MSD_TASKS.items():
+        for case in range(2):
+            label = msd_case(task, name, 0, case, (32, 32, 32)).label
+            for number in range(1, len(task.labels)):
+                assert np.count_nonzero(label == number) >= 30, (name, case)
+
+
+def test_la_cases_and_lists(made: Path) -> None:
+    folder = made / "la"
+    train, test = ((folder / f).read_text().split() for f in ("train.list", "test.list"))
+    cases = [p.name for p in (folder / "2018LA_Seg_Training Set").iterdir()]
+    assert len(train) == 4
+    assert len(test) == 1
+    assert sorted([*train, *test]) == sorted(cases)
+    for case in cases:
+        assert len(case) == 20
+        path = folder / "2018LA_Seg_Training Set" / case / "mri_norm2.h5"
+        with h5py.File(path) as file:
+            image, label = file["image"][()], file["label"][()]
+        assert image.dtype == np.float32
+        assert label.dtype == np.uint8
+        assert image.shape == label.shape
+        assert image.shape[2] == TINY.volume_shape[2]
+        assert set(np.unique(label)) == {0, 1}
+        assert abs(float(image.mean())) < 0.3
+
+
+def test_nodules_in_medmnist_format(made: Path) -> None:
+    with np.load(made / "nodule" / "nodulemnist3d.npz", allow_pickle=False) as file:
+        arrays = {k: file[k] for k in file.files}
+    for split, count in zip(("train", "val", "test"), TINY.classification_cases, strict=True):
+        cubes, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        assert cubes.shape == (count, 28, 28, 28)
+        assert labels.shape == (count, 1)
+        assert cubes.dtype == labels.dtype == np.uint8
+        assert set(np.unique(labels)) == {0, 1}
+        assert (cubes.reshape(count, -1).std(1) > 5).all()
+
+
+def test_ricord_lists_and_series(made: Path) -> None:
+    folder = made / "ricord"
+    series = {}
+    for first in folder.rglob("1-01.dcm"):
+        header = pydicom.dcmread(first, stop_before_pixels=True)
+        key = (header.PatientID, header.StudyDate, header.SeriesInstanceUID[-5:])
+        series[key] = header
+        assert header.RescaleIntercept == -1024
+        assert header.RescaleSlope == 1
+        assert list(header.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
+    patients: dict[str, set[str]] = {}
+    for split, count in zip(("train", "val", "test"), TINY.classification_cases, strict=True):
+        lines = (folder / f"RICORD_{split}.txt").read_text().splitlines()
+        assert len(lines) == count
+        labels = set()
+        for line in lines:
+            path, label = line.rsplit(" ", 1)
+            _, collection, name = path.split("/")
+            labels.add(label)
+            assert collection == ("MIDRC-RICORD-1A" if label == "1" else "MIDRC-RICORD-1B")
+            patient, rest = name.removeprefix("ID").split("_date")
+            month, day, year = rest[:10].split("-")
+            end = name.removesuffix(".nii.gz")[-5:]
+            header = series.pop((f"{collection}-{patient}", f"{year}{month}{day}", end))
+            assert f"_{header.SeriesNumber}.000000-" in name
+            patients.setdefault(split, set()).add(patient)
+        assert labels == {"0", "1"}
+    assert not series
+    assert len(patients["train"]) < TINY.classification_cases[0]
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not patients[one] & patients[other]
+
+
+def test_deeplesion_table_and_slices(made: Path) -> None:
+    folder = made / "deeplesion"
+    with (folder / "DL_info.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows[0]) == 18
+    kinds = [int(row["Coarse_lesion_type"]) for row in rows]
+    for kind in LESION_TYPES:
+        assert kinds.count(kind) == TINY.lesions_per_category
+    assert -1 in kinds
+    for row in rows:
+        series, key = row["File_name"].removesuffix(".png").rsplit("_", 1)
+        first, last = (int(n) for n in row["Slice_range"].split(", "))
+        assert 6 <= last - first + 1 <= 12
+        assert first <= int(key) <= last
+        typed = row["Coarse_lesion_type"] != "-1"
+        assert (row["Train_Val_Test"] in "23") == typed
+        for number in range(first, last + 1):
+            assert (folder / "Images_png" / series / f"{number:03d}.png").exists()
+        with Image.open(folder / "Images_png" / series / f"{key}.png") as file_image:
+            hu = np.asarray(file_image).astype(np.int64) - 32768
+        assert hu.shape == (32, 32)
+        assert -1024 <= hu.min() < hu.max() <= 3071
+        x1, y1, x2, y2 = (float(n) for n in row["Bounding_boxes"].split(", "))
+        assert -1 <= x1 < x2 <= 32
+        assert -1 <= y1 < y2 <= 32
+
+
+def test_unknown_name_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean 'task09_spleen'"):
+        generate("task9_spleen", tmp_path / "x", TINY)
+    with pytest.raises(DataError, match="there are ribfrac"):
+        generate("qqqqqqq", tmp_path / "x", TINY)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_filled_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="not empty"):
+        generate("nodule", tmp_path, TINY)
+    assert listing(tmp_path) == ["mine.txt"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxseq.phantoms import registry
+
+    def fails(name: str, folder: Path, config: PhantomConfig) -> None:
+        (folder / "half").write_text("x")
+        raise OSError("disk full")
+
+    monkeypatch.setitem(registry.WRITERS, "nodule", fails)
+    with pytest.raises(OSError, match="disk full"):
+        generate("nodule", tmp_path / "nodule", TINY)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,343 @@
+"""The plan: what exists, what depends on what, and what a change of the configuration reaches."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import ROOT
+from voxseq.config import Config, load_config, merge, read_yaml
+from voxseq.config.load import validate
+from voxseq.config.registry import METHODS
+from voxseq.plan import STAGES, Plan, build_plan
+
+RAW = read_yaml(ROOT / "params.yaml")
+DEMO = load_config(ROOT / "params.yaml")
+PLAN = build_plan(DEMO)
+REPORT = {"tables/all", "figures/all"}
+#: Runs that load no pre-trained weights.
+WITHOUT_ENCODER = re.compile(r"/(unetr|vit|unet3d|resnet)(/|_)|_trivial/")
+
+
+def changed_config(changes: dict[str, Any]) -> Config:
+    """The demo with some keys changed, given by dotted path; ``None`` in a path's dict is kept."""
+    content = copy.deepcopy(RAW)
+    for dotted, value in changes.items():
+        place = content
+        *parents, last = dotted.split(".")
+        for key in parents:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return validate(content, "test")
+
+
+def differing(config: Config) -> tuple[set[str], set[str], set[str]]:
+    """Runs of other fingerprint, runs removed, runs added."""
+    other = build_plan(config).runs
+    same = PLAN.runs.keys() & other.keys()
+    moved = {name for name in same if PLAN.runs[name].fingerprint != other[name].fingerprint}
+    return moved, set(PLAN.runs) - set(other), set(other) - set(PLAN.runs)
+
+
+def followers(plan: Plan, first: set[str]) -> set[str]:
+    """``first`` and all runs that depend on them."""
+    reached = set(first)
+    for run in plan.runs.values():
+        if reached & set(run.inputs):
+            reached.add(run.id)
+    return reached
+
+
+def test_planning_is_a_pure_function() -> None:
+    before = DEMO.model_dump()
+    assert build_plan(DEMO) == PLAN
+    assert DEMO.model_dump() == before
+
+
+def test_every_input_exists_and_comes_earlier() -> None:
+    seen: set[str] = set()
+    for name, run in PLAN.runs.items():
+        assert run.id == name
+        assert set(run.inputs) <= seen
+        assert run.id not in run.inputs
+        assert run.inputs == tuple(sorted(set(run.inputs)))
+        seen.add(name)
+
+
+def test_names_are_unique_and_are_safe_as_paths() -> None:
+    for words in (
+        [run.id for run in PLAN.runs.values()],
+        [run.fingerprint for run in PLAN.runs.values()],
+        [PLAN.marker(job) for job in PLAN.jobs.values()],
+    ):
+        assert max(Counter(words).values()) == 1
+        assert len({word.lower() for word in words}) == len(words)
+    for run in PLAN.runs.values():
+        assert all(part and part.replace("_", "").isalnum() for part in run.id.split("/"))
+        assert not any(run.id.startswith(f"{other}/") for other in PLAN.runs)
+        assert run.job.replace("_", "").replace(".", "").isalnum()
+
+
+def test_jobs_hold_every_run_once_and_come_after_what_they_need() -> None:
+    members = [run.id for job in PLAN.jobs.values() for run in job.runs]
+    assert sorted(members) == sorted(PLAN.runs)
+    order = list(PLAN.jobs)
+    for key, job in PLAN.jobs.items():
+        assert key == (job.stage, job.name)
+        assert {run.action for run in job.runs} == {job.action}
+        needed = {
+            (PLAN.runs[name].stage, PLAN.runs[name].job) for run in job.runs for name in run.inputs
+        }
+        assert set(job.needs) == needed - {key}
+        assert all(order.index(need) < order.index(key) for need in job.needs)
+        assert len(job.runs) <= DEMO.finetune.runs_per_job
+    assert {job.stage for job in PLAN.jobs.values()} == set(STAGES)
+
+
+def test_configurations_of_runs_are_plain_json() -> None:
+    for run in PLAN.runs.values():
+        assert json.loads(json.dumps(run.config, allow_nan=False)) == run.config
+
+
+def test_the_grid_of_the_demo() -> None:
+    """Rows by tasks by seeds, worked out by hand from params.yaml."""
+    count = Counter(run.stage for run in PLAN.runs.values())
+    tasks, sources, seeds, variants = 9, 14, 3, 7
+    assert count["download"] == tasks + sources
+    assert count["preprocess"] == tasks + sources
+    assert count["sequences"] == count["tables"] == count["figures"] == 1
+    methods = len(DEMO.pretrain.methods)
+    assert count["pretrain"] == methods
+    rows = 2 + methods  # two networks from scratch for each type of task
+    assert count["finetune"] == tasks * rows * seeds
+    assert count["label_ratio"] == 2 * rows * 3 * seeds
+    assert count["ablation"] == variants + variants * 2 * seeds
+    raster = 1 + 2 * seeds
+    recipes = 3 * 2 * seeds
+    # A random encoder and every method on LA; probes of given weights have one seed.
+    frozen = (1 + methods) * seeds + seeds + methods
+    trivial = 7 + 2 * 2
+    assert count["beyond"] == raster + recipes + frozen + trivial
+    assert "finetune/la/unetr/s0" in PLAN.runs
+    assert "finetune/la/vit/s0" not in PLAN.runs
+    assert "finetune/nodule/vit/s2" in PLAN.runs
+    assert "label_ratio/ricord/ours/r25_s1" in PLAN.runs
+    assert "ablation/finetune/task06_lung/stride12/s0" in PLAN.runs
+
+
+def test_fingerprints_are_the_same_in_every_process() -> None:
+    code = (
+        "import json; from pathlib import Path; from voxseq.config import load_config\n"
+        "from voxseq.plan import build_plan\n"
+        "plan = build_plan(load_config(Path('params.yaml')))\n"
+        "print(json.dumps([[r.id, r.fingerprint] for r in plan.runs.values()]))\n"
+        "print(json.dumps([plan.marker(j) for j in plan.jobs.values()]))\n"
+    )
+    for seed in ("1", "2"):
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": str(ROOT / "src"),
+            "TZ": f"UTC+{seed}",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        runs, jobs = (json.loads(line) for line in done.stdout.splitlines())
+        assert runs == [[r.id, r.fingerprint] for r in PLAN.runs.values()]
+        assert jobs == [PLAN.marker(job) for job in PLAN.jobs.values()]
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, voxseq.cli.main, voxseq.plan; from pathlib import Path\n"
+        "from voxseq.config import load_config\n"
+        "voxseq.plan.build_plan(load_config(Path('params.yaml')))\n"
+        "print(sorted({'torch','monai','pandas','numpy','matplotlib','sklearn','scipy'}"
+        " & set(sys.modules)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("key", ["steps", "augmentation", "overlap", "pretrained"])
+def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str) -> None:
+    values = {
+        "steps": 161,
+        "augmentation": "none",
+        "overlap": 0.25,
+        "pretrained": {"lr": 5e-4},
+    }
+    moved, removed, added = differing(changed_config({f"finetune.tasks.la.{key}": values[key]}))
+    expected = {r.id for r in PLAN.runs.values() if r.config.get("task_name") == "la"}
+    if key == "pretrained":
+        values_of = DEMO.finetune.tasks["la"].pretrained.model_dump(mode="json")
+        expected = {n for n in expected if PLAN.runs[n].config.get("optimiser") == values_of}
+        assert "beyond/finetune/la/unetr_frozen/s0" in expected
+        assert "beyond/finetune/la/ours_scratch_recipe/s0" not in expected
+    assert expected
+    assert moved == expected | REPORT
+    assert not removed | added
+
+
+def test_a_recipe_of_an_ablated_task_reaches_its_ablation() -> None:
+    moved, _, _ = differing(changed_config({"finetune.tasks.ricord.steps": 161}))
+    runs = {r.id for r in PLAN.runs.values() if r.config.get("task_name") == "ricord"}
+    assert moved == runs | REPORT
+    assert any(name.startswith("ablation/") for name in runs)
+
+
+def test_the_preparation_of_one_task_reaches_its_store_and_what_reads_it() -> None:
+    moved, removed, added = differing(
+        changed_config({"finetune.tasks.la.data": {"normalise": "zscore"}})
+    )
+    assert moved == followers(PLAN, {"preprocess/task/la"})
+    assert not removed | added
+
+
+def test_a_pretraining_parameter_reaches_the_method_and_what_follows() -> None:
+    changes = {"pretrain.methods.ours.optimiser": {"lr": 2e-3}}
+    moved, removed, added = differing(changed_config(changes))
+    trainings = [run for run in PLAN.runs.values() if run.action == "pretrain"]
+    ours = {run.id for run in trainings if run.config["method"] == "ours"}
+    assert ours > {"pretrain/ours", "ablation/pretrain/stride4"}
+    assert moved == followers(PLAN, ours)
+    assert not removed | added
+    assert not any(WITHOUT_ENCODER.search(name) for name in moved)
+
+
+def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
+    for run in PLAN.runs.values():
+        if run.action != "finetune":
+            continue
+        method = METHODS[run.config["method"]]
+        pretrained = [name for name in run.inputs if PLAN.runs[name].action == "pretrain"]
+        assert bool(pretrained) == method.is_pretrained == (run.config["pretrained"] is not None)
+    for changes in ({"pretrain.steps": 900}, {"sequences.seed": 9}, {"pretrain.seed": 9}):
+        moved, _, _ = differing(changed_config(changes))
+        assert "pretrain/ours" in moved
+        assert not any(WITHOUT_ENCODER.search(name) for name in moved)
+
+
+def test_a_variant_changes_its_own_runs_only() -> None:
+    moved, removed, added = differing(changed_config({"ablation.variants.stride12.stride": 4}))
+    assert moved == followers(PLAN, {"ablation/pretrain/stride12"})
+    assert not removed | added
+
+
+@pytest.mark.parametrize("name", ["vit", "unetr"])
+def test_removing_a_network_removes_its_runs_and_moves_only_the_report(name: str) -> None:
+    kept = [n for n in RAW["finetune"]["scratch"] if n != name]
+    moved, removed, added = differing(changed_config({"finetune.scratch": kept}))
+    assert removed == {n for n in PLAN.runs if f"/{name}/" in n or f"/{name}_" in n}
+    assert removed
+    assert moved == REPORT
+    assert not added
+
+
+def test_removing_the_method_removes_its_runs_and_moves_only_the_report() -> None:
+    changes = {"pretrain.methods": {}, "ablation.variants": {}}
+    moved, removed, added = differing(changed_config(changes))
+    trained = {r.id for r in PLAN.runs.values() if r.action in ("pretrain", "finetune", "probe")}
+    assert removed == {n for n in trained if not WITHOUT_ENCODER.search(n)}
+    assert moved == REPORT
+    assert not added
+
+
+def test_removing_a_seed_a_task_or_a_variant_moves_only_the_report() -> None:
+    variants = {k: v for k, v in RAW["ablation"]["variants"].items() if k != "stride4"}
+    for changes, pattern in (
+        ({"finetune.seeds": [0, 1]}, r"/(r\d+_)?s2$"),
+        ({"ablation.variants": variants}, "stride4"),
+        ({"label_ratio.ratios": [0.5, 0.25]}, "r10_"),
+    ):
+        moved, removed, added = differing(changed_config(changes))
+        assert moved == REPORT
+        assert removed == {name for name in PLAN.runs if re.search(pattern, name)}
+        assert not added
+
+
+def test_a_new_seed_adds_runs_and_trains_none_again() -> None:
+    moved, removed, added = differing(changed_config({"finetune.seeds": [3, 0, 1, 2]}))
+    assert moved == REPORT
+    assert not removed
+    assert added
+    assert all(name.endswith("s3") for name in added)
+
+
+def test_the_order_of_keys_in_the_file_is_no_matter() -> None:
+    """DVC does not see it, and jobs read a file with sorted keys."""
+
+    def turned(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: turned(tree[key]) for key in reversed(tree)}
+        return tree
+
+    other = build_plan(validate(turned(RAW), "test"))
+    assert dict(other.runs) == dict(PLAN.runs)
+    assert dict(other.jobs) == dict(PLAN.jobs)
+
+
+def test_where_the_data_lie_is_no_part_of_any_run() -> None:
+    one, two = (build_plan(changed_config({"data.root": p})) for p in ("/data/a", "b c/d"))
+    assert one == two
+    phantoms = build_plan(changed_config({}))
+    assert all(
+        one.runs[name].fingerprint != phantoms.runs[name].fingerprint
+        for name in PLAN.runs
+        if name.startswith("download/")
+    )
+    released = build_plan(changed_config({"data.root": "/data/a", "data.release": "2"}))
+    assert not {r.fingerprint for r in one.runs.values()} & {
+        r.fingerprint for r in released.runs.values()
+    }
+
+
+def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxseq import plan as module
+
+    real = module.versions()
+    for action, first in (
+        ("download", "download/"),
+        ("sequences", "sequences/"),
+        ("pretrain", "pretrain/"),
+        ("finetune", "finetune/"),
+        ("tables", "tables/"),
+    ):
+        monkeypatch.setattr(module, "versions", lambda a=action: {**real, a: real[a] + 1})
+        moved, _, _ = differing(DEMO)
+        assert next(name for name in PLAN.runs if name in moved).startswith(first)
+        assert moved == followers(PLAN, moved)
+        assert "tables/all" in moved
+    monkeypatch.setattr(module, "versions", lambda: {**real, "another": 99})
+    assert differing(DEMO) == (set(), set(), set())
+
+
+def test_overlays_change_what_they_name(root: Path) -> None:
+    overlay = {"pretrain": {"steps": 900}}
+    moved, removed, added = differing(validate(merge(RAW, overlay), "test"))
+    first = {run.id for run in PLAN.runs.values() if run.action == "pretrain"}
+    assert moved == followers(PLAN, first)
+    assert not removed | added
