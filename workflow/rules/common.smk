@@ -4,13 +4,14 @@ import os
 import shlex
 import subprocess
 
-from voxseq.config import load_config, read_yaml, write_resolved
 from voxseq.base.errors import VoxseqError
 from voxseq.base.logs import SnakemakeWords
-from voxseq.plan import STAGES, build_plan
+from voxseq.config import load_config, read_yaml, write_resolved
+from voxseq.config.place import DATA_VARIABLE
 from voxseq.engine.dvc import complete_stages, unrecorded_stages
-from voxseq.engine.workspace import DATA_VARIABLE, Workspace
 from voxseq.engine.session import at_work, begin, tidy_up
+from voxseq.engine.workspace import Workspace
+from voxseq.plan import STAGES, build_plan
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
 _deployment = {str(m) for m in workflow.deployment_settings.deployment_method}
@@ -98,7 +99,7 @@ def optional_sources():
     root = os.environ.get(DATA_VARIABLE) or CONFIG.data.root
     if not any(run.config.get("optional") for run in PLAN.runs.values()) or not Path(root).is_dir():
         return ()
-    from voxseq.data import presence
+    from voxseq.data.verify import presence
 
     return presence.optional_sources(WORKSPACE, Path(root))
 
