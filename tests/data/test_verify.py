@@ -15,12 +15,14 @@ from tests.helpers import trees
 from tests.helpers.planted import FAULTS, IMAGE, copied, held_out, truncated, write_good
 from voxseq import catalogue
 from voxseq.cli.main import cli
+from voxseq.config.data import DataConfig
+from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.verify.report import Finding, Report, Study, verify
 from voxseq.fetch.checksum import checksum
 from voxseq.fetch.record import Fetched, Record, unit_id, units, write_record
 
 NAMES = ("task09_spleen", "totalsegmentator", "dicom_ct", "la", "ricord", "brats23", "deeplesion")
-SPLIT = {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1}
+SPLIT = SplitSettings.of(DataConfig())
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +32,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(root: Path, names: tuple[str, ...] = NAMES, workers: int = 0) -> Report:
+    segmentation = TaskNeeds.model_validate(trees.SEGMENTATION)
     tasks = {
-        "task09_spleen": trees.SEGMENTATION,
-        "la": trees.SEGMENTATION,
-        "ricord": trees.CLASSIFICATION,
+        "task09_spleen": segmentation,
+        "la": segmentation,
+        "ricord": TaskNeeds.model_validate(trees.CLASSIFICATION),
     }
     sources = frozenset({"totalsegmentator", "dicom_ct", "brats23", "deeplesion"})
     return verify(names, root, Study(tasks, sources, SPLIT), workers)

@@ -25,7 +25,6 @@ from voxseq.base.failures import require_readable
 from voxseq.base.files import write_json, write_text
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet, splits
-from voxseq.config.data import PhantomConfig
 from voxseq.data import checks
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
@@ -37,6 +36,7 @@ from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume, volume_id
 from voxseq.fetch import NotOfferedError, provide
 
 if TYPE_CHECKING:
+    from voxseq.config.runs import ExamineRun, SplitSettings, TaskNeeds
     from voxseq.plan.context import RunContext
 
 
@@ -66,7 +66,7 @@ class Outcome:
         self.entries = [self.entries[i] for i in keep]
 
 
-def execute(context: RunContext) -> None:
+def execute(context: RunContext[ExamineRun]) -> None:
     """Index one data set and set its unusable images aside.
 
     An optional source that is not here gives an empty index; see :func:`is_left_out`.
@@ -78,11 +78,11 @@ def execute(context: RunContext) -> None:
         DataError: the data set is missing, or too few of its images are usable.
     """
     config = context.config
-    dataset = catalogue.get(config["dataset"])
+    dataset = catalogue.get(config.dataset)
     try:
         folder = _provide(context, dataset)
     except NotOfferedError as error:
-        if not config.get("optional"):
+        if not config.optional:
             raise
         _write(context.out, dataset, Outcome(), Scan(()), [LEFT_OUT])
         _LOG.warning("left out of pre-training: %s", error.what)
@@ -92,14 +92,16 @@ def execute(context: RunContext) -> None:
         notes += catalogue.count_notes(dataset, len(found.entries) + len(found.rejected))
     notes += _write_axial(context.out, outcome)
     _write(context.out, dataset, outcome, found, notes)
-    _require_enough(outcome, dataset, folder, float(config["min_valid_fraction"]))
-    check_splits(dataset, outcome.rows, config["task"])
+    _require_enough(outcome, dataset, folder, config.min_valid_fraction)
+    check_splits(dataset, outcome.rows, config.task)
     _LOG.info(
         "%s: %d images usable, %d set aside", dataset.name, len(outcome.rows), len(outcome.aside)
     )
 
 
-def examine(context: RunContext, dataset: DataSet, folder: Path) -> tuple[Outcome, Scan, list[str]]:
+def examine(
+    context: RunContext[ExamineRun], dataset: DataSet, folder: Path
+) -> tuple[Outcome, Scan, list[str]]:
     """Read and check every image of a data set, and divide the usable ones by the split.
 
     Args:
@@ -116,27 +118,29 @@ def examine(context: RunContext, dataset: DataSet, folder: Path) -> tuple[Outcom
     """
     config = context.config
     found = adapters.get(dataset.adapter).scan(folder, dataset)
-    outcome = _examine_all(context, _Job(folder, dataset, config.get("task")), found)
+    outcome = _examine_all(context, _Job(folder, dataset, config.task), found)
     _require_whole_groups(outcome, dataset)
-    return outcome, found, [*found.notes, *_assign_splits(outcome, dataset, config["split"])]
+    return outcome, found, [*found.notes, *_assign_splits(outcome, dataset, config.split)]
 
 
-def _provide(context: RunContext, dataset: DataSet) -> Path:
+def _provide(context: RunContext[ExamineRun], dataset: DataSet) -> Path:
     folder = dataset_folder(context.out, context.data_root, dataset.name)
     if context.data_root is None:
         from voxseq.phantoms import generate
 
         _LOG.info("%s: phantoms are generated, no real volumes", dataset.name)
-        generate(dataset.name, folder, PhantomConfig.model_validate(context.config["phantoms"]))
+        phantoms = context.config.phantoms
+        assert phantoms is not None, "without a data root phantoms are configured"
+        generate(dataset.name, folder, phantoms)
     else:
         provide(dataset, folder, context.fetch_bytes)
     return folder
 
 
-def allowed_labels(dataset: DataSet, task: Mapping[str, Any] | None) -> range:
+def allowed_labels(dataset: DataSet, task: TaskNeeds | None) -> range:
     """Values that labels may have: as the data set publishes them, before any merging."""
-    count = int(dataset.options.get("labels", task["labels"] if task else 0))
-    if task and task["type"] == "classification":
+    count = int(dataset.options.get("labels", task.labels if task else 0))
+    if task and task.type == "classification":
         return range(count)
     return range(count + 1)
 
@@ -147,15 +151,16 @@ class _Job:
 
     folder: Path
     dataset: DataSet
-    task: Mapping[str, Any] | None
+    task: TaskNeeds | None
 
     def key(self, entry: Entry) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
         files = [staging.state_of(self.folder, p) for p in (entry.path, entry.label_path) if p]
-        return digest([self.dataset.name, asdict(entry), files, dict(self.task or {})])
+        task = self.task and self.task.model_dump(mode="json")
+        return digest([self.dataset.name, asdict(entry), files, task])
 
 
-def _examine_all(context: RunContext, job: _Job, found: Scan) -> Outcome:
+def _examine_all(context: RunContext[ExamineRun], job: _Job, found: Scan) -> Outcome:
     """Check every image; what an earlier, stopped call has checked is taken from its journal."""
     journal = staging.Journal(context.state / "checked.jsonl")
     keys = [job.key(entry) for entry in found.entries]
@@ -209,15 +214,16 @@ def _usable_row(job: _Job, adapter: Adapter, entry: Entry) -> dict[str, Any]:
     grid = replace(image, array=np.broadcast_to(np.uint8(0), image.array.shape))
     del image
     if job.task is not None:
-        row |= _check_target(job, adapter, entry, grid)
+        row |= _check_target(job, job.task, adapter, entry, grid)
     return row
 
 
-def _check_target(job: _Job, adapter: Adapter, entry: Entry, grid: Volume) -> dict[str, Any]:
+def _check_target(
+    job: _Job, task: TaskNeeds, adapter: Adapter, entry: Entry, grid: Volume
+) -> dict[str, Any]:
     """Check the class or the segmentation that a task needs; returns what the row says of it."""
-    task = job.task or {}
     allowed = allowed_labels(job.dataset, task)
-    if task["type"] == "classification":
+    if task.type == "classification":
         if entry.label not in allowed:
             raise DataError(f"{entry.path}: class {entry.label}, expected {list(allowed)}")
         return {}
@@ -239,7 +245,7 @@ def _check_centre(entry: Entry, shape: Sequence[int]) -> None:
 
 
 def check_splits(
-    dataset: DataSet, rows: Sequence[Mapping[str, Any]], task: Mapping[str, Any] | None
+    dataset: DataSet, rows: Sequence[Mapping[str, Any]], task: TaskNeeds | None
 ) -> None:
     """Refuse images that are not enough for the data set's task, before any training.
 
@@ -250,8 +256,8 @@ def check_splits(
     """
     if task is not None:
         classes = [row.get(CLASSES, [row["label"]]) for row in rows]
-        splits, needed = [row["split"] for row in rows], task.get("splits", ())
-        require_scorable(dataset.title, task["type"], splits, classes, needed=needed)
+        splits = [row["split"] for row in rows]
+        require_scorable(dataset.title, task.type, splits, classes, needed=task.splits)
 
 
 def _require_whole_groups(outcome: Outcome, dataset: DataSet) -> None:
@@ -263,20 +269,19 @@ def _require_whole_groups(outcome: Outcome, dataset: DataSet) -> None:
     outcome.set_aside({r["volume_id"]: bad[r["group"]] for r in outcome.rows if r["group"] in bad})
 
 
-def _assign_splits(outcome: Outcome, dataset: DataSet, config: Mapping[str, Any]) -> list[str]:
+def _assign_splits(outcome: Outcome, dataset: DataSet, config: SplitSettings) -> list[str]:
     """Fill the column split of every row; returns notes for the summary."""
-    rows, seed = outcome.rows, int(config["seed"])
+    rows, seed = outcome.rows, config.seed
     published = any(row["split"] for row in rows)
     images = [(row["subject"], row["content_hash"]) for row in rows]
     joined = splits.joined_subjects(images)
     if published:
-        _hold_out_validation(rows, float(config["validation_fraction"]), seed)
+        _hold_out_validation(rows, config.validation_fraction, seed)
     elif dataset.role == "source":
         for row in rows:
             row["split"] = splits.TRAIN
     else:
-        train, val, test = (float(r) for r in config["ratio"])
-        parts = splits.ratio_split({s for s, _ in images}, (train, val, test), seed, joined)
+        parts = splits.ratio_split({s for s, _ in images}, config.ratio, seed, joined)
         for row in rows:
             row["split"] = parts[row["subject"]]
     _refuse_crossings(outcome)

@@ -18,6 +18,7 @@ from voxseq import catalogue
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.catalogue import DataSet
 from voxseq.config.data import DataConfig
+from voxseq.config.runs import ExamineRun, SplitSettings, TaskNeeds
 from voxseq.data.examine import Outcome, check_splits, examine
 from voxseq.data.scorable import ALL_SPLITS
 from voxseq.data.verify.copies import Seen, copies_found
@@ -62,9 +63,9 @@ class Study:
         split: seed, ratio and validation_fraction, as the download stage takes them.
     """
 
-    tasks: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, TaskNeeds]
     sources: frozenset[str]
-    split: Mapping[str, Any]
+    split: SplitSettings
     scored: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
 
@@ -73,7 +74,7 @@ class Study:
         cls,
         names: Iterable[str],
         data: DataConfig,
-        tasks: Mapping[str, Mapping[str, Any]],
+        tasks: Mapping[str, TaskNeeds],
         sources: Iterable[str] | None = None,
         optional: Iterable[str] = (),
     ) -> Study:
@@ -84,14 +85,11 @@ class Study:
         """
         rows = [catalogue.get(name) for name in names]
         own = {row.name: _usual_task(row) for row in rows if row.role != "source"}
-        split = {
-            "seed": data.split_seed,
-            "ratio": list(data.split_ratio),
-            "validation_fraction": data.validation_fraction,
-        }
         usual = (row.name for row in rows if row.role != "task")
         chosen = frozenset(usual if sources is None else sources)
-        return cls({**own, **tasks}, chosen, split, frozenset(tasks), frozenset(optional))
+        return cls(
+            {**own, **tasks}, chosen, SplitSettings.of(data), frozenset(tasks), frozenset(optional)
+        )
 
 
 @dataclass
@@ -148,9 +146,11 @@ def verify(names: Sequence[str], root: Path, study: Study, workers: int = 0) -> 
     return report
 
 
-def _usual_task(row: DataSet) -> dict[str, Any]:
-    kind = "classification" if row.adapter in _CLASSIFIED else "segmentation"
-    return {"type": kind, "labels": int(row.options.get("labels", len(row.classes)))}
+def _usual_task(row: DataSet) -> TaskNeeds:
+    kind: Literal["classification", "segmentation"] = (
+        "classification" if row.adapter in _CLASSIFIED else "segmentation"
+    )
+    return TaskNeeds(type=kind, labels=int(row.options.get("labels", len(row.classes))))
 
 
 def _verify_one(
@@ -185,7 +185,7 @@ def _verify_one(
         add(severity, path, reason, remedy)
     if dataset.name in study.scored:
         try:
-            task = {**study.tasks[dataset.name], "splits": ALL_SPLITS}
+            task = study.tasks[dataset.name].model_copy(update={"splits": ALL_SPLITS})
             check_splits(dataset, outcome.rows, task)
         except DataError as error:
             add("fault", "", error.what, error.hint or _show(dataset))
@@ -196,7 +196,12 @@ def _examined(
     dataset: DataSet, folder: Path, study: Study, workers: int
 ) -> tuple[Outcome, Scan, list[str]]:
     """What the download stage would make of the folder."""
-    config = {"task": study.tasks.get(dataset.name), "split": study.split}
+    config = ExamineRun(
+        dataset=dataset.name,
+        min_valid_fraction=1.0,
+        split=study.split,
+        task=study.tasks.get(dataset.name),
+    )
     with tempfile.TemporaryDirectory(prefix="voxseq-verify-") as place:
         state = Path(place)
         context = RunContext(
