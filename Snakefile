@@ -17,47 +17,8 @@ sys.path.insert(0, str(SOURCE))
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/publish.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/finetune.smk"
-include: "workflow/rules/report.smk"
-
-
-localrules:
-    reproduce_tables,
-    recorded,
-    download,
-    preprocess,
-    sequences,
-    data,
-    pretrain,
-    finetune,
-    ablation,
-    label_ratio,
-    beyond,
-    tables,
-    figures,
-
-
-rule reproduce_tables:
-    default_target: True
-    input:
-        all_of(*STAGES),
-    log:
-        f"{LOGS}/reproduce_tables.log",
-    message:
-        "All tables and figures are in {RESULTS}"
-
-
-rule recorded:
-    """Work that gives onsuccess, which records, its turn."""
-    output:
-        touch(RECORDED),
-    log:
-        f"{LOGS}/recorded.log",
-    message:
-        "An earlier call was stopped before its results were recorded"
+include: "workflow/rules/jobs.smk"
+include: "workflow/rules/targets.smk"
 
 
 onstart:
