@@ -13,7 +13,7 @@ import pytest
 
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import (
-    faults_named,
+    failures_named,
     machine_code,
     read_named,
     read_twice,
@@ -94,18 +94,18 @@ def test_no_memory_is_said_with_the_file(tmp_path: Path) -> None:
         raise MemoryError
     torch = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. "
     error = RuntimeError(torch + "Error code 12 (Cannot allocate memory)")
-    with pytest.raises(ResourceError, match="out of memory"), faults_named(tmp_path):
+    with pytest.raises(ResourceError, match="out of memory"), failures_named(tmp_path):
         raise error
 
 
 def test_our_own_errors_pass(tmp_path: Path) -> None:
-    for context in (read_named, write_named, faults_named):
+    for context in (read_named, write_named, failures_named):
         with pytest.raises(DataError, match="mine"), context(tmp_path):
             raise DataError("mine")
 
 
 def test_what_is_gone_in_the_middle_of_work_is_no_fault_of_the_disk(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError) as caught, faults_named(tmp_path):
+    with pytest.raises(ResourceError) as caught, failures_named(tmp_path):
         (tmp_path / "gone").read_text()
     assert f"{tmp_path / 'gone'}: is gone" in caught.value.what
     assert "another call" in caught.value.hint

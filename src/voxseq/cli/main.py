@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +14,8 @@ from voxseq import __version__
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli.lazy import LazyGroup
+from voxseq.cli import results, upkeep
+from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
 if TYPE_CHECKING:
@@ -27,24 +27,20 @@ if TYPE_CHECKING:
 RETRY = 75
 
 
-@click.group(
-    cls=LazyGroup,
-    lazy={
-        "close": "voxseq.cli.close:close",
-        "code": "voxseq.cli.code:code",
-        "data": "voxseq.cli.data:data",
-        "forget": "voxseq.cli.forget:forget",
-        "verify": "voxseq.cli.verify:verify",
-        "where": "voxseq.cli.where:where",
-    },
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="voxseq")
 def cli() -> None:
     """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
     from voxseq.plan.code_versions import require_own_code
 
     require_own_code(Path.cwd())
+
+
+for _command in (
+    *(data, results.forget, results.tables, results.verify, results.where),
+    *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
+):
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -202,63 +198,6 @@ def _run(
     execute_together(workspace, chosen)
 
 
-@cli.command()
-@params_option
-@overlay_option
-@click.argument("stages", nargs=-1)
-def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> None:
-    """Move results that the plan no longer names to the attic (.voxseq/attic)."""
-    from voxseq.engine.workspace import Workspace
-    from voxseq.plan import STAGES, build_plan
-
-    check_stages(*stages)
-    workspace = Workspace(Path.cwd(), build_plan(load(params, overlays)))
-    for name in workspace.prune(stages or STAGES):
-        click.echo(f"moved to the attic: {name}")
-
-
-@cli.command()
-@params_option
-def record(params: Path) -> None:
-    """Record finished stages in DVC (the workflow calls this when it has succeeded)."""
-    from voxseq.engine.dvc import record_stages
-    from voxseq.plan import build_plan
-
-    record_stages(Path.cwd(), build_plan(load(params)))
-
-
-@cli.command()
-@params_option
-@overlay_option
-def tables(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Print the tables of the results folder, and what they cost."""
-    from voxseq.cli.show import printed
-    from voxseq.plan import build_plan
-    from voxseq.plan.outputs import table_numbers
-
-    built = build_plan(load(params, overlays))
-    numbers = table_numbers(built.runs["tables/all"].config)
-    is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
-    click.echo(printed(Path(built.results), numbers, ascii_only=is_ascii), nl=False)
-
-
-@cli.command()
-@params_option
-@click.option("--write", is_flag=True, help="Write README.md instead of only comparing.")
-def readme(params: Path, write: bool) -> None:
-    """Compare the tables in README.md with the results, or put them there."""
-    from voxseq.base.files import write_text
-    from voxseq.cli.readme import with_tables
-
-    path = Path("README.md")
-    text = path.read_text(encoding="utf-8")
-    wanted = with_tables(text, Path(load(params).results) / "tables")
-    if write:
-        write_text(path, wanted)
-    elif wanted != text:
-        raise VoxseqError("the tables in README.md are not those of results/tables", "--write")
-
-
 @cli.group()
 def config() -> None:
     """Show, check and change the configuration."""
@@ -269,7 +208,10 @@ def config() -> None:
 @overlay_option
 def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
     """Print every key with its value, defaults included."""
-    click.echo(_as_yaml(load(params, overlays).model_dump(mode="json")), nl=False)
+    import yaml
+
+    content = load(params, overlays).model_dump(mode="json")
+    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), nl=False)
 
 
 @config.command("check")
@@ -310,13 +252,6 @@ def config_use(overlay: Path, params: Path) -> None:
     loaded = load_config(params, [read_yaml(overlay)])
     write_text(params, laid_over(params, overlay))
     click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
-
-
-def _as_yaml(content: Mapping[str, Any]) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
-    return text
 
 
 def main() -> None:

@@ -75,8 +75,10 @@ def compare(run: Run, marker: Path, results: Path) -> Difference:
         path = results / name
         if size_of(path) is None:
             missing.append(name)
-        elif name in recorded and not _is(path, recorded[name]):
-            edited.append(name)
+        elif name in recorded:
+            size, checksum = recorded[name]["bytes"], recorded[name]["sha256"]
+            if size_of(path) != size or sha256(path) != checksum:
+                edited.append(name)
     return Difference(tuple(missing), tuple(edited), tuple(_surplus(run, results)))
 
 
@@ -151,10 +153,6 @@ def publish_anew(workspace: Workspace, *, only_missing: bool = False) -> list[st
             replaced = found.edited or found.surplus
             said.append(f"published anew in {results}: {found}{kept if replaced else ''}")
     return said
-
-
-def _is(path: Path, recorded: Mapping[str, object]) -> bool:
-    return size_of(path) == recorded["bytes"] and sha256(path) == recorded["sha256"]
 
 
 def _few(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from voxseq.base.errors import IntegrityError, ResourceError
-from voxseq.base.failures import faults_named
+from voxseq.base.failures import failures_named
 from voxseq.base.files import named, write_json
 from voxseq.base.folders import move, remove, remove_empty, strays
 from voxseq.base.locks import Owner, alone, exclusive, owner_of
@@ -34,8 +34,7 @@ from voxseq.base.logs import log_file
 from voxseq.config.execution import TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
-from voxseq.engine.history import remember
-from voxseq.engine.journal import keep_record
+from voxseq.engine.journal import keep_record, remember
 from voxseq.engine.markers import RUN_MARKERS, problem, verified
 from voxseq.engine.publishing import Difference, compare, publish, require_declared
 from voxseq.plan import STAGES, Job, Plan, Run
@@ -44,8 +43,6 @@ from voxseq.plan.context import RunContext
 from voxseq.plan.outputs import COSTS
 
 _LOG = logging.getLogger("voxseq.engine.workspace")
-
-
 #: What makes the costs from the records of runs; no run of its own.
 MAKE_COSTS = "voxseq.report.run:execute_costs"
 
@@ -110,7 +107,7 @@ class Workspace:
         Raises:
             VoxseqError: an input is missing or damaged, or the work itself failed.
         """
-        with faults_named(self.root / self.plan.artefacts):
+        with failures_named(self.root / self.plan.artefacts):
             for run in job.runs:
                 with exclusive(self.lock(run), run.id) as is_alone:
                     (self if is_alone else self._apart())._provide(run)
@@ -163,7 +160,7 @@ class Workspace:
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        with log_file(state / "log.txt"), faults_named(out):
+        with log_file(state / "log.txt"), failures_named(out):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
             self.announce(run)
             self.call(run)
