@@ -26,11 +26,6 @@ from voxseq.plan import Job, Plan, Stage
 from voxseq.plan.outputs import lasting, published
 
 
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
-
-
 def test_a_parameter_changed_and_changed_back_restores_without_work(
     tmp_path: Path, actions: Actions
 ) -> None:
@@ -121,9 +116,7 @@ def test_prune_moves_what_the_plan_does_not_name_and_nothing_else(
     assert all(large.is_finished(run) for run in large.plan.runs.values())
 
 
-def test_prune_removes_stale_job_markers(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
+def test_prune_removes_stale_job_markers(workspace: Workspace, tmp_path: Path) -> None:
     stale = tmp_path / "artifacts/tiny/finetune/jobs/a.gone-0123456789abcdef.json"
     stale.write_text("{}")
     workspace.prune(("finetune",))
@@ -132,10 +125,8 @@ def test_prune_removes_stale_job_markers(tmp_path: Path, actions: Actions) -> No
 
 
 def test_prune_removes_unfinished_leftovers_of_what_is_not_named(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
     left = tmp_path / "artifacts/tiny/finetune/a/gone/s0"
     left.mkdir(parents=True)
     (left / "part.txt").write_text("half")
@@ -146,9 +137,7 @@ def test_prune_removes_unfinished_leftovers_of_what_is_not_named(
     assert running.exists()
 
 
-def test_prune_leaves_files_inside_wanted_runs_alone(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
+def test_prune_leaves_files_inside_wanted_runs_alone(workspace: Workspace) -> None:
     inner = workspace.folder(run_of(workspace, "download/a")) / "raw"
     inner.mkdir()
     (inner / "run-1.json").write_text("{}")
@@ -280,11 +269,7 @@ def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
     assert not (tmp_path / large.plan.marker(job_of(large, "finetune"))).exists()
 
 
-def test_prune_takes_away_unfinished_work_and_keeps_finished(
-    tmp_path: Path, actions: Actions
-) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
+def test_prune_takes_away_unfinished_work_and_keeps_finished(workspace: Workspace) -> None:
     run = run_of(workspace, "finetune/a/ours/s0")
     unfinished, running = (workspace.work(run).with_name(name) for name in ("x~s0", "y~s0"))
     for work in (unfinished, running):
@@ -299,10 +284,9 @@ def test_prune_takes_away_unfinished_work_and_keeps_finished(
 
 
 def test_results_complete_but_not_in_place_are_not_computed_again(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    job = job_of(workspace, "download")
+    job = job_of(empty, "download")
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -310,17 +294,15 @@ def test_results_complete_but_not_in_place_are_not_computed_again(
     with monkeypatch.context() as patched:
         patched.setattr(runs, "move", killed)
         with pytest.raises(KeyboardInterrupt):
-            workspace.execute(job)
-    assert not workspace.is_finished(job.runs[0])
-    workspace.execute(job)
-    assert workspace.is_finished(job.runs[0])
+            empty.execute(job)
+    assert not empty.is_finished(job.runs[0])
+    empty.execute(job)
+    assert empty.is_finished(job.runs[0])
     assert actions.done == ["download/a"]
-    assert not workspace.state(job.runs[0]).exists()
+    assert not empty.state(job.runs[0]).exists()
 
 
-def test_every_computed_run_has_its_line_of_history(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
+def test_every_computed_run_has_its_line_of_history(workspace: Workspace, tmp_path: Path) -> None:
     do_all(Workspace(tmp_path, tiny_plan({"tables/all": 1})))
     do_all(workspace)
     lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
@@ -329,20 +311,17 @@ def test_every_computed_run_has_its_line_of_history(tmp_path: Path, actions: Act
 
 
 def test_a_line_of_history_that_cannot_be_written_is_no_failure(
-    tmp_path: Path, actions: Actions, caplog: pytest.LogCaptureFixture
+    empty: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    workspace.history.mkdir(parents=True)
-    do_all(workspace)
-    assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
+    empty.history.mkdir(parents=True)
+    do_all(empty)
+    assert all(empty.is_finished(run) for run in empty.plan.runs.values())
     assert "history.jsonl lacks tables/all" in caplog.text
 
 
 def test_published_files_can_be_written_whatever_dvc_did_to_theirs(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
     for path in workspace.folder(run_of(workspace, "tables/all")).rglob("*"):
         if path.is_file():
             path.chmod(0o444)

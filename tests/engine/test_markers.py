@@ -11,25 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import Actions, do_all, files_of, install, job_of, run_of, tiny_plan
+from tests.helpers.tiny_study import Actions, files_of, job_of, run_of, tiny_plan
 from voxseq.base.errors import ResourceError
 from voxseq.engine import markers
 from voxseq.engine.session import tidy_up
 from voxseq.engine.workspace import Workspace
 
 CODES = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.EPERM, errno.EREMOTEIO)
-
-
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, actions: Actions) -> Workspace:
-    made = Workspace(tmp_path, tiny_plan())
-    do_all(made)
-    return made
 
 
 def cannot_be_read(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.study import Study, checkout
+from tests.helpers.study import Found, Study, checkout
 
 _FOUND = pytest.StashKey[list[tuple[int, str]]]()
 
 
 @pytest.fixture
-def found(request: pytest.FixtureRequest) -> Callable[[int, str], None]:
+def found(request: pytest.FixtureRequest) -> Found:
     """Say what a scenario did and found; printed when all tests are done."""
     lines = request.config.stash.setdefault(_FOUND, [])
     return lambda number, line: lines.append((number, line))
