@@ -99,7 +99,7 @@ def snakemake(words: list[str]) -> None:
     from snakemake.cli import get_argument_parser
 
     arguments = get_argument_parser().parse_args(words)
-    text = (ROOT / "workflow/rules/targets.smk").read_text()
+    text = (ROOT / "Snakefile").read_text()
     rules = set(re.findall(r'^    "(\w+)": \(', text, re.MULTILINE))
     # `--configfile` takes every word that follows it.
     assert set(arguments.targets or ()) <= rules, arguments.targets
