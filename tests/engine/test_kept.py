@@ -11,9 +11,11 @@ import pytest
 from tests.helpers.tiny_study import (
     GRID,
     Actions,
+    do,
     do_all,
     files_of,
     install,
+    job_marker,
     job_of,
     run_of,
     tiny_plan,
@@ -75,17 +77,17 @@ def test_damaged_attic_content_is_computed_again(
 
 def test_unfinished_results_do_not_go_to_the_attic(tmp_path: Path, actions: Actions) -> None:
     first = Workspace(tmp_path, tiny_plan())
-    first.execute(job_of(first, "download"))
+    do(first, "download")
     (first.folder(run_of(first, "download/a")) / "part.txt").write_text("cut")
     second = Workspace(tmp_path, tiny_plan({"download/a": 5}))
-    second.execute(job_of(second, "download"))
+    do(second, "download")
     assert not (tmp_path / ".voxseq/attic").exists()
 
 
 def test_a_job_marker_replaces_that_of_the_job_before(tmp_path: Path, actions: Actions) -> None:
     for value in (1, 2):
         workspace = Workspace(tmp_path, tiny_plan({"download/a": value}))
-        workspace.execute(job_of(workspace, "download"))
+        do(workspace, "download")
         found = sorted((tmp_path / "artifacts/tiny/download/jobs").iterdir())
         assert found == [tmp_path / workspace.plan.marker(job_of(workspace, "download"))]
     record = json.loads(found[0].read_text())
@@ -116,33 +118,22 @@ def test_prune_moves_what_the_plan_does_not_name_and_nothing_else(
     assert all(large.is_finished(run) for run in large.plan.runs.values())
 
 
-def test_prune_removes_stale_job_markers(workspace: Workspace, tmp_path: Path) -> None:
-    stale = tmp_path / "artifacts/tiny/finetune/jobs/a.gone-0123456789abcdef.json"
+def test_prune_of_one_stage(workspace: Workspace) -> None:
+    """Stale markers and unfinished leftovers go; what is inside a run's folder stays."""
+    base = workspace.root / "artifacts/tiny/finetune"
+    stale, left = base / "jobs/a.gone-0123456789abcdef.json", base / "a/gone/s0"
     stale.write_text("{}")
-    workspace.prune(("finetune",))
-    assert not stale.exists()
-    assert (tmp_path / workspace.plan.marker(job_of(workspace, "finetune"))).exists()
-
-
-def test_prune_removes_unfinished_leftovers_of_what_is_not_named(
-    workspace: Workspace, tmp_path: Path
-) -> None:
-    left = tmp_path / "artifacts/tiny/finetune/a/gone/s0"
     left.mkdir(parents=True)
     (left / "part.txt").write_text("half")
-    running = workspace.folder(run_of(workspace, "finetune/a/ours/s0")) / "extra.tmp"
-    running.write_text("x")
-    workspace.prune(("finetune",))
-    assert not left.parent.exists()
-    assert running.exists()
-
-
-def test_prune_leaves_files_inside_wanted_runs_alone(workspace: Workspace) -> None:
-    inner = workspace.folder(run_of(workspace, "download/a")) / "raw"
+    inner = workspace.folder(run_of(workspace, "finetune/a/ours/s0")) / "raw"
     inner.mkdir()
-    (inner / "run-1.json").write_text("{}")
-    assert workspace.prune(("download",)) == []
-    assert (inner / "run-1.json").exists()
+    for name in ("run-1.json", "extra.tmp"):
+        (inner / name).write_text("{}")
+    assert workspace.prune(("finetune",)) == []
+    assert not stale.exists()
+    assert not left.parent.exists()
+    assert len(list(inner.iterdir())) == 2
+    assert job_marker(workspace, "finetune").exists()
 
 
 def test_results_are_published_by_copy(tmp_path: Path, actions: Actions) -> None:
@@ -156,6 +147,14 @@ def test_results_are_published_by_copy(tmp_path: Path, actions: Actions) -> None
     source = workspace.folder(run)
     for name in lasting("tables", run.config):
         assert (target / name).stat().st_ino != (source / name).stat().st_ino
+        # As DVC leaves the files that it links to its cache.
+        (source / name).chmod(0o444)
+        (target / name).unlink()
+    old = target / "tables/table9.csv"
+    old.write_text("of an earlier version")
+    do(workspace, "tables")
+    assert (target / "tables/table1.csv").stat().st_mode & 0o200
+    assert not old.exists()
 
 
 @pytest.mark.parametrize("link", ["hard", "symbolic"])
@@ -179,14 +178,6 @@ def test_publishing_never_writes_through_a_link(
     assert (tmp_path / "results/tiny/metrics.json").read_text() == "2\n"
     assert (tmp_path / "results/tiny/tables/table1.csv").read_text() == "2\n"
     assert not any((tmp_path / "results/tiny" / name).is_symlink() for name in names)
-
-
-def test_a_stale_table_does_not_stay_published(tmp_path: Path, actions: Actions) -> None:
-    do_all(Workspace(tmp_path, tiny_plan()))
-    old = tmp_path / "results/tiny/tables/table9.csv"
-    old.write_text("of an earlier version")
-    do_all(Workspace(tmp_path, tiny_plan({"tables/all": 2})))
-    assert not old.exists()
 
 
 def test_results_linked_to_a_cache_are_cleared_without_touching_it(
@@ -233,7 +224,7 @@ def test_no_job_claims_runs_that_another_configuration_replaced(
         after.execute(job)
     monkeypatch.undo()
     install(monkeypatch)
-    marker = tmp_path / before.plan.marker(job_of(before, "finetune"))
+    marker = job_marker(before, "finetune")
     assert before.is_finished(run_of(before, "finetune/a/ours/s0")) or not marker.exists()
     do_all(before)
     assert all(before.is_finished(run) for run in before.plan.runs.values())
@@ -249,7 +240,7 @@ def test_finished_results_stay_until_others_take_their_place(
     with pytest.raises(ResourceError):
         do_all(after)
     assert before.is_finished(run_of(before, "finetune/a/ours/s0"))
-    assert (tmp_path / before.plan.marker(job_of(before, "finetune"))).exists()
+    assert job_marker(before, "finetune").exists()
 
 
 def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
@@ -266,7 +257,7 @@ def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
     monkeypatch.setattr(runs, "move", killed)
     with pytest.raises(KeyboardInterrupt):
         small.prune(("finetune",))
-    assert not (tmp_path / large.plan.marker(job_of(large, "finetune"))).exists()
+    assert not job_marker(large, "finetune").exists()
 
 
 def test_prune_takes_away_unfinished_work_and_keeps_finished(workspace: Workspace) -> None:
@@ -317,13 +308,3 @@ def test_a_line_of_history_that_cannot_be_written_is_no_failure(
     do_all(empty)
     assert all(empty.is_finished(run) for run in empty.plan.runs.values())
     assert "history.jsonl lacks tables/all" in caplog.text
-
-
-def test_published_files_can_be_written_whatever_dvc_did_to_theirs(
-    workspace: Workspace, tmp_path: Path
-) -> None:
-    for path in workspace.folder(run_of(workspace, "tables/all")).rglob("*"):
-        if path.is_file():
-            path.chmod(0o444)
-    workspace.execute(job_of(workspace, "tables"))
-    assert (tmp_path / "results/tiny/tables/table1.csv").stat().st_mode & 0o200

@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import Actions, do_all, install, job_of, run_of, tiny_plan
+from tests.helpers.tiny_study import (
+    Actions,
+    do,
+    do_all,
+    install,
+    job_marker,
+    job_of,
+    run_of,
+    tiny_plan,
+)
 from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.engine.workspace import Workspace
 from voxseq.plan.context import RunContext
@@ -68,16 +77,15 @@ def test_results_of_replaced_inputs_are_not_accepted(
 ) -> None:
     """A call with another configuration replaces the store while a job of this one reads it."""
     other = Workspace(tmp_path, tiny_plan({"preprocess/task/a": 5}))
-    for stage in ("download", "preprocess"):
-        empty.execute(job_of(empty, stage))  # type: ignore[arg-type]
+    do(empty, "download", "preprocess")
     during(
         actions,
         monkeypatch,
         "finetune/a/ours/s0",
-        lambda: other.execute(job_of(other, "preprocess")),
+        lambda: do(other, "preprocess"),
     )
     with pytest.raises(IntegrityError, match="preprocess/task/a is needed and not usable"):
-        empty.execute(job_of(empty, "finetune"))
+        do(empty, "finetune")
     assert not empty.is_finished(run_of(empty, "finetune/a/ours/s0"))
     monkeypatch.undo()
     install(monkeypatch)
@@ -89,8 +97,7 @@ def test_a_job_does_not_claim_runs_that_were_replaced_meanwhile(
     empty: Workspace, tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 5}))
-    for stage in ("download", "preprocess"):
-        empty.execute(job_of(empty, stage))  # type: ignore[arg-type]
+    do(empty, "download", "preprocess")
 
     def replace() -> None:
         run = run_of(other, "finetune/a/ours/s0")
@@ -99,8 +106,8 @@ def test_a_job_does_not_claim_runs_that_were_replaced_meanwhile(
 
     during(actions, monkeypatch, "finetune/a/ours/s1", replace)
     with pytest.raises(IntegrityError, match="finetune/a/ours/s0 were replaced"):
-        empty.execute(job_of(empty, "finetune"))
-    assert not (tmp_path / empty.plan.marker(job_of(empty, "finetune"))).exists()
+        do(empty, "finetune")
+    assert not job_marker(empty, "finetune").exists()
 
 
 @pytest.mark.parametrize("damage", ["run folder", "file", "marker"])
@@ -116,7 +123,7 @@ def test_jobs_whose_results_are_not_whole_are_done_again(
     else:
         workspace.marker(run).unlink()
     assert workspace.recheck() == ["finetune/a.ours"]
-    assert not (tmp_path / workspace.plan.marker(job_of(workspace, "finetune"))).exists()
+    assert not job_marker(workspace, "finetune").exists()
     actions.done.clear()
     do_all(workspace)
     assert actions.done == ["finetune/a/ours/s1"]
@@ -124,13 +131,12 @@ def test_jobs_whose_results_are_not_whole_are_done_again(
 
 def test_the_advice_about_a_damaged_input_works(empty: Workspace, tmp_path: Path) -> None:
     """Snakemake does the stage again, because its job no longer says that it is finished."""
-    for stage in ("download", "preprocess"):
-        empty.execute(job_of(empty, stage))  # type: ignore[arg-type]
+    do(empty, "download", "preprocess")
     (empty.folder(run_of(empty, "preprocess/task/a")) / "part.txt").unlink()
     with pytest.raises(IntegrityError, match="preprocess/task/a") as caught:
-        empty.execute(job_of(empty, "finetune"))
+        do(empty, "finetune")
     assert "snakemake --cores all preprocess" in caught.value.hint
-    marker = tmp_path / empty.plan.marker(job_of(empty, "preprocess"))
+    marker = job_marker(empty, "preprocess")
     assert not marker.exists()
     do_all(empty)
     assert marker.exists()
@@ -139,7 +145,7 @@ def test_the_advice_about_a_damaged_input_works(empty: Workspace, tmp_path: Path
 def test_links_to_a_cache_that_is_not_there_are_no_reason_to_compute(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    marker = tmp_path / workspace.plan.marker(job_of(workspace, "download"))
+    marker = job_marker(workspace, "download")
     marker.unlink()
     marker.symlink_to(tmp_path / "no such cache")
     with pytest.raises(IntegrityError, match="is not there") as caught:
@@ -201,7 +207,7 @@ def test_without_locks_what_another_call_has_removed_is_said(
 
     during(actions, monkeypatch, "download/a", remove)
     with pytest.raises(ResourceError) as caught:
-        empty.execute(job_of(empty, "download"))
+        do(empty, "download")
     assert "more: is gone" in caught.value.what
     assert "another call" in caught.value.hint
     assert "check that disk" not in str(caught.value)
@@ -212,5 +218,5 @@ def test_without_locks_nobody_removes_the_work_of_another_call(
     empty: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     during(actions, monkeypatch, "download/a", lambda: empty.prune() and None)
-    empty.execute(job_of(empty, "download"))
+    do(empty, "download")
     assert actions.done == ["download/a"]

@@ -9,15 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import (
-    GRID,
-    Actions,
-    do_all,
-    files_of,
-    job_of,
-    run_of,
-    tiny_plan,
-)
+from tests.helpers.tiny_study import GRID, Actions, do, do_all, files_of, job_of, run_of, tiny_plan
 from voxseq.base.errors import DataError, IntegrityError, ResourceError
 from voxseq.config.place import DATA_VARIABLE, data_root
 from voxseq.engine import journal
@@ -58,7 +50,7 @@ def test_the_marker_is_written_last_and_names_every_lasting_file(
 
     monkeypatch.setattr(os, "replace", replace)
     workspace = Workspace(tmp_path, tiny_plan())
-    workspace.execute(job_of(workspace, "download"))
+    do(workspace, "download")
     run, job = run_of(workspace, "download/a"), job_of(workspace, "download")
     marker = workspace.marker(run)
     assert written[-3:] == [marker.name, "a", Path(workspace.plan.marker(job)).name]
@@ -109,28 +101,15 @@ def test_a_half_written_folder_is_never_accepted(empty: Workspace, actions: Acti
     folder.mkdir(parents=True)
     (folder / "part.txt").write_text("half")
     assert not empty.is_finished(run)
-    empty.execute(job_of(empty, "download"))
+    do(empty, "download")
     assert actions.done == ["download/a"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '{"files": 3}', '{"files": {"x": 3}}', "{}", "\x00"]
-)
-def test_a_damaged_marker_is_no_marker(empty: Workspace, actions: Actions, text: str) -> None:
-    run = run_of(empty, "download/a")
-    empty.execute(job_of(empty, "download"))
-    empty.marker(run).write_text(text)
-    assert not empty.is_finished(run)
-    empty.execute(job_of(empty, "download"))
-    assert empty.is_finished(run)
-    assert actions.done == ["download/a"] * 2
 
 
 @pytest.mark.parametrize("damage", ["longer", "shorter", "missing", "a folder"])
 def test_damage_of_an_input_is_noticed_before_work_starts(
     empty: Workspace, actions: Actions, damage: str
 ) -> None:
-    empty.execute(job_of(empty, "download"))
+    do(empty, "download")
     path = empty.folder(run_of(empty, "download/a")) / "part.txt"
     path.unlink()
     if damage == "a folder":
@@ -139,11 +118,11 @@ def test_damage_of_an_input_is_noticed_before_work_starts(
         path.write_text("half and more" if damage == "longer" else "")
     assert not empty.is_finished(run_of(empty, "download/a"))
     with pytest.raises(IntegrityError) as caught:
-        empty.execute(job_of(empty, "preprocess"))
+        do(empty, "preprocess")
     assert str(path) in str(caught.value)
     assert "snakemake --cores all download" in caught.value.hint
     assert actions.done == ["download/a"]
-    empty.execute(job_of(empty, "download"))
+    do(empty, "download")
     assert path.read_text() == "half"
 
 

@@ -126,5 +126,15 @@ def job_of(workspace: Workspace, stage: Stage) -> Job:
     return workspace.plan.of_stage(stage)[0]
 
 
+def job_marker(workspace: Workspace, stage: Stage) -> Path:
+    return workspace.root / workspace.plan.marker(job_of(workspace, stage))
+
+
+def do(workspace: Workspace, *stages: Stage) -> None:
+    """Do the first job of some stages."""
+    for stage in stages:
+        workspace.execute(job_of(workspace, stage))
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
