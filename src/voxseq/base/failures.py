@@ -1,8 +1,8 @@
 """Failures of the machine - a full disk, no memory, a server that is gone - in a user's words.
 
-They say nothing about the file that was being read: it is neither damaged nor missing for them, and
-nothing may be removed, done again or left out because of them. So whoever reads a file that decides
-about work does so within :func:`read_named`.
+They say nothing about the file that was being read: it is neither damaged nor missing, and nothing
+may be removed, recomputed or left out because of them. A file that decides about work is therefore
+read within :func:`read_named`; :func:`failures_named` around a whole run catches the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Work on many volumes by several processes; results come in order and do not depend on them."""
+"""Work on many volumes by worker processes; results come in order and do not depend on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from voxseq.base.watch import Watch
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: Items handed out ahead, by worker: few, so that a stop loses little and memory stays bounded.
+#: Items submitted ahead per worker: few, so that a stop loses little and memory stays bounded.
 _AHEAD = 2
 #: Variables that limit the threads of a worker; processes share the cores already.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -62,7 +62,9 @@ def in_order(
             names the items concerned.
     """
     done = 0
-    results = _in_processes(function, items, workers) if workers else _here(function, items)
+    results = (
+        _in_processes(function, items, workers) if workers else (function(item) for item in items)
+    )
     try:
         # Closed here and now: left to the collector of garbage, the pool might be shut down by one
         # of its own threads, which would wait for itself.
@@ -88,10 +90,6 @@ def in_order(
             f"{work.title}: a worker process ended abruptly{_among(ahead, work)}{_exit(error)}",
             _remedy(work),
         ) from error
-
-
-def _here(function: Callable[[T], R], items: Sequence[T]) -> Generator[R | Exception, None, None]:
-    yield from map(function, items)
 
 
 def _in_processes(
