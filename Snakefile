@@ -1,4 +1,4 @@
-"""voxseq: from volumes to the tables of the study. `voxseq plan` prints what will be run."""
+"""voxseq: from volumes to the tables of the study. `voxseq plan` lists the runs."""
 
 import signal
 import sys

@@ -38,12 +38,12 @@ def read_overlays():
 
 
 def named(path):
-    """A path as a user would write it: from the present folder, where it lies below it."""
+    """A path as a user would write it: relative to the current folder, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def read_plan():
-    """The validated configuration (params.yaml and what is laid over it) and its plan."""
+    """The validated configuration (params.yaml and its overlays) and its plan."""
     try:
         loaded = load_config(PARAMS, read_overlays())
         return loaded, build_plan(loaded)
@@ -61,12 +61,12 @@ WORKSPACE = Workspace(Path.cwd(), PLAN)
 
 
 def is_forced():
-    """Whether Snakemake is told to do what is finished. Known when the jobs are chosen."""
+    """Whether finished jobs are asked for by force. Known when the jobs are chosen."""
     asked = workflow.dag_settings
     return bool(asked and (asked.forceall or asked.forcerun or asked.forcetargets))
 
 
-# What the profiles ask for; whoever asks for anything else is shown what Snakemake shows.
+# The profiles' own setting; any other one shows Snakemake's full output.
 _quiet = {str(word) for word in workflow.output_settings.quiet or ()}
 logger.addFilter(
     SnakemakeWords(
@@ -96,7 +96,7 @@ def begin_work():
 
 
 def optional_sources():
-    """What to say about optional sources of pre-training."""
+    """Lines about optional sources of pre-training."""
     runs = [run for run in PLAN.runs.values() if run.stage == "download" and run.config.get("optional")]
     root = os.environ.get(DATA_VARIABLE) or CONFIG.data.root
     if not runs or not Path(root).is_dir():
@@ -108,7 +108,7 @@ def optional_sources():
 
 
 def prepare():
-    """Before jobs are chosen: put right what killed calls left; say what DVC has not recorded."""
+    """Before jobs are chosen: recover from killed calls; find stages that DVC has not recorded."""
     if not workflow.is_main_process:
         return []
     is_dry = workflow.output_settings.dryrun
@@ -150,7 +150,7 @@ COMMAND = (
 
 
 def launcher_of(asked):
-    """What starts the processes of one training; nothing where there is one."""
+    """Command that launches the processes of one training; empty for a single process."""
     if asked.processes == 1:
         return ""
     each = asked.processes // asked.nodes
@@ -158,7 +158,7 @@ def launcher_of(asked):
 
 
 def across_nodes(asked):
-    """What a Slurm job on several nodes asks for besides; the launcher calls srun itself."""
+    """Further resources of a Slurm job on several nodes; the launcher calls srun itself."""
     if asked.nodes == 1:
         return {}
     return {"nodes": asked.nodes, "tasks": asked.nodes, "tasks_per_gpu": 0, "mpi": "srun"}
@@ -170,7 +170,7 @@ def markers(*stages):
 
 
 def all_of(*stages):
-    """What a target asks for: all jobs, and to be recorded if an earlier call was not."""
+    """Input of a target: all jobs, and a record in DVC if an earlier call left none."""
     return [*markers(*stages), *([RECORDED] if set(stages) & set(UNRECORDED) else [])]
 
 
@@ -239,7 +239,7 @@ def needs_of_report(stage):
 
 
 def record_in_dvc():
-    """Let DVC record what was finished; inside a DVC stage DVC does that itself."""
+    """Let DVC record finished stages; inside a DVC stage DVC does that itself."""
     if config:
         print(
             "Not recorded in DVC, which follows params.yaml; "

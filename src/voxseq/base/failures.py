@@ -45,7 +45,7 @@ _WORDS = re.compile("|".join(re.escape(words) for words in _QUOTED))
 _NUMBER = re.compile(
     r"\(os error (\d+)\)|\berrno = (\d+)|\[errno (\d+)\]|error code (\d+) \(", re.IGNORECASE
 )
-#: Bytes that must find room before a workflow starts: what it notes about itself.
+#: Free bytes that a workflow needs to start: its own notes.
 _NOTES = 1 << 18
 #: Bytes that are read at a time.
 _PIECE = 1 << 20
@@ -261,7 +261,7 @@ def _changed(error: OSError, folder: Path) -> ResourceError:
         )
     return ResourceError(
         f"{place}: cannot be read or written ({error.strerror or error})",
-        f"look at what lies there, then {_AGAIN}",
+        f"look at that place, then {_AGAIN}",
     )
 
 
@@ -272,7 +272,7 @@ def _place(error: Exception, path: Path) -> Path:
         name = os.fsdecode(name)
     if not isinstance(name, str | Path) or str(name).endswith(".tmp"):
         return path
-    # Who removes a folder names what is in it without the folder.
+    # The removal of a folder names entries relative to that folder.
     return path if path.is_absolute() and not Path(name).is_absolute() else Path(name)
 
 

@@ -11,7 +11,7 @@ from voxseq.base.failures import read_named, write_named
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, or what lies in its place, if it is there."""
+    """Remove a folder, or anything in its place, if it exists."""
     if not _is_there(folder):
         return
     if folder.is_dir() and not folder.is_symlink():
@@ -22,7 +22,7 @@ def remove(folder: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Put a folder in a place, in one step; what was there stays until this has succeeded.
+    """Move a folder in one step; an earlier target stays until this has succeeded.
 
     Where the place is on another disk, a copy is made beside it and then put in place.
 
@@ -46,13 +46,13 @@ def move(source: Path, target: Path) -> None:
 
 
 def _copy_file(source: str, target: str) -> None:
-    # Here, because copytree goes on after an error and raises one of its own.
+    # Here, because copytree continues after an error and raises one of its own.
     with read_named(Path(source)):
         shutil.copy2(source, target)
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename a folder; what was there is removed afterwards, or put back."""
+    """Rename a folder; an earlier target is removed afterwards, or put back."""
     old = target.with_name(f".{target.name}.old.tmp")
     remove(old)
     is_taken = _is_there(target)
@@ -77,7 +77,7 @@ def _is_there(path: Path) -> bool:
 
 
 def strays(base: Path, wanted: set[Path]) -> Iterator[Path]:
-    """Outermost folders below ``base`` that neither are nor hold nor lie in a wanted one."""
+    """Outermost folders below ``base`` that are, contain and belong to no wanted one."""
     parents = {parent for folder in wanted for parent in folder.parents}
     for path in sorted(base.iterdir()):
         if path in parents:

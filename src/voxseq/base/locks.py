@@ -4,8 +4,8 @@ A lock is the kernel's own (``flock``) on a small file. It ends with the process
 whatever way that ends, so there is no stale lock and no guessing from process numbers. The file
 stays, and names its last owner for messages only.
 
-Work goes on without the lock, with a warning, where the file system has none. Whoever asks for one
-is told, and must then expect others at the same work.
+Where the file system has no locks, work continues without one and with a warning. The caller is
+told, and must then expect other processes at the same work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import IO
 from voxseq.base.failures import read_named
 
 _LOG = logging.getLogger("voxseq.base.locks")
-#: What a file system says that knows no locks, or whose server knows none.
+#: Errors of a file system without locks, or of a server without them.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 

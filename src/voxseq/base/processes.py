@@ -32,7 +32,7 @@ _WATCH = 1.0
 
 @dataclass(frozen=True)
 class Work(Generic[T]):
-    """What is done, for messages.
+    """A description of the work, for messages.
 
     Attributes:
         title: the data set and the work, such as "preparing spleen".
@@ -110,7 +110,7 @@ def _in_processes(
                 yield _result(ahead.popleft(), watch)
         is_complete = True
     finally:
-        # After an error nobody needs what the others are still doing.
+        # After an error the results of the others are not needed.
         pool.shutdown(wait=True, kill_workers=not is_complete)
 
 

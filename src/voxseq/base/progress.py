@@ -22,7 +22,7 @@ def track(iterable: Iterable[T], description: str, total: int, start: int = 0) -
 
     Args:
         iterable: the work.
-        description: what is being done, in a few words.
+        description: the work in a few words.
         total: number of items of the whole work.
         start: items that an earlier, interrupted call has done.
     """

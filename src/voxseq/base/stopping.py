@@ -22,7 +22,7 @@ _REPEAT = 5.0
 
 
 class StopRequests:
-    """What the signals have asked for.
+    """Requests that signals have made.
 
     Attributes:
         requested: name of the signal that arrived; "" before one does.
@@ -88,7 +88,7 @@ class StopRequests:
 def stop_requests() -> Iterator[StopRequests]:
     """Turn :data:`SIGNALS` into :class:`Interrupted` for the length of the block.
 
-    What nohup has been told to ignore stays ignored: a lost terminal.
+    A signal that nohup ignores stays ignored.
 
     An error that follows a request, such as that of a worker which the same signal ended, counts as
     the interruption.

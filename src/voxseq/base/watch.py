@@ -32,8 +32,7 @@ class _Process:
 class Watch:
     """A thread that looks at processes while this one waits for them, and ends lost ones.
 
-    Ending them is what makes waiting for them fail, wherever it waits. Known are Linux's processes;
-    elsewhere nothing is noticed.
+    Ending them makes every wait for them fail. Works on Linux; elsewhere nothing is noticed.
 
     Args:
         processes: their numbers at the moment.

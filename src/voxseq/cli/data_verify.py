@@ -1,4 +1,4 @@
-"""``voxseq data verify``: what is wrong with the data sets, or with what was made of them."""
+"""``voxseq data verify``: check data sets before training, or the stores made of them."""
 
 from __future__ import annotations
 

@@ -48,8 +48,10 @@ for _command in (
 @overlay_option
 @click.option("--stage", help="Only this stage.")
 @click.option("--json", "as_json", is_flag=True, help="Every run with its configuration.")
-@click.option("--scale", help="Tell what workflow/scales/SCALE.yaml, or the demo, will take.")
-@click.option("--runs", "as_runs", is_flag=True, help="With --scale: the runs, not what they take.")
+@click.option("--scale", help="Estimate the cost of workflow/scales/SCALE.yaml, or of the demo.")
+@click.option(
+    "--runs", "as_runs", is_flag=True, help="With --scale: list the runs, not their cost."
+)
 @click.option(
     "--assume-tflops",
     type=click.FloatRange(min=0, min_open=True),
@@ -70,7 +72,7 @@ def plan(
     assume_tflops: float | None,
     into: Path | None,
 ) -> None:
-    """Print the runs of a configuration after checking it, or what they are expected to take."""
+    """Check a configuration and print its runs, or their expected cost."""
     from voxseq.cli.plan_estimate import overlay_of
     from voxseq.plan import build_plan
 
@@ -272,7 +274,7 @@ def main() -> None:
         sys.exit(2)
     except Interrupted as error:
         say_last(str(error))
-        # At once: the interpreter's own end could wait for a lock of what was interrupted.
+        # At once: the interpreter's own end could wait for a lock that the interrupted code holds.
         os._exit(RETRY)
     except BrokenPipeError:
         # Whoever reads the output has seen enough of it.

@@ -16,7 +16,7 @@ from voxseq.cli.options import check_stages, overlay_option, params_option, work
 @params_option
 @overlay_option
 def tables(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Print the tables of the results folder, and what they cost."""
+    """Print the tables of the results folder, and their cost."""
     from voxseq.cli.show import printed
     from voxseq.plan.outputs import table_numbers
 
@@ -52,7 +52,7 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     """Compare every file of finished runs, and of the results folder, with its recorded checksum.
 
     Damaged runs count as not done from then on: the next call of the workflow does them again. It
-    publishes anew what is missing in the results folder, or was edited there.
+    publishes files again that are missing in the results folder, or were edited there.
     """
     from voxseq.engine.markers import verified
 
@@ -94,7 +94,7 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
 def forget(
     params: Path, overlays: tuple[Path, ...], only: bool, yes: bool, runs: tuple[str, ...]
 ) -> None:
-    """Have RUNS and what follows from them done again by the next call of the workflow.
+    """Have RUNS and all that follow from them done again by the next call of the workflow.
 
     RUNS are ids (pretrain/ours), beginnings of ids (pretrain, finetune/la) or patterns in quotes
     ('finetune/*/ours/*'). Nothing is deleted: results and checkpoints move to .voxseq/forgotten.

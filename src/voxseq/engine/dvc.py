@@ -45,7 +45,7 @@ def complete_stages(root: Path, plan: Plan) -> list[Stage]:
 
 
 def require_complete(root: Path, plan: Plan, stage: Stage, scale: str, results: str) -> None:
-    """Refuse the end of a stage of DVC, unless what DVC is about to record is what ``plan`` names.
+    """Refuse to end a stage of DVC unless DVC is about to record the results that ``plan`` names.
 
     DVC reads the parameters that it records when a stage ends, and has looked up the names of the
     outputs before the first one began; in between anybody may have edited the file.
@@ -87,7 +87,7 @@ def require_complete(root: Path, plan: Plan, stage: Stage, scale: str, results: 
 
 
 def let_dvc_follow(root: Path, plan: Plan) -> None:
-    """Let DVC version artefacts that lie behind a link, such as on another disk.
+    """Let DVC version artefacts behind a link, such as on another disk.
 
     DVC has git ignore each output and refuses one whose ``.gitignore`` is outside of the
     repository, before it asks whether git ignores the output already. So the file beside the
@@ -116,8 +116,8 @@ def unrecorded_stages(root: Path, plan: Plan) -> list[Stage]:
     """Complete stages of which DVC has recorded other jobs, or none.
 
     A call that was killed after its last job leaves these. Reads DVC's files without DVC, because
-    every start of the workflow asks. What DVC's cache does not list counts as recorded: those are
-    results that were never here.
+    every start of the workflow asks. Results that DVC's cache does not list count as recorded:
+    they were never here.
     """
     if not _is_dvc_workspace(root):
         return []

@@ -51,14 +51,14 @@ def begin(workspace: Workspace) -> IO[str]:
 
 
 def tidy_up(workspace: Workspace, *, is_dry: bool = False) -> list[str]:
-    """Put right what killed calls and other hands have left, unless a workflow is at work here.
+    """Recover from killed calls and manual changes, unless a workflow is at work here.
 
     Args:
         workspace: the folder and its plan.
-        is_dry: nothing that somebody wrote is replaced.
+        is_dry: replace no file that was edited by hand.
 
     Returns:
-        What was done, in words.
+        The repairs, in words.
 
     Raises:
         IntegrityError: results are links into a cache of DVC that is not there.
@@ -71,7 +71,7 @@ def tidy_up(workspace: Workspace, *, is_dry: bool = False) -> list[str]:
             return [f"another workflow is at work in this folder: {owner}"]
         let_dvc_follow(workspace.root, workspace.plan)
         for place in (workspace.root / ".voxseq", workspace.root / workspace.plan.artefacts):
-            # What Snakemake says of a full disk is no help.
+            # Snakemake's own message about a full disk is no help.
             require_writable(place)
         _require_temporary_files()
         said = []
