@@ -38,10 +38,7 @@ def owner(path: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock."""
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(path)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", OWNER, str(path)], env=environment, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

@@ -83,10 +83,7 @@ def test_help_is_there_for_every_command(call: Call, words: list[str]) -> None:
     ids=lambda w: " ".join(w)[:40],
 )
 def test_mistakes_end_in_a_message_and_status_2(
-    workspace: Path,
-    call: Call,
-    words: list[str],
-    named: list[str],
+    workspace: Path, call: Call, words: list[str], named: list[str]
 ) -> None:
     (workspace / "bad.yaml").write_text("pretrain: {steps: -1}\n")
     before = sorted(workspace.rglob("*"))
@@ -98,11 +95,7 @@ def test_mistakes_end_in_a_message_and_status_2(
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["plan", "--nothing"], ["run"], ["config"]])
-def test_wrong_words_end_in_usage(
-    workspace: Path,
-    call: Call,
-    words: list[str],
-) -> None:
+def test_wrong_words_end_in_usage(workspace: Path, call: Call, words: list[str]) -> None:
     printed = call(*words, status=2)
     assert "Usage" in printed.err + printed.out
 
@@ -159,9 +152,7 @@ def test_plan_as_json_of_another_configuration(workspace: Path, call: Call) -> N
 
 @pytest.mark.parametrize("overlay", [None, SMOKE], ids=["demo", "smoke"])
 def test_what_config_show_prints_is_the_same_configuration(
-    workspace: Path,
-    call: Call,
-    overlay: Path | None,
+    workspace: Path, call: Call, overlay: Path | None
 ) -> None:
     words = ["--overlay", str(overlay)] if overlay else []
     shown = call("config", "show", *words).out

@@ -28,11 +28,7 @@ def marker_of(workspace: Workspace, name: str) -> Path:
     "reader", ["is finished", "input", "job marker", "tidy up", "prune", "verify", "restore"]
 )
 def test_a_passing_error_removes_nothing(
-    workspace: Workspace,
-    actions: Actions,
-    monkeypatch: pytest.MonkeyPatch,
-    reader: str,
-    code: int,
+    workspace: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch, reader: str, code: int
 ) -> None:
     marker = marker_of(workspace, "download/a")
     other = Workspace(workspace.root, tiny_plan({"download/a": 5}))

@@ -78,12 +78,7 @@ def test_results_of_replaced_inputs_are_not_accepted(
     """A call with another configuration replaces the store while a job of this one reads it."""
     other = Workspace(tmp_path, tiny_plan({"preprocess/task/a": 5}))
     do(empty, "download", "preprocess")
-    during(
-        actions,
-        monkeypatch,
-        "finetune/a/ours/s0",
-        lambda: do(other, "preprocess"),
-    )
+    during(actions, monkeypatch, "finetune/a/ours/s0", lambda: do(other, "preprocess"))
     with pytest.raises(IntegrityError, match="preprocess/task/a is needed and not usable"):
         do(empty, "finetune")
     assert not empty.is_finished(run_of(empty, "finetune/a/ours/s0"))

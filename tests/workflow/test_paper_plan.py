@@ -37,12 +37,7 @@ def test_the_dry_run_needs_no_data_and_little_time(tmp_path: Path) -> None:
     words = ["snakemake", "--configfile", "workflow/scales/paper.yaml", "-n"]
     before = _cpu_seconds()
     done = subprocess.run(
-        words,
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     used = _cpu_seconds() - before
     assert done.returncode == 0, done.stderr[-2000:]

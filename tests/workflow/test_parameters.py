@@ -175,13 +175,7 @@ JOINT: list[dict[str, Any]] = [
         "finetune.tasks.task03_liver.data.merge_labels": {},
     },
     {"finetune.tasks.nodule": {**RAW["finetune"]["tasks"]["la"], "title": "other"}},
-    {
-        "finetune.tasks.la.data": {
-            "normalise": "none",
-            "resize": [32, 32, 32],
-            "spacing": None,
-        }
-    },
+    {"finetune.tasks.la.data": {"normalise": "none", "resize": [32, 32, 32], "spacing": None}},
 ]
 
 

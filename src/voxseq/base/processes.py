@@ -76,8 +76,7 @@ def in_order(
                 done += 1
     except MemoryError as error:
         raise ResourceError(
-            f"{work.title}: out of memory{_among(items[done : done + 1], work)}",
-            _remedy(work),
+            f"{work.title}: out of memory{_among(items[done : done + 1], work)}", _remedy(work)
         ) from error
     except BrokenProcessPool as error:
         ahead = items[done : done + _AHEAD * workers]
