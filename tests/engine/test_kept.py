@@ -28,23 +28,26 @@ from voxseq.plan import Job, Plan, Stage
 from voxseq.plan.outputs import lasting, published
 
 
+def changed(workspace: Workspace, **values: int) -> Workspace:
+    """The same folder under other parameters: ids of runs → their numbers."""
+    return Workspace(workspace.root, tiny_plan(values))
+
+
 def test_a_parameter_changed_and_changed_back_restores_without_work(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path, actions: Actions
 ) -> None:
-    first = Workspace(tmp_path, tiny_plan())
-    do_all(first)
+    first = workspace
     before = files_of(tmp_path / "artifacts")
     tables = files_of(tmp_path / "results/tiny/tables")
-    second = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 5}))
+    second = changed(first, **{"finetune/a/ours/s0": 5})
     do_all(second)
-    again = actions.done[len(GRID) :]
-    assert again == ["finetune/a/ours/s0", "tables/all"]
+    assert actions.done == ["finetune/a/ours/s0", "tables/all"]
     assert not first.is_finished(run_of(first, "finetune/a/ours/s0"))
     assert first.is_finished(run_of(first, "finetune/a/ours/s1"))
     actions.done.clear()
-    for workspace in (first, second, first):
-        do_all(workspace)
-        assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
+    for one in (first, second, first):
+        do_all(one)
+        assert all(one.is_finished(run) for run in one.plan.runs.values())
     assert actions.done == []
     assert files_of(tmp_path / "artifacts") == before
     assert files_of(tmp_path / "results/tiny/tables") == tables
@@ -52,11 +55,9 @@ def test_a_parameter_changed_and_changed_back_restores_without_work(
 
 @pytest.mark.parametrize("damage", ["flipped byte", "missing file", "no marker"])
 def test_damaged_attic_content_is_computed_again(
-    tmp_path: Path, actions: Actions, damage: str
+    workspace: Workspace, actions: Actions, damage: str
 ) -> None:
-    first = Workspace(tmp_path, tiny_plan())
-    second = Workspace(tmp_path, tiny_plan({"download/a": 5}))
-    do_all(first)
+    first, second = workspace, changed(workspace, **{"download/a": 5})
     do_all(second)
     run = run_of(first, "download/a")
     kept = first.attic(run.fingerprint)
@@ -95,10 +96,8 @@ def test_a_job_marker_replaces_that_of_the_job_before(tmp_path: Path, actions: A
 
 
 def test_prune_moves_what_the_plan_does_not_name_and_nothing_else(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path, actions: Actions
 ) -> None:
-    large = Workspace(tmp_path, tiny_plan())
-    do_all(large)
     grid = {n: tuple(i for i in ins if "s1" not in i) for n, ins in GRID.items() if "s1" not in n}
     small = Workspace(tmp_path, tiny_plan(grid=grid))
     do_all(small)
@@ -113,9 +112,9 @@ def test_prune_moves_what_the_plan_does_not_name_and_nothing_else(
     assert not (tmp_path / "artifacts/tiny/finetune/a/ours/s1").exists()
     assert small.prune(stages) == []
     actions.done.clear()
-    do_all(large)
+    do_all(workspace)
     assert actions.done == []
-    assert all(large.is_finished(run) for run in large.plan.runs.values())
+    assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
 
 
 def test_prune_of_one_stage(workspace: Workspace) -> None:
@@ -181,17 +180,15 @@ def test_publishing_never_writes_through_a_link(
 
 
 def test_results_linked_to_a_cache_are_cleared_without_touching_it(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path
 ) -> None:
-    first = Workspace(tmp_path, tiny_plan())
-    do_all(first)
-    path = first.folder(run_of(first, "download/a")) / "part.txt"
+    path = workspace.folder(run_of(workspace, "download/a")) / "part.txt"
     kept = tmp_path / "kept"
     path.rename(kept)
     path.hardlink_to(kept)
-    do_all(Workspace(tmp_path, tiny_plan({"download/a": 5})))
+    do_all(changed(workspace, **{"download/a": 5}))
     assert kept.read_text() == "half"
-    do_all(first)
+    do_all(workspace)
     assert kept.read_text() == "half"
     assert path.stat().st_ino == kept.stat().st_ino
 
@@ -209,13 +206,12 @@ def regrouped(plan: Plan) -> Plan:
 
 @pytest.mark.parametrize("regroup", [False, True])
 def test_no_job_claims_runs_that_another_configuration_replaced(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch, regroup: bool
+    workspace: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch, regroup: bool
 ) -> None:
     """A job of the changed configuration is killed between its runs; then the change is undone."""
-    before = Workspace(tmp_path, tiny_plan())
-    do_all(before)
+    before = workspace
     plan = tiny_plan({"finetune/a/ours/s0": 9})
-    after = Workspace(tmp_path, regrouped(plan) if regroup else plan)
+    after = Workspace(before.root, regrouped(plan) if regroup else plan)
     actions.fail = "finetune/a/ours/s1"
     monkeypatch.setattr(Workspace, "_mark", lambda *_: pytest.fail("not reached"))
     run = run_of(after, "finetune/a/ours/s0")
@@ -231,23 +227,18 @@ def test_no_job_claims_runs_that_another_configuration_replaced(
 
 
 def test_finished_results_stay_until_others_take_their_place(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, actions: Actions
 ) -> None:
-    before = Workspace(tmp_path, tiny_plan())
-    do_all(before)
-    after = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 9}))
     actions.fail = "finetune/a/ours/s0"
     with pytest.raises(ResourceError):
-        do_all(after)
-    assert before.is_finished(run_of(before, "finetune/a/ours/s0"))
-    assert job_marker(before, "finetune").exists()
+        do_all(changed(workspace, **{"finetune/a/ours/s0": 9}))
+    assert workspace.is_finished(run_of(workspace, "finetune/a/ours/s0"))
+    assert job_marker(workspace, "finetune").exists()
 
 
 def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = Workspace(tmp_path, tiny_plan())
-    do_all(large)
     grid = {name: inputs for name, inputs in GRID.items() if "/s" not in name and name[0] != "t"}
     small = Workspace(tmp_path, tiny_plan(grid=grid))
 
@@ -257,7 +248,7 @@ def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
     monkeypatch.setattr(runs, "move", killed)
     with pytest.raises(KeyboardInterrupt):
         small.prune(("finetune",))
-    assert not job_marker(large, "finetune").exists()
+    assert not job_marker(workspace, "finetune").exists()
 
 
 def test_prune_takes_away_unfinished_work_and_keeps_finished(workspace: Workspace) -> None:
