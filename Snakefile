@@ -1,4 +1,4 @@
-"""voxseq: from volumes to the tables of the study. `voxseq plan` prints what will be run."""
+"""voxseq: from volumes to the tables of the study. `voxseq plan` lists the runs."""
 
 import signal
 import sys
@@ -17,41 +17,45 @@ sys.path.insert(0, str(SOURCE))
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/publish.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/finetune.smk"
-include: "workflow/rules/report.smk"
+include: "workflow/rules/jobs.smk"
 
 
-localrules:
-    reproduce_tables,
-    recorded,
-    download,
-    preprocess,
-    sequences,
-    data,
-    pretrain,
-    finetune,
-    ablation,
-    label_ratio,
-    beyond,
-    tables,
-    figures,
+# Here and in no file that is included: Snakemake takes the target of a call without one from here.
+#: Target → its stages and the message at its end.
+TARGETS = {
+    "reproduce_tables": (STAGES, "All tables and figures are in {RESULTS}"),
+    "download": (["download"], "All data sets are here"),
+    "preprocess": (["preprocess"], "All volumes are prepared"),
+    "sequences": (["sequences"], "The sequence index is built"),
+    "data": (["download", "preprocess", "sequences"], "All data are ready for training"),
+    "pretrain": (["pretrain"], "All encoders are pre-trained"),
+    "finetune": (["finetune"], "All tasks are fine-tuned"),
+    "ablation": (["ablation"], "The ablation is done"),
+    "label_ratio": (["label_ratio"], "The label ratios are done"),
+    "beyond": (["beyond"], "All rows beyond the paper are done"),
+    "tables": (["tables"], "The tables are in {RESULTS}/tables"),
+    "figures": (["figures"], "The figures are in {RESULTS}/figures"),
+}
 
 
-rule reproduce_tables:
-    default_target: True
-    input:
-        all_of(*STAGES),
-    log:
-        f"{LOGS}/reproduce_tables.log",
-    message:
-        "All tables and figures are in {RESULTS}"
+for _target, (_stages, _said) in TARGETS.items():
+
+    rule:
+        name:
+            _target
+        default_target: _target == "reproduce_tables"
+        localrule: True
+        input:
+            all_of(*_stages),
+        log:
+            f"{LOGS}/{_target}.log",
+        message:
+            _said
 
 
 rule recorded:
     """Work that gives onsuccess, which records, its turn."""
+    localrule: True
     output:
         touch(RECORDED),
     log:

@@ -48,10 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out.
 
     Tests that wait for an expensive fixture come first, so that both worker processes, to which
-    files are handed out in this order, end at about the same time.
+    files are handed out in this order, end at about the same time. The finished study is made for
+    the first module that needs it; the others follow when it is there.
     """
+
+    def rank(item: pytest.Item) -> int:
+        needed = set(getattr(item, "fixturenames", ()))
+        if "finished" in needed:
+            return 0 if item.path.name == "test_engines.py" else 2
+        return 3 if _EXPENSIVE.isdisjoint(needed) else 1
+
     for item in items:
         is_scenario = item.path.name.startswith("test_scenario_")
         if is_scenario or (item.path.parent.name == "faults" and item.get_closest_marker("slow")):
             item.add_marker(pytest.mark.faults)
-    items.sort(key=lambda item: _EXPENSIVE.isdisjoint(getattr(item, "fixturenames", ())))
+    items.sort(key=rank)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.failing import fail_open
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import (
-    faults_named,
+    failures_named,
     machine_code,
     read_named,
     read_twice,
@@ -34,23 +35,20 @@ def failure(name: str) -> OSError:
     return OSError(code, os.strerror(code))
 
 
-def wrapped(error: Exception, of: type[Exception] = zipfile.BadZipFile) -> Exception:
+def wrapped(error: Exception) -> Exception:
     """As zipfile does: the system's error is only what came before."""
     try:
         try:
             raise error
         except Exception:
-            raise of("File is not a zip file") from None
+            raise zipfile.BadZipFile("File is not a zip file") from None
     except Exception as outer:
         return outer
 
 
 @pytest.mark.parametrize("name", OF_THE_MACHINE)
-def test_an_error_of_the_machine_names_the_file_and_the_next_step(
-    name: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "marker.json"
-    with pytest.raises(ResourceError) as caught, read_named(path):
+def test_an_error_of_the_machine_names_the_file_and_the_next_step(name: str) -> None:
+    with pytest.raises(ResourceError) as caught, read_named(Path("marker.json")):
         raise failure(name)
     assert "marker.json" in caught.value.what
     assert "start again" in caught.value.hint
@@ -66,24 +64,21 @@ def test_an_error_of_the_file_passes(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "code"),
     [
-        "I/O error: Input/output error (os error 5)",
-        "Unable to open file (unable to open file: name = 'x', errno = 5, error message = '…')",
-        "Error reading bytes from file. Detail: [errno 5] Input/output error",
-        "SimpleITK: file cannot be read. Reason: Input/output error",
+        ("I/O error: Input/output error (os error 5)", errno.EIO),
+        ("Unable to open file (name = 'x', errno = 5, error message = '…')", errno.EIO),
+        ("Error reading bytes from file. Detail: [errno 5] Input/output error", errno.EIO),
+        ("SimpleITK: file cannot be read. Reason: Input/output error", errno.EIO),
+        *(
+            (words, None)
+            for words in ("(os error 2)", "errno = 2, 'No such file'", "truncated", "")
+        ),
     ],
 )
-def test_errors_that_libraries_put_into_words(said: str) -> None:
-    assert machine_code(RuntimeError(said)) == errno.EIO
-
-
-@pytest.mark.parametrize(
-    "said", ["(os error 2)", "errno = 2, error message = 'No such file'", "truncated", ""]
-)
-def test_other_words_of_libraries_are_about_the_file(said: str) -> None:
-    assert machine_code(RuntimeError(said)) is None
-    assert machine_code(OSError(said)) is None
+def test_errors_that_libraries_put_into_words(said: str, code: int | None) -> None:
+    assert machine_code(RuntimeError(said)) == code
+    assert code or machine_code(OSError(said)) is None
 
 
 def test_no_memory_is_said_with_the_file(tmp_path: Path) -> None:
@@ -93,19 +88,18 @@ def test_no_memory_is_said_with_the_file(tmp_path: Path) -> None:
     ):
         raise MemoryError
     torch = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. "
-    error = RuntimeError(torch + "Error code 12 (Cannot allocate memory)")
-    with pytest.raises(ResourceError, match="out of memory"), faults_named(tmp_path):
-        raise error
+    with pytest.raises(ResourceError, match="out of memory"), failures_named(tmp_path):
+        raise RuntimeError(torch + "Error code 12 (Cannot allocate memory)")
 
 
 def test_our_own_errors_pass(tmp_path: Path) -> None:
-    for context in (read_named, write_named, faults_named):
+    for context in (read_named, write_named, failures_named):
         with pytest.raises(DataError, match="mine"), context(tmp_path):
             raise DataError("mine")
 
 
 def test_what_is_gone_in_the_middle_of_work_is_no_fault_of_the_disk(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError) as caught, faults_named(tmp_path):
+    with pytest.raises(ResourceError) as caught, failures_named(tmp_path):
         (tmp_path / "gone").read_text()
     assert f"{tmp_path / 'gone'}: is gone" in caught.value.what
     assert "another call" in caught.value.hint
@@ -114,10 +108,8 @@ def test_what_is_gone_in_the_middle_of_work_is_no_fault_of_the_disk(tmp_path: Pa
 def test_a_new_file_is_named_as_it_will_be(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("before")
-    with (
-        pytest.raises(ResourceError, match=r"table\.csv: cannot be written"),
-        atomic_path(path) as temporary,
-    ):
+    expected = pytest.raises(ResourceError, match=r"table\.csv: cannot be written")
+    with expected, atomic_path(path) as temporary:
         raise OSError(errno.EIO, "Input/output error", str(temporary))
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
@@ -148,32 +140,10 @@ def test_a_refusal_counts_when_it_is_repeated(tmp_path: Path) -> None:
         read_twice(path, damaged)
 
 
-def failing_open(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
-    """Let every opening of files with a name fail."""
-    real = os.open
-
-    def opened(path: Any, *args: Any, **kwargs: Any) -> int:
-        if Path(str(path)).name == name:
-            raise OSError(code, os.strerror(code), str(path))
-        return real(path, *args, **kwargs)
-
-    import io
-
-    real_open = io.open
-
-    def high(path: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(path, str | Path) and Path(path).name == name:
-            raise OSError(code, os.strerror(code), str(path))
-        return real_open(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", opened)
-    monkeypatch.setattr(io, "open", high)
-
-
 def test_readers_of_files_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.json"
     path.write_text("{}")
-    failing_open(monkeypatch, "x.json", errno.EMFILE)
+    fail_open(monkeypatch, path, errno.EMFILE, times=99)
     for read in (read_text, read_json, sha256, require_readable):
         with pytest.raises(ResourceError, match=r"x\.json: cannot be read \(Too many open files\)"):
             read(path)

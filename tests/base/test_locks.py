@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from voxseq.base.errors import ResourceError
-from voxseq.base.locks import LockHeldError, alone, exclusive, owner_of, shared, take
+from voxseq.base.locks import LockHeldError, alone, exclusive, owner_of, take
 
 OWNER = """
 import sys, time
@@ -38,10 +38,7 @@ def owner(path: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock."""
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(path)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", OWNER, str(path)], env=environment, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -93,12 +90,6 @@ def test_whoever_wants_a_held_lock_waits(path: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_readers_share_and_keep_a_writer_out(path: Path) -> None:
-    with shared(path), shared(path), pytest.raises(LockHeldError):
-        take(path, "writer")
-    take(path, "writer").close()
-
-
 def no_flock(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def fail(*_: Any) -> None:
         raise OSError(code, os.strerror(code))
@@ -115,8 +106,6 @@ def test_work_goes_on_where_there_are_no_locks(
         assert not is_held
     with alone(path, "mine") as is_held:
         assert not is_held
-    with shared(path):
-        pass
     take(path, "mine").close()
     assert owner_of(path) is None
     assert "file system has none" in caplog.text
@@ -129,7 +118,7 @@ def test_another_failure_is_not_taken_for_a_lock(
     path.parent.mkdir(parents=True)
     path.touch()
     no_flock(monkeypatch, code)
-    for ask in (exclusive(path, "mine"), alone(path, "mine"), shared(path)):
+    for ask in (exclusive(path, "mine"), alone(path, "mine")):
         with pytest.raises(ResourceError, match=r"a\.lock: cannot be read"), ask:
             pass
     for ask_now in (lambda: take(path, "mine"), lambda: owner_of(path)):

@@ -1,11 +1,10 @@
-"""The command line: what it prints, what it refuses, and with which status."""
+"""The command line: output, refusals and status of every command."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,33 +13,16 @@ import pytest
 import yaml
 
 from tests.helpers import ROOT
+from tests.helpers.calling import Call
 from voxseq import __version__
+from voxseq.base.locks import exclusive
 from voxseq.cli import main as cli
 from voxseq.config import load_config, read_yaml
 from voxseq.config.registry import pretrained
+from voxseq.engine.workspace import Workspace
 from voxseq.plan import build_plan
 
 SMOKE = ROOT / "workflow/scales/smoke.yaml"
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the demo's configuration, as the current one."""
-    folder = tmp_path / "a study"
-    folder.mkdir()
-    shutil.copy(ROOT / "params.yaml", folder)
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Call the entry point with these words; returns the exit status."""
-    monkeypatch.setattr(sys, "argv", ["voxseq", *words])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_the_module_is_a_program(workspace: Path) -> None:
@@ -70,16 +52,9 @@ def test_the_module_is_a_program(workspace: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_help_is_there_for_every_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    assert call(monkeypatch, *words) == 0
-    assert "Usage: " in capsys.readouterr().out
-
-
-def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(monkeypatch, "--version") == 0
-    assert __version__ in capsys.readouterr().out
+def test_help_is_there_for_every_command(call: Call, words: list[str]) -> None:
+    assert "Usage: " in call(*words).out
+    assert __version__ in call("--version").out
 
 
 @pytest.mark.parametrize(
@@ -108,16 +83,11 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     ids=lambda w: " ".join(w)[:40],
 )
 def test_mistakes_end_in_a_message_and_status_2(
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    named: list[str],
+    workspace: Path, call: Call, words: list[str], named: list[str]
 ) -> None:
     (workspace / "bad.yaml").write_text("pretrain: {steps: -1}\n")
     before = sorted(workspace.rglob("*"))
-    assert call(monkeypatch, *words) == 2
-    printed = capsys.readouterr()
+    printed = call(*words, status=2)
     assert printed.err.startswith("error: ")
     assert "next: " in printed.err
     assert all(word in printed.err for word in named)
@@ -125,19 +95,13 @@ def test_mistakes_end_in_a_message_and_status_2(
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["plan", "--nothing"], ["run"], ["config"]])
-def test_wrong_words_end_in_usage(
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-) -> None:
-    assert call(monkeypatch, *words) == 2
-    printed = capsys.readouterr()
+def test_wrong_words_end_in_usage(workspace: Path, call: Call, words: list[str]) -> None:
+    printed = call(*words, status=2)
     assert "Usage" in printed.err + printed.out
 
 
 def test_a_request_to_stop_has_the_status_of_a_retry(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     from voxseq.training.loop import Interrupted
 
@@ -147,15 +111,12 @@ def test_a_request_to_stop_has_the_status_of_a_retry(
     monkeypatch.setattr(cli, "cli", stop)
     # The process would be gone at once, and this one with it.
     monkeypatch.setattr(os, "_exit", sys.exit)
-    assert call(monkeypatch) == cli.RETRY == 75
-    assert "stopped at step 7" in capsys.readouterr().err
+    assert "stopped at step 7" in call(status=cli.RETRY).err
+    assert cli.RETRY == 75
 
 
-def test_plan_prints_every_run(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "plan") == 0
-    out = capsys.readouterr().out
+def test_plan_prints_every_run(workspace: Path, call: Call) -> None:
+    out = call("plan").out
     plan = build_plan(load_config(workspace / "params.yaml"))
     for run in plan.runs.values():
         line = next(row for row in out.splitlines() if row.startswith(f"{run.id} "))
@@ -164,27 +125,19 @@ def test_plan_prints_every_run(
     assert f"{len(plan.runs)} runs in {len(plan.jobs)} jobs, 0 finished, scale demo" in out
 
 
-def test_plan_of_one_stage(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "plan", "--stage", "pretrain") == 0
-    out = capsys.readouterr().out
+def test_plan_of_one_stage(workspace: Path, call: Call) -> None:
+    out = call("plan", "--stage", "pretrain").out
     assert "pretrain/ours" in out
     assert "pretrain/simclr" in out
     assert "finetune/" not in out
-    assert call(monkeypatch, "plan", "--stage", "pretrain", "--json") == 0
-    assert [r["id"] for r in json.loads(capsys.readouterr().out)] == [
+    assert [r["id"] for r in json.loads(call("plan", "--stage", "pretrain", "--json").out)] == [
         f"pretrain/{name}" for name in pretrained()
     ]
 
 
-def test_plan_as_json_of_another_configuration(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "config", "show", "--overlay", str(SMOKE)) == 0
-    (workspace / "mine.yaml").write_text(capsys.readouterr().out)
-    assert call(monkeypatch, "plan", "--json", "--params", "mine.yaml") == 0
-    given = json.loads(capsys.readouterr().out)
+def test_plan_as_json_of_another_configuration(workspace: Path, call: Call) -> None:
+    (workspace / "mine.yaml").write_text(call("config", "show", "--overlay", str(SMOKE)).out)
+    given = json.loads(call("plan", "--json", "--params", "mine.yaml").out)
     expected = build_plan(load_config(ROOT / "params.yaml", [read_yaml(SMOKE)]))
     assert [r["id"] for r in given] == list(expected.runs)
     for record in given:
@@ -192,151 +145,178 @@ def test_plan_as_json_of_another_configuration(
         assert record["fingerprint"] == run.fingerprint
         assert record["config"] == run.settings
         assert tuple(record["inputs"]) == run.inputs
-    assert call(monkeypatch, "plan", "--json", "--overlay", str(SMOKE)) == 0
-    assert {r["id"]: r for r in json.loads(capsys.readouterr().out)} == {r["id"]: r for r in given}
+    assert {
+        r["id"]: r for r in json.loads(call("plan", "--json", "--overlay", str(SMOKE)).out)
+    } == {r["id"]: r for r in given}
 
 
 @pytest.mark.parametrize("overlay", [None, SMOKE], ids=["demo", "smoke"])
 def test_what_config_show_prints_is_the_same_configuration(
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    overlay: Path | None,
+    workspace: Path, call: Call, overlay: Path | None
 ) -> None:
     words = ["--overlay", str(overlay)] if overlay else []
-    assert call(monkeypatch, "config", "show", *words) == 0
-    shown = capsys.readouterr().out
-    assert "execution:" in shown
+    shown = call("config", "show", *words).out
+    assert yaml.safe_load(shown)["execution"]
     (workspace / "shown.yaml").write_text(shown)
     overlays = [read_yaml(overlay)] if overlay else []
     assert load_config(workspace / "shown.yaml") == load_config(ROOT / "params.yaml", overlays)
 
 
-def test_config_check(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "config", "check", "--overlay", str(SMOKE)) == 0
-    assert "valid: scale smoke" in capsys.readouterr().out
+def test_config_check(workspace: Path, call: Call) -> None:
+    assert "valid: scale smoke" in call("config", "check", "--overlay", str(SMOKE)).out
     assert [p.name for p in workspace.iterdir()] == ["params.yaml"]
 
 
-def test_config_check_names_every_file(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_config_check_names_every_file(workspace: Path, call: Call) -> None:
     (workspace / "mine.yaml").write_text("report: {dpi: 90}\n")
     words = ("--overlay", str(SMOKE), "--overlay", "mine.yaml")
-    assert call(monkeypatch, "config", "check", *words) == 0
-    assert f"params.yaml with {SMOKE}, mine.yaml is valid: scale smoke" in capsys.readouterr().out
+    expected = f"params.yaml with {SMOKE}, mine.yaml is valid: scale smoke"
+    assert expected in call("config", "check", *words).out
     (workspace / "mine.yaml").write_text("report:\n  dpi: 9\n")
-    assert call(monkeypatch, "plan", *words) == 2
-    assert "report.dpi: " in (said := capsys.readouterr().err)
+    assert "report.dpi: " in (said := call("plan", *words, status=2).err)
     assert "[mine.yaml, line 2]" in said
 
 
-def test_config_use_writes_the_overlay_into_params(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_config_use_writes_the_overlay_into_params(workspace: Path, call: Call) -> None:
     linked = workspace / "linked.yaml"
     linked.hardlink_to(workspace / "params.yaml")
     before = linked.read_text()
-    assert call(monkeypatch, "config", "use", str(SMOKE)) == 0
-    assert "scale smoke" in capsys.readouterr().out
+    assert "scale smoke" in call("config", "use", str(SMOKE)).out
     merged = load_config(ROOT / "params.yaml", [read_yaml(SMOKE)])
     assert load_config(workspace / "params.yaml") == merged
     assert build_plan(load_config(workspace / "params.yaml")) == build_plan(merged)
     assert linked.read_text() == before
-    assert call(monkeypatch, "config", "use", str(SMOKE)) == 0
+    call("config", "use", str(SMOKE))
     assert load_config(workspace / "params.yaml") == merged
 
 
 def test_config_use_leaves_params_alone_when_the_overlay_is_wrong(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, call: Call
 ) -> None:
     before = (workspace / "params.yaml").read_bytes()
     (workspace / "bad.yaml").write_text("encoder: {width: 100}\n")
-    assert call(monkeypatch, "config", "use", "bad.yaml") == 2
+    call("config", "use", "bad.yaml", status=2)
     assert (workspace / "params.yaml").read_bytes() == before
     assert sorted(p.name for p in workspace.iterdir()) == ["bad.yaml", "params.yaml"]
 
 
-def test_where_tells_what_is_finished(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_tells_what_is_finished(workspace: Path, call: Call) -> None:
     plan = build_plan(load_config(workspace / "params.yaml"))
     marker = workspace / plan.marker(next(iter(plan.jobs.values())))
     marker.parent.mkdir(parents=True)
     marker.write_text("{}")
-    assert call(monkeypatch, "where") == 0
-    out = capsys.readouterr().out
+    out = call("where").out
     assert "results/tables" in out
     assert f"scale demo: 1 of {len(plan.jobs)} jobs finished" in out
 
 
-def test_prune_names_what_it_moves(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_names_what_it_moves(workspace: Path, call: Call) -> None:
     folder = workspace / "artifacts/demo/finetune/la/gone/s0"
     folder.mkdir(parents=True)
     (folder / "run-0123456789abcdef.json").write_text('{"files": {}}')
-    assert call(monkeypatch, "prune", "finetune") == 0
-    assert "la/gone/s0" in capsys.readouterr().out
+    assert "la/gone/s0" in call("prune", "finetune").out
     assert not folder.exists()
     assert (workspace / ".voxseq/attic/demo/0123456789abcdef").is_dir()
 
 
 def test_run_does_a_job_and_its_marker_appears(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workspace: Path, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert call(monkeypatch, "config", "use", str(SMOKE)) == 0
+    call("config", "use", str(SMOKE))
     plan = build_plan(load_config(workspace / "params.yaml"))
     job = plan.jobs["download", "task07_pancreas"]
     words = ("run", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
-    assert call(monkeypatch, *words) == 0
+    call(*words)
     assert (workspace / plan.marker(job)).exists()
+    error = call("run", "preprocess", "task.la", status=2).err
+    assert "download/la is needed" in error
+    assert "snakemake --cores all download" in error
     run = job.runs[0]
     record = workspace / ".voxseq/records/smoke" / run.id / run.fingerprint
     assert run.fingerprint in (record / "log.txt").read_text()
 
 
-def test_run_without_its_inputs_names_the_stage(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "run", "preprocess", "task.la") == 2
-    error = capsys.readouterr().err
-    assert "download/la is needed" in error
-    assert "snakemake --cores all download" in error
-
-
 def test_code_versions_are_kept_bumped_and_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     from voxseq.base.files import read_json, write_json
     from voxseq.plan import code_versions as fingerprint
 
     path = tmp_path / "code.json"
     monkeypatch.setattr(fingerprint, "VERSIONS", path)
-    assert call(monkeypatch, "code", "keep", "all") == 0
-    assert call(monkeypatch, "code", "check") == 0
+    call("code", "keep", "all")
+    call("code", "check")
     record = read_json(path)
     assert {entry["version"] for entry in record.values()} == {1}
     write_json(path, {**record, "download": {"version": 4, "digest": "0" * 16}})
-    capsys.readouterr()
-    assert call(monkeypatch, "code", "check") == 2
-    assert "download" in capsys.readouterr().err
-    assert call(monkeypatch, "code", "keep", "download") == 0
+    assert "download" in call("code", "check", status=2).err
+    call("code", "keep", "download")
     assert read_json(path)["download"]["version"] == 4
-    assert call(monkeypatch, "code", "bump", "download", "finetune") == 0
+    call("code", "bump", "download", "finetune")
     assert read_json(path)["download"]["version"] == 5
     assert read_json(path)["finetune"]["version"] == 2
-    assert call(monkeypatch, "code", "check") == 0
+    call("code", "check")
 
 
-def test_yaml_of_config_show_is_plain(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(monkeypatch, "config", "show") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["scale"] == "demo"
+def test_plan_tells_what_is_running(workspace: Path, call: Call) -> None:
+    works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
+    ours, simclr = (works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr"))
+    works.state(ours).mkdir(parents=True)
+    with exclusive(works.lock(ours), ours.id), exclusive(works.lock(simclr), simclr.id):
+        out = call("plan", "--stage", "pretrain").out
+    states = {row.split()[0]: row for row in out.splitlines()}
+    assert states["pretrain/ours"].rstrip().endswith("running")
+    # Another configuration of that run is at work.
+    assert states["pretrain/simclr"].rstrip().endswith("to do")
+    assert states["7"].endswith("0 finished, 1 running, scale demo")
+    assert "running" not in call("plan", "--stage", "pretrain").out
+
+
+def test_a_stage_of_dvc_ends_and_what_is_not_named_moves(workspace: Path, call: Call) -> None:
+    params = workspace / "params.yaml"
+    content = {**read_yaml(params), "pretrain": {"methods": {}}, "ablation": {}, "beyond": {}}
+    params.write_text(yaml.safe_dump(content))
+    folder = workspace / "artifacts/demo/pretrain/gone"
+    folder.mkdir(parents=True)
+    (folder / "run-0123456789abcdef.json").write_text('{"files": {}}')
+    assert "gone" in call("close", "pretrain", "demo", "results").out
+    assert not folder.exists()
+
+
+def test_every_stage_of_dvc_ends_so(root: Path) -> None:
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    for name, stage in stages.items():
+        assert stage["cmd"].endswith(f"-m voxseq close {name} ${{scale}} ${{results}}")
+
+
+def test_runs_are_forgotten(workspace: Path, call: Call) -> None:
+    works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
+    checkpoint = works.state(works.plan.runs["pretrain/ours"]) / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("x")
+    assert call("forget", "--yes", "--only", "pretrain/ours").out.splitlines()[:2] == [
+        "pretrain/ours  not finished",
+        "1 runs of scale demo: 1 of pretrain",
+    ]
+    assert not checkpoint.exists()
+    assert len(list((workspace / ".voxseq/forgotten/demo").rglob("checkpoint.pt"))) == 1
+    out = call("forget", "--yes", "pretrain/ours").out
+    assert "finetune/la/ours/s0" in out
+    assert "finetune/la/simclr/s0" not in out
+    assert "there was nothing of them" in out
+
+
+def test_another_checkouts_code_is_refused(workspace: Path, call: Call) -> None:
+    (workspace / "src/voxseq").mkdir(parents=True)
+    (workspace / "src/voxseq/__init__.py").write_text("")
+    (workspace / "artifacts/demo/finetune/gone").mkdir(parents=True)
+    for words in (["plan"], ["prune"], ["code", "bump", "data"], ["where"], ["data", "list"]):
+        error = call(*words, status=2).err
+        assert str(workspace / "src/voxseq") in error
+        assert str(ROOT / "src/voxseq") in error
+    assert (workspace / "artifacts/demo/finetune/gone").is_dir()
+    call("--version")
 
 
 OUT = ("> /dev/full", ">&-", "| true")

@@ -126,13 +126,19 @@ def test_the_workflow_says_what_is_left_out_and_what_has_arrived(
     workspace = Workspace(tmp_path, plan, data)
     run = plan.runs["download/brats23"]
     (data / "brats").mkdir(parents=True)
-    lines = list(optional_sources(workspace, data))
+
+    def said() -> list[str]:
+        found = workspace.folder(run) if workspace.is_finished(run) else None
+        others = [(name, None) for name in ("dicom_ct", "totalsegmentator")]
+        return list(optional_sources([("brats23", found), *others], data))
+
+    lines = said()
     assert [line.split()[0] for line in lines] == ["brats23", "dicom_ct", "totalsegmentator"]
     assert all("unless it is fetched" in line for line in lines)
     job = next(job for job in plan.jobs.values() if job.action == "download" and run in job.runs)
     workspace.execute(job)
-    assert any("brats23 is not in" in line for line in optional_sources(workspace, data))
+    assert any("brats23 is not in" in line for line in said())
     trees.brats(data, ["BraTS-GLI-00000-000"])
-    arrived = [line for line in optional_sources(workspace, data) if "brats23" in line]
+    arrived = [line for line in said() if "brats23" in line]
     assert len(arrived) == 1
     assert "data.release" in arrived[0]

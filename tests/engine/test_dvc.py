@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helpers.tiny_study import do_all, install, tiny_plan
+from tests.helpers.tiny_study import do_all, tiny_plan
 from voxseq.base.errors import VoxseqError
 from voxseq.engine import dvc as recording
 from voxseq.engine.dvc import (
@@ -27,14 +27,10 @@ from voxseq.plan import STAGES
 DONE = ("download", "preprocess", "finetune", "tables")
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    install(monkeypatch)
-    made = Workspace(tmp_path, tiny_plan())
-    do_all(made)
+@pytest.fixture(autouse=True)
+def _repository(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".dvc").mkdir()
-    return made
 
 
 class Dvc:
@@ -113,13 +109,18 @@ def test_what_a_killed_call_left_unrecorded_is_found(workspace: Workspace, dvc: 
     assert unrecorded(changed) == []
 
 
-def test_a_lock_file_that_was_cut_short_is_made_anew(workspace: Workspace, dvc: Dvc) -> None:
+def test_a_damaged_lock_file_is_made_anew(workspace: Workspace, dvc: Dvc) -> None:
     record_stages(workspace.root, workspace.plan)
     lock = workspace.root / "dvc.lock"
     whole = lock.read_text()
     for length in range(len(whole)):
         lock.write_text(whole[:length])
         assert unrecorded(workspace) != []
+        if length % 25 == 0:
+            record_stages(workspace.root, workspace.plan)
+            assert lock.read_text() == whole
+    for content in (b"\xff\xfe\n", b"[1, 2]\n", b"\0\0\n"):
+        lock.write_bytes(content)
         record_stages(workspace.root, workspace.plan)
         assert lock.read_text() == whole
 
@@ -149,24 +150,25 @@ def test_nothing_is_unrecorded_where_nothing_is_recorded(workspace: Workspace) -
     assert record_stages(workspace.root, workspace.plan) == []
 
 
+BUSY = "ERROR: Unable to acquire lock. Most likely another DVC process"
+
+
 def test_another_call_of_dvc_is_waited_for(workspace: Workspace, dvc: Dvc) -> None:
-    dvc.answers = ["ERROR: Unable to acquire lock. Most likely another DVC process"] * 3
+    dvc.answers = [BUSY] * 3
     assert set(DONE) <= set(record_stages(workspace.root, workspace.plan))
     assert len(dvc.calls) == 4
 
 
-def test_not_for_ever(workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", [BUSY, "ERROR: something else"])
+def test_a_refusal_of_dvc_is_passed_on(
+    workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """That of another call, too, when it takes too long."""
     monkeypatch.setattr(recording, "PATIENCE", -1.0)
-    dvc.answers = ["ERROR: Unable to acquire lock"] * 3
-    with pytest.raises(VoxseqError, match="Unable to acquire lock") as caught:
+    dvc.answers = [said] * 3
+    with pytest.raises(VoxseqError, match=said[7:]) as caught:
         record_stages(workspace.root, workspace.plan)
     assert "voxseq record" in caught.value.hint
-
-
-def test_a_refusal_of_dvc_is_passed_on(workspace: Workspace, dvc: Dvc) -> None:
-    dvc.answers = ["ERROR: something else"]
-    with pytest.raises(VoxseqError, match="something else"):
-        record_stages(workspace.root, workspace.plan)
     assert len(dvc.calls) == 1
 
 
@@ -188,43 +190,22 @@ def test_a_conflict_of_a_merge_is_called_one_and_kept(
     assert dvc.calls == []
 
 
-def test_other_damage_of_the_lock_file_is_made_anew(workspace: Workspace, dvc: Dvc) -> None:
-    lock = workspace.root / "dvc.lock"
-    for content in (b"\xff\xfe\n", b"[1, 2]\n", b"\0\0\n"):
-        lock.write_bytes(content)
-        record_stages(workspace.root, workspace.plan)
-        assert yaml.safe_load(lock.read_text())["schema"] == "2.0"
-
-
-def require(
-    workspace: Workspace, stage: Any, scale: str = "tiny", to: str = "results/tiny"
-) -> None:
-    require_complete(workspace.root, workspace.plan, stage, scale, to)
-
-
 def test_a_stage_ends_when_all_that_the_parameters_name_is_there(workspace: Workspace) -> None:
+    root, results = workspace.root, "results/tiny"
     for stage in STAGES:
-        require(workspace, stage)
-
-
-def test_a_stage_does_not_end_on_what_other_parameters_named(workspace: Workspace) -> None:
-    changed = Workspace(workspace.root, tiny_plan({"finetune/a/ours/s1": 7}))
-    require(changed, "preprocess")
+        require_complete(root, workspace.plan, stage, "tiny", results)
+    changed = tiny_plan({"finetune/a/ours/s1": 7})
+    require_complete(root, changed, "preprocess", "tiny", results)
     with pytest.raises(VoxseqError, match=r"finetune: 1 of the 1 jobs .*: a\.ours") as caught:
-        require(changed, "finetune")
+        require_complete(root, changed, "finetune", "tiny", results)
     assert "dvc repro" in caught.value.hint
     # Results that a job claims and that are not whole are none.
     (workspace.folder(workspace.plan.runs["download/a"]) / "part.txt").unlink()
     with pytest.raises(VoxseqError, match="download: 1 of the 1"):
-        require(workspace, "download")
-
-
-@pytest.mark.parametrize("asked", [("demo", "results/tiny"), ("tiny", "results")])
-def test_dvc_records_no_other_scale_and_folder(
-    workspace: Workspace, asked: tuple[str, str]
-) -> None:
-    with pytest.raises(VoxseqError, match=f"scale {asked[0]} and {asked[1]}, .*scale tiny"):
-        require(workspace, "tables", *asked)
+        require_complete(root, workspace.plan, "download", "tiny", results)
+    for scale, folder in (("demo", results), ("tiny", "results")):
+        with pytest.raises(VoxseqError, match=f"scale {scale} and {folder}, .*scale tiny"):
+            require_complete(root, workspace.plan, "tables", scale, folder)
 
 
 @pytest.mark.parametrize("place", ["artifacts", "artifacts/tiny"])

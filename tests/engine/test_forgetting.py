@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny_study import Actions, do_all, files_of, install, tiny_plan
+from tests.helpers.tiny_study import Actions, do_all, files_of, tiny_plan
 from voxseq.base.errors import VoxseqError
 from voxseq.base.locks import exclusive
 from voxseq.engine.forgetting import chosen, forget, with_followers
@@ -14,19 +14,6 @@ from voxseq.engine.session import begin, tidy_up
 from voxseq.engine.workspace import Workspace
 
 PLAN = tiny_plan()
-
-
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, actions: Actions) -> Workspace:
-    made = Workspace(tmp_path, PLAN)
-    do_all(made)
-    actions.done.clear()
-    return made
 
 
 @pytest.mark.parametrize(

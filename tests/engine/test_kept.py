@@ -11,9 +11,11 @@ import pytest
 from tests.helpers.tiny_study import (
     GRID,
     Actions,
+    do,
     do_all,
     files_of,
     install,
+    job_marker,
     job_of,
     run_of,
     tiny_plan,
@@ -26,28 +28,26 @@ from voxseq.plan import Job, Plan, Stage
 from voxseq.plan.outputs import lasting, published
 
 
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
+def changed(workspace: Workspace, **values: int) -> Workspace:
+    """The same folder under other parameters: ids of runs → their numbers."""
+    return Workspace(workspace.root, tiny_plan(values))
 
 
 def test_a_parameter_changed_and_changed_back_restores_without_work(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path, actions: Actions
 ) -> None:
-    first = Workspace(tmp_path, tiny_plan())
-    do_all(first)
+    first = workspace
     before = files_of(tmp_path / "artifacts")
     tables = files_of(tmp_path / "results/tiny/tables")
-    second = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 5}))
+    second = changed(first, **{"finetune/a/ours/s0": 5})
     do_all(second)
-    again = actions.done[len(GRID) :]
-    assert again == ["finetune/a/ours/s0", "tables/all"]
+    assert actions.done == ["finetune/a/ours/s0", "tables/all"]
     assert not first.is_finished(run_of(first, "finetune/a/ours/s0"))
     assert first.is_finished(run_of(first, "finetune/a/ours/s1"))
     actions.done.clear()
-    for workspace in (first, second, first):
-        do_all(workspace)
-        assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
+    for one in (first, second, first):
+        do_all(one)
+        assert all(one.is_finished(run) for run in one.plan.runs.values())
     assert actions.done == []
     assert files_of(tmp_path / "artifacts") == before
     assert files_of(tmp_path / "results/tiny/tables") == tables
@@ -55,11 +55,9 @@ def test_a_parameter_changed_and_changed_back_restores_without_work(
 
 @pytest.mark.parametrize("damage", ["flipped byte", "missing file", "no marker"])
 def test_damaged_attic_content_is_computed_again(
-    tmp_path: Path, actions: Actions, damage: str
+    workspace: Workspace, actions: Actions, damage: str
 ) -> None:
-    first = Workspace(tmp_path, tiny_plan())
-    second = Workspace(tmp_path, tiny_plan({"download/a": 5}))
-    do_all(first)
+    first, second = workspace, changed(workspace, **{"download/a": 5})
     do_all(second)
     run = run_of(first, "download/a")
     kept = first.attic(run.fingerprint)
@@ -80,17 +78,17 @@ def test_damaged_attic_content_is_computed_again(
 
 def test_unfinished_results_do_not_go_to_the_attic(tmp_path: Path, actions: Actions) -> None:
     first = Workspace(tmp_path, tiny_plan())
-    first.execute(job_of(first, "download"))
+    do(first, "download")
     (first.folder(run_of(first, "download/a")) / "part.txt").write_text("cut")
     second = Workspace(tmp_path, tiny_plan({"download/a": 5}))
-    second.execute(job_of(second, "download"))
+    do(second, "download")
     assert not (tmp_path / ".voxseq/attic").exists()
 
 
 def test_a_job_marker_replaces_that_of_the_job_before(tmp_path: Path, actions: Actions) -> None:
     for value in (1, 2):
         workspace = Workspace(tmp_path, tiny_plan({"download/a": value}))
-        workspace.execute(job_of(workspace, "download"))
+        do(workspace, "download")
         found = sorted((tmp_path / "artifacts/tiny/download/jobs").iterdir())
         assert found == [tmp_path / workspace.plan.marker(job_of(workspace, "download"))]
     record = json.loads(found[0].read_text())
@@ -98,10 +96,8 @@ def test_a_job_marker_replaces_that_of_the_job_before(tmp_path: Path, actions: A
 
 
 def test_prune_moves_what_the_plan_does_not_name_and_nothing_else(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path, actions: Actions
 ) -> None:
-    large = Workspace(tmp_path, tiny_plan())
-    do_all(large)
     grid = {n: tuple(i for i in ins if "s1" not in i) for n, ins in GRID.items() if "s1" not in n}
     small = Workspace(tmp_path, tiny_plan(grid=grid))
     do_all(small)
@@ -116,44 +112,27 @@ def test_prune_moves_what_the_plan_does_not_name_and_nothing_else(
     assert not (tmp_path / "artifacts/tiny/finetune/a/ours/s1").exists()
     assert small.prune(stages) == []
     actions.done.clear()
-    do_all(large)
+    do_all(workspace)
     assert actions.done == []
-    assert all(large.is_finished(run) for run in large.plan.runs.values())
+    assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
 
 
-def test_prune_removes_stale_job_markers(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
-    stale = tmp_path / "artifacts/tiny/finetune/jobs/a.gone-0123456789abcdef.json"
+def test_prune_of_one_stage(workspace: Workspace) -> None:
+    """Stale markers and unfinished leftovers go; what is inside a run's folder stays."""
+    base = workspace.root / "artifacts/tiny/finetune"
+    stale, left = base / "jobs/a.gone-0123456789abcdef.json", base / "a/gone/s0"
     stale.write_text("{}")
-    workspace.prune(("finetune",))
-    assert not stale.exists()
-    assert (tmp_path / workspace.plan.marker(job_of(workspace, "finetune"))).exists()
-
-
-def test_prune_removes_unfinished_leftovers_of_what_is_not_named(
-    tmp_path: Path, actions: Actions
-) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
-    left = tmp_path / "artifacts/tiny/finetune/a/gone/s0"
     left.mkdir(parents=True)
     (left / "part.txt").write_text("half")
-    running = workspace.folder(run_of(workspace, "finetune/a/ours/s0")) / "extra.tmp"
-    running.write_text("x")
-    workspace.prune(("finetune",))
-    assert not left.parent.exists()
-    assert running.exists()
-
-
-def test_prune_leaves_files_inside_wanted_runs_alone(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
-    inner = workspace.folder(run_of(workspace, "download/a")) / "raw"
+    inner = workspace.folder(run_of(workspace, "finetune/a/ours/s0")) / "raw"
     inner.mkdir()
-    (inner / "run-1.json").write_text("{}")
-    assert workspace.prune(("download",)) == []
-    assert (inner / "run-1.json").exists()
+    for name in ("run-1.json", "extra.tmp"):
+        (inner / name).write_text("{}")
+    assert workspace.prune(("finetune",)) == []
+    assert not stale.exists()
+    assert not left.parent.exists()
+    assert len(list(inner.iterdir())) == 2
+    assert job_marker(workspace, "finetune").exists()
 
 
 def test_results_are_published_by_copy(tmp_path: Path, actions: Actions) -> None:
@@ -167,6 +146,14 @@ def test_results_are_published_by_copy(tmp_path: Path, actions: Actions) -> None
     source = workspace.folder(run)
     for name in lasting("tables", run.config):
         assert (target / name).stat().st_ino != (source / name).stat().st_ino
+        # As DVC leaves the files that it links to its cache.
+        (source / name).chmod(0o444)
+        (target / name).unlink()
+    old = target / "tables/table9.csv"
+    old.write_text("of an earlier version")
+    do(workspace, "tables")
+    assert (target / "tables/table1.csv").stat().st_mode & 0o200
+    assert not old.exists()
 
 
 @pytest.mark.parametrize("link", ["hard", "symbolic"])
@@ -192,26 +179,16 @@ def test_publishing_never_writes_through_a_link(
     assert not any((tmp_path / "results/tiny" / name).is_symlink() for name in names)
 
 
-def test_a_stale_table_does_not_stay_published(tmp_path: Path, actions: Actions) -> None:
-    do_all(Workspace(tmp_path, tiny_plan()))
-    old = tmp_path / "results/tiny/tables/table9.csv"
-    old.write_text("of an earlier version")
-    do_all(Workspace(tmp_path, tiny_plan({"tables/all": 2})))
-    assert not old.exists()
-
-
 def test_results_linked_to_a_cache_are_cleared_without_touching_it(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path
 ) -> None:
-    first = Workspace(tmp_path, tiny_plan())
-    do_all(first)
-    path = first.folder(run_of(first, "download/a")) / "part.txt"
+    path = workspace.folder(run_of(workspace, "download/a")) / "part.txt"
     kept = tmp_path / "kept"
     path.rename(kept)
     path.hardlink_to(kept)
-    do_all(Workspace(tmp_path, tiny_plan({"download/a": 5})))
+    do_all(changed(workspace, **{"download/a": 5}))
     assert kept.read_text() == "half"
-    do_all(first)
+    do_all(workspace)
     assert kept.read_text() == "half"
     assert path.stat().st_ino == kept.stat().st_ino
 
@@ -229,13 +206,12 @@ def regrouped(plan: Plan) -> Plan:
 
 @pytest.mark.parametrize("regroup", [False, True])
 def test_no_job_claims_runs_that_another_configuration_replaced(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch, regroup: bool
+    workspace: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch, regroup: bool
 ) -> None:
     """A job of the changed configuration is killed between its runs; then the change is undone."""
-    before = Workspace(tmp_path, tiny_plan())
-    do_all(before)
+    before = workspace
     plan = tiny_plan({"finetune/a/ours/s0": 9})
-    after = Workspace(tmp_path, regrouped(plan) if regroup else plan)
+    after = Workspace(before.root, regrouped(plan) if regroup else plan)
     actions.fail = "finetune/a/ours/s1"
     monkeypatch.setattr(Workspace, "_mark", lambda *_: pytest.fail("not reached"))
     run = run_of(after, "finetune/a/ours/s0")
@@ -244,30 +220,25 @@ def test_no_job_claims_runs_that_another_configuration_replaced(
         after.execute(job)
     monkeypatch.undo()
     install(monkeypatch)
-    marker = tmp_path / before.plan.marker(job_of(before, "finetune"))
+    marker = job_marker(before, "finetune")
     assert before.is_finished(run_of(before, "finetune/a/ours/s0")) or not marker.exists()
     do_all(before)
     assert all(before.is_finished(run) for run in before.plan.runs.values())
 
 
 def test_finished_results_stay_until_others_take_their_place(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, actions: Actions
 ) -> None:
-    before = Workspace(tmp_path, tiny_plan())
-    do_all(before)
-    after = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 9}))
     actions.fail = "finetune/a/ours/s0"
     with pytest.raises(ResourceError):
-        do_all(after)
-    assert before.is_finished(run_of(before, "finetune/a/ours/s0"))
-    assert (tmp_path / before.plan.marker(job_of(before, "finetune"))).exists()
+        do_all(changed(workspace, **{"finetune/a/ours/s0": 9}))
+    assert workspace.is_finished(run_of(workspace, "finetune/a/ours/s0"))
+    assert job_marker(workspace, "finetune").exists()
 
 
 def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = Workspace(tmp_path, tiny_plan())
-    do_all(large)
     grid = {name: inputs for name, inputs in GRID.items() if "/s" not in name and name[0] != "t"}
     small = Workspace(tmp_path, tiny_plan(grid=grid))
 
@@ -277,14 +248,10 @@ def test_prune_withdraws_claims_before_it_moves_what_they_are_about(
     monkeypatch.setattr(runs, "move", killed)
     with pytest.raises(KeyboardInterrupt):
         small.prune(("finetune",))
-    assert not (tmp_path / large.plan.marker(job_of(large, "finetune"))).exists()
+    assert not job_marker(workspace, "finetune").exists()
 
 
-def test_prune_takes_away_unfinished_work_and_keeps_finished(
-    tmp_path: Path, actions: Actions
-) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
+def test_prune_takes_away_unfinished_work_and_keeps_finished(workspace: Workspace) -> None:
     run = run_of(workspace, "finetune/a/ours/s0")
     unfinished, running = (workspace.work(run).with_name(name) for name in ("x~s0", "y~s0"))
     for work in (unfinished, running):
@@ -299,10 +266,9 @@ def test_prune_takes_away_unfinished_work_and_keeps_finished(
 
 
 def test_results_complete_but_not_in_place_are_not_computed_again(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    job = job_of(workspace, "download")
+    job = job_of(empty, "download")
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -310,17 +276,15 @@ def test_results_complete_but_not_in_place_are_not_computed_again(
     with monkeypatch.context() as patched:
         patched.setattr(runs, "move", killed)
         with pytest.raises(KeyboardInterrupt):
-            workspace.execute(job)
-    assert not workspace.is_finished(job.runs[0])
-    workspace.execute(job)
-    assert workspace.is_finished(job.runs[0])
+            empty.execute(job)
+    assert not empty.is_finished(job.runs[0])
+    empty.execute(job)
+    assert empty.is_finished(job.runs[0])
     assert actions.done == ["download/a"]
-    assert not workspace.state(job.runs[0]).exists()
+    assert not empty.state(job.runs[0]).exists()
 
 
-def test_every_computed_run_has_its_line_of_history(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
+def test_every_computed_run_has_its_line_of_history(workspace: Workspace, tmp_path: Path) -> None:
     do_all(Workspace(tmp_path, tiny_plan({"tables/all": 1})))
     do_all(workspace)
     lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
@@ -329,22 +293,9 @@ def test_every_computed_run_has_its_line_of_history(tmp_path: Path, actions: Act
 
 
 def test_a_line_of_history_that_cannot_be_written_is_no_failure(
-    tmp_path: Path, actions: Actions, caplog: pytest.LogCaptureFixture
+    empty: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    workspace.history.mkdir(parents=True)
-    do_all(workspace)
-    assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
+    empty.history.mkdir(parents=True)
+    do_all(empty)
+    assert all(empty.is_finished(run) for run in empty.plan.runs.values())
     assert "history.jsonl lacks tables/all" in caplog.text
-
-
-def test_published_files_can_be_written_whatever_dvc_did_to_theirs(
-    tmp_path: Path, actions: Actions
-) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
-    for path in workspace.folder(run_of(workspace, "tables/all")).rglob("*"):
-        if path.is_file():
-            path.chmod(0o444)
-    workspace.execute(job_of(workspace, "tables"))
-    assert (tmp_path / "results/tiny/tables/table1.csv").stat().st_mode & 0o200

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import Actions, do_all, files_of, install, job_of, run_of, tiny_plan
+from tests.helpers.failing import fail_open
+from tests.helpers.tiny_study import Actions, do, files_of, job_marker, job_of, run_of, tiny_plan
 from voxseq.base.errors import ResourceError
 from voxseq.engine import markers
 from voxseq.engine.session import tidy_up
 from voxseq.engine.workspace import Workspace
 
 CODES = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.EPERM, errno.EREMOTEIO)
-
-
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, actions: Actions) -> Workspace:
-    made = Workspace(tmp_path, tiny_plan())
-    do_all(made)
-    return made
-
-
-def cannot_be_read(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> None:
-    """Let the next opening of a file fail, and no later one."""
-    real, left = io.open, [path]
-
-    def opened(name: Any, *args: Any, **kwargs: Any) -> Any:
-        if name in left:
-            left.clear()
-            raise OSError(code, os.strerror(code), str(name))
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(io, "open", opened)
 
 
 def marker_of(workspace: Workspace, name: str) -> Path:
@@ -54,11 +28,7 @@ def marker_of(workspace: Workspace, name: str) -> Path:
     "reader", ["is finished", "input", "job marker", "tidy up", "prune", "verify", "restore"]
 )
 def test_a_passing_error_removes_nothing(
-    workspace: Workspace,
-    actions: Actions,
-    monkeypatch: pytest.MonkeyPatch,
-    reader: str,
-    code: int,
+    workspace: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch, reader: str, code: int
 ) -> None:
     marker = marker_of(workspace, "download/a")
     other = Workspace(workspace.root, tiny_plan({"download/a": 5}))
@@ -66,18 +36,18 @@ def test_a_passing_error_removes_nothing(
         for job in other.plan.of_stage("download"):
             other.execute(job)
         marker = workspace.attic(run_of(workspace, "download/a").fingerprint) / marker.name
-    job_marker = workspace.root / workspace.plan.marker(job_of(workspace, "download"))
+    claim = job_marker(workspace, "download")
     actions.done.clear()
     before = files_of(workspace.root)
-    cannot_be_read(monkeypatch, job_marker if reader == "job marker" else marker, code)
+    fail_open(monkeypatch, claim if reader == "job marker" else marker, code)
 
     def read() -> None:
         if reader in ("is finished", "restore"):
-            workspace.execute(job_of(workspace, "download"))
+            do(workspace, "download")
         elif reader == "input":
             workspace._input("download/a", thorough=True)
         elif reader == "job marker":
-            markers.withdraw(job_marker.parent, "another/run")
+            markers.withdraw(claim.parent, "another/run")
         elif reader == "tidy up":
             tidy_up(workspace)
         elif reader == "prune":
@@ -134,7 +104,10 @@ def test_a_marker_must_be_of_its_own_run(
 NESTED = ["[" * 100_000, '{"files":' * 100_000]
 
 
-@pytest.mark.parametrize("text", [*NESTED, "", "[]", "3", "null", "\xff", '{"files": {}}'])
+DAMAGED = ["", "{", "{}", "[]", "3", "null", "\xff", "\0", '{"files": 3}', '{"files": {"x": 3}}']
+
+
+@pytest.mark.parametrize("text", [*NESTED, *DAMAGED, '{"files": {}}'])
 def test_results_of_a_damaged_marker_are_kept_aside(
     workspace: Workspace, actions: Actions, text: str
 ) -> None:
@@ -155,7 +128,7 @@ def test_results_of_a_damaged_marker_are_kept_aside(
 
 @pytest.mark.parametrize("text", NESTED)
 def test_a_damaged_marker_of_a_job_says_nothing(workspace: Workspace, text: str) -> None:
-    path = workspace.root / workspace.plan.marker(job_of(workspace, "download"))
+    path = job_marker(workspace, "download")
     path.write_text(text)
     markers.withdraw(path.parent, "another/run")
     assert not path.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny_study import Actions, do_all, files_of, install, job_of, run_of, tiny_plan
+from tests.helpers.tiny_study import Actions, do, do_all, files_of, run_of, tiny_plan
 from voxseq.base.errors import IntegrityError
 from voxseq.engine.publishing import require_declared, state_of_results
 from voxseq.engine.session import tidy_up
@@ -17,18 +17,6 @@ from voxseq.engine.workspace import Workspace
 from voxseq.plan.outputs import COSTS, published
 
 RESULTS = "results/tiny"
-
-
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, actions: Actions) -> Workspace:
-    made = Workspace(tmp_path, tiny_plan())
-    do_all(made)
-    return made
 
 
 def remove_all(results: Path) -> None:
@@ -142,7 +130,7 @@ def test_results_of_other_parameters_are_left_and_said(workspace: Workspace) -> 
 def test_a_finished_job_publishes_what_is_missing(workspace: Workspace, actions: Actions) -> None:
     before, done = files_of(workspace.root / RESULTS), list(actions.done)
     shutil.rmtree(workspace.root / RESULTS)
-    workspace.execute(job_of(workspace, "tables"))
+    do(workspace, "tables")
     assert files_of(workspace.root / RESULTS) == before
     assert actions.done == done
 

@@ -12,19 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import do_all, install, tiny_plan
+from tests.helpers.tiny_study import tiny_plan
 from voxseq.base.errors import ResourceError, VoxseqError
 from voxseq.base.locks import exclusive
 from voxseq.engine.session import at_work, begin, tidy_up
 from voxseq.engine.workspace import Workspace
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    install(monkeypatch)
-    made = Workspace(tmp_path, tiny_plan())
-    do_all(made)
-    return made
 
 
 def snakemake_lock(workspace: Workspace, name: str, *lines: str) -> Path:

@@ -14,15 +14,19 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import Actions, do_all, install, job_of, run_of, tiny_plan
+from tests.helpers.tiny_study import (
+    Actions,
+    do,
+    do_all,
+    install,
+    job_marker,
+    job_of,
+    run_of,
+    tiny_plan,
+)
 from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.engine.workspace import Workspace
 from voxseq.plan.context import RunContext
-
-
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
 
 
 def during(
@@ -42,10 +46,9 @@ def during(
 
 
 def test_a_job_that_outlives_its_workflow_is_waited_for(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    job = job_of(workspace, "download")
+    job = job_of(empty, "download")
     started, may_end = threading.Event(), threading.Event()
 
     def pause() -> None:
@@ -53,52 +56,43 @@ def test_a_job_that_outlives_its_workflow_is_waited_for(
         assert may_end.wait(timeout=60)
 
     during(actions, monkeypatch, "download/a", pause)
-    threads = [threading.Thread(target=workspace.execute, args=(job,)) for _ in range(2)]
+    threads = [threading.Thread(target=empty.execute, args=(job,)) for _ in range(2)]
     threads[0].start()
     assert started.wait(timeout=60)
     threads[1].start()
     threads[1].join(timeout=0.3)
     assert threads[1].is_alive()
-    (owner,) = workspace.owners()
+    (owner,) = empty.owners()
     assert owner.what == "download/a"
     may_end.set()
     for thread in threads:
         thread.join(timeout=60)
     assert actions.done == ["download/a"]
-    assert workspace.is_finished(job.runs[0])
-    assert workspace.owners() == []
+    assert empty.is_finished(job.runs[0])
+    assert empty.owners() == []
 
 
 def test_results_of_replaced_inputs_are_not_accepted(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call with another configuration replaces the store while a job of this one reads it."""
-    workspace = Workspace(tmp_path, tiny_plan())
     other = Workspace(tmp_path, tiny_plan({"preprocess/task/a": 5}))
-    for stage in ("download", "preprocess"):
-        workspace.execute(job_of(workspace, stage))  # type: ignore[arg-type]
-    during(
-        actions,
-        monkeypatch,
-        "finetune/a/ours/s0",
-        lambda: other.execute(job_of(other, "preprocess")),
-    )
+    do(empty, "download", "preprocess")
+    during(actions, monkeypatch, "finetune/a/ours/s0", lambda: do(other, "preprocess"))
     with pytest.raises(IntegrityError, match="preprocess/task/a is needed and not usable"):
-        workspace.execute(job_of(workspace, "finetune"))
-    assert not workspace.is_finished(run_of(workspace, "finetune/a/ours/s0"))
+        do(empty, "finetune")
+    assert not empty.is_finished(run_of(empty, "finetune/a/ours/s0"))
     monkeypatch.undo()
     install(monkeypatch)
-    do_all(workspace)
-    assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
+    do_all(empty)
+    assert all(empty.is_finished(run) for run in empty.plan.runs.values())
 
 
 def test_a_job_does_not_claim_runs_that_were_replaced_meanwhile(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
     other = Workspace(tmp_path, tiny_plan({"finetune/a/ours/s0": 5}))
-    for stage in ("download", "preprocess"):
-        workspace.execute(job_of(workspace, stage))  # type: ignore[arg-type]
+    do(empty, "download", "preprocess")
 
     def replace() -> None:
         run = run_of(other, "finetune/a/ours/s0")
@@ -107,16 +101,14 @@ def test_a_job_does_not_claim_runs_that_were_replaced_meanwhile(
 
     during(actions, monkeypatch, "finetune/a/ours/s1", replace)
     with pytest.raises(IntegrityError, match="finetune/a/ours/s0 were replaced"):
-        workspace.execute(job_of(workspace, "finetune"))
-    assert not (tmp_path / workspace.plan.marker(job_of(workspace, "finetune"))).exists()
+        do(empty, "finetune")
+    assert not job_marker(empty, "finetune").exists()
 
 
 @pytest.mark.parametrize("damage", ["run folder", "file", "marker"])
 def test_jobs_whose_results_are_not_whole_are_done_again(
-    tmp_path: Path, actions: Actions, damage: str
+    workspace: Workspace, tmp_path: Path, actions: Actions, damage: str
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
     assert workspace.recheck() == []
     run = run_of(workspace, "finetune/a/ours/s1")
     if damage == "run folder":
@@ -126,33 +118,29 @@ def test_jobs_whose_results_are_not_whole_are_done_again(
     else:
         workspace.marker(run).unlink()
     assert workspace.recheck() == ["finetune/a.ours"]
-    assert not (tmp_path / workspace.plan.marker(job_of(workspace, "finetune"))).exists()
+    assert not job_marker(workspace, "finetune").exists()
     actions.done.clear()
     do_all(workspace)
     assert actions.done == ["finetune/a/ours/s1"]
 
 
-def test_the_advice_about_a_damaged_input_works(tmp_path: Path, actions: Actions) -> None:
+def test_the_advice_about_a_damaged_input_works(empty: Workspace, tmp_path: Path) -> None:
     """Snakemake does the stage again, because its job no longer says that it is finished."""
-    workspace = Workspace(tmp_path, tiny_plan())
-    for stage in ("download", "preprocess"):
-        workspace.execute(job_of(workspace, stage))  # type: ignore[arg-type]
-    (workspace.folder(run_of(workspace, "preprocess/task/a")) / "part.txt").unlink()
+    do(empty, "download", "preprocess")
+    (empty.folder(run_of(empty, "preprocess/task/a")) / "part.txt").unlink()
     with pytest.raises(IntegrityError, match="preprocess/task/a") as caught:
-        workspace.execute(job_of(workspace, "finetune"))
+        do(empty, "finetune")
     assert "snakemake --cores all preprocess" in caught.value.hint
-    marker = tmp_path / workspace.plan.marker(job_of(workspace, "preprocess"))
+    marker = job_marker(empty, "preprocess")
     assert not marker.exists()
-    do_all(workspace)
+    do_all(empty)
     assert marker.exists()
 
 
 def test_links_to_a_cache_that_is_not_there_are_no_reason_to_compute(
-    tmp_path: Path, actions: Actions
+    workspace: Workspace, tmp_path: Path
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
-    marker = tmp_path / workspace.plan.marker(job_of(workspace, "download"))
+    marker = job_marker(workspace, "download")
     marker.unlink()
     marker.symlink_to(tmp_path / "no such cache")
     with pytest.raises(IntegrityError, match="is not there") as caught:
@@ -173,6 +161,7 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_locks")
 @pytest.mark.parametrize("when", ["at work", "at its end"])
 def test_without_locks_two_calls_do_a_run_and_one_counts(
+    empty: Workspace,
     tmp_path: Path,
     actions: Actions,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,8 +169,7 @@ def test_without_locks_two_calls_do_a_run_and_one_counts(
     when: str,
 ) -> None:
     """The second call begins and ends while the first is at work."""
-    workspace = Workspace(tmp_path, tiny_plan())
-    job, calls = job_of(workspace, "download"), []
+    job, calls = job_of(empty, "download"), []
     others: list[Path] = []
 
     def second_call() -> None:
@@ -191,32 +179,30 @@ def test_without_locks_two_calls_do_a_run_and_one_counts(
             return
         first = actions.seen["download/a"]
         monkeypatch.setattr(os, "getpid", lambda: 99)
-        workspace.execute(job)
+        empty.execute(job)
         assert first.out.exists()
         if when == "at work":
             (first.state / "next.pt").write_text("the other call has removed this folder")
 
     during(actions, monkeypatch, "download/a", second_call)
-    workspace.execute(job)
+    empty.execute(job)
     assert "another call has finished it in the meantime" in caplog.text
     assert others[0].name == f"a~{socket.gethostname()}~99"
-    assert workspace.is_finished(run_of(workspace, "download/a"))
-    assert (tmp_path / workspace.plan.marker(job)).exists()
+    assert empty.is_finished(run_of(empty, "download/a"))
+    assert (tmp_path / empty.plan.marker(job)).exists()
 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_what_another_call_has_removed_is_said(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-
     def remove() -> None:
         shutil.rmtree(actions.seen["download/a"].out)
         (actions.seen["download/a"].out / "more").write_text("x")
 
     during(actions, monkeypatch, "download/a", remove)
     with pytest.raises(ResourceError) as caught:
-        workspace.execute(job_of(workspace, "download"))
+        do(empty, "download")
     assert "more: is gone" in caught.value.what
     assert "another call" in caught.value.hint
     assert "check that disk" not in str(caught.value)
@@ -224,9 +210,8 @@ def test_without_locks_what_another_call_has_removed_is_said(
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_nobody_removes_the_work_of_another_call(
-    tmp_path: Path, actions: Actions, monkeypatch: pytest.MonkeyPatch
+    empty: Workspace, actions: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    during(actions, monkeypatch, "download/a", lambda: workspace.prune() and None)
-    workspace.execute(job_of(workspace, "download"))
+    during(actions, monkeypatch, "download/a", lambda: empty.prune() and None)
+    do(empty, "download")
     assert actions.done == ["download/a"]

@@ -9,16 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.tiny_study import (
-    GRID,
-    Actions,
-    do_all,
-    files_of,
-    install,
-    job_of,
-    run_of,
-    tiny_plan,
-)
+from tests.helpers.tiny_study import GRID, Actions, do, do_all, files_of, job_of, run_of, tiny_plan
 from voxseq.base.errors import DataError, IntegrityError, ResourceError
 from voxseq.config.place import DATA_VARIABLE, data_root
 from voxseq.engine import journal
@@ -26,20 +17,13 @@ from voxseq.engine import workspace as runs
 from voxseq.engine.workspace import Workspace
 
 
-@pytest.fixture
-def actions(monkeypatch: pytest.MonkeyPatch) -> Actions:
-    return install(monkeypatch)
-
-
-def test_everything_is_done_once_in_order(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    do_all(workspace)
-    assert actions.done == list(GRID)
+def test_everything_is_done_once_in_order(workspace: Workspace, actions: Actions) -> None:
+    assert list(actions.seen) == list(GRID)
+    assert actions.count == len(GRID)
     assert all(workspace.is_finished(run) for run in workspace.plan.runs.values())
-    do_all(workspace)
     for job in workspace.plan.jobs.values():
         workspace.execute(job)
-    assert actions.done == list(GRID)
+    assert actions.done == []
 
 
 def test_a_run_gets_its_configuration_and_the_folders_of_its_inputs(
@@ -66,7 +50,7 @@ def test_the_marker_is_written_last_and_names_every_lasting_file(
 
     monkeypatch.setattr(os, "replace", replace)
     workspace = Workspace(tmp_path, tiny_plan())
-    workspace.execute(job_of(workspace, "download"))
+    do(workspace, "download")
     run, job = run_of(workspace, "download/a"), job_of(workspace, "download")
     marker = workspace.marker(run)
     assert written[-3:] == [marker.name, "a", Path(workspace.plan.marker(job)).name]
@@ -92,83 +76,65 @@ def test_results_are_the_same_bytes_in_every_workspace(tmp_path: Path, actions: 
 
 
 def test_a_failing_run_leaves_no_marker_and_keeps_its_state(
-    tmp_path: Path, actions: Actions
+    empty: Workspace, tmp_path: Path, actions: Actions
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
     actions.fail = "finetune/a/ours/s1"
     with pytest.raises(ResourceError, match="the disk is full"):
-        do_all(workspace)
-    failed, job = run_of(workspace, actions.fail), job_of(workspace, "finetune")
-    assert not workspace.is_finished(failed)
-    assert not workspace.marker(failed).exists()
-    assert not (tmp_path / workspace.plan.marker(job)).exists()
-    assert (workspace.state(failed) / "checkpoint.pt").read_text() == "4"
-    assert "No space left" in (workspace.state(failed) / "log.txt").read_text()
-    assert workspace.is_finished(run_of(workspace, "finetune/a/ours/s0"))
+        do_all(empty)
+    failed, job = run_of(empty, actions.fail), job_of(empty, "finetune")
+    assert not empty.is_finished(failed)
+    assert not empty.marker(failed).exists()
+    assert not (tmp_path / empty.plan.marker(job)).exists()
+    assert (empty.state(failed) / "checkpoint.pt").read_text() == "4"
+    assert "No space left" in (empty.state(failed) / "log.txt").read_text()
+    assert empty.is_finished(run_of(empty, "finetune/a/ours/s0"))
     actions.fail = None
-    do_all(workspace)
+    do_all(empty)
     assert actions.done.count("finetune/a/ours/s0") == 1
     assert actions.done.count("finetune/a/ours/s1") == 2
-    assert not workspace.state(failed).exists()
+    assert not empty.state(failed).exists()
 
 
-def test_a_half_written_folder_is_never_accepted(tmp_path: Path, actions: Actions) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    run = run_of(workspace, "download/a")
-    folder = workspace.folder(run)
+def test_a_half_written_folder_is_never_accepted(empty: Workspace, actions: Actions) -> None:
+    run = run_of(empty, "download/a")
+    folder = empty.folder(run)
     folder.mkdir(parents=True)
     (folder / "part.txt").write_text("half")
-    assert not workspace.is_finished(run)
-    workspace.execute(job_of(workspace, "download"))
+    assert not empty.is_finished(run)
+    do(empty, "download")
     assert actions.done == ["download/a"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '{"files": 3}', '{"files": {"x": 3}}', "{}", "\x00"]
-)
-def test_a_damaged_marker_is_no_marker(tmp_path: Path, actions: Actions, text: str) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    run = run_of(workspace, "download/a")
-    workspace.execute(job_of(workspace, "download"))
-    workspace.marker(run).write_text(text)
-    assert not workspace.is_finished(run)
-    workspace.execute(job_of(workspace, "download"))
-    assert workspace.is_finished(run)
-    assert actions.done == ["download/a"] * 2
 
 
 @pytest.mark.parametrize("damage", ["longer", "shorter", "missing", "a folder"])
 def test_damage_of_an_input_is_noticed_before_work_starts(
-    tmp_path: Path, actions: Actions, damage: str
+    empty: Workspace, actions: Actions, damage: str
 ) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    workspace.execute(job_of(workspace, "download"))
-    path = workspace.folder(run_of(workspace, "download/a")) / "part.txt"
+    do(empty, "download")
+    path = empty.folder(run_of(empty, "download/a")) / "part.txt"
     path.unlink()
     if damage == "a folder":
         path.mkdir()
     elif damage != "missing":
         path.write_text("half and more" if damage == "longer" else "")
-    assert not workspace.is_finished(run_of(workspace, "download/a"))
+    assert not empty.is_finished(run_of(empty, "download/a"))
     with pytest.raises(IntegrityError) as caught:
-        workspace.execute(job_of(workspace, "preprocess"))
+        do(empty, "preprocess")
     assert str(path) in str(caught.value)
     assert "snakemake --cores all download" in caught.value.hint
     assert actions.done == ["download/a"]
-    workspace.execute(job_of(workspace, "download"))
+    do(empty, "download")
     assert path.read_text() == "half"
 
 
-def test_places_follow_from_names_and_fingerprints(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, tiny_plan())
-    run = run_of(workspace, "finetune/a/ours/s0")
+def test_places_follow_from_names_and_fingerprints(empty: Workspace, tmp_path: Path) -> None:
+    run = run_of(empty, "finetune/a/ours/s0")
     base = tmp_path / "artifacts/tiny/finetune"
-    assert workspace.folder(run) == base / "a/ours/s0"
-    assert workspace.marker(run) == base / f"a/ours/s0/run-{run.fingerprint}.json"
-    assert workspace.state(run).is_relative_to(tmp_path / ".voxseq")
-    assert workspace.state(run).name == run.fingerprint
-    job = job_of(workspace, "finetune")
-    assert tmp_path / workspace.plan.marker(job) == base / f"jobs/a.ours-{job.fingerprint}.json"
+    assert empty.folder(run) == base / "a/ours/s0"
+    assert empty.marker(run) == base / f"a/ours/s0/run-{run.fingerprint}.json"
+    assert empty.state(run).is_relative_to(tmp_path / ".voxseq")
+    assert empty.state(run).name == run.fingerprint
+    job = job_of(empty, "finetune")
+    assert tmp_path / empty.plan.marker(job) == base / f"jobs/a.ours-{job.fingerprint}.json"
 
 
 def test_the_data_folder_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.places import Place, Zygote
+from tests.helpers.places import Place, Say, Zygote
 
 _SAID = pytest.StashKey[list[str]]()
 _TRIED = pytest.StashKey[Counter[str]]()
@@ -74,7 +74,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def scenario(request: pytest.FixtureRequest) -> Callable[..., None]:
+def scenario(request: pytest.FixtureRequest) -> Say:
     """Say in one line what a test did and found; printed when all tests are done."""
     lines = request.config.stash.setdefault(_SAID, [])
 

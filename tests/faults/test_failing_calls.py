@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.failing import CODES, Fault, calls, disturb, published, spread
-from tests.helpers.places import Place
+from tests.helpers.places import Place, Say
 
 JOBS = (
     ("download", "amos22"),
@@ -83,11 +83,7 @@ def try_all(
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "name"), JOBS)
 def test_calls_spread_over_a_job(
-    complete: Place,
-    workspace: Place,
-    scenario: Callable[..., None],
-    stage: str,
-    name: str,
+    complete: Place, workspace: Place, scenario: Say, stage: str, name: str
 ) -> None:
     workspace.forget(stage, name)
     count = len(calls(workspace, "run", stage, name))
@@ -106,11 +102,7 @@ def test_calls_spread_over_a_job(
     ("stage", "name"), [("sequences", "all"), ("pretrain", "ours"), ("finetune", "ours.part0")]
 )
 def test_every_call_on_a_marker_or_a_checkpoint(
-    complete: Place,
-    workspace: Place,
-    scenario: Callable[..., None],
-    stage: str,
-    name: str,
+    complete: Place, workspace: Place, scenario: Say, stage: str, name: str
 ) -> None:
     # Until there is no call with that number any more.
     faults = (Fault(n, CODES[n % len(CODES)], DECISIVE) for n in range(1, 10**6))
@@ -123,7 +115,7 @@ def test_every_call_on_a_marker_or_a_checkpoint(
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["tables", "figures"])
 def test_every_call_on_a_published_file(
-    complete: Place, workspace: Place, scenario: Callable[..., None], stage: str
+    complete: Place, workspace: Place, scenario: Say, stage: str
 ) -> None:
     faults = (Fault(n, CODES[n % len(CODES)], "/results/") for n in range(1, 10**6))
     tried, wrong = try_all(workspace, complete, stage, "all", faults, done=True)
@@ -137,7 +129,7 @@ def test_every_call_on_a_published_file(
     "argv", [("plan",), ("prune",), ("verify",), ("where",), ("tables",)], ids=str
 )
 def test_commands_that_look_at_finished_results(
-    complete: Place, workspace: Place, scenario: Callable[..., None], argv: tuple[str, ...]
+    complete: Place, workspace: Place, scenario: Say, argv: tuple[str, ...]
 ) -> None:
     before, wrong, tried = complete.results("tables", "all"), [], 0
     for i, n in enumerate(spread(len(calls(workspace, *argv)), 25)):
@@ -149,9 +141,7 @@ def test_commands_that_look_at_finished_results(
     scenario(f"voxseq {argv[0]}: single calls on files failed", places=tried)
 
 
-def test_some_calls_of_one_training(
-    prepared: Place, tmp_path: Path, scenario: Callable[..., None]
-) -> None:
+def test_some_calls_of_one_training(prepared: Place, tmp_path: Path, scenario: Say) -> None:
     """The short form: every kind of file of one training, and each error."""
     whole = prepared.copy(tmp_path / "whole")
     whole.do("pretrain", "ours")

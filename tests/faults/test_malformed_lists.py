@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.bad_nifti import trees
-from tests.helpers.places import Ended, Place, Zygote
+from tests.helpers import trees
+from tests.helpers.places import Place, Zygote
 from tests.helpers.spoilt import aside, index, spoilt_study
 
 DEEP = "[" * 100_000
@@ -28,18 +30,8 @@ def place(zygote: Zygote, tmp_path: Path) -> Place:
     return spoilt_study(tmp_path / "x", zygote)
 
 
-def refused(ended: Ended, *words: str) -> None:
-    """The command ended with an error of ours that names the file and says what to do."""
-    assert ended.status == 2, ended.said
-    assert "Traceback" not in ended.output
-    last = ended.output[ended.output.index("error: ") :]
-    assert "\n  next: " in last
-    for word in words:
-        assert word in last
-
-
-def item(image: str, label: str = "labelsTr/a.nii.gz") -> str:
-    return json.dumps({"training": [{"image": image, "label": label}]})
+def item(image: str, label: str = "labelsTr/a.nii.gz", times: int = 1) -> str:
+    return json.dumps({"training": [{"image": image, "label": label}] * times})
 
 
 #: Contents of dataset.json.
@@ -59,28 +51,18 @@ MSD: dict[str, bytes | str] = {
     "an item lacks its label": '{"training": [{"image": "imagesTr/a.nii.gz"}]}',
     "an image is a number": '{"training": [{"image": 7, "label": "a"}]}',
     "a number of 5000 digits": '{"training": [{"image": %s, "label": "a"}]}' % ("9" * 5000),
-    "an image twice": json.dumps(
-        {"training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}] * 2}
-    ),
+    "an image twice": item("imagesTr/a.nii.gz", times=2),
     "a path out of the folder": item("../../../secret.raw"),
     "a label out of the folder": item("imagesTr/a.nii.gz", "labelsTr/../../../../secret.raw"),
+    "a path out of a folder that is not there": item("x/../../../../../secret.raw"),
     "an absolute path": item("/etc/hostname"),
+    "an absolute path of a label": item("imagesTr/a.nii.gz", "/etc/hostname"),
     "a path of Windows": item("..\\..\\secret.raw"),
     "a name with a zero byte": item("imagesTr/a\0.nii.gz"),
     "a name of 5000 letters": item("a" * 5000),
     "the folder itself": item("."),
     "a constant that is no JSON": '{"training": NaN}',
 }
-
-
-@pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize("name", MSD)
-def test_dataset_json(place: Place, name: str) -> None:
-    folder = trees.msd(place.folder / "data", ["a", "b", "c"])
-    content = MSD[name]
-    path = folder / "dataset.json"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(index(place, "task09_spleen"), "dataset.json")
 
 
 #: Contents of train.list.
@@ -93,14 +75,6 @@ LA: dict[str, bytes] = {
     "a case of the test list": b"A\nC\n",
     "a name of 5000 letters": b"A" * 5000,
 }
-
-
-@pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize("name", LA)
-def test_lists_of_cases(place: Place, name: str) -> None:
-    folder = trees.la(place.folder / "data", ["A", "B"], ["C"])
-    (folder / "train.list").write_bytes(LA[name])
-    refused(index(place, "la"), "train.list")
 
 
 RICORD_LINE = b"RICORD_nii/MIDRC-RICORD-1A/ID419639-000025_date01-01-2002_2-AXIAL-abcde.nii.gz 1\n"
@@ -116,24 +90,11 @@ RICORD: dict[str, bytes] = {
 }
 
 
-@pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize("name", RICORD)
-def test_lists_of_series(place: Place, name: str) -> None:
-    folder = place.folder / "data/ricord"
-    trees.dicom_series(folder / "one", np.abs(trees.image()))
-    for split in ("train", "val", "test"):
-        (folder / f"RICORD_{split}.txt").write_bytes(RICORD_LINE)
-    (folder / "RICORD_val.txt").write_bytes(RICORD[name])
-    refused(index(place, "ricord"), "RICORD" if name == "empty" else "RICORD_val.txt")
-
-
 COLUMNS = ("File_name", "Bounding_boxes", "Coarse_lesion_type", "Slice_range", "Spacing_mm_px_")
 SOUND_ROW = ("000001_01_01_004.png", "2, 3, 6, 5", "5", "3, 6", "0.8, 0.8, 5")
 
 
 def table(*rows: tuple[str, ...], columns: tuple[str, ...] = COLUMNS) -> bytes:
-    import io
-
     text = io.StringIO()
     csv.writer(text).writerows([columns, *rows])
     return text.getvalue().encode()
@@ -151,14 +112,6 @@ TABLES: dict[str, bytes] = {
     "a quote that never ends": table(SOUND_ROW)[:-20] + b'"' + b"x" * 200_000,
     "another file's content": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10,
 }
-
-
-@pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize("name", TABLES)
-def test_tables(place: Place, name: str) -> None:
-    folder = trees.lesions(place.folder / "data")
-    (folder / "DL_info.csv").write_bytes(TABLES[name])
-    refused(index(place, "deeplesion"), "DL_info.csv")
 
 
 #: Single rows that cannot be used: column, value.
@@ -260,15 +213,6 @@ PNGS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize("name", PNGS)
-def test_slices(place: Place, name: str) -> None:
-    folder = trees.lesions(place.folder / "data")
-    path = folder / "Images_png/000001_01_01/004.png"
-    PNGS[name](path)
-    refused(index(place, "deeplesion"), "004.png" if name != "another size" else "000001_01_01")
-
-
 class Trap:
     """Would make a file if it were unpickled."""
 
@@ -332,12 +276,68 @@ NPZ: dict[str, Callable[[Path], object]] = {
 }
 
 
+@dataclass(frozen=True)
+class Spoilt:
+    """A data set of which one file is replaced.
+
+    Attributes:
+        make: writes it into the folder of data sets.
+        file: path in that folder.
+        cases: its contents, or what is done to it.
+        named: the message names another file than this.
+    """
+
+    dataset: str
+    make: Callable[[Path], object]
+    file: str
+    cases: Mapping[str, bytes | str | Callable[[Path], object]]
+    named: Mapping[str, str] = field(default_factory=dict)
+
+
+def three_lists(data: Path) -> None:
+    trees.dicom_series(data / "ricord/one", np.abs(trees.image()))
+    for split in ("train", "val", "test"):
+        (data / f"ricord/RICORD_{split}.txt").write_bytes(RICORD_LINE)
+
+
+NODULES = "nodule/nodulemnist3d.npz"
+SLICE = "deeplesion/Images_png/000001_01_01/004.png"
+SPOILT = {
+    "dataset.json": Spoilt(
+        "task09_spleen",
+        lambda data: trees.msd(data, ["a", "b", "c"]),
+        "msd/Task09_Spleen/dataset.json",
+        MSD,
+    ),
+    "cases": Spoilt("la", lambda data: trees.la(data, ["A", "B"], ["C"]), "la/train.list", LA),
+    "series": Spoilt("ricord", three_lists, "ricord/RICORD_val.txt", RICORD, {"empty": "RICORD"}),
+    "table": Spoilt("deeplesion", trees.lesions, "deeplesion/DL_info.csv", TABLES),
+    "slices": Spoilt("deeplesion", trees.lesions, SLICE, PNGS, {"another size": "000001_01_01"}),
+    "archive": Spoilt(
+        "nodule", lambda data: trees.nodule(data, {"train": 2, "val": 1, "test": 1}), NODULES, NPZ
+    ),
+}
+
+
 @pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize("name", NPZ)
-def test_archives(place: Place, name: str) -> None:
-    folder = trees.nodule(place.folder / "data", {"train": 2, "val": 1, "test": 1})
-    NPZ[name](folder / "nodulemnist3d.npz")
-    refused(index(place, "nodule"), "nodulemnist3d.npz")
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, of in SPOILT.items() for name in of.cases]
+)
+def test_lists(place: Place, kind: str, name: str) -> None:
+    """The data set is refused with an error of ours that names the file and says what to do."""
+    of = SPOILT[kind]
+    path, case = place.folder / "data" / of.file, of.cases[name]
+    of.make(place.folder / "data")
+    if callable(case):
+        case(path)
+    else:
+        path.write_bytes(case if isinstance(case, bytes) else case.encode())
+    ended = index(place, of.dataset)
+    assert ended.status == 2, ended.said
+    assert "Traceback" not in ended.output
+    last = ended.output[ended.output.index("error: ") :]
+    assert "\n  next: " in last
+    assert of.named.get(name, path.name) in last
     assert not list(place.folder.parent.rglob("unpickled"))
     assert not list(place.folder.parent.rglob("escaped*"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from tests.helpers.bad_nifti import BOMB, SHAPE, Maker, packed_zeros, trees
+from tests.helpers.bad_nifti import BOMB, SHAPE, Case, Maker, packed_zeros, trees
 
 
 def series(edit: Callable[[list[Dataset]], object]) -> Maker:
@@ -87,49 +87,44 @@ def deflated_bomb(folder: Path) -> None:
 
 
 #: Series of a DICOM data set.
-SERIES: Mapping[str, tuple[Maker, str]] = {
-    "no number of rows": (tagged(Rows=None), ""),
-    "no pixels": (tagged(PixelData=None), ""),
-    "no rows": (tagged(Rows=0), ""),
-    "no columns": (tagged(Columns=0), ""),
-    "65535 rows": (tagged(Rows=65535, Columns=65535), ""),
-    "7 bits": (tagged(BitsAllocated=7, BitsStored=7), ""),
-    "64 bits": (tagged(BitsAllocated=64, BitsStored=64), ""),
-    "too few pixels": (tagged(PixelData=b"\1\2" * 10), ""),
-    "colours": (tagged(SamplesPerPixel=3, PhotometricInterpretation="RGB"), ""),
-    "several frames": (tagged(NumberOfFrames=4, Rows=2), ""),
-    "a spacing of words": (raw("PixelSpacing", b"one\\two"), ""),
+SERIES: Mapping[str, Case] = {
+    "no number of rows": tagged(Rows=None),
+    "no pixels": tagged(PixelData=None),
+    "no rows": tagged(Rows=0),
+    "no columns": tagged(Columns=0),
+    "65535 rows": tagged(Rows=65535, Columns=65535),
+    "7 bits": tagged(BitsAllocated=7, BitsStored=7),
+    "64 bits": tagged(BitsAllocated=64, BitsStored=64),
+    "too few pixels": tagged(PixelData=b"\1\2" * 10),
+    "colours": tagged(SamplesPerPixel=3, PhotometricInterpretation="RGB"),
+    "several frames": tagged(NumberOfFrames=4, Rows=2),
+    "a spacing of words": raw("PixelSpacing", b"one\\two"),
     "a negative spacing": (tagged(PixelSpacing=[-1, 1]), "spacing"),
     "a spacing of zero": (tagged(PixelSpacing=[0, 1]), "spacing"),
-    "an infinite spacing": (raw("PixelSpacing", b"inf\\1"), ""),
-    "positions of words": (raw("ImagePositionPatient", b"a\\b\\c"), ""),
+    "an infinite spacing": raw("PixelSpacing", b"inf\\1"),
+    "positions of words": raw("ImagePositionPatient", b"a\\b\\c"),
     "no positions": (tagged(ImagePositionPatient=None), "ImagePositionPatient"),
-    "positions of no number": (raw("ImagePositionPatient", b"nan\\0\\0"), ""),
+    "positions of no number": raw("ImagePositionPatient", b"nan\\0\\0"),
     "one position for all": (tagged(ImagePositionPatient=[0, 0, 0]), "same place"),
     "no orientation": (tagged(ImageOrientationPatient=None), "ImageOrientationPatient"),
-    "an orientation of zeros": (tagged(ImageOrientationPatient=[0] * 6), ""),
-    "an orientation along a line": (tagged(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), ""),
-    "a slope of words": (raw("RescaleSlope", b"steep"), ""),
-    "a slope of no number": (raw("RescaleSlope", b"nan"), ""),
-    "an infinite intercept": (raw("RescaleIntercept", b"inf"), ""),
-    "an intercept beyond 32 bits": (tagged(RescaleIntercept=1e12), ""),
-    "a compression that is none": (
-        files(lambda c: c.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1)),
-        "",
+    "an orientation of zeros": tagged(ImageOrientationPatient=[0] * 6),
+    "an orientation along a line": tagged(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]),
+    "a slope of words": raw("RescaleSlope", b"steep"),
+    "a slope of no number": raw("RescaleSlope", b"nan"),
+    "an infinite intercept": raw("RescaleIntercept", b"inf"),
+    "an intercept beyond 32 bits": tagged(RescaleIntercept=1e12),
+    "a compression that is none": files(
+        lambda c: c.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1)
     ),
-    "an unknown transfer syntax": (
-        series(
-            lambda headers: [setattr(h.file_meta, "TransferSyntaxUID", "1.2.3") for h in headers]
-        ),
-        "",
+    "an unknown transfer syntax": series(
+        lambda headers: [setattr(h.file_meta, "TransferSyntaxUID", "1.2.3") for h in headers]
     ),
-    "files cut in the header": (files(lambda content: content[:250]), ""),
-    "files cut in the pixels": (files(lambda content: content[:-60]), ""),
-    "files of zeros": (files(lambda content: bytes(len(content))), ""),
-    "a magic and rubbish": (files(lambda c: c[:132] + bytes(range(256)) * 4), ""),
-    "lengths beyond the file": (
-        files(lambda c: c.replace(b"LO\x08\x00patient", b"LO\xff\xffpatient", 1)),
-        "",
+    "files cut in the header": files(lambda content: content[:250]),
+    "files cut in the pixels": files(lambda content: content[:-60]),
+    "files of zeros": files(lambda content: bytes(len(content))),
+    "a magic and rubbish": files(lambda c: c[:132] + bytes(range(256)) * 4),
+    "lengths beyond the file": files(
+        lambda c: c.replace(b"LO\x08\x00patient", b"LO\xff\xffpatient", 1)
     ),
     "a deflated bomb": (deflated_bomb, "deflated"),
 }

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from tests.helpers.bad_metaimage import SECRET
-from tests.helpers.bad_nifti import NAN, SHAPE, trees
+from tests.helpers.bad_nifti import NAN, SHAPE, Case, trees
 
 _CUBE = np.zeros(SHAPE, np.float32)
 _LABEL = trees.label(SHAPE)
@@ -85,30 +85,27 @@ def _objects(file: h5py.File, _: Path, name: str) -> None:
 
 
 #: Cases in UA-MT's layout. A maker gets the file's path and a folder outside the data set.
-H5_FILES: Mapping[str, tuple[Callable[[Path, Path], object], str]] = {
+H5_FILES: Mapping[str, Case] = {
     "no image": (h5(image=None), 'no array "image"'),
     "no label": (h5(label=None), 'no array "label"'),
     "a group in place of the image": (h5(image=_group), "no array"),
     "a link to another file": (h5(image=_external_link), "link"),
     "a link to a link to another file": (h5(image=_soft_link), "link"),
-    "a link to nowhere": (h5(image=_dangling), ""),
+    "a link to nowhere": h5(image=_dangling),
     "voxels in another file": (h5(image=_external_storage), "another file"),
     "a view of another file": (h5(image=_virtual), "another file"),
-    "words": (h5(image=values(np.full(SHAPE, b"word"))), ""),
-    "objects": (h5(image=_objects), ""),
-    "complex numbers": (h5(image=values(_CUBE + 1j)), ""),
-    "records": (h5(image=values(np.zeros(SHAPE, [("a", "i2"), ("b", "f4")]))), ""),
+    "words": h5(image=values(np.full(SHAPE, b"word"))),
+    "objects": h5(image=_objects),
+    "complex numbers": h5(image=values(_CUBE + 1j)),
+    "records": h5(image=values(np.zeros(SHAPE, [("a", "i2"), ("b", "f4")]))),
     "two axes": (h5(image=values(_CUBE[0])), "three axes"),
     "no axes": (h5(image=values(3.0)), "three axes"),
-    "an axis of length 0": (h5(image=values(_CUBE[:0])), ""),
+    "an axis of length 0": h5(image=values(_CUBE[:0])),
     "terabytes that were never written": (h5(image=_unwritten), "voxels"),
     "a label of another shape": (h5(label=values(_LABEL[:, :, :5])), "shape"),
     "a class too many": (h5(label=values(_LABEL * 3)), "unknown label values"),
     "NaN": (h5(image=values(_CUBE * NAN)), "NaN"),
-    "an empty file": (lambda path, _: path.write_bytes(b""), ""),
-    "a text": (lambda path, _: path.write_text("no h5"), ""),
-    "half a file": (
-        lambda path, out: (h5()(path, out), path.write_bytes(path.read_bytes()[:1500])),
-        "",
-    ),
+    "an empty file": lambda path, _: path.write_bytes(b""),
+    "a text": lambda path, _: path.write_text("no h5"),
+    "half a file": lambda path, out: (h5()(path, out), path.write_bytes(path.read_bytes()[:1500])),
 }

@@ -15,7 +15,9 @@ import numpy as np
 from tests.helpers import trees
 
 #: Writes one wrong file, or a folder of a series, to a path.
-Maker = Callable[[Path], object]
+Maker = Callable[..., object]
+#: How something wrong is made, and words of the reason for which it is set aside.
+Case = Maker | tuple[Maker, str]
 SHAPE = (9, 8, 7)
 #: Bytes that unpacking a bomb would give: more than a test's process may have.
 BOMB = 3 << 30
@@ -103,66 +105,63 @@ _PACKED = gzip.compress(nifti_bytes())
 _CUBE = np.zeros(SHAPE, np.float32)
 
 #: Images of a NIfTI data set, each wrong in the way its name says, and words of the reason.
-NIFTI_IMAGES: Mapping[str, tuple[Maker, str]] = {
-    "dim[0] is 0": (nifti(dim=(0, *SHAPE, 1, 1, 1, 1)), ""),
-    "dim[0] is 9": (nifti(dim=(9, *SHAPE, 1, 1, 1, 1)), ""),
-    "dim[0] is negative": (nifti(dim=(-3, *SHAPE, 1, 1, 1, 1)), ""),
+NIFTI_IMAGES: Mapping[str, Case] = {
+    "dim[0] is 0": nifti(dim=(0, *SHAPE, 1, 1, 1, 1)),
+    "dim[0] is 9": nifti(dim=(9, *SHAPE, 1, 1, 1, 1)),
+    "dim[0] is negative": nifti(dim=(-3, *SHAPE, 1, 1, 1, 1)),
     "an axis of length 0": (nifti(dim=(3, 9, 0, 7, 1, 1, 1, 1)), "no voxels"),
-    "an axis of negative length": (nifti(dim=(3, 9, -8, 7, 1, 1, 1, 1)), ""),
-    "axes longer than the file": (nifti(dim=(3, 9, 8, 70, 1, 1, 1, 1)), ""),
+    "an axis of negative length": nifti(dim=(3, 9, -8, 7, 1, 1, 1, 1)),
+    "axes longer than the file": nifti(dim=(3, 9, 8, 70, 1, 1, 1, 1)),
     "axes of 32767": (nifti(dim=(3, *[32767] * 3, 1, 1, 1, 1)), "promises"),
-    "seven axes whose product overflows": (nifti(dim=(7, *[32767] * 7)), ""),
+    "seven axes whose product overflows": nifti(dim=(7, *[32767] * 7)),
     "two axes": (nifti(dim=(2, 9, 56, 1, 1, 1, 1, 1)), "2 axes"),
     "four axes": (nifti(dim=(4, 9, 8, 1, 7, 1, 1, 1)), "4 axes"),
-    "an unknown type of numbers": (nifti(datatype=999), ""),
+    "an unknown type of numbers": nifti(datatype=999),
     "colours": (nifti(datatype=128, bitpix=24, dim=(3, 3, 8, 7, 1, 1, 1, 1)), "real numbers"),
     "complex numbers": (
         nifti(datatype=32, bitpix=64, dim=(3, 2, 8, 7, 1, 1, 1, 1)),
         "real numbers",
     ),
-    "voxels behind the end": (nifti(vox_offset=1e6), ""),
-    "voxels before the beginning": (nifti(vox_offset=-400.0), ""),
-    "voxels at no number": (nifti(vox_offset=NAN), ""),
-    "voxels at infinity": (nifti(vox_offset=INF), ""),
-    "an infinite scale": (nifti(scl_slope=INF), ""),
-    "an offset that is no number": (nifti(scl_slope=1.0, scl_inter=NAN), ""),
+    "voxels behind the end": nifti(vox_offset=1e6),
+    "voxels before the beginning": nifti(vox_offset=-400.0),
+    "voxels at no number": nifti(vox_offset=NAN),
+    "voxels at infinity": nifti(vox_offset=INF),
+    "an infinite scale": nifti(scl_slope=INF),
+    "an offset that is no number": nifti(scl_slope=1.0, scl_inter=NAN),
     "a scale beyond 32 bits": (nifti(scl_slope=3e38, scl_inter=0.0), "do not fit 32 bits"),
-    "the magic of another format": (nifti(magic=b"abc"), ""),
-    "a header of another length": (nifti(sizeof_hdr=540), ""),
+    "the magic of another format": nifti(magic=b"abc"),
+    "a header of another length": nifti(sizeof_hdr=540),
     "a matrix of rank 2": (nifti(srow=(1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 1.0, 0, 0)), "singular"),
     "a matrix of zeros": (nifti(srow=(0.0,) * 12), "singular"),
     "a matrix with no number": (nifti(srow=(NAN, *(0.0,) * 11)), "NaN"),
-    "a matrix with infinity": (nifti(srow=(INF, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0)), ""),
-    "voxels of no extent": (nifti(srow=(1e-30, 0, 0, 0, 0, 1e-30, 0, 0, 0, 0, 1e-30, 0)), ""),
-    "voxels of light years": (nifti(srow=(1e30, 0, 0, 0, 0, 1e30, 0, 0, 0, 0, 1e30, 0)), ""),
-    "a spacing of zero": (unoriented(pixdim=(1.0, 0.0, 1.0, 1.0, 0, 0, 0, 0)), ""),
+    "a matrix with infinity": nifti(srow=(INF, 0, 0, 0, 0, 1.0, 0, 0, 0, 0, 1.0, 0)),
+    "voxels of no extent": nifti(srow=(1e-30, 0, 0, 0, 0, 1e-30, 0, 0, 0, 0, 1e-30, 0)),
+    "voxels of light years": nifti(srow=(1e30, 0, 0, 0, 0, 1e30, 0, 0, 0, 0, 1e30, 0)),
+    "a spacing of zero": unoriented(pixdim=(1.0, 0.0, 1.0, 1.0, 0, 0, 0, 0)),
     "a negative spacing": (unoriented(pixdim=(1.0, -1.0, 1.0, 1.0, 0, 0, 0, 0)), "spacing"),
-    "a spacing that is no number": (unoriented(pixdim=(1.0, NAN, 1.0, 1.0, 0, 0, 0, 0)), ""),
-    "an infinite spacing": (unoriented(pixdim=(1.0, INF, 1.0, 1.0, 0, 0, 0, 0)), ""),
-    "a rotation that is none": (
-        nifti(sform_code=0, qform_code=1, quatern=(3.0, 3.0, 3.0)),
-        "",
-    ),
-    "a rotation of no number": (nifti(sform_code=0, qform_code=1, quatern=(NAN, 0.0, 0.0)), ""),
+    "a spacing that is no number": unoriented(pixdim=(1.0, NAN, 1.0, 1.0, 0, 0, 0, 0)),
+    "an infinite spacing": unoriented(pixdim=(1.0, INF, 1.0, 1.0, 0, 0, 0, 0)),
+    "a rotation that is none": nifti(sform_code=0, qform_code=1, quatern=(3.0, 3.0, 3.0)),
+    "a rotation of no number": nifti(sform_code=0, qform_code=1, quatern=(NAN, 0.0, 0.0)),
     "only NaN": (voxels(_CUBE * NAN), "NaN"),
     "one infinity": (voxels(_CUBE + np.where(np.indices(SHAPE).sum(0) == 3, INF, 0)), "infinite"),
     "one value everywhere": (voxels(_CUBE + 3), "every voxel"),
     "values beyond 32 bits": (voxels(np.arange(504).reshape(SHAPE) * 1e300), "do not fit"),
-    "an empty file": (lambda path: path.write_bytes(b""), ""),
-    "a text": (lambda path: path.write_text("no image at all"), ""),
-    "a folder": (lambda path: path.mkdir(), ""),
-    "half a packed file": (lambda path: path.write_bytes(_PACKED[: len(_PACKED) // 2]), ""),
-    "a packed file without its end": (lambda path: path.write_bytes(_PACKED[:-6]), ""),
-    "a wrong checksum": (lambda path: path.write_bytes(changed(_PACKED, -6, 0)), ""),
-    "rubbish behind the packed file": (lambda path: path.write_bytes(_PACKED + b"rubbish"), ""),
-    "a bomb behind the voxels": (bomb_behind, ""),
-    "a header and nothing more": (lambda p: p.write_bytes(gzip.compress(nifti_bytes()[:352])), ""),
-    "half a header": (lambda path: path.write_bytes(gzip.compress(nifti_bytes()[:100])), ""),
+    "an empty file": lambda path: path.write_bytes(b""),
+    "a text": lambda path: path.write_text("no image at all"),
+    "a folder": lambda path: path.mkdir(),
+    "half a packed file": lambda path: path.write_bytes(_PACKED[: len(_PACKED) // 2]),
+    "a packed file without its end": lambda path: path.write_bytes(_PACKED[:-6]),
+    "a wrong checksum": lambda path: path.write_bytes(changed(_PACKED, -6, 0)),
+    "rubbish behind the packed file": lambda path: path.write_bytes(_PACKED + b"rubbish"),
+    "a bomb behind the voxels": bomb_behind,
+    "a header and nothing more": lambda p: p.write_bytes(gzip.compress(nifti_bytes()[:352])),
+    "half a header": lambda path: path.write_bytes(gzip.compress(nifti_bytes()[:100])),
 }
 
 _LABEL = trees.label(SHAPE)
 #: Labels, likewise; their images are sound.
-NIFTI_LABELS: Mapping[str, tuple[Maker, str]] = {
+NIFTI_LABELS: Mapping[str, Case] = {
     "a label of another shape": (voxels(trees.label((9, 8, 8))), "shape"),
     "a label of another grid": (voxels(_LABEL, np.diag([2.0, 2.0, 2.0, 1.0])), "grid"),
     "a mirrored label": (voxels(_LABEL, np.diag([-1.0, 1.0, 1.0, 1.0])), "grid"),
@@ -174,5 +173,5 @@ NIFTI_LABELS: Mapping[str, tuple[Maker, str]] = {
     "a label of four axes": (voxels(np.stack([_LABEL, _LABEL], axis=-1)), "4 axes"),
     "no label": (lambda _: None, "does not exist"),
     "a label that is a link to itself": (lambda path: path.symlink_to(path.name), "does not exist"),
-    "half a label": (lambda path: path.write_bytes(_PACKED[:200]), ""),
+    "half a label": lambda path: path.write_bytes(_PACKED[:200]),
 }

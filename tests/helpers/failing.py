@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.helpers.places import Ended, Place
 
 CODES = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENOSPC)
 #: shutil closes a folder once more whose closing failed.
 _REASON = re.compile("|".join(re.escape(os.strerror(c)) for c in (*CODES, errno.EBADF)))
+
+
+def fail_open(monkeypatch: pytest.MonkeyPatch, path: Path, code: int, *, times: int = 1) -> None:
+    """Let the next openings of a file fail in this process, and no later ones."""
+    real, left = io.open, [code] * times
+
+    def opened(name: Any, *args: Any, **kwargs: Any) -> Any:
+        if left and isinstance(name, str | Path) and Path(name) == path:
+            raise OSError(left[0], os.strerror(left.pop()), str(name))
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(io, "open", opened)
 
 
 @dataclass(frozen=True)

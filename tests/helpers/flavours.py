@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.helpers.spoilt import task
+
 _NO_STUDIES: dict[str, Any] = {
     "ablation!": {"tasks": [], "variants": {}},
     "label_ratio": {"tasks": [], "methods": None},
@@ -13,35 +15,14 @@ _NO_PRETRAINING: dict[str, Any] = {
     "pretrain": {"methods!": {}},
     "ablation!": {"tasks": [], "variants": {}},
 }
-_SEGMENTATION = {
-    "task06_lung": {
-        "type": "segmentation",
-        "title": "Task06 Lung",
-        "dataset": "task06_lung",
-        "labels": ["cancer"],
-        "data": {"window": [-1000, 1000]},
-        "steps": 2,
-    }
-}
-_CLASSIFICATION = {
-    "nodule": {
-        "type": "classification",
-        "title": "LIDC nodule",
-        "dataset": "nodule",
-        "labels": ["benign", "malignant"],
-        "data": {"scale": 255, "normalise": "none"},
-        "steps": 2,
-    }
-}
+# As in the tiny study, so that what it has done is found again.
+_LUNG = task("task06_lung", "cancer", window=[-1000, 1000])
+_NODULE = task("nodule", "benign", "malignant", scale=255, normalise="none")
+_SEGMENTATION = {"task06_lung": {**_LUNG, "title": "Task06 Lung", "steps": 2}}
+_CLASSIFICATION = {"nodule": {**_NODULE, "title": "LIDC nodule", "steps": 2}}
 _OURS = {"ours": {"attention": "prefix"}}
-_MAE3D = {
-    "mae3d": {
-        "crop_shape": [8, 8, 8],
-        "decoder_width": 12,
-        "decoder_depth": 1,
-        "decoder_heads": 2,
-    }
-}
+_DECODER = {"decoder_width": 12, "decoder_depth": 1, "decoder_heads": 2}
+_MAE3D = {"mae3d": {"crop_shape": [8, 8, 8], **_DECODER}}
 _ONE_TASK: dict[str, Any] = {"finetune": {"tasks!": _CLASSIFICATION}}
 
 FLAVOURS: dict[str, dict[str, Any]] = {
@@ -77,10 +58,7 @@ FLAVOURS: dict[str, dict[str, Any]] = {
         "sequences": {"sources!": []},
         "finetune": {"tasks!": _CLASSIFICATION, "scratch": ["resnet"]},
     },
-    "several seeds": {
-        **_NO_STUDIES,
-        "finetune": {"seeds": [0, 1], "tasks!": _CLASSIFICATION},
-    },
+    "several seeds": {**_NO_STUDIES, "finetune": {"seeds": [0, 1], "tasks!": _CLASSIFICATION}},
     "two test cases": {
         "data": {"phantoms": {"segmentation_cases": 5, "classification_cases": [4, 2, 2]}}
     },

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from voxseq.config import load_config, merge, read_yaml
 from voxseq.engine.markers import problem
 from voxseq.plan import Job, Plan, build_plan
 
+#: Says in one line what a test did and found.
+Say = Callable[..., None]
+#: Seconds that a scheduler waits at least between SIGTERM and SIGKILL.
+PATIENCE = 20
 METHODS = ("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss", "ours")
 #: One network of each kind: with an encoder of ours, U-Net, batch normalisation, a probe.
 OTHERS = (
@@ -66,6 +71,20 @@ class Ended:
     def said(self) -> str:
         """Its last words, for a failed assertion."""
         return self.output[-2000:]
+
+    def refused(self, *words: str) -> None:
+        """It ended with an error of ours that has these words."""
+        assert self.status == 2, self.said
+        assert "Traceback" not in self.output
+        for word in words:
+            assert word in self.output, self.said
+
+    def stopped(self, number: int) -> None:
+        """A signal ended it: SIGKILL, or a request to stop that was heeded in time."""
+        assert self.status == (-number if number == signal.SIGKILL else RETRY), self.said
+        assert self.stopping is not None
+        assert self.stopping < PATIENCE
+        assert "Traceback" not in self.output
 
 
 class Zygote:

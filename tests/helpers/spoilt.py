@@ -18,6 +18,19 @@ from tests.helpers.places import Ended, Place, Zygote, study
 MEMORY = 1 << 30
 PATIENCE = 60
 
+
+def task(dataset: str, *labels: str, **data: Any) -> dict[str, Any]:
+    """Settings of a downstream task; one of two labels or more is a classification."""
+    kind = "segmentation" if len(labels) == 1 else "classification"
+    return {
+        "type": kind,
+        "title": dataset,
+        "dataset": dataset,
+        "labels": list(labels),
+        "data": data,
+    }
+
+
 #: Spleen is read from NIfTI, STOIC from MetaImage, CT series from DICOM, LA from h5, nodules from
 #: npz, DeepLesion from PNG.
 SOURCES = ("stoic", "dicom_ct", "deeplesion")
@@ -34,34 +47,10 @@ CONFIG: dict[str, Any] = {
     "pretrain": {"methods!": {"ours": {}}},
     "finetune": {
         "tasks!": {
-            "task09_spleen": {
-                "type": "segmentation",
-                "title": "Spleen",
-                "dataset": "task09_spleen",
-                "labels": ["spleen"],
-                "data": {"window": [-100, 100], "spacing": [2, 2, 2]},
-            },
-            "la": {
-                "type": "segmentation",
-                "title": "LA",
-                "dataset": "la",
-                "labels": ["atrium"],
-                "data": {"normalise": "none"},
-            },
-            "nodule": {
-                "type": "classification",
-                "title": "Nodule",
-                "dataset": "nodule",
-                "labels": ["benign", "malignant"],
-                "data": {"normalise": "none"},
-            },
-            "ricord": {
-                "type": "classification",
-                "title": "RICORD",
-                "dataset": "ricord",
-                "labels": ["no", "yes"],
-                "data": {"window": [0, 1400]},
-            },
+            "task09_spleen": task("task09_spleen", "spleen", window=[-100, 100], spacing=[2, 2, 2]),
+            "la": task("la", "atrium", normalise="none"),
+            "nodule": task("nodule", "benign", "malignant", normalise="none"),
+            "ricord": task("ricord", "no", "yes", window=[0, 1400]),
         }
     },
     "beyond!": {"frozen": []},

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from voxseq.config import load_config
 from voxseq.plan import build_plan
 from voxseq.plan.outputs import published
 
+Found = Callable[[int, str], None]
 #: Longest time for one call of an engine, in seconds. A busy machine is no failure.
 TIMEOUT = 3600
 ARTEFACTS = "artifacts/tiny"
@@ -42,10 +45,12 @@ class Study:
     Attributes:
         root: its folder.
         extra: environment variables for all commands.
+        remote: settings of DVC's remote.
     """
 
     root: Path
     extra: dict[str, str] = field(default_factory=dict)
+    remote: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -203,14 +208,40 @@ class Study:
         paths = [*sorted((base / "tables").iterdir()), base / "metrics.json"]
         return {path.name: path.read_bytes() for path in paths}
 
+    def state(self) -> tuple[dict[str, str], dict[str, bytes]]:
+        """Finished runs and published tables."""
+        return self.runs(), self.tables()
+
+    def push(self, remote: str, message: str = "remote named") -> None:
+        """Name a remote, commit all that git versions, and push DVC's cache there."""
+        self.dvc("remote", "add", "--default", "store", remote)
+        for key, value in self.remote.items():
+            self.dvc("remote", "modify", "store", key, value)
+        self.commit(message)
+        self.dvc("push")
+
+    def clone(self, target: Path) -> Study:
+        """A clone by git, with nothing pulled."""
+        self.git("clone", "--quiet", str(self.root), str(target))
+        return Study(target, self.extra)
+
+    @contextmanager
+    def working(self, *words: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A command beside the block, which begins when a checkpoint is there."""
+        process = self.start(*words, log=log)
+        try:
+            while not list((self.root / ".voxseq/state").rglob("checkpoint.pt")):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
     def versioned(self, stage: str) -> set[str]:
         """Paths that DVC has recorded of a stage's folder."""
-        lock = yaml.safe_load((self.root / "dvc.lock").read_text())
-        (found,) = (
-            out["md5"]
-            for out in lock["stages"][stage]["outs"]
-            if out["path"] == f"{ARTEFACTS}/{stage}"
-        )
+        outs = self.record()["stages"][stage]["outs"]
+        (found,) = (out["md5"] for out in outs if out["path"] == f"{ARTEFACTS}/{stage}")
         listed = self.root / ".dvc/cache/files/md5" / found[:2] / found[2:]
         return {entry["relpath"] for entry in json.loads(listed.read_text())}
 

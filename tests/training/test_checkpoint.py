@@ -15,7 +15,7 @@ import torch
 
 from tests.helpers.toy import RUN_CONFIG, Toy, equal, train
 from voxseq.base.errors import IntegrityError, ResourceError
-from voxseq.base.failures import faults_named
+from voxseq.base.failures import failures_named
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted
 
@@ -145,12 +145,12 @@ def test_a_checkpoint_for_which_there_was_no_memory_is_not_condemned(
     with pytest.raises(ResourceError, match="out of memory"):
         checkpoint.load(tmp_path, {})
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(ResourceError, match="out of memory"), faults_named(tmp_path):
+    with pytest.raises(ResourceError, match="out of memory"), failures_named(tmp_path):
         checkpoint.save(tmp_path, {}, {})
 
 
 def test_no_memory_for_a_tensor_is_said_in_plain_words(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError) as caught, faults_named(tmp_path):
+    with pytest.raises(ResourceError) as caught, failures_named(tmp_path):
         torch.empty(2**50)
     assert caught.value.what == "out of memory (tried to allocate 4503599627370496 bytes)"
     assert "more memory" in caught.value.hint

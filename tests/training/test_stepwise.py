@@ -17,7 +17,7 @@ import torch
 from tests.helpers.toy import equal, make_batch
 from voxseq.base import watch
 from voxseq.base.errors import ResourceError
-from voxseq.base.failures import faults_named
+from voxseq.base.failures import failures_named
 from voxseq.base.locks import owner_of
 from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
@@ -81,7 +81,7 @@ def test_no_memory_in_a_worker_is_no_other_fault(tmp_path: Path, workers: int) -
         return {"image": torch.empty(2**50)}
 
     expected = pytest.raises(ResourceError, match=r"out of memory \(.*tried to allocate")
-    with expected, faults_named(tmp_path), lost_workers_named():
+    with expected, failures_named(tmp_path), lost_workers_named():
         list(stepwise(large, 0, 3, workers))
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.study import Study, checkout
+from tests.helpers.study import Found, Study, checkout
+from voxseq.base.locks import exclusive
 
 _FOUND = pytest.StashKey[list[tuple[int, str]]]()
 
 
 @pytest.fixture
-def found(request: pytest.FixtureRequest) -> Callable[[int, str], None]:
+def found(request: pytest.FixtureRequest) -> Found:
     """Say what a scenario did and found; printed when all tests are done."""
     lines = request.config.stash.setdefault(_FOUND, [])
     return lambda number, line: lines.append((number, line))
@@ -29,19 +31,35 @@ def pytest_terminal_summary(
         terminalreporter.line(f"scenario {number}: {line}")
 
 
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Study:
+    """A study that one of the worker processes makes for all of them."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    made = base / name / "made"
+    with exclusive(base / f"{name}.lock", f"making the {name} study"):
+        if not made.exists():
+            made.parent.mkdir()
+            make(made.parent / "study")
+            made.touch()
+    return Study(made.parent / "study")
+
+
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A checkout in which nothing was done. Not to be changed."""
-    return checkout(tmp_path_factory.mktemp("fresh") / "study")
+    return _made_once(tmp_path_factory, "fresh", checkout)
 
 
 @pytest.fixture(scope="session")
 def finished(fresh: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """One in which Snakemake did everything, recorded and committed. Not to be changed."""
-    study = fresh.copy(tmp_path_factory.mktemp("finished") / "study")
-    study.run("snakemake")
-    study.commit("everything done")
-    return study
+
+    def make(target: Path) -> None:
+        study = fresh.copy(target)
+        study.run("snakemake")
+        study.commit("everything done")
+
+    return _made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture

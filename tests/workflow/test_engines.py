@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.killing import REFUSED
-from tests.helpers.study import RESULTS, Study
+from tests.helpers.study import RESULTS, Found, Study
 from voxseq.base.locks import take
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 
 def test_an_older_commit_and_a_clone_have_nothing_to_do(study: Study, tmp_path: Path) -> None:
-    began = study.runs(), study.tables()
+    began = study.state()
     study.assert_nothing_to_do()
     study.change("report.bootstrap_samples", 30)
     with study.computes(["tables/all", "figures/all"]):
         study.run("snakemake")
-    went = study.runs(), study.tables()
-    study.dvc("remote", "add", "--default", "store", str(tmp_path / "remote"))
-    study.commit("other tables")
-    study.dvc("push")
-    study.git("clone", "--quiet", str(study.root), str(tmp_path / "clone"))
-    clone = Study(tmp_path / "clone")
+    went = study.state()
+    study.push(str(tmp_path / "remote"), "other tables")
+    clone = study.clone(tmp_path / "clone")
     clone.dvc("pull")
     clone.assert_nothing_to_do()
-    assert (clone.runs(), clone.tables()) == went
+    assert clone.state() == went
     for commit, state in (("main~1", began), ("main", went)):
         study.git("checkout", "--quiet", commit)
         study.dvc("checkout")
         study.assert_nothing_to_do()
-        assert (study.runs(), study.tables()) == state
+        assert study.state() == state
 
 
 def test_results_are_those_of_the_parameters_and_stay_published(study: Study) -> None:
@@ -53,7 +49,7 @@ def test_results_are_those_of_the_parameters_and_stay_published(study: Study) ->
     assert study.published()["tables/differences.md"] != before["tables/differences.md"]
 
 
-def test_traces_of_kills_are_cleared(study: Study, found: Callable[[int, str], None]) -> None:
+def test_traces_of_kills_are_cleared(study: Study, found: Found) -> None:
     """The moments that chance seldom hits, one after the other."""
     call = ("snakemake", "--cores", "2", "--", "reproduce_tables")
     study.change("report.bootstrap_samples", 30)

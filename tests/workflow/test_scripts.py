@@ -60,46 +60,32 @@ def slurm(tmp_path: Path) -> FakeSlurm:
     return fake
 
 
-def stopped(slurm: FakeSlurm, status: int, **environment: str) -> int:
-    return slurm.run("bash", SCRIPTS / "stopped.sh", str(status), **environment).returncode
-
-
 def test_a_job_that_stopped_on_request_goes_back_into_the_queue(slurm: FakeSlurm) -> None:
     slurm.command("squeue", "RUNNING             3         ")
-    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
+    words = ("bash", SCRIPTS / "stopped.sh", "75")
+    assert slurm.run(*words, SLURM_JOB_ID="17").returncode == 75
     assert slurm.calls[-1] == "scontrol requeue 17"
+    slurm.command("scontrol", status=1)
+    assert slurm.run(*words, SLURM_JOB_ID="17").returncode == 75
 
 
 @pytest.mark.parametrize(
-    "said", ["COMPLETING          0", "CANCELLED           0", "RUNNING             100", ""]
+    ("said", "status", "job"),
+    [
+        *((said, 75, "17") for said in ("COMPLETING 0", "CANCELLED 0", "RUNNING 100", "")),
+        # The controller is away; a failure; no job of Slurm.
+        *((None, 75, "17"), ("RUNNING 0", 75, "")),
+        *(("RUNNING 0", status, "17") for status in (1, 2, 137)),
+    ],
 )
-def test_a_cancelled_or_hopeless_job_does_not_come_back(slurm: FakeSlurm, said: str) -> None:
-    slurm.command("squeue", said)
-    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
-    assert [call for call in slurm.calls if call.startswith("scontrol")] == []
-
-
-def test_without_the_controller_snakemake_decides(slurm: FakeSlurm) -> None:
-    slurm.command("squeue", "", status=1)
-    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
-    assert [call for call in slurm.calls if call.startswith("scontrol")] == []
-
-
-def test_a_refused_requeue_changes_no_status(slurm: FakeSlurm) -> None:
-    slurm.command("squeue", "RUNNING             0")
-    slurm.command("scontrol", status=1)
-    assert stopped(slurm, 75, SLURM_JOB_ID="17") == 75
-
-
-@pytest.mark.parametrize("status", [1, 2, 137])
-def test_failures_are_left_alone(slurm: FakeSlurm, status: int) -> None:
-    assert stopped(slurm, status, SLURM_JOB_ID="17") == status
-    assert slurm.calls == []
-
-
-def test_outside_of_slurm_nothing_is_asked(slurm: FakeSlurm) -> None:
-    assert stopped(slurm, 75) == 75
-    assert slurm.calls == []
+def test_other_jobs_do_not_come_back(
+    slurm: FakeSlurm, said: str | None, status: int, job: str
+) -> None:
+    slurm.command("squeue", said or "", status=said is None)
+    words = ("bash", SCRIPTS / "stopped.sh", str(status))
+    assert slurm.run(*words, SLURM_JOB_ID=job).returncode == status
+    assert not [call for call in slurm.calls if call.startswith("scontrol")]
+    assert (status == 75 and job) or slurm.calls == []
 
 
 def test_sacct_without_a_database_answers_from_the_controller(slurm: FakeSlurm) -> None:
@@ -179,26 +165,21 @@ def test_processes_of_a_distributed_job_stop_together_with_one_status(tmp_path: 
     assert process.wait(timeout=120) == 75
 
 
-def test_sbatch_waits_while_the_controller_is_away(slurm: FakeSlurm) -> None:
-    path = slurm.folder / "sbatch"
-    # Away at the first two calls.
+@pytest.mark.parametrize(("answer", "left", "status"), [("31", 2, 0), ("invalid partition", 9, 1)])
+def test_sbatch_waits_while_the_controller_is_away_and_for_nothing_else(
+    slurm: FakeSlurm, answer: str, left: int, status: int
+) -> None:
+    path, away = slurm.folder / "sbatch", "Unable to contact slurm controller (connect failure)"
+    said = away if status == 0 else answer
     path.write_text(
         f'#!/bin/sh\necho "sbatch $*" >>"{slurm.folder}/calls"\n'
-        f'[ "$(grep -c ^sbatch "{slurm.folder}/calls")" -gt 2 ] && echo 31 && exit\n'
-        "echo 'error: Unable to contact slurm controller (connect failure)' >&2\nexit 1\n"
+        f'[ "$(grep -c ^sbatch "{slurm.folder}/calls")" -gt {left} ] && echo {answer} && exit\n'
+        f"echo 'error: {said}' >&2\nexit 1\n"
     )
     path.chmod(0o755)
     folder = ROOT / "profiles/slurm/commands"
     paths = f"{folder}{os.pathsep}{slurm.folder}{os.pathsep}{os.environ['PATH']}"
     done = slurm.run("sbatch", "--parsable", "x y", PATH=paths, VOXSEQ_SBATCH_PAUSE="0")
-    assert (done.returncode, done.stdout) == (0, "31\n")
-    assert slurm.calls == ["sbatch --parsable x y"] * 3
-
-
-def test_sbatch_reports_other_errors_at_once(slurm: FakeSlurm) -> None:
-    slurm.command("sbatch", "invalid partition", status=1)
-    folder = ROOT / "profiles/slurm/commands"
-    paths = f"{folder}{os.pathsep}{slurm.folder}{os.pathsep}{os.environ['PATH']}"
-    done = slurm.run("sbatch", PATH=paths)
-    assert done.returncode == 1
-    assert len(slurm.calls) == 1
+    assert done.returncode == status
+    assert slurm.calls == ["sbatch --parsable x y"] * (1 if status else 3)
+    assert done.stdout == ("" if status else "31\n")

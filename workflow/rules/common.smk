@@ -12,6 +12,7 @@ from voxseq.engine.dvc import complete_stages, unrecorded_stages
 from voxseq.engine.session import at_work, begin, tidy_up
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import STAGES, build_plan
+from voxseq.plan.outputs import published
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
 _deployment = {str(m) for m in workflow.deployment_settings.deployment_method}
@@ -37,12 +38,12 @@ def read_overlays():
 
 
 def named(path):
-    """A path as a user would write it: from the present folder, where it lies below it."""
+    """A path as a user would write it: relative to the current folder, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def read_plan():
-    """The validated configuration (params.yaml and what is laid over it) and its plan."""
+    """The validated configuration (params.yaml and its overlays) and its plan."""
     try:
         loaded = load_config(PARAMS, read_overlays())
         return loaded, build_plan(loaded)
@@ -60,12 +61,12 @@ WORKSPACE = Workspace(Path.cwd(), PLAN)
 
 
 def is_forced():
-    """Whether Snakemake is told to do what is finished. Known when the jobs are chosen."""
+    """Whether finished jobs are asked for by force. Known when the jobs are chosen."""
     asked = workflow.dag_settings
     return bool(asked and (asked.forceall or asked.forcerun or asked.forcetargets))
 
 
-# What the profiles ask for; whoever asks for anything else is shown what Snakemake shows.
+# The profiles' own setting; any other one shows Snakemake's full output.
 _quiet = {str(word) for word in workflow.output_settings.quiet or ()}
 logger.addFilter(
     SnakemakeWords(
@@ -95,18 +96,19 @@ def begin_work():
 
 
 def optional_sources():
-    """What to say about optional sources of pre-training."""
+    """Lines about optional sources of pre-training."""
+    runs = [run for run in PLAN.runs.values() if run.stage == "download" and run.config.optional]
     root = os.environ.get(DATA_VARIABLE) or CONFIG.data.root
-    downloads = [run.config for job in PLAN.of_stage("download") for run in job.runs]
-    if not any(config.optional for config in downloads) or not Path(root).is_dir():
+    if not runs or not Path(root).is_dir():
         return ()
-    from voxseq.data.verify import presence
+    from voxseq.data.verify.presence import optional_sources
 
-    return presence.optional_sources(WORKSPACE, Path(root))
+    finished = [WORKSPACE.folder(run) if WORKSPACE.is_finished(run) else None for run in runs]
+    return optional_sources(zip([run.config.dataset for run in runs], finished), Path(root))
 
 
 def prepare():
-    """Before jobs are chosen: put right what killed calls left; say what DVC has not recorded."""
+    """Before jobs are chosen: recover from killed calls; find stages that DVC has not recorded."""
     if not workflow.is_main_process:
         return []
     is_dry = workflow.output_settings.dryrun
@@ -138,43 +140,28 @@ RESOLVED = write_resolved(CONFIG)
 # The one command behind every job. The paths are the workspace's own and are quoted; all other
 # words are names that the configuration has checked. The shell outlives SIGTERM and SIGHUP, so that
 # voxseq has its time to write a checkpoint and its status is seen.
-STOPPED = Path(workflow.basedir) / "workflow/scripts/stopped.sh"
-DISTRIBUTED = Path(workflow.basedir) / "workflow/scripts/distributed.sh"
-
-
-def run_job(launcher=""):
-    """The command of a job, which a launcher may start in several processes."""
-    return (
-        f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} {launcher}{shlex.quote(PYTHON)}"
-        f" -m voxseq run {{params.stage}} {{params.job}} --params {RESOLVED}"
-        " --fingerprint {params.fingerprint} > {log} 2>&1"
-        f" || bash {shlex.quote(str(STOPPED))} $?"
-    )
+SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
+COMMAND = (
+    f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} "
+    f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq run {{params.stage}} {{params.job}}"
+    f" --params {RESOLVED} --fingerprint {{params.fingerprint}} > {{log}} 2>&1"
+    f" || bash {shlex.quote(str(SCRIPTS / 'stopped.sh'))} $?"
+)
 
 
 def launcher_of(asked):
-    """What starts the processes of one training; nothing where there is one."""
+    """Command that launches the processes of one training; empty for a single process."""
     if asked.processes == 1:
         return ""
     each = asked.processes // asked.nodes
-    return f"bash {shlex.quote(str(DISTRIBUTED))} {asked.nodes} {each} "
+    return f"bash {shlex.quote(str(SCRIPTS / 'distributed.sh'))} {asked.nodes} {each} "
 
 
 def across_nodes(asked):
-    """What a Slurm job on several nodes asks for besides; the launcher calls srun itself."""
+    """Further resources of a Slurm job on several nodes; the launcher calls srun itself."""
     if asked.nodes == 1:
         return {}
     return {"nodes": asked.nodes, "tasks": asked.nodes, "tasks_per_gpu": 0, "mpi": "srun"}
-
-
-wildcard_constraints:
-    job=r"[A-Za-z0-9_.]+",
-    fingerprint=r"[0-9a-f]{16}",
-
-
-def marker_of(stage):
-    """Pattern of the markers of a stage's jobs."""
-    return f"{ARTEFACTS}/{stage}/jobs/{{job}}-{{fingerprint}}.json"
 
 
 def markers(*stages):
@@ -183,14 +170,8 @@ def markers(*stages):
 
 
 def all_of(*stages):
-    """What a target asks for: all jobs, and to be recorded if an earlier call was not."""
+    """Input of a target: all jobs, and a record in DVC if an earlier call left none."""
     return [*markers(*stages), *([RECORDED] if set(stages) & set(UNRECORDED) else [])]
-
-
-def only_job(stage):
-    """The job of a stage that has just one."""
-    (job,) = PLAN.of_stage(stage)
-    return job
 
 
 def needs_of(stage):
@@ -205,19 +186,60 @@ def needs_of(stage):
     return needs
 
 
-def resources_of(kind):
-    """Configured resources of a kind of work."""
-    return getattr(CONFIG.execution, kind)
-
-
-def memory_of(kind):
+def memory_of(asked):
     """Configured memory; every further attempt of a failed job gets as much again."""
-    configured = resources_of(kind).mem_mb
-    return lambda wildcards, attempt: configured * attempt
+    return lambda wildcards, attempt: asked.mem_mb * attempt
+
+
+#: Folder of published files and the ending of those that Snakemake's own report shows.
+REPORTED = {"tables": ".md", "figures": ".png", "report": ".html"}
+
+
+def publications(stage):
+    """The marker of a report, the files that it publishes, and a note if they are outdated."""
+    (job,) = PLAN.of_stage(stage)
+    files = [described(name) for name in published(job.runs[0])]
+    return [PLAN.marker(job), *files, *map(touch, OUTDATED[stage])]
+
+
+def described(name):
+    """A published file, with its caption where it has one."""
+    path, folder = f"{RESULTS}/{name}", name.split("/")[0]
+    caption = Path(workflow.basedir) / f"workflow/report/{Path(name).stem}.rst"
+    shown = Path(name).suffix == REPORTED.get(folder) or name.startswith("tables/scores")
+    if not shown or not caption.exists():
+        return path
+    return report(path, caption=caption, category=folder.capitalize())
+
+
+def outdated(stage):
+    """A note that published files belong to other parameters, while the stage's job is to do.
+
+    They are under version control, so they may be there without the job's results. Snakemake
+    asks time stamps only: among the job's outputs is therefore one that is older than its input.
+    """
+    note = Path(f".voxseq/outdated/{PLAN.scale}/{stage}")
+    if all(Path(path).exists() for path in markers(stage)):
+        return []
+    if workflow.is_main_process:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+        os.utime(note, (1, 1))
+    return [str(note)]
+
+
+OUTDATED = {stage: outdated(stage) for stage in ("tables", "figures")}
+
+
+def needs_of_report(stage):
+    """Markers of the jobs that a report waits for, and a newer input if it is outdated."""
+    (job,) = PLAN.of_stage(stage)
+    needed = [ancient(path) for path in PLAN.needed_markers(job)]
+    return [*needed, *([RESOLVED] if OUTDATED[stage] else [])]
 
 
 def record_in_dvc():
-    """Let DVC record what was finished; inside a DVC stage DVC does that itself."""
+    """Let DVC record finished stages; inside a DVC stage DVC does that itself."""
     if config:
         print(
             "Not recorded in DVC, which follows params.yaml; "

@@ -1,4 +1,4 @@
-"""What results are made with: versions of packages, and the kind of machine."""
+"""Versions of packages and the kind of machine that results are made with."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class VoxseqError(Exception):
-    """What went wrong, where, and what to do next.
+    """An error that names its place, its reason and the next step.
 
     Args:
         what: the file or key concerned and the reason, in one sentence.
@@ -30,15 +30,15 @@ class DataError(VoxseqError):
 
 
 class IntegrityError(VoxseqError):
-    """An artefact that is incomplete or not what its record says."""
+    """An artefact that is incomplete or differs from its record."""
 
 
 class ResourceError(VoxseqError):
-    """A disk, memory or device that is used up or fails; the same work can succeed later."""
+    """A disk, memory or device that is exhausted or fails; the same work can succeed later."""
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop, and starting it again goes on from what is finished.
+    """The run was asked to stop; the same command resumes it.
 
     Not an ``Exception``: readers of files turn whatever their libraries raise into "this file is
     damaged", which a request to stop must not become.
@@ -46,11 +46,11 @@ class Interrupted(BaseException):
 
 
 class TrainingError(VoxseqError):
-    """A training run that cannot go on, such as a non-finite loss."""
+    """A training that cannot continue, such as after a non-finite loss."""
 
 
 class NotFiniteError(TrainingError):
-    """Weights, or what was computed with them, became infinite or undefined (NaN).
+    """Weights, or values computed with them, became infinite or undefined (NaN).
 
     The training loop adds the step and the last good checkpoint.
     """

@@ -1,8 +1,8 @@
 """Failures of the machine - a full disk, no memory, a server that is gone - in a user's words.
 
-They say nothing about the file that was being read: it is neither damaged nor missing for them, and
-nothing may be removed, done again or left out because of them. So whoever reads a file that decides
-about work does so within :func:`read_named`.
+They say nothing about the file that was being read: it is neither damaged nor missing, and nothing
+may be removed, recomputed or left out because of them. A file that decides about work is therefore
+read within :func:`read_named`; :func:`failures_named` around a whole run catches the rest.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from typing import TypeVar
 from voxseq.base.errors import ResourceError, VoxseqError
 
 T = TypeVar("T")
-#: What the system says of a name or of a file itself. All other errors are the machine's.
-_OF_THE_FILE = frozenset(
-    {
-        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
-        *(errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EXDEV),
-        # Of sizes and places that a damaged file has named.
-        *(errno.EINVAL, errno.ESPIPE, errno.EOVERFLOW, errno.ERANGE, errno.EDOM),
-    }
+#: Errors of a name or of a file itself, and of sizes and places that a damaged file has named. All
+#: other errors of the system are the machine's.
+_OF_THE_FILE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG),
+    *(errno.ELOOP, errno.EILSEQ, errno.EXDEV),
+    *(errno.EINVAL, errno.ESPIPE, errno.EOVERFLOW, errno.ERANGE, errno.EDOM),
 )
-#: What the system says when nothing more can be written: disk, quota, limit on a file's size.
+#: Nothing more can be written: disk, quota, limit on a file's size.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: Errors whose words, in the message of a library, can mean nothing else.
 _QUOTED = {
@@ -47,7 +45,7 @@ _WORDS = re.compile("|".join(re.escape(words) for words in _QUOTED))
 _NUMBER = re.compile(
     r"\(os error (\d+)\)|\berrno = (\d+)|\[errno (\d+)\]|error code (\d+) \(", re.IGNORECASE
 )
-#: Bytes that must find room before a workflow starts: what it notes about itself.
+#: Free bytes that a workflow needs to start: its own notes.
 _NOTES = 1 << 18
 #: Bytes that are read at a time.
 _PIECE = 1 << 20
@@ -68,27 +66,40 @@ _AGAIN = "start again; finished runs are kept and trainings resume from their la
 def read_named(path: Path) -> AbstractContextManager[None]:
     """Turn failures of the machine while ``path`` is read into a ResourceError that names it.
 
-    What the file itself is to blame for passes: it does not exist, or holds something else.
+    Errors of the file itself pass: it does not exist, or holds something else.
     """
-    return _failures_named(path, "read")
+    return _named(path, "read")
 
 
 def write_named(path: Path) -> AbstractContextManager[None]:
     """Turn failures of the machine while ``path`` is written into a ResourceError that names it."""
-    return _failures_named(path, "written")
+    return _named(path, "written")
+
+
+def failures_named(folder: Path) -> AbstractContextManager[None]:
+    """Turn failures of the machine in a whole run into a ResourceError: the last handler.
+
+    Files that vanish or change while they are in use count as failures too. ``folder``, where the
+    run works, is named where the system names no file.
+    """
+    return _named(folder, "read or written", is_last=True)
 
 
 @contextmanager
-def _failures_named(path: Path, done: str) -> Iterator[None]:
+def _named(path: Path, done: str, *, is_last: bool = False) -> Iterator[None]:
     try:
         yield
     except VoxseqError:
         raise
     except Exception as error:
+        if is_last and isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise out_of_memory(refused_memory(error), "batch size or number of workers") from error
         code = machine_code(error)
-        if code is None:
-            raise
-        raise _failed(error, code, path, done) from error
+        if code is not None:
+            raise _failed(error, code, path, done) from error
+        if is_last and isinstance(error, OSError):
+            raise _changed(error, path) from error
+        raise
 
 
 def read_twice(path: Path, read: Callable[[], T]) -> T:
@@ -133,28 +144,6 @@ def require_readable(path: Path) -> None:
 
 
 @contextmanager
-def faults_named(folder: Path) -> Iterator[None]:
-    """Turn failures of the machine during the work of a run into a ResourceError.
-
-    Args:
-        folder: where the run works; named where the system names no file.
-    """
-    try:
-        yield
-    except VoxseqError:
-        raise
-    except Exception as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
-            raise out_of_memory(refused_memory(error), "batch size or number of workers") from error
-        code = machine_code(error)
-        if code is not None:
-            raise _failed(error, code, folder, "read or written") from error
-        if isinstance(error, OSError):
-            raise _changed(error, folder) from error
-        raise
-
-
-@contextmanager
 def unexplained_write_named(path: Path) -> Iterator[None]:
     """The same for a library that cannot write ``path`` and does not say why."""
     try:
@@ -173,7 +162,7 @@ def unexplained_write_named(path: Path) -> Iterator[None]:
 
 def require_writable(folder: Path) -> None:
     """Raise a ResourceError unless a little can be written in ``folder``, which is made."""
-    with faults_named(folder):
+    with failures_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(_NOTES))
@@ -265,14 +254,14 @@ def _failed(error: Exception, code: int, path: Path, done: str) -> ResourceError
 def _changed(error: OSError, folder: Path) -> ResourceError:
     """The error for a file that is gone, or has become something else, while it was in use."""
     place = _place(error, folder)
-    if error.errno != errno.ENOENT:
+    if error.errno == errno.ENOENT:
         return ResourceError(
-            f"{place}: cannot be read or written ({error.strerror or error})",
-            f"look at what lies there, then {_AGAIN}",
+            f"{place}: is gone ({error.strerror})",
+            f"another call or another hand has removed it in the meantime; {_AGAIN}",
         )
     return ResourceError(
-        f"{place}: is gone ({error.strerror})",
-        f"another call or another hand has removed it in the meantime; {_AGAIN}",
+        f"{place}: cannot be read or written ({error.strerror or error})",
+        f"look at that place, then {_AGAIN}",
     )
 
 
@@ -283,12 +272,8 @@ def _place(error: Exception, path: Path) -> Path:
         name = os.fsdecode(name)
     if not isinstance(name, str | Path) or str(name).endswith(".tmp"):
         return path
-    # Who removes a folder names what is in it without the folder.
+    # The removal of a folder names entries relative to that folder.
     return path if path.is_absolute() and not Path(name).is_absolute() else Path(name)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
 
 
 def _full(path: Path, code: int) -> ResourceError:

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Atomic writes, and reads that tell a failing machine from a damaged file."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _LONGEST_TEXT = 1 << 26
 
 
 def require_regular(path: Path) -> None:
-    """Refuse what is no file of a disk, before it is opened: a pipe waits, a device never ends.
+    """Refuse anything but a regular file before it is opened: a pipe blocks, a device never ends.
 
     Raises:
         OSError: nothing is there.
@@ -77,7 +77,7 @@ def read_text(path: Path) -> str:
     """Read a text, UTF-8 with or without a byte order mark.
 
     Raises:
-        ResourceError: the machine failed; nothing is said about the file.
+        ResourceError: the machine failed; the file may be sound.
         OSError: there is no such file.
         ValueError: it is no file, no text, or longer than any list.
     """
@@ -147,7 +147,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def named(folder: Path, pattern: str) -> list[Path]:
-    """What lies in a folder under a name that fits ``pattern``, sorted; nothing without a folder.
+    """Sorted entries of a folder whose names match ``pattern``; none if the folder is missing.
 
     Raises:
         ResourceError: the machine failed. ``Path.glob`` leaves out what it may not list.

@@ -11,7 +11,7 @@ from voxseq.base.failures import read_named, write_named
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, or what lies in its place, if it is there."""
+    """Remove a folder, or anything in its place, if it exists."""
     if not _is_there(folder):
         return
     if folder.is_dir() and not folder.is_symlink():
@@ -22,50 +22,37 @@ def remove(folder: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Put a folder in a place, in one step; what was there stays until this has succeeded.
+    """Move a folder in one step; an earlier target stays until this has succeeded.
 
     Where the place is on another disk, a copy is made beside it and then put in place.
+
+    Raises:
+        ResourceError: the copy failed; it names the file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         _replace(source, target)
+        return
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy(source, target)
-        shutil.rmtree(source)
-
-
-def copy(source: Path, target: Path, *, links: bool = True) -> None:
-    """Put a copy of a folder in a place; what was there stays until the copy is whole.
-
-    Args:
-        source: folder.
-        target: place of the copy.
-        links: whether links stay links; else the contents of files alone are copied.
-    """
-    with write_named(target):
-        _copy(source, target, links=links)
-
-
-def _copy(source: Path, target: Path, *, links: bool) -> None:
     beside = target.with_name(f".{target.name}.tmp")
-    remove(beside)
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    function = shutil.copy2 if links else shutil.copyfile
+    with write_named(target):
+        remove(beside)
+        with read_named(source):
+            shutil.copytree(source, beside, symlinks=True, copy_function=_copy_file)
+        _replace(beside, target)
+    shutil.rmtree(source)
 
-    def copy_file(one: str, other: str) -> None:
-        # Here, because copytree goes on after an error and raises one of its own.
-        with read_named(Path(one)):
-            function(one, other)
 
-    with read_named(source):
-        shutil.copytree(source, beside, symlinks=links, copy_function=copy_file)
-    _replace(beside, target)
+def _copy_file(source: str, target: str) -> None:
+    # Here, because copytree continues after an error and raises one of its own.
+    with read_named(Path(source)):
+        shutil.copy2(source, target)
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename a folder; what was there is removed afterwards, or put back."""
+    """Rename a folder; an earlier target is removed afterwards, or put back."""
     old = target.with_name(f".{target.name}.old.tmp")
     remove(old)
     is_taken = _is_there(target)
@@ -90,7 +77,7 @@ def _is_there(path: Path) -> bool:
 
 
 def strays(base: Path, wanted: set[Path]) -> Iterator[Path]:
-    """Outermost folders below ``base`` that neither are nor hold nor lie in a wanted one."""
+    """Outermost folders below ``base`` that are, contain and belong to no wanted one."""
     parents = {parent for folder in wanted for parent in folder.parents}
     for path in sorted(base.iterdir()):
         if path in parents:

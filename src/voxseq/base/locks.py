@@ -4,8 +4,8 @@ A lock is the kernel's own (``flock``) on a small file. It ends with the process
 whatever way that ends, so there is no stale lock and no guessing from process numbers. The file
 stays, and names its last owner for messages only.
 
-Work goes on without the lock, with a warning, where the file system has none. Whoever asks for one
-is told, and must then expect others at the same work.
+Where the file system has no locks, work continues without one and with a warning. The caller is
+told, and must then expect other processes at the same work.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import Enum, auto
 from pathlib import Path
 from typing import IO
 
 from voxseq.base.failures import read_named
 
 _LOG = logging.getLogger("voxseq.base.locks")
-#: What a file system says that knows no locks, or whose server knows none.
+#: Errors of a file system without locks, or of a server without them.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -40,12 +39,6 @@ class Owner:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} ({self.what})"
-
-
-class _Answer(Enum):
-    OURS = auto()
-    HELD_BY_ANOTHER = auto()
-    NO_LOCKS = auto()
 
 
 class LockHeldError(Exception):
@@ -66,21 +59,14 @@ def exclusive(path: Path, what: str) -> Iterator[bool]:
         ResourceError: the machine failed.
     """
     with _opened(path) as handle:
-        is_held = _wait(handle, path, fcntl.LOCK_EX)
+        is_ours = _try(handle, fcntl.LOCK_EX)
+        if is_ours is False:
+            _LOG.info("waiting for %s", _owner(path))
+            with read_named(path):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         _sign(handle, what)
         try:
-            yield is_held
-        finally:
-            _unlock(handle)
-
-
-@contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Hold a lock together with others, against whoever wants it alone."""
-    with _opened(path) as handle:
-        _wait(handle, path, fcntl.LOCK_SH)
-        try:
-            yield
+            yield is_ours is not None
         finally:
             _unlock(handle)
 
@@ -94,12 +80,12 @@ def take(path: Path, what: str) -> IO[str]:
     """
     handle = _open(path)
     try:
-        if _try(handle, fcntl.LOCK_EX) is _Answer.HELD_BY_ANOTHER:
+        if _try(handle, fcntl.LOCK_EX) is False:
             raise LockHeldError(_owner(path))
-        _sign(handle, what)
     except BaseException:
-        _close(handle)
+        handle.close()
         raise
+    _sign(handle, what)
     return handle
 
 
@@ -107,7 +93,7 @@ def take(path: Path, what: str) -> IO[str]:
 def alone(path: Path, what: str) -> Iterator[bool]:
     """Hold a lock if nobody does; yields whether it is held."""
     with _opened(path) as handle:
-        is_held = _try(handle, fcntl.LOCK_EX) is _Answer.OURS
+        is_held = _try(handle, fcntl.LOCK_EX) is True
         if is_held:
             _sign(handle, what)
         try:
@@ -124,7 +110,7 @@ def owner_of(path: Path) -> Owner | None:
             return None
     with _opened(path) as handle:
         # Together with others that only look, but not with an owner.
-        if _try(handle, fcntl.LOCK_SH) is _Answer.HELD_BY_ANOTHER:
+        if _try(handle, fcntl.LOCK_SH) is False:
             return _owner(path)
         _unlock(handle)
     return None
@@ -143,56 +129,39 @@ def _opened(path: Path) -> Iterator[IO[str]]:
     try:
         yield handle
     finally:
-        _close(handle)
+        # The owner's name may be left unwritten; it is for messages only.
+        with suppress(OSError):
+            handle.close()
 
 
-def _close(handle: IO[str]) -> None:
-    try:
-        handle.close()
-    except OSError as error:
-        # The owner's name was not written, which is for messages only.
-        _LOG.debug("%s: %s", handle.name, error)
-
-
-def _wait(handle: IO[str], path: Path, kind: int) -> bool:
-    answer = _try(handle, kind)
-    if answer is _Answer.HELD_BY_ANOTHER:
-        _LOG.info("waiting for %s", _owner(path))
-        with read_named(path):
-            fcntl.flock(handle, kind)
-    return answer is not _Answer.NO_LOCKS
-
-
-def _try(handle: IO[str], kind: int) -> _Answer:
+def _try(handle: IO[str], kind: int) -> bool | None:
+    """Whether a lock could be had at once; ``None`` where the file system has none."""
     with read_named(Path(handle.name)):
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _Answer.HELD_BY_ANOTHER
+            return False
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
             _LOG.warning("no lock on %s, whose file system has none: %s", handle.name, error)
-            return _Answer.NO_LOCKS
-    return _Answer.OURS
+            return None
+    return True
 
 
 def _unlock(handle: IO[str]) -> None:
-    try:
-        # Said aloud, because a forked child may still have the file open.
+    # Explicitly, because a forked child may still have the file open. Where there are no locks,
+    # there is nothing to give back.
+    with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_UN)
-    except OSError as error:
-        _LOG.debug("no lock to give back on %s: %s", handle.name, error)
 
 
 def _sign(handle: IO[str], what: str) -> None:
-    try:
+    # On a full disk the lock holds all the same.
+    with suppress(OSError):
         handle.truncate(0)
         handle.write(json.dumps(vars(Owner(os.getpid(), socket.gethostname(), what))))
         handle.flush()
-    except OSError as error:
-        # A full disk: the lock holds all the same.
-        _LOG.debug("%s does not name its owner: %s", handle.name, error)
 
 
 def _owner(path: Path) -> Owner:

@@ -65,7 +65,7 @@ def open_streams() -> None:
 
 
 class SnakemakeWords(logging.Filter):
-    """Puts Snakemake's own messages into words that say what to do, and a dry run on one screen.
+    """Replace messages of Snakemake by ones with a next step; keep a dry run on one screen.
 
     Args:
         brief: of a dry run tell how many jobs there are of each kind, and no more.
@@ -73,7 +73,7 @@ class SnakemakeWords(logging.Filter):
         forced: whether finished jobs were asked for by force.
     """
 
-    #: What is said of ``--force`` and the like.
+    #: Answer to ``--force`` and the like.
     FORCED = (
         "-f, -F and -R (--force, --forceall, --forcerun) do nothing here: a run that is finished "
         "stays finished\n  next: `voxseq forget RUN…` has runs done again by the next call, "

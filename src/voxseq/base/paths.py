@@ -11,13 +11,8 @@ from pathlib import Path, PurePosixPath
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 
-#: Left by macOS in many published archives.
-_JUNK_FOLDERS = {"__MACOSX"}
-
-
-_JUNK_FILES = {".DS_Store", "Thumbs.db"}
-
-
+#: By-products of operating systems in many published archives.
+_JUNK_FOLDERS, _JUNK_FILES = {"__MACOSX"}, {".DS_Store", "Thumbs.db"}
 #: Bytes that the name of a file may have.
 _NAME = 255
 

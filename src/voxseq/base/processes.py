@@ -1,4 +1,4 @@
-"""Work on many volumes by several processes; results come in order and do not depend on them."""
+"""Work on many volumes by worker processes; results come in order and do not depend on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from voxseq.base.watch import Watch
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: Items handed out ahead, by worker: few, so that a stop loses little and memory stays bounded.
+#: Items submitted ahead per worker: few, so that a stop loses little and memory stays bounded.
 _AHEAD = 2
 #: Variables that limit the threads of a worker; processes share the cores already.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -32,7 +32,7 @@ _WATCH = 1.0
 
 @dataclass(frozen=True)
 class Work(Generic[T]):
-    """What is done, for messages.
+    """A description of the work, for messages.
 
     Attributes:
         title: the data set and the work, such as "preparing spleen".
@@ -62,7 +62,9 @@ def in_order(
             names the items concerned.
     """
     done = 0
-    results = _in_processes(function, items, workers) if workers else _here(function, items)
+    results = (
+        _in_processes(function, items, workers) if workers else (function(item) for item in items)
+    )
     try:
         # Closed here and now: left to the collector of garbage, the pool might be shut down by one
         # of its own threads, which would wait for itself.
@@ -74,8 +76,7 @@ def in_order(
                 done += 1
     except MemoryError as error:
         raise ResourceError(
-            f"{work.title}: out of memory{_among(items[done : done + 1], work)}",
-            _remedy(work),
+            f"{work.title}: out of memory{_among(items[done : done + 1], work)}", _remedy(work)
         ) from error
     except BrokenProcessPool as error:
         ahead = items[done : done + _AHEAD * workers]
@@ -88,10 +89,6 @@ def in_order(
             f"{work.title}: a worker process ended abruptly{_among(ahead, work)}{_exit(error)}",
             _remedy(work),
         ) from error
-
-
-def _here(function: Callable[[T], R], items: Sequence[T]) -> Generator[R | Exception, None, None]:
-    yield from map(function, items)
 
 
 def _in_processes(
@@ -112,7 +109,7 @@ def _in_processes(
                 yield _result(ahead.popleft(), watch)
         is_complete = True
     finally:
-        # After an error nobody needs what the others are still doing.
+        # After an error the results of the others are not needed.
         pool.shutdown(wait=True, kill_workers=not is_complete)
 
 

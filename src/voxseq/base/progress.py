@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
@@ -21,33 +22,19 @@ def track(iterable: Iterable[T], description: str, total: int, start: int = 0) -
 
     Args:
         iterable: the work.
-        description: what is being done, in a few words.
+        description: the work in a few words.
         total: number of items of the whole work.
         start: items that an earlier, interrupted call has done.
     """
     if sys.stderr.isatty():
-        yield from _bar(iterable, description, total, start)
-    else:
-        yield from _lines(iterable, description, total, start)
-
-
-def _bar(iterable: Iterable[T], description: str, total: int, start: int) -> Iterator[T]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    from rich.console import Console
-
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total, completed=start)
-        for item in iterable:
-            yield item
-            progress.advance(task)
-
-
-def _lines(iterable: Iterable[T], description: str, total: int, start: int) -> Iterator[T]:
+        text = TextColumn("{task.description}")
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(description, total=total, completed=start)
+            for item in iterable:
+                yield item
+                progress.advance(task)
+        return
     began = last = time.monotonic()
     done = start
     for item in iterable:

@@ -7,9 +7,12 @@ numbers, because no generator lives longer than one step.
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def entropy(*parts: int | str) -> list[int]:
@@ -24,6 +27,8 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
 
 def torch_generator(*parts: int | str, device: str = "cpu") -> torch.Generator:
     """Torch generator of the stream that ``parts`` name."""
+    import torch
+
     state = np.random.SeedSequence(entropy(*parts)).generate_state(2, np.uint32)
     seed = int(state[0]) << 31 | int(state[1]) >> 1
     return torch.Generator(device=device).manual_seed(seed)

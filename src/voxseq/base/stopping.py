@@ -1,8 +1,8 @@
 """Requests to stop: SIGTERM, SIGUSR1 and SIGHUP end the work at the next safe point.
 
-Schedulers send the first two before they kill, a terminal that is lost the third. Most work can be
-dropped anywhere, because a run without its marker is done again; a training step is finished first,
-so that a checkpoint can follow it.
+Schedulers send the first two before they kill, a lost terminal the third. Most work can be dropped
+anywhere, because a run without its marker is recomputed; a training step is finished first, so that
+a checkpoint can follow it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REPEAT = 5.0
 
 
 class StopRequests:
-    """What the signals have asked for.
+    """Requests that signals have made.
 
     Attributes:
         requested: name of the signal that arrived; "" before one does.
@@ -36,7 +36,7 @@ class StopRequests:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the block end before a request takes effect, unless it takes :data:`GRACE` long."""
+        """Let the block end before a request takes effect; it has :data:`GRACE` seconds."""
         self._held += 1
         try:
             yield
@@ -88,7 +88,7 @@ class StopRequests:
 def stop_requests() -> Iterator[StopRequests]:
     """Turn :data:`SIGNALS` into :class:`Interrupted` for the length of the block.
 
-    What nohup has been told to ignore stays ignored: a lost terminal.
+    A signal that nohup ignores stays ignored.
 
     An error that follows a request, such as that of a worker which the same signal ended, counts as
     the interruption.

@@ -1,4 +1,4 @@
-"""Notices worker processes that stand still although their work is awaited."""
+"""Detect worker processes that hang while their work is awaited."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 #: Seconds between two looks at the processes.
@@ -33,8 +32,7 @@ class _Process:
 class Watch:
     """A thread that looks at processes while this one waits for them, and ends lost ones.
 
-    Ending them is what makes waiting for them fail, wherever it waits. Known are Linux's processes;
-    elsewhere nothing is noticed.
+    Ending them makes every wait for them fail. Works on Linux; elsewhere nothing is noticed.
 
     Args:
         processes: their numbers at the moment.
@@ -55,12 +53,7 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from voxseq.base.errors import VoxseqError
-from voxseq.cli.lazy import LazyGroup
+from voxseq.cli.data_download import download
+from voxseq.cli.data_verify import verify
 from voxseq.cli.options import overlay_option, params_option, resolve_root, root_option
 
 if TYPE_CHECKING:
@@ -21,15 +22,13 @@ if TYPE_CHECKING:
     from voxseq.data.verify.presence import Presence
 
 
-@click.group(
-    cls=LazyGroup,
-    lazy={
-        "download": "voxseq.cli.data_download:download",
-        "verify": "voxseq.cli.data_verify:verify",
-    },
-)
+@click.group()
 def data() -> None:
     """List, obtain and check the data sets."""
+
+
+data.add_command(download)
+data.add_command(verify)
 
 
 @data.command("list")

@@ -1,9 +1,10 @@
-"""``voxseq data verify``: what is wrong with the data sets, or with what was made of them."""
+"""``voxseq data verify``: check data sets before training, or the stores made of them."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ def verify(
 
     Reads every image. Ends with status 1 when there are faults.
     """
-    config = _configured(params, overlays, needed=store or not names)
+    # Without a configuration the names alone are enough.
+    is_needed = store or not names or params.exists()
+    config = load(params, overlays) if is_needed else None
     if store and config is not None:
         _verify_store(config, as_json)
         return
@@ -58,16 +61,13 @@ def verify(
             "name the folder of the data sets with --root, VOXSEQ_DATA or data.root",
         )
     report = _report(names, place, config, workers)
-    _print(report.as_json() if as_json else None, report.findings, report.summary())
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+    else:
+        _print(report.findings)
+        click.echo(report.summary())
     if report.faults:
         sys.exit(1)
-
-
-def _configured(params: Path, overlays: tuple[Path, ...], *, needed: bool) -> Config | None:
-    """The configuration; None where there is none and the names alone are enough."""
-    if not needed and not params.exists():
-        return None
-    return load(params, overlays)
 
 
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
@@ -89,22 +89,16 @@ def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: 
     return verify(names, root, Study.of(names, data, chosen, sources, optional), workers)
 
 
-def _print(as_json: dict[str, Any] | None, findings: list[Finding], summary: str) -> None:
-    if as_json is not None:
-        click.echo(json.dumps(as_json, indent=2, ensure_ascii=False))
-        return
-    shown: dict[str, int] = {}
+def _print(findings: list[Finding]) -> None:
+    shown: Counter[str] = Counter()
     for finding in sorted(findings, key=lambda f: (f.dataset, f.severity)):
-        shown[finding.dataset] = shown.get(finding.dataset, 0) + 1
-        if shown[finding.dataset] > _SHOWN:
-            continue
-        click.echo(f"{finding.severity:8} {finding.dataset}  {finding.file}")
-        click.echo(f"         {finding.reason}")
-        click.echo(f"         next: {finding.next}")
+        shown[finding.dataset] += 1
+        if shown[finding.dataset] <= _SHOWN:
+            where = f"{finding.severity:8} {finding.dataset}  {finding.file}"
+            click.echo(f"{where}\n         {finding.reason}\n         next: {finding.next}")
     for dataset, count in sorted(shown.items()):
         if count > _SHOWN:
             click.echo(f"{dataset}: {count - _SHOWN} more findings, --json prints all")
-    click.echo(summary)
 
 
 def _verify_store(config: Config, as_json: bool) -> None:
@@ -114,29 +108,22 @@ def _verify_store(config: Config, as_json: bool) -> None:
     from voxseq.plan import build_plan
 
     workspace = Workspace(Path.cwd(), build_plan(config))
-    faults: list[dict[str, str]] = []
-    finished = planned = 0
-    for run in workspace.plan.runs.values():
-        if run.stage not in _STORES:
-            continue
-        planned += 1
-        marker = workspace.marker(run)
-        if not marker.exists():
-            continue
-        finished += 1
-        reason = problem(marker, thorough=True)
+    planned = [run for run in workspace.plan.runs.values() if run.stage in _STORES]
+    finished = [run for run in planned if workspace.marker(run).exists()]
+    faults = []
+    for run in finished:
+        reason = problem(workspace.marker(run), thorough=True)
         if reason is not None:
-            folder = marker.parent.relative_to(workspace.root)
+            folder = workspace.folder(run).relative_to(workspace.root)
             remedy = f"remove {folder}, then: snakemake --cores all {run.stage}"
             faults.append({"run": run.id, "reason": reason, "next": remedy})
-    counts = {"planned": planned, "finished": finished}
     if as_json:
+        counts = {"planned": len(planned), "finished": len(finished)}
         click.echo(json.dumps({**counts, "faults": faults}, indent=2))
     else:
         for fault in faults:
-            click.echo(f"fault    {fault['run']}")
-            click.echo(f"         {fault['reason']}")
+            click.echo(f"fault    {fault['run']}\n         {fault['reason']}")
             click.echo(f"         next: {fault['next']}")
-        click.echo(f"{finished} of {planned} results are there: {len(faults)} faults")
+        click.echo(f"{len(finished)} of {len(planned)} results are there: {len(faults)} faults")
     if faults:
         sys.exit(1)

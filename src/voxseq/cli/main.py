@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +14,8 @@ from voxseq import __version__
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli.lazy import LazyGroup
+from voxseq.cli import results, upkeep
+from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
 if TYPE_CHECKING:
@@ -27,18 +27,7 @@ if TYPE_CHECKING:
 RETRY = 75
 
 
-@click.group(
-    cls=LazyGroup,
-    lazy={
-        "close": "voxseq.cli.close:close",
-        "code": "voxseq.cli.code:code",
-        "data": "voxseq.cli.data:data",
-        "forget": "voxseq.cli.forget:forget",
-        "verify": "voxseq.cli.verify:verify",
-        "where": "voxseq.cli.where:where",
-    },
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="voxseq")
 def cli() -> None:
     """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
@@ -47,13 +36,22 @@ def cli() -> None:
     require_own_code(Path.cwd())
 
 
+for _command in (
+    *(data, results.forget, results.tables, results.verify, results.where),
+    *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
+):
+    cli.add_command(_command)
+
+
 @cli.command()
 @params_option
 @overlay_option
 @click.option("--stage", help="Only this stage.")
 @click.option("--json", "as_json", is_flag=True, help="Every run with its configuration.")
-@click.option("--scale", help="Tell what workflow/scales/SCALE.yaml, or the demo, will take.")
-@click.option("--runs", "as_runs", is_flag=True, help="With --scale: the runs, not what they take.")
+@click.option("--scale", help="Estimate the cost of workflow/scales/SCALE.yaml, or of the demo.")
+@click.option(
+    "--runs", "as_runs", is_flag=True, help="With --scale: list the runs, not their cost."
+)
 @click.option(
     "--assume-tflops",
     type=click.FloatRange(min=0, min_open=True),
@@ -74,7 +72,7 @@ def plan(
     assume_tflops: float | None,
     into: Path | None,
 ) -> None:
-    """Print the runs of a configuration after checking it, or what they are expected to take."""
+    """Check a configuration and print its runs, or their expected cost."""
     from voxseq.cli.plan_estimate import overlay_of
     from voxseq.plan import build_plan
 
@@ -203,63 +201,6 @@ def _run(
     execute_together(workspace, chosen)
 
 
-@cli.command()
-@params_option
-@overlay_option
-@click.argument("stages", nargs=-1)
-def prune(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) -> None:
-    """Move results that the plan no longer names to the attic (.voxseq/attic)."""
-    from voxseq.engine.workspace import Workspace
-    from voxseq.plan import STAGES, build_plan
-
-    check_stages(*stages)
-    workspace = Workspace(Path.cwd(), build_plan(load(params, overlays)))
-    for name in workspace.prune(stages or STAGES):
-        click.echo(f"moved to the attic: {name}")
-
-
-@cli.command()
-@params_option
-def record(params: Path) -> None:
-    """Record finished stages in DVC (the workflow calls this when it has succeeded)."""
-    from voxseq.engine.dvc import record_stages
-    from voxseq.plan import build_plan
-
-    record_stages(Path.cwd(), build_plan(load(params)))
-
-
-@cli.command()
-@params_option
-@overlay_option
-def tables(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Print the tables of the results folder, and what they cost."""
-    from voxseq.cli.show import printed
-    from voxseq.plan import build_plan
-    from voxseq.plan.outputs import table_numbers
-
-    built = build_plan(load(params, overlays))
-    numbers = table_numbers(built.runs["tables/all"].config)
-    is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
-    click.echo(printed(Path(built.results), numbers, ascii_only=is_ascii), nl=False)
-
-
-@cli.command()
-@params_option
-@click.option("--write", is_flag=True, help="Write README.md instead of only comparing.")
-def readme(params: Path, write: bool) -> None:
-    """Compare the tables in README.md with the results, or put them there."""
-    from voxseq.base.files import write_text
-    from voxseq.cli.readme import with_tables
-
-    path = Path("README.md")
-    text = path.read_text(encoding="utf-8")
-    wanted = with_tables(text, Path(load(params).results) / "tables")
-    if write:
-        write_text(path, wanted)
-    elif wanted != text:
-        raise VoxseqError("the tables in README.md are not those of results/tables", "--write")
-
-
 @cli.group()
 def config() -> None:
     """Show, check and change the configuration."""
@@ -270,7 +211,10 @@ def config() -> None:
 @overlay_option
 def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
     """Print every key with its value, defaults included."""
-    click.echo(_as_yaml(load(params, overlays).model_dump(mode="json")), nl=False)
+    import yaml
+
+    content = load(params, overlays).model_dump(mode="json")
+    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), nl=False)
 
 
 @config.command("check")
@@ -313,13 +257,6 @@ def config_use(overlay: Path, params: Path) -> None:
     click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
 
 
-def _as_yaml(content: Mapping[str, Any]) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)
-    return text
-
-
 def main() -> None:
     """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
     open_streams()
@@ -338,7 +275,7 @@ def main() -> None:
         sys.exit(2)
     except Interrupted as error:
         say_last(str(error))
-        # At once: the interpreter's own end could wait for a lock of what was interrupted.
+        # At once: the interpreter's own end could wait for a lock that the interrupted code holds.
         os._exit(RETRY)
     except BrokenPipeError:
         # Whoever reads the output has seen enough of it.

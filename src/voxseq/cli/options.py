@@ -12,6 +12,7 @@ from voxseq.base.errors import VoxseqError
 
 if TYPE_CHECKING:
     from voxseq.config import Config
+    from voxseq.engine.workspace import Workspace
 
 params_option = click.option(
     "--params",
@@ -45,6 +46,14 @@ def load(params: Path, overlays: tuple[Path, ...] = ()) -> Config:
     from voxseq.config import load_config, read_yaml
 
     return load_config(params, [read_yaml(path) for path in overlays])
+
+
+def workspace_of(params: Path, overlays: tuple[Path, ...] = ()) -> Workspace:
+    """The current folder as the workspace of a configuration's plan; errors as :func:`load`."""
+    from voxseq.engine.workspace import Workspace
+    from voxseq.plan import build_plan
+
+    return Workspace(Path.cwd(), build_plan(load(params, overlays)))
 
 
 def resolve_root(root: Path | None, params: Path, overlays: tuple[Path, ...]) -> Path | None:

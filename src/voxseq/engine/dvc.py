@@ -1,4 +1,4 @@
-"""Telling DVC which stages are complete after a direct Snakemake run."""
+"""Recording in DVC which stages are complete after a direct Snakemake run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -47,7 +45,7 @@ def complete_stages(root: Path, plan: Plan) -> list[Stage]:
 
 
 def require_complete(root: Path, plan: Plan, stage: Stage, scale: str, results: str) -> None:
-    """Refuse the end of a stage of DVC, unless what DVC is about to record is what ``plan`` names.
+    """Refuse to end a stage of DVC unless DVC is about to record the results that ``plan`` names.
 
     DVC reads the parameters that it records when a stage ends, and has looked up the names of the
     outputs before the first one began; in between anybody may have edited the file.
@@ -89,7 +87,7 @@ def require_complete(root: Path, plan: Plan, stage: Stage, scale: str, results: 
 
 
 def let_dvc_follow(root: Path, plan: Plan) -> None:
-    """Let DVC version artefacts that lie behind a link, such as on another disk.
+    """Let DVC version artefacts behind a link, such as on another disk.
 
     DVC has git ignore each output and refuses one whose ``.gitignore`` is outside of the
     repository, before it asks whether git ignores the output already. So the file beside the
@@ -118,20 +116,28 @@ def unrecorded_stages(root: Path, plan: Plan) -> list[Stage]:
     """Complete stages of which DVC has recorded other jobs, or none.
 
     A call that was killed after its last job leaves these. Reads DVC's files without DVC, because
-    every start of the workflow asks. What DVC's cache does not list counts as recorded: those are
-    results that were never here.
+    every start of the workflow asks. Results that DVC's cache does not list count as recorded:
+    they were never here.
     """
     if not _is_dvc_workspace(root):
         return []
-    listed = _Listed(root)
-    return [
-        stage
-        for stage in complete_stages(root, plan)
-        if not listed.holds(
-            f"{plan.artefacts}/{stage}",
-            {Path(plan.marker(job)).name for job in plan.of_stage(stage)},
-        )
-    ]
+    outputs, cache = _recorded(root / "dvc.lock") or {}, _cache(root) / "files/md5"
+    unrecorded = []
+    for stage in complete_stages(root, plan):
+        jobs = {Path(plan.marker(job)).name for job in plan.of_stage(stage)}
+        found = outputs.get(f"{plan.artefacts}/{stage}")
+        if found is None or _listed_jobs(cache / found[:2] / found[2:]) not in (jobs, None):
+            unrecorded.append(stage)
+    return unrecorded
+
+
+def _listed_jobs(listing: Path) -> set[str] | None:
+    """Names of the job markers in a folder that DVC has recorded; ``None``: it does not tell."""
+    try:
+        paths = [entry["relpath"] for entry in read_json(listing)]
+        return {path.removeprefix("jobs/") for path in paths if path.startswith("jobs/")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def record_stages(root: Path, plan: Plan) -> list[Stage]:
@@ -211,29 +217,6 @@ def _recorded(lock: Path) -> dict[str, str] | None:
         }
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError):
         return None
-
-
-class _Listed:
-    """What DVC has recorded of the folders of stages."""
-
-    def __init__(self, root: Path) -> None:
-        self.outputs: Mapping[str, str] = _recorded(root / "dvc.lock") or {}
-        self.cache = _cache(root) / "files/md5"
-
-    def holds(self, output: str, jobs: set[str]) -> bool:
-        """Whether an output is recorded with these job markers, or DVC's cache does not tell."""
-        found = self.outputs.get(output)
-        if found is None:
-            return False
-        try:
-            entries: list[dict[str, Any]] = read_json(self.cache / found[:2] / found[2:])
-            return jobs == {
-                entry["relpath"].removeprefix("jobs/")
-                for entry in entries
-                if entry["relpath"].startswith("jobs/")
-            }
-        except (OSError, ValueError, KeyError, TypeError):
-            return True
 
 
 def _cache(root: Path) -> Path:

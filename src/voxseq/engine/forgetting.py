@@ -1,4 +1,4 @@
-"""Having finished runs done again: their results are put aside, where nothing looks for them."""
+"""Forget finished runs: put their results aside, so that the workflow computes them again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def chosen(plan: Plan, patterns: Sequence[str]) -> list[Run]:
 
 
 def with_followers(plan: Plan, runs: Iterable[Run]) -> list[Run]:
-    """Some runs and all that read their results, directly or not."""
+    """Some runs and all that depend on them, directly or not."""
     reached = {run.id for run in runs}
     # Runs are listed in an order in which they can be done.
     for run in plan.runs.values():
@@ -56,7 +56,7 @@ def with_followers(plan: Plan, runs: Iterable[Run]) -> list[Run]:
 
 
 def forget(workspace: Workspace, runs: Sequence[Run]) -> Path | None:
-    """Put everything aside that would spare the work of some runs.
+    """Put aside everything that would save computing some runs again.
 
     That is their results, whether in place, complete but not yet in place, or in the attic, and
     their checkpoints.
@@ -78,7 +78,7 @@ def forget(workspace: Workspace, runs: Sequence[Run]) -> Path | None:
 
 
 def _refuse_what_is_held(workspace: Workspace, runs: Sequence[Run]) -> None:
-    """A job that outlived its workflow may make or read what is to be forgotten."""
+    """A job that outlived its workflow may write or read the runs to be forgotten."""
     names = {run.id for run in runs}
     for run in workspace.plan.runs.values():
         if run.id in names or names.intersection(run.inputs):
@@ -91,10 +91,10 @@ def _refuse_what_is_held(workspace: Workspace, runs: Sequence[Run]) -> None:
 
 
 def _put_aside(workspace: Workspace, run: Run, target: Path) -> bool:
-    """Move what there is of one run; whether there was anything."""
+    """Move everything of one run; returns whether there was anything."""
     work, attic = workspace.work(run), workspace.attic(run.fingerprint)
     state, marker = workspace.state(run), workspace.marker(run)
-    # What shows that a folder is of this very run.
+    # The file or folder that identifies this very run.
     places = {
         "results": (workspace.folder(run), marker),
         "finished": (work, work / marker.name),
@@ -103,7 +103,7 @@ def _put_aside(workspace: Workspace, run: Run, target: Path) -> bool:
     }
     moved = False
     with exclusive(workspace.lock(run), f"forgetting {run.id}"), workspace._changing(run.stage):
-        # First, so that no job claims for a moment what is not there.
+        # First, so that no job claims results that are gone, not even for a moment.
         withdraw(workspace._jobs(run.stage), run.id)
         for name, (folder, sign) in places.items():
             if sign.exists():

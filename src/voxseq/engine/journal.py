@@ -1,18 +1,23 @@
-"""How a run went: its log, seconds, memory and the versions of packages.
+"""How runs went, for people: log, cost and package versions of each, one line of history per run.
 
 These differ from call to call. They are kept apart from results, which two calls make alike.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from voxseq.base.environment import environment
 from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, write_json
 from voxseq.base.folders import remove
+from voxseq.plan import Run
 
+_LOG = logging.getLogger("voxseq.engine.journal")
 #: Files of a run's state that are kept.
 KEPT = ("log.txt", "progress.json", "cost.json")
 
@@ -31,3 +36,18 @@ def keep_record(state: Path, record: Path) -> None:
         if (state / name).exists():
             with atomic_path(record / name) as temporary, read_named(state / name):
                 shutil.copyfile(state / name, temporary)
+
+
+def remember(path: Path, run: Run, seconds: float) -> None:
+    """Add a line to the history; without it, the run is finished all the same."""
+    line = {
+        "run": run.id,
+        "fingerprint": run.fingerprint,
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+    except OSError as error:
+        _LOG.warning("%s lacks %s: %s", path, run.id, error)

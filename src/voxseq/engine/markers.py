@@ -1,7 +1,7 @@
-"""Markers: the files that say what is finished.
+"""Markers: the files that record finished runs and jobs.
 
-The marker of a run lies in the run's folder and lists its files. The marker of a job lies in
-``jobs`` of its stage and names the job's runs; the workflow looks at nothing else.
+The marker of a run is in the run's folder and lists its files. The marker of a job is in ``jobs``
+of its stage and names the job's runs; the workflow looks at nothing else.
 
 Where the machine fails while a marker or a file is read, that is a ResourceError: nothing is known
 then, and nothing may follow from it.
@@ -16,7 +16,7 @@ from typing import Any
 
 from voxseq.base.files import files_below, named, read_json, sha256, size_of, write_json
 
-#: What every run writes, whatever it does: a marker without it is of no run.
+#: Every run writes this file; a marker without it is damaged.
 CONFIG = "config.json"
 #: Names of the markers of runs.
 RUN_MARKERS = "run-*.json"

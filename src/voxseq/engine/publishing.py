@@ -1,6 +1,6 @@
-"""The results folder: what people read of a study, copied from the runs' folders.
+"""The results folder: tables, figures and reports of a study, copied from the runs' folders.
 
-Somebody may delete, edit or merge what is published. Each file is therefore compared with the
+Published files may be deleted, edited or merged by hand. Each file is therefore compared with the
 checksum in its run's marker, and published anew where it differs.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference:
-    """Files of a run in the results folder, relative to it, that are not what was published."""
+    """Files of a run in the results folder, relative to it, that differ from the published ones."""
 
     missing: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Difference:
 
 
 def require_declared(run: Run, out: Path) -> None:
-    """Compare what a stage has written with what it publishes.
+    """Compare the files that a stage has written with those that it declares.
 
     Args:
         run: the run.
@@ -65,7 +65,7 @@ def require_declared(run: Run, out: Path) -> None:
 
 
 def compare(run: Run, marker: Path, results: Path) -> Difference:
-    """What of a finished run is not in the results folder as it was published.
+    """Files of a finished run that are not in the results folder as they were published.
 
     Costs have no checksum: only their absence is noticed.
     """
@@ -75,20 +75,22 @@ def compare(run: Run, marker: Path, results: Path) -> Difference:
         path = results / name
         if size_of(path) is None:
             missing.append(name)
-        elif name in recorded and not _is(path, recorded[name]):
-            edited.append(name)
+        elif name in recorded:
+            size, checksum = recorded[name]["bytes"], recorded[name]["sha256"]
+            if size_of(path) != size or sha256(path) != checksum:
+                edited.append(name)
     return Difference(tuple(missing), tuple(edited), tuple(_surplus(run, results)))
 
 
 def publish(run: Run, folder: Path, results: Path, found: Difference, kept: Path) -> None:
-    """Make the results folder what the run publishes.
+    """Make the results folder hold exactly the published files of a run.
 
     Args:
         run: a finished run.
         folder: its results.
         results: the study's results folder.
-        found: what differs; costs, which are not in the run's folder, are made by others.
-        kept: folder for copies of what is there and was edited, or belongs to no study.
+        found: the differences; costs are not in the run's folder and are made elsewhere.
+        kept: folder for copies of files that were edited or belong to no study.
     """
     for part in FOLDERS[run.stage]:
         (results / part).mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def _surplus(run: Run, results: Path) -> Iterator[str]:
 
 
 def state_of_results(workspace: Workspace) -> list[str]:
-    """What is wrong with the results folder, in words; empty where it is up to date."""
+    """One line per stage whose published files are not up to date."""
     said = []
     for run in workspace.reports():
         if not workspace.is_finished(run):
@@ -132,14 +134,14 @@ def state_of_results(workspace: Workspace) -> list[str]:
 
 
 def publish_anew(workspace: Workspace, *, only_missing: bool = False) -> list[str]:
-    """Publish what somebody removed from the results folder or edited there.
+    """Publish files again that were removed from the results folder or edited there.
 
     Args:
         workspace: the folder and its plan.
         only_missing: leave files that are there as they are, and say that they differ.
 
     Returns:
-        What was found, in words. A copy of what was edited is kept in ``.voxseq/replaced``.
+        The differences, in words. Copies of edited files are kept in ``.voxseq/replaced``.
     """
     said, results = [], workspace.plan.results
     for run in filter(workspace.is_finished, workspace.reports()):
@@ -151,10 +153,6 @@ def publish_anew(workspace: Workspace, *, only_missing: bool = False) -> list[st
             replaced = found.edited or found.surplus
             said.append(f"published anew in {results}: {found}{kept if replaced else ''}")
     return said
-
-
-def _is(path: Path, recorded: Mapping[str, object]) -> bool:
-    return size_of(path) == recorded["bytes"] and sha256(path) == recorded["sha256"]
 
 
 def _few(names: Sequence[str]) -> str:

@@ -1,26 +1,24 @@
-"""One workflow at a time in a folder, and what is put right before it starts.
+"""Workflow session: lock the working directory and recover from killed runs.
 
 The Snakefile calls these. Several scales may be at work at once: they share no artefacts.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from voxseq.base.errors import ResourceError, VoxseqError
-from voxseq.base.failures import faults_named, require_writable
+from voxseq.base.failures import failures_named, require_writable
 from voxseq.base.files import read_text, write_text
 from voxseq.base.locks import LockHeldError, Owner, owner_of, take
 from voxseq.engine.dvc import let_dvc_follow
 from voxseq.engine.publishing import publish_anew
 from voxseq.engine.workspace import Workspace
-
-_LOG = logging.getLogger("voxseq.engine.session")
 
 
 def _lock(workspace: Workspace) -> Path:
@@ -53,45 +51,38 @@ def begin(workspace: Workspace) -> IO[str]:
 
 
 def tidy_up(workspace: Workspace, *, is_dry: bool = False) -> list[str]:
-    """Put right what killed calls and other hands have left, unless a workflow is at work here.
+    """Recover from killed calls and manual changes, unless a workflow is at work here.
 
     Args:
         workspace: the folder and its plan.
-        is_dry: nothing that somebody wrote is replaced.
+        is_dry: replace no file that was edited by hand.
 
     Returns:
-        What was done, in words.
+        The repairs, in words.
 
     Raises:
         IntegrityError: results are links into a cache of DVC that is not there.
         ResourceError: nothing can be written here, or the machine failed.
         VoxseqError: the folder of artefacts is a link that leads nowhere.
     """
-    with faults_named(workspace.root / workspace.plan.artefacts):
-        return _tidy_up(workspace, is_dry)
-
-
-def _tidy_up(workspace: Workspace, is_dry: bool) -> list[str]:
-    owner = at_work(workspace)
-    if owner is not None:
-        return [f"another workflow is at work in this folder: {owner}"]
-    let_dvc_follow(workspace.root, workspace.plan)
-    for place in (workspace.root / ".voxseq", workspace.root / workspace.plan.artefacts):
-        # What Snakemake says of a full disk is no help.
-        require_writable(place)
-    _require_temporary_files()
-    said = []
-    if _remove_stale_locks(workspace):
-        said.append("removed a lock of Snakemake whose owner is dead")
-    said += publish_anew(workspace, only_missing=is_dry)
-    again = workspace.recheck()
-    if again:
-        said.append(f"to be done again, because results are not whole: {', '.join(again)}")
-    ahead = _date_anew(workspace)
-    if ahead:
-        said.append(f"markers with a date in the future, dated anew: {ahead}")
-    said += [f"an earlier call's job still runs: {owner}" for owner in workspace.owners()]
-    return said
+    with failures_named(workspace.root / workspace.plan.artefacts):
+        owner = at_work(workspace)
+        if owner is not None:
+            return [f"another workflow is at work in this folder: {owner}"]
+        let_dvc_follow(workspace.root, workspace.plan)
+        for place in (workspace.root / ".voxseq", workspace.root / workspace.plan.artefacts):
+            # Snakemake's own message about a full disk is no help.
+            require_writable(place)
+        _require_temporary_files()
+        said = []
+        if _remove_stale_locks(workspace):
+            said.append("removed a lock of Snakemake whose owner is dead")
+        said += publish_anew(workspace, only_missing=is_dry)
+        if again := workspace.recheck():
+            said.append(f"to be done again, because results are not whole: {', '.join(again)}")
+        if ahead := _date_anew(workspace):
+            said.append(f"markers with a date in the future, dated anew: {ahead}")
+        return [*said, *(f"an earlier call's job still runs: {o}" for o in workspace.owners())]
 
 
 def _require_temporary_files() -> None:
@@ -110,14 +101,13 @@ def _require_temporary_files() -> None:
 
 def _remove_stale_locks(workspace: Workspace) -> bool:
     """Remove Snakemake's own locks of this scale: it cannot tell whether their owner is alive."""
-    stale = [
-        path
-        for path in (workspace.root / ".snakemake/locks").glob("*.lock")
-        if f"{workspace.plan.artefacts}/" in _text(path)
-    ]
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return bool(stale)
+    found = False
+    for path in (workspace.root / ".snakemake/locks").glob("*.lock"):
+        with suppress(FileNotFoundError):
+            if f"{workspace.plan.artefacts}/" in read_text(path):
+                path.unlink()
+                found = True
+    return found
 
 
 def _date_anew(workspace: Workspace) -> int:
@@ -133,10 +123,3 @@ def _date_anew(workspace: Workspace) -> int:
             write_text(path, read_text(path))
             ahead += 1
     return ahead
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except FileNotFoundError:
-        return ""

@@ -1,4 +1,4 @@
-"""A job that several processes do together, as torchrun has started them."""
+"""A job of several processes that torchrun has started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voxseq.engine.workspace import Workspace
 from voxseq.plan import Job
 from voxseq.training.distributed import Team, join, leave
 
-#: What the first process tells the others when the job is done.
+#: The first process sends this when the job is done.
 _DONE = -1
 
 

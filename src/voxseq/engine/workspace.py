@@ -1,12 +1,12 @@
-"""Doing the runs of a plan: folders, markers, and what happens to what is no longer wanted.
+"""Carry out the runs of a plan: folders, markers, and the attic for results no longer wanted.
 
 A run is finished when its marker ``run-<fingerprint>.json`` exists in its folder. It is written
 last and says which files belong to the run, with size and SHA-256. Results are made in a folder of
 their own and put in place whole, so nobody ever sees half of a run. A job's marker follows those
 of its runs; the workflow looks at job markers only. Time stamps decide nothing.
 
-What a changed configuration makes stale is not deleted: it moves to the attic, by fingerprint, and
-comes back when the configuration does.
+Results that a changed configuration makes stale are not deleted: they move to the attic, by
+fingerprint, and come back with the configuration.
 
 A process may outlive the workflow that started it. A lock for each run keeps two from doing the
 same one, and a job says that it is finished only while all its runs are.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from voxseq.base.errors import IntegrityError, ResourceError
-from voxseq.base.failures import faults_named
+from voxseq.base.failures import failures_named
 from voxseq.base.files import named, write_json
 from voxseq.base.folders import move, remove, remove_empty, strays
 from voxseq.base.locks import Owner, alone, exclusive, owner_of
@@ -34,8 +34,7 @@ from voxseq.base.logs import log_file
 from voxseq.config.execution import TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
-from voxseq.engine.history import remember
-from voxseq.engine.journal import keep_record
+from voxseq.engine.journal import keep_record, remember
 from voxseq.engine.markers import RUN_MARKERS, problem, verified
 from voxseq.engine.publishing import Difference, compare, publish, require_declared
 from voxseq.plan import STAGES, Job, Plan, Run
@@ -44,9 +43,7 @@ from voxseq.plan.context import RunContext
 from voxseq.plan.outputs import COSTS
 
 _LOG = logging.getLogger("voxseq.engine.workspace")
-
-
-#: What makes the costs from the records of runs; no run of its own.
+#: Makes the costs from the records of runs; no run of its own.
 MAKE_COSTS = "voxseq.report.run:execute_costs"
 
 
@@ -88,7 +85,7 @@ class Workspace:
         return self.root / ".voxseq/records" / self.plan.scale / run.id / run.fingerprint
 
     def attic(self, fingerprint: str) -> Path:
-        """Where results lie that the present plan does not name."""
+        """Folder of results that the present plan does not name."""
         return self.root / ".voxseq/attic" / self.plan.scale / fingerprint
 
     def lock(self, run: Run) -> Path:
@@ -101,7 +98,7 @@ class Workspace:
         return self.root / ".voxseq/history.jsonl"
 
     def is_finished(self, run: Run) -> bool:
-        """Whether the results of ``run`` lie in its folder, whole."""
+        """Whether the complete results of ``run`` are in its folder."""
         return problem(self.marker(run), run.id) is None
 
     def execute(self, job: Job) -> None:
@@ -110,7 +107,7 @@ class Workspace:
         Raises:
             VoxseqError: an input is missing or damaged, or the work itself failed.
         """
-        with faults_named(self.root / self.plan.artefacts):
+        with failures_named(self.root / self.plan.artefacts):
             for run in job.runs:
                 with exclusive(self.lock(run), run.id) as is_alone:
                     (self if is_alone else self._apart())._provide(run)
@@ -163,7 +160,7 @@ class Workspace:
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        with log_file(state / "log.txt"), faults_named(out):
+        with log_file(state / "log.txt"), failures_named(out):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
             self.announce(run)
             self.call(run)
@@ -172,7 +169,7 @@ class Workspace:
         write_json(out / "config.json", {"run": run.id, "config": run.settings})
         keep_record(state, self.record(run))
         for name in run.inputs:
-            # What was read may have been replaced by a call with another configuration.
+            # Inputs may have been replaced by a call with another configuration.
             self._input(name)
         fingerprints = {name: self.plan.runs[name].fingerprint for name in run.inputs}
         marker = out / self.marker(run).name
@@ -198,7 +195,7 @@ class Workspace:
                 _LOG.info("%s: another call has finished it in the meantime", run.id)
                 remove(source)
                 return
-            # First, so that no job claims for a moment what is not there.
+            # First, so that no job claims results that are gone, not even for a moment.
             markers.withdraw(self._jobs(run.stage), run.id)
             folder = self.folder(run)
             for marker in named(folder, RUN_MARKERS)[:1]:
@@ -206,18 +203,18 @@ class Workspace:
             move(source, folder)
 
     def unpublished(self, run: Run) -> Difference:
-        """What of a finished run is not in the results folder as it was published."""
+        """Files of a finished run that are not in the results folder as they were published."""
         return compare(run, self.marker(run), self.root / self.plan.results)
 
     def publish(self, run: Run, *, first: bool = False) -> Difference | None:
-        """Put what people read of a finished run into the results folder, under version control.
+        """Copy the published files of a finished run into the results folder.
 
         Args:
             run: the run; most publish nothing.
             first: its results have just been put in place, beside published files of another run.
 
         Returns:
-            What was missing, edited or surplus; ``None`` where the run's own files turned out to be
+            The differences there were; ``None`` where the run's own files turned out to be
             damaged, and nothing was published.
         """
         if run.stage not in FOLDERS:
@@ -323,7 +320,7 @@ class Workspace:
         return moved
 
     def _clear_works(self, stage: str) -> None:
-        """Remove what killed processes left unfinished. Checkpoints are elsewhere."""
+        """Remove unfinished work of killed processes. Checkpoints are elsewhere."""
         for work in named(self._works(stage), "*"):
             with alone(self._locks(stage) / f"{work.name}.lock", "removing leftovers") as is_ours:
                 if not is_ours:
@@ -343,7 +340,7 @@ class Workspace:
         return self.root / ".voxseq/locks" / self.plan.scale / stage
 
     def _changing(self, stage: str) -> AbstractContextManager[bool]:
-        """Hold what is in place of a stage still while it changes; for moments only."""
+        """Lock the results of a stage while they change; for moments only."""
         return exclusive(self._locks(stage) / ".place.lock", f"putting results of {stage} in place")
 
 

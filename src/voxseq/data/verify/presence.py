@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from voxseq import catalogue
 from voxseq.base.errors import DataError
@@ -13,9 +13,6 @@ from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts as adapters
 from voxseq.data.examined import is_left_out
-
-if TYPE_CHECKING:
-    from voxseq.engine.workspace import Workspace
 
 State = Literal["absent", "present", "incomplete"]
 
@@ -57,15 +54,17 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
     return Presence("incomplete" if too_few or reason else "present", found, reason)
 
 
-def optional_sources(workspace: Workspace, root: Path) -> Iterator[str]:
-    """Yield one line for each optional source that is left out, or that arrived afterwards."""
-    for run in workspace.plan.runs.values():
-        if run.stage != "download" or not run.config.optional:
-            continue
-        dataset = catalogue.get(run.config.dataset)
+def optional_sources(finished: Iterable[tuple[str, Path | None]], root: Path) -> Iterator[str]:
+    """Yield one line for each optional source that is left out, or that arrived afterwards.
+
+    Args:
+        finished: name and folder of results of each optional data set; None while it is to do.
+        root: the user's folder of data sets.
+    """
+    for name, results in finished:
+        dataset = catalogue.get(name)
         is_here = next(files(root / dataset.folder), None) is not None
-        is_done = workspace.is_finished(run)
-        if is_done and is_left_out(workspace.folder(run)):
+        if results is not None and is_left_out(results):
             if is_here:
                 yield (
                     f"{dataset.name} is in {root} now, but the results are without it: another "
@@ -73,7 +72,7 @@ def optional_sources(workspace: Workspace, root: Path) -> Iterator[str]:
                 )
             else:
                 yield f"{dataset.name} is not in {root}: pre-training does without it"
-        elif not is_done and not is_here:
+        elif results is None and not is_here:
             yield (
                 f"{dataset.name} is not in {root}: unless it is fetched, pre-training does "
                 "without it"

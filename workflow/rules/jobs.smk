@@ -1,0 +1,62 @@
+"""The rules of single jobs: each does one job of the plan with `voxseq run`."""
+
+from voxseq.report.escape import PHANTOMS
+
+PRETRAININGS, FINETUNINGS = r"pretrain\.[A-Za-z0-9_.]+", r"finetune\.[A-Za-z0-9_.]+"
+ANY = r"[A-Za-z0-9_.]+"
+#: Rule → its stage, the names of its jobs, the part of `execution` with its resources, a message.
+JOBS = {
+    "get_dataset": ("download", ANY, "download", "Getting and checking {}"),
+    "prepare_volumes": ("preprocess", ANY, "preprocess", "Preparing the volumes of {}"),
+    "index_sequences": ("sequences", ANY, "sequences", "Building the sequence index"),
+    "pretrain_method": ("pretrain", ANY, "pretrain", "Pre-training {}"),
+    "pretrain_variant": ("ablation", PRETRAININGS, "pretrain", "Ablation: pre-training {}"),
+    "pretrain_beyond": ("beyond", PRETRAININGS, "pretrain", "Beyond the paper: pre-training {}"),
+    "finetune_task": ("finetune", ANY, "finetune", "Fine-tuning {}"),
+    "finetune_variant": ("ablation", FINETUNINGS, "finetune", "Ablation: fine-tuning {}"),
+    "finetune_fewer_labels": ("label_ratio", ANY, "finetune", "Fewer labels: fine-tuning {}"),
+    "finetune_beyond": ("beyond", FINETUNINGS, "finetune", "Beyond the paper: {}"),
+    # Reports have one job each, whose marker and published files have no wildcards.
+    "make_tables": ("tables", None, "report", "Making the tables"),
+    "make_figures": ("figures", None, "report", "Drawing the figures"),
+}
+
+
+for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
+    _asked = getattr(CONFIG.execution, _kind)
+    _job = None if _jobs else PLAN.of_stage(_stage)[0]
+    _name = f"{_stage}/{'{job}-{fingerprint}' if _jobs else 'all'}"
+
+    rule:
+        name:
+            _rule
+        input:
+            needs_of(_stage) if _jobs else needs_of_report(_stage),
+        output:
+            f"{ARTEFACTS}/{_stage}/jobs/{{job}}-{{fingerprint}}.json" if _jobs else publications(_stage),
+        log:
+            f"{LOGS}/{_name}.log",
+        benchmark:
+            f"{BENCHMARKS}/{_name}.tsv"
+        params:
+            stage=_stage,
+            job="{job}" if _jobs else _job.name,
+            fingerprint="{fingerprint}" if _jobs else _job.fingerprint,
+            # First line of every caption in Snakemake's own report.
+            data=PHANTOMS if CONFIG.data.root is None else "",
+            launcher=launcher_of(_asked) if _kind == "pretrain" else "",
+        wildcard_constraints:
+            job=_jobs or ANY,
+            fingerprint=r"[0-9a-f]{16}",
+        threads: _asked.threads
+        resources:
+            mem_mb=memory_of(_asked),
+            runtime=_asked.runtime,
+            gpu=_asked.gpu,
+            **(across_nodes(_asked) if _kind == "pretrain" else {}),
+        conda:
+            "../envs/voxseq.yaml"
+        message:
+            _said.replace("{}", "{wildcards.job}")
+        shell:
+            COMMAND
