@@ -52,7 +52,11 @@ REFUSED: list[tuple[tuple[Any, ...], Any, tuple[str, ...]]] = [
     ((*OPTIMISER, "lr"), float("nan"), ("optimiser.lr", "nan")),
     ((*OPTIMISER, "lr"), 0, ("optimiser.lr", "0", "greater than 0")),
     ((*OPTIMISER, "betas"), [0.9, 1.5], ("optimiser.betas.1", "1.5", "less than 1")),
-    ((*OPTIMISER, "schedule"), "linear", ("optimiser.schedule", "linear", "cosine|poly|constant")),
+    (
+        (*OPTIMISER, "schedule"),
+        "linear",
+        ("optimiser.schedule", "linear", "cosine", "poly", "constant"),
+    ),
     (("pretrain", "precision"), "8-bit", ("pretrain.precision", "8-bit", "bf16-mixed")),
     (("pretrain", "methods", "our"), {}, ("pretrain.methods.our", "choose from", "ours")),
     (("pretrain", "methods", "ours"), "yes", ("pretrain.methods.ours", "yes", "dictionary")),

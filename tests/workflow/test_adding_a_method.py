@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from voxseq.config.merging import merge
+from voxseq.config.overlay import merge
 
 #: Of `make test-fast`: the tests that look at every method, every scale and the documents.
 FAST = (
@@ -62,7 +62,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / name).write_text(page.file(name), encoding="utf-8")
     registry = copy / "src/voxseq/config/registry.py"
     text = registry.read_text(encoding="utf-8")
-    place, line = '        Method(\n            "ours"', "from voxseq.config.methods.dino import"
+    place, line = '        Method("ours"', "from voxseq.config.methods.dino import"
     assert place in text
     assert line in text
     row = textwrap.indent(page.block("Method(").rstrip() + ",\n", " " * 8)

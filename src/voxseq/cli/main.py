@@ -306,7 +306,7 @@ def config_use(overlay: Path, params: Path) -> None:
     """
     from voxseq.base.files import write_text
     from voxseq.config import load_config, read_yaml
-    from voxseq.config.rewriting import laid_over
+    from voxseq.config.overlay import laid_over
 
     loaded = load_config(params, [read_yaml(overlay)])
     write_text(params, laid_over(params, overlay))
