@@ -19,7 +19,8 @@ from voxseq.config.base import Shape3
 from voxseq.config.model import EncoderConfig
 from voxseq.config.registry import pretrained
 from voxseq.estimate import count
-from voxseq.estimate.work import Counts, Work
+from voxseq.estimate.counts import Counts
+from voxseq.estimate.work import Work
 from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.plan import build_plan
 from voxseq.pretrain.base import PretrainMethod
