@@ -21,7 +21,8 @@ from voxseq.config.model import EncoderConfig
 from voxseq.config.registry import pretrained
 from voxseq.config.runs import NetworkSettings, PretrainRun
 from voxseq.estimate import count
-from voxseq.estimate.work import Counts, Work
+from voxseq.estimate.counts import Counts
+from voxseq.estimate.work import Work
 from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.plan import build_plan
 from voxseq.pretrain.base import PretrainMethod

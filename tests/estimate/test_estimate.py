@@ -36,9 +36,9 @@ from voxseq.config.amounts import (
 )
 from voxseq.config.load import validate
 from voxseq.config.methods.medcoss import MedCoSSSettings
+from voxseq.estimate.counts import COUNTS
 from voxseq.estimate.estimate import Assumptions, Estimate, estimate, wall_hours
 from voxseq.estimate.run_cost import RunCost, rehearsed, windows
-from voxseq.estimate.work import COUNTS
 from voxseq.plan import STAGES, Job, Plan, Run, build_plan
 
 RAW = read_yaml(ROOT / "params.yaml")

@@ -98,8 +98,8 @@ def _print_estimate(
 ) -> None:
     from voxseq.base.files import write_text
     from voxseq.cli.plan_estimate import print_sections, sections, with_estimate
+    from voxseq.estimate.counts import COUNTS
     from voxseq.estimate.estimate import Assumptions, estimate
-    from voxseq.estimate.work import COUNTS
 
     used = None if tflops is None else Assumptions.of_rate(tflops)
     parts = sections(config, estimate(config, built, used, COUNTS), None if into else stage)

@@ -15,8 +15,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from voxseq.config import Config
+from voxseq.estimate.counts import Counts
 from voxseq.estimate.run_cost import SINGLE_PRECISION, Packing, RunCost, RunCosts
-from voxseq.estimate.work import Counts
 from voxseq.plan.model import Plan, Run, Stage
 
 JobKey = tuple[Stage, str]

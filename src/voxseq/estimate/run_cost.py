@@ -10,7 +10,8 @@ from voxseq.config.amounts import cases, content, items_of, prepared_shape, sequ
 from voxseq.config.base import Shape3
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
-from voxseq.estimate.work import FLOAT, Counts
+from voxseq.estimate.counts import Counts
+from voxseq.estimate.work import FLOAT
 from voxseq.plan.model import Run
 
 SINGLE_PRECISION = "32-true"
