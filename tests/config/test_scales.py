@@ -11,9 +11,9 @@ import pytest
 from tests.helpers import ROOT
 from voxseq.catalogue import CATALOGUE
 from voxseq.catalogue.splits import part_sizes
-from voxseq.config import Config, load_config, read_yaml
-from voxseq.config.finetune import ClassificationTask, SegmentationTask
-from voxseq.config.registry import METHODS, pretrained
+from voxseq.config import Config, load_config, merge, read_yaml
+from voxseq.config.reading import parse_yaml
+from voxseq.config.registry import METHODS
 from voxseq.plan import STAGES, build_plan
 
 SCALES = sorted((ROOT / "workflow/scales").glob("*.yaml"))
@@ -24,17 +24,113 @@ def load(path: Path) -> Config:
 
 
 PAPER = load(ROOT / "workflow/scales/paper.yaml")
-SEGMENTATION = {n: t for n, t in PAPER.finetune.tasks.items() if isinstance(t, SegmentationTask)}
-#: Methods of the paper beside ours.
-COMPARED = ("simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss")
-MSD = {name: task for name, task in SEGMENTATION.items() if name != "la"}
+CONTENT = PAPER.model_dump(mode="json")
+TASKS = CONTENT["finetune"]["tasks"]
+
+#: What the paper and its published code say, by the keys of the configuration.
+PUBLISHED = """
+encoder: {width: 768, depth: 12, heads: 12, mlp_width: 3072}
+sequences: {length: 4, percentiles: [1, 99.9], validation_every: 500, volume_shape: [128, 128, 128]}
+pretrain: {steps: 100000, batch_size: 288, seed: 42, precision: bf16-mixed}
+label_ratio: {ratios: [0.5, 0.25, 0.1], methods: null}
+data: {root: data/paper}
+"""
+#: Lists are joined: no kind has a weight of its own.
+SEQUENCES = """
+spatial: {crops_per_volume: 50, stride: 8, max_start: 63, weight: null,
+          crop_shape: [128, 128, 128], window_shape: [128, 128, 128]}
+contrast: {crops_per_subject: 100, crop_shape: [128, 128, 32], contrasts: [t1n, t1c, t2w, t2f],
+           weight: null}
+semantic: {window: [128, 128], draws_per_category: 20000, weight: null}
+"""
+OURS = """
+attention: prefix
+token_order: patch_major
+optimiser: {lr: 1e-4, betas: [0.9, 0.999], weight_decay: 0.01, decay_one_dimensional: true,
+            warmup_steps: 0, schedule: cosine, final_lr_factor: 0.0, clip_norm: null}
+"""
+#: Nothing of the demo is left, which would come through the overlay unseen: decoder_lr, networks.
+SEGMENTATION = """
+decoder_features: 16
+networks: {unet3d: {features: [32, 64, 128, 256, 512, 32], norm: instance, optimiser: null}}
+pretrained: {lr: 3e-4, betas: [0.9, 0.95], weight_decay: 0.05, decay_one_dimensional: false,
+             decoder_lr: null, clip_norm: null, schedule: cosine}
+scratch: {lr: 1e-4, betas: [0.9, 0.999], weight_decay: 1e-5, decay_one_dimensional: true,
+          decoder_lr: null, clip_norm: null, schedule: cosine}
+"""
+MSD = """
+data: {foreground_crop: true}
+roi: [96, 96, 96]
+crops_per_volume: 4
+volumes_per_batch: 4
+crop_sampling: class_balanced
+augmentation: msd
+overlap: 0.75
+score_grid: stored
+class_weights: null
+pretrained: {layer_decay: 0.75}
+"""
+#: Each MSD task: spacing in mm, HU window, epochs (published code).
+MSD_TASKS: dict[str, tuple[list[float], list[float], int]] = {
+    "task03_liver": ([1, 1, 1], [-21, 189], 1000),
+    "task06_lung": ([1, 1, 1], [-1000, 1000], 1000),
+    "task07_pancreas": ([1, 1, 1.5], [-87, 199], 500),
+    "task08_hepaticvessel": ([1, 1, 1.5], [0, 230], 500),
+    "task09_spleen": ([1, 1, 1], [-57, 175], 1000),
+    "task10_colon": ([1, 1, 1.5], [-57, 175], 1000),
+}
+OTHER_TASKS = {
+    "la": """
+roi: [192, 192, 64]
+crops_per_volume: 1
+volumes_per_batch: 4
+crop_sampling: uniform
+augmentation: la
+data: {spacing: null, normalise: none}
+pretrained: {layer_decay: 0.9}
+""",
+    "ricord": """
+data: {resize: [128, 128, 64], window: [0, 1400]}
+batch_size: 8
+augmentation: la
+class_balanced_loss: true
+select_by: accuracy_plus_auc
+steps: 4800
+validate_every: 24
+pretrained: {lr: 5e-5, weight_decay: 0.05, schedule: poly, clip_norm: 12, layer_decay: 0.75,
+             betas: [0.9, 0.95], decoder_lr: null}
+scratch: {lr: 1e-5, weight_decay: 1e-4, schedule: poly, clip_norm: 12, decoder_lr: null}
+networks: {resnet: {stem: large}}
+""",
+    "nodule": """
+data: {resize: [128, 128, 128], scale: 255}
+batch_size: 16
+augmentation: nodule
+select_by: auc
+steps: 7300
+validate_every: 73
+pretrained:
+  {lr: 1.5e-5, weight_decay: 0.01, schedule: cosine, clip_norm: null, layer_decay: null,
+   betas: [0.9, 0.999], decoder_lr: null}
+scratch:
+  {lr: 1.5e-5, weight_decay: 0.01, schedule: cosine, clip_norm: null, layer_decay: null,
+   betas: [0.9, 0.999], decoder_lr: null}
+networks: {resnet: {stem: small, input_shape: [28, 28, 28],
+           optimiser: {lr: 1e-3, weight_decay: 0, schedule: multistep, clip_norm: null}}}
+""",
+}
+
+
+def says(content: dict[str, Any], *expected: str | dict[str, Any]) -> None:
+    """Assert that a part of the configuration has these values."""
+    for part in expected:
+        assert merge(content, parse_yaml(part)[0] if isinstance(part, str) else part) == content
 
 
 @pytest.mark.parametrize("path", SCALES, ids=lambda p: p.stem)
 def test_every_scale_is_valid_and_can_be_planned(path: Path) -> None:
     config = load(path)
-    assert config.scale == path.stem
-    assert config.results == f"results/{path.stem}"
+    assert (config.scale, config.results) == (path.stem, f"results/{path.stem}")
     plan = build_plan(config)
     assert {job.stage for job in plan.jobs.values()} <= set(STAGES)
     assert plan.of_stage("tables")
@@ -42,194 +138,69 @@ def test_every_scale_is_valid_and_can_be_planned(path: Path) -> None:
 
 def test_the_scales_are_these() -> None:
     assert {path.stem for path in SCALES} >= {"smoke", "open", "paper"}
+    assert build_plan(load_config(ROOT / "params.yaml")).runs
 
 
-def test_the_papers_encoder_and_pretraining() -> None:
-    encoder = PAPER.encoder
-    assert (encoder.width, encoder.depth, encoder.heads) == (768, 12, 12)
-    assert encoder.mlp_width == 3072
-    tokens = [s // p for s, p in zip(PAPER.sequences.volume_shape, encoder.patch_size, strict=True)]
-    assert math.prod(tokens) == 512
-    pretrain = PAPER.pretrain
-    assert (pretrain.steps, pretrain.batch_size, pretrain.seed) == (100_000, 288, 42)
-    assert pretrain.precision == "bf16-mixed"
-    assert set(pretrain.methods) == {"ours", *COMPARED}
-    assert set(pretrain.methods) <= set(pretrained())
-    ours = pretrain.methods["ours"]
-    assert (ours["attention"], ours["token_order"]) == ("prefix", "patch_major")
-    expected = {
-        "lr": 1e-4,
-        "betas": [0.9, 0.999],
-        "weight_decay": 0.01,
-        "decay_one_dimensional": True,
-        "warmup_steps": 0,
-        "schedule": "cosine",
-        "final_lr_factor": 0.0,
-        "clip_norm": None,
-    }
-    assert {key: ours["optimiser"][key] for key in expected} == expected
-
-
-def test_the_papers_sequences() -> None:
-    sequences = PAPER.sequences
-    assert (sequences.length, sequences.patch_shape) == (4, (128, 128, 32))
-    assert sequences.percentiles == (1.0, 99.9)
-    assert sequences.validation_every == 500
-    spatial = sequences.spatial
-    assert (spatial.crops_per_volume, spatial.stride, spatial.max_start) == (50, 8, 63)
-    assert spatial.crop_shape == spatial.window_shape == (128, 128, 128)
-    contrast = sequences.contrast
-    assert (contrast.crops_per_subject, contrast.crop_shape) == (100, (128, 128, 32))
-    assert contrast.contrasts == ("t1n", "t1c", "t2w", "t2f")
-    assert (sequences.semantic.window, sequences.semantic.draws_per_category) == (
-        (128, 128),
-        20_000,
-    )
-    kinds = [source.kind for source in sequences.sources]
+def test_the_papers_pretraining() -> None:
+    says(CONTENT, PUBLISHED)
+    says(CONTENT["sequences"], SEQUENCES)
+    says(CONTENT["pretrain"]["methods"]["ours"], OURS)
+    assert PAPER.encoder.tokens(PAPER.sequences.volume_shape) == 512
+    assert PAPER.sequences.patch_shape == (128, 128, 32)
+    kinds = [source.kind for source in PAPER.sequences.sources]
     assert [kinds.count(k) for k in ("spatial", "contrast", "semantic")] == [12, 1, 1]
-    # Lists are joined: no kind has a weight of its own.
-    assert {getattr(sequences, kind).weight for kind in kinds} == {None}
+    assert PAPER.execution.pretrain.gpu == PAPER.execution.finetune.gpu == 1
 
 
-@pytest.mark.parametrize("name", COMPARED)
-def test_other_methods_have_their_published_settings(name: str) -> None:
+def test_other_methods_have_their_published_settings() -> None:
     """But for MedCoSS's buffer, whose candidates are fewer."""
-    model = METHODS[name].settings
-    assert model is not None
-    default = model.model_validate({}).model_dump(mode="json")
-    given = dict(PAPER.pretrain.methods[name])
-    if name == "medcoss":
-        assert given.pop("buffer_candidates") == 200_000
-        default.pop("buffer_candidates")
-    assert given == default
+    compared = {"simclr", "moco_v3", "dino", "pcrlv2", "mae3d", "medcoss"}
+    assert set(PAPER.pretrain.methods) == {"ours", *compared}
+    for name in compared:
+        model = METHODS[name].settings
+        assert model is not None
+        changed = {"buffer_candidates": 200_000} if name == "medcoss" else {}
+        default = model.model_validate(changed).model_dump(mode="json")
+        assert PAPER.pretrain.methods[name] == default
 
 
-#: Spacing in mm, HU window, epochs (published code).
-PUBLISHED: dict[str, tuple[tuple[float, ...], tuple[float, float], int]] = {
-    "task03_liver": ((1, 1, 1), (-21, 189), 1000),
-    "task06_lung": ((1, 1, 1), (-1000, 1000), 1000),
-    "task07_pancreas": ((1, 1, 1.5), (-87, 199), 500),
-    "task08_hepaticvessel": ((1, 1, 1.5), (0, 230), 500),
-    "task09_spleen": ((1, 1, 1), (-57, 175), 1000),
-    "task10_colon": ((1, 1, 1.5), (-57, 175), 1000),
-}
-
-
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_the_msd_tasks(name: str) -> None:
-    spacing, window, epochs = PUBLISHED[name]
-    task = MSD[name]
-    assert (task.data.spacing, task.data.window) == (spacing, window)
-    assert task.data.foreground_crop
-    assert (task.roi, task.crops_per_volume, task.volumes_per_batch) == ((96, 96, 96), 4, 4)
-    assert (task.crop_sampling, task.augmentation) == ("class_balanced", "msd")
-    assert (task.overlap, task.score_grid, task.class_weights) == (0.75, "stored", None)
-    count = CATALOGUE[task.dataset].volumes
-    assert count is not None
-    training = part_sizes(count, PAPER.data.split_ratio)[0]
-    check_epochs(task, math.ceil(training / task.volumes_per_batch), epochs)
-
-
-def check_epochs(task: SegmentationTask, epoch: int, epochs: int) -> None:
-    assert task.steps == epoch * epochs
-    assert task.validate_every == 50 * epoch
-    assert task.pretrained.warmup_steps == task.scratch.warmup_steps == 50 * epoch
+@pytest.mark.parametrize("name", [*MSD_TASKS, *OTHER_TASKS])
+def test_the_tasks(name: str) -> None:
+    task = TASKS[name]
+    if task["type"] == "segmentation":
+        says(task, SEGMENTATION)
+    if name in OTHER_TASKS:
+        says(task, OTHER_TASKS[name])
+    if name == "la":
+        epoch, epochs = (80 - 8) // 4, 1000
+    elif name in MSD_TASKS:
+        spacing, window, epochs = MSD_TASKS[name]
+        says(task, MSD, {"data": {"spacing": spacing, "window": window}})
+        count = CATALOGUE[task["dataset"]].volumes
+        assert count is not None
+        epoch = math.ceil(part_sizes(count, PAPER.data.split_ratio)[0] / 4)
+    else:
+        return
+    warmup = {"warmup_steps": 50 * epoch}
+    steps = {"steps": epoch * epochs, "validate_every": 50 * epoch}
+    says(task, steps | {"pretrained": warmup, "scratch": warmup})
 
 
 def test_every_task_is_there() -> None:
-    assert set(MSD) == set(PUBLISHED)
-    assert set(PAPER.finetune.tasks) == {*PUBLISHED, "la", "ricord", "nodule"}
-    assert MSD["task03_liver"].data.merge_labels == {2: 1}
-
-
-@pytest.mark.parametrize("name", sorted(SEGMENTATION))
-def test_optimisers_of_segmentation(name: str) -> None:
-    task = SEGMENTATION[name]
-    pretrained_recipe, scratch = task.pretrained, task.scratch
-    assert (pretrained_recipe.lr, pretrained_recipe.betas) == (3e-4, (0.9, 0.95))
-    assert pretrained_recipe.weight_decay == 0.05
-    assert not pretrained_recipe.decay_one_dimensional
-    assert pretrained_recipe.layer_decay == (0.9 if name == "la" else 0.75)
-    assert (scratch.lr, scratch.betas, scratch.weight_decay) == (1e-4, (0.9, 0.999), 1e-5)
-    assert scratch.decay_one_dimensional
-    for recipe in (pretrained_recipe, scratch):
-        assert (recipe.decoder_lr, recipe.clip_norm, recipe.schedule) == (None, None, "cosine")
-
-
-def test_la() -> None:
-    task = SEGMENTATION["la"]
-    assert (task.roi, task.crops_per_volume, task.volumes_per_batch) == ((192, 192, 64), 1, 4)
-    assert (task.crop_sampling, task.augmentation) == ("uniform", "la")
-    assert (task.data.spacing, task.data.normalise) == (None, "none")
-    check_epochs(task, (80 - 8) // 4, 1000)
-
-
-def classification(name: str) -> ClassificationTask:
-    task = PAPER.finetune.tasks[name]
-    assert isinstance(task, ClassificationTask)
-    return task
-
-
-def recipe_of(optimiser: Any) -> tuple[Any, ...]:
-    return (optimiser.lr, optimiser.weight_decay, optimiser.schedule, optimiser.clip_norm)
-
-
-def test_ricord() -> None:
-    task = classification("ricord")
-    assert (task.data.resize, task.data.window) == ((128, 128, 64), (0, 1400))
-    assert (task.batch_size, task.augmentation) == (8, "la")
-    assert task.class_balanced_loss
-    assert task.select_by == "accuracy_plus_auc"
-    assert (task.steps, task.validate_every) == (200 * (194 // 8), 194 // 8)
-    assert recipe_of(task.pretrained) == (5e-5, 0.05, "poly", 12)
-    assert recipe_of(task.scratch) == (1e-5, 1e-4, "poly", 12)
-    assert (task.pretrained.layer_decay, task.pretrained.betas) == (0.75, (0.9, 0.95))
-    assert task.networks.resnet.stem == "large"
-
-
-def test_nodule() -> None:
-    task = classification("nodule")
-    assert (task.data.resize, task.data.scale) == ((128, 128, 128), 255)
-    assert (task.batch_size, task.augmentation, task.select_by) == (16, "nodule", "auc")
-    epoch = math.ceil(1158 / 16)
-    assert (task.steps, task.validate_every) == (100 * epoch, epoch)
-    for recipe in (task.pretrained, task.scratch):
-        assert recipe_of(recipe) == (1.5e-5, 0.01, "cosine", None)
-        assert (recipe.layer_decay, recipe.betas) == (None, (0.9, 0.999))
-    resnet = task.networks.resnet
-    assert (resnet.stem, resnet.input_shape) == ("small", (28, 28, 28))
-    assert resnet.optimiser is not None
-    assert recipe_of(resnet.optimiser) == (1e-3, 0, "multistep", None)
+    assert set(TASKS) == {*MSD_TASKS, *OTHER_TASKS}
+    assert PAPER.finetune.tasks["task03_liver"].data.merge_labels == {2: 1}
 
 
 def test_a_task_may_have_a_precision_of_its_own() -> None:
     """RICORD in single precision, segmentation in half (published code)."""
-    runs = build_plan(PAPER).runs.values()
-    found = {run.config.task: run.config.precision for run in runs if run.stage == "finetune"}
-    assert {found[name] for name in SEGMENTATION} == {"16-mixed"}
-    assert found["ricord"] == found["nodule"] == "32-true"
+    for name, task in PAPER.finetune.tasks.items():
+        single = name in ("ricord", "nodule")
+        assert (task.precision or PAPER.finetune.precision) == ("32-true" if single else "16-mixed")
 
 
-def test_the_ablation_and_the_shares_of_labels() -> None:
+def test_the_ablation() -> None:
     variants = PAPER.ablation.variants
     assert {v.stride for v in variants.values()} - {None} == {4, 12}
     assert {v.without for v in variants.values()} - {None} == {"spatial", "contrast", "semantic"}
     assert variants["no_random_start"].attention == "causal"
     assert not variants["no_sequences"].sequences
-    assert PAPER.label_ratio.ratios == (0.5, 0.25, 0.1)
-    assert PAPER.label_ratio.methods is None
-
-
-def test_nothing_of_the_demo_is_left_in_the_papers_recipes() -> None:
-    """Keys that only the demo sets would come through the overlay unseen."""
-    for task in PAPER.finetune.tasks.values():
-        assert task.pretrained.decoder_lr is None
-        assert task.scratch.decoder_lr is None
-    assert {t.decoder_features for t in SEGMENTATION.values()} == {16}
-    assert {t.networks.unet3d.features for t in SEGMENTATION.values()} == {
-        (32, 64, 128, 256, 512, 32)
-    }
-    assert {t.networks.unet3d.norm for t in SEGMENTATION.values()} == {"instance"}
-    assert {t.networks.unet3d.optimiser for t in SEGMENTATION.values()} == {None}
-    assert PAPER.data.root == "data/paper"
-    assert PAPER.execution.pretrain.gpu == PAPER.execution.finetune.gpu == 1

@@ -1,21 +1,27 @@
-"""The expected cost of a plan: sums, bounds, and what it must not need."""
+"""The expected cost of a plan: sums, bounds, and what ``voxseq plan --scale`` prints and writes."""
 
 from __future__ import annotations
 
 import copy
+import difflib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data.utils import dense_patch_slices
 
 from tests.helpers import ROOT
+from voxseq.base.errors import VoxseqError
 from voxseq.catalogue import CATALOGUE
+from voxseq.cli import main as cli
+from voxseq.cli.plan_estimate import overlay_of, sections, with_estimate
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.amounts import (
     DOWNLOADS,
@@ -29,7 +35,9 @@ from voxseq.config.amounts import (
     sequence_counts,
 )
 from voxseq.config.load import validate
-from voxseq.estimate.estimate import Assumptions, estimate, wall_hours
+from voxseq.config.methods.medcoss import MedCoSSSettings
+from voxseq.estimate.counts import COUNTS
+from voxseq.estimate.estimate import Assumptions, Estimate, estimate, wall_hours
 from voxseq.estimate.run_cost import RunCost, rehearsed, windows
 from voxseq.plan import STAGES, Job, Plan, Run, build_plan
 
@@ -43,7 +51,17 @@ def scale(name: str) -> Config:
 DEMO = load_config(ROOT / "params.yaml")
 PAPER = scale("paper")
 PAPER_PLAN = build_plan(PAPER)
-PAPER_ESTIMATE = estimate(PAPER, PAPER_PLAN)
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in which all tests here keep counts."""
+    return tmp_path_factory.mktemp("counts") / "counts.json"
+
+
+@pytest.fixture(scope="module")
+def paper(counts: Path) -> Estimate:
+    return estimate(PAPER, PAPER_PLAN, kept=counts)
 
 
 def changed(**changes: Any) -> Config:
@@ -58,11 +76,14 @@ def changed(**changes: Any) -> Config:
     return validate(tree, "test")
 
 
-def hours_of(config: Config) -> dict[str, float]:
-    return {s.stage: s.gpu_hours for s in estimate(config, build_plan(config)).stages}
+def hours_of(config: Config, counts: Path) -> dict[str, float]:
+    found = estimate(config, build_plan(config), kept=counts)
+    return {stage: found.totals(stage).gpu_hours for stage in STAGES}
 
 
-def test_it_needs_neither_torch_nor_data(tmp_path: Path) -> None:
+def test_with_kept_counts_it_needs_neither_torch_nor_data(
+    paper: Estimate, counts: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from voxseq.config import load_config, read_yaml\n"
@@ -70,42 +91,49 @@ def test_it_needs_neither_torch_nor_data(tmp_path: Path) -> None:
         f"root = Path({str(ROOT)!r})\n"
         "overlay = read_yaml(root / 'workflow/scales/paper.yaml')\n"
         "config = load_config(root / 'params.yaml', [overlay])\n"
-        "estimate(config, build_plan(config))\n"
+        f"found = estimate(config, build_plan(config), kept=Path({str(counts)!r}))\n"
         "assert not {'torch', 'pandas', 'monai'} & set(sys.modules)\n"
+        "print(found.totals().exaflop)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "VOXSEQ_DATA"}
     environment["PYTHONPATH"] = str(ROOT / "src")
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-
-
-def test_every_job_is_counted_once() -> None:
-    found = PAPER_ESTIMATE
-    assert [s.stage for s in found.stages] == list(STAGES)
-    assert found.total.jobs == len(PAPER_PLAN.jobs)
-    assert found.total.runs == len(PAPER_PLAN.runs)
-    assert sum(found.hours.values()) == pytest.approx(found.total.gpu_hours)
-    assert sum(f.runs for f in found.finetunings) == sum(
-        run.action == "finetune" for run in PAPER_PLAN.runs.values()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
+    assert float(done.stdout) == paper.totals().exaflop
+
+
+def test_every_job_is_counted_once(paper: Estimate) -> None:
+    total = paper.totals()
+    assert (total.jobs, total.runs) == (len(PAPER_PLAN.jobs), len(PAPER_PLAN.runs))
+    assert sum(paper.job_hours().values()) == pytest.approx(total.gpu_hours)
     trainings = {"pretrain", "finetune", "ablation", "label_ratio", "beyond"}
-    for row in found.stages:
-        assert (row.gpu_hours > 0) == (row.stage in trainings)
-        assert (row.downloaded > 0) == (row.stage == "download")
+    for stage in STAGES:
+        row = paper.totals(stage)
+        assert (row.gpu_hours > 0) == (stage in trainings)
+        assert (row.downloaded > 0) == (stage == "download")
         assert row.written > 0
 
 
-def test_the_paper_takes_what_the_page_says() -> None:
+def test_the_paper_takes_what_the_page_says(paper: Estimate) -> None:
     """Orders of magnitude that are known by hand: 21.5 h for our method, 23,000 volumes, 2 TB."""
-    ours = next(p for p in PAPER_ESTIMATE.pretrainings if p.run == "pretrain/ours")
-    assert ours.gpu_hours == pytest.approx(293e9 * 288 * 1e5 / 109.2e12 / 3600, rel=0.01)
-    assert ours.items_per_second == pytest.approx(109.2e12 / 293e9, rel=0.01)
-    by_run = {p.run.rsplit("/", 1)[1]: p.gpu_hours for p in PAPER_ESTIMATE.pretrainings}
-    assert by_run["mae3d"] < by_run["medcoss"] < by_run["ours"] < by_run["dino"]
-    assert max(by_run, key=lambda name: by_run[name]) == "pcrlv2"
-    assert set(PAPER.pretrain.methods) < set(by_run)
-    assert PAPER_ESTIMATE.plain == ()
-    assert 1e12 < PAPER_ESTIMATE.total.written < 4e12
-    assert 2e12 < PAPER_ESTIMATE.total.downloaded < 4e12
+    hours = {r.id: paper.hours(r) for r in paper.runs("pretrain")}
+    ours = paper.costs["pretrain/ours"]
+    assert hours["pretrain/ours"] == pytest.approx(293e9 * 288 * 1e5 / 109.2e12 / 3600, rel=0.01)
+    assert ours.operations / ours.items == pytest.approx(293e9, rel=0.01)
+    names = ("mae3d", "medcoss", "ours", "dino", "pcrlv2")
+    rising = [hours[f"pretrain/{name}"] for name in names]
+    assert rising == sorted(rising)
+    assert max(hours.values()) == rising[-1]
+    assert {f"pretrain/{name}" for name in PAPER.pretrain.methods} < set(hours)
+    assert not any(cost.is_plain for cost in paper.costs.values())
+    assert 1e12 < paper.totals().written < 4e12
+    assert 2e12 < paper.totals().downloaded < 4e12
 
 
 def test_the_demo_gives_the_sequences_that_it_has() -> None:
@@ -118,14 +146,14 @@ def test_the_demo_gives_the_sequences_that_it_has() -> None:
     assert items_of("MRI", DEMO) == pytest.approx((100 + 1800 + 2400) * held_back)
 
 
-def test_cost_follows_steps_batch_and_seeds() -> None:
-    usual = hours_of(DEMO)
-    longer = hours_of(changed(pretrain__steps=2000))
+def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
+    usual = hours_of(DEMO, counts)
+    longer = hours_of(changed(pretrain__steps=2000), counts)
     assert longer["pretrain"] == pytest.approx(2 * usual["pretrain"], rel=0.05)
     assert longer["finetune"] == usual["finetune"]
-    larger = hours_of(changed(pretrain__batch_size=32))
+    larger = hours_of(changed(pretrain__batch_size=32), counts)
     assert larger["pretrain"] == pytest.approx(2 * usual["pretrain"], rel=0.1)
-    single = hours_of(changed(finetune__seeds=[0]))
+    single = hours_of(changed(finetune__seeds=[0]), counts)
     assert single["finetune"] == pytest.approx(usual["finetune"] / 3)
     assert single["pretrain"] == usual["pretrain"]
 
@@ -194,9 +222,9 @@ def test_wall_time_lies_between_its_bounds(lengths: list[float], parallel: int, 
     assert least - 1e-9 <= wall <= min(total, 2 * least) + 1e-9
 
 
-def test_one_gpu_works_without_a_pause() -> None:
-    wall = wall_hours(PAPER_PLAN, PAPER_ESTIMATE.hours, 1)
-    assert wall == pytest.approx(PAPER_ESTIMATE.total.gpu_hours)
+def test_one_gpu_works_without_a_pause(paper: Estimate) -> None:
+    wall = wall_hours(PAPER_PLAN, paper.job_hours(), 1)
+    assert wall == pytest.approx(paper.totals().gpu_hours)
 
 
 def test_cases_of_the_tasks_are_those_of_the_lists() -> None:
@@ -230,12 +258,85 @@ def test_prepared_shapes() -> None:
     assert prepared_shape(content("ricord", PAPER), ricord.data, 0.85) == (128, 128, 64)
 
 
-def test_only_medcoss_rehearses() -> None:
-    shares = {
-        run.config.method: rehearsed(run.config, PAPER)
-        for run in PAPER_PLAN.runs.values()
-        if run.stage == "pretrain"
-    }
+def test_how_often_medcoss_rehearses() -> None:
     # 5 % of 1.2 million CT items are 60,000 beside 340,000 of MRI, in half of the steps.
-    assert shares.pop("medcoss") == pytest.approx(0.5 * 60 / 400, rel=0.1)
-    assert set(shares.values()) == {0.0}
+    share = rehearsed(MedCoSSSettings(), PAPER)
+    assert share == pytest.approx(0.5 * 60 / 400, rel=0.1)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: Path) -> Path:
+    """A folder with the configuration and the scales, and no data."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "workflow/scales", tmp_path / "workflow/scales")
+    (tmp_path / ".voxseq").mkdir()
+    if counts.is_file():
+        shutil.copy(counts, tmp_path / COUNTS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VOXSEQ_DATA", raising=False)
+    return tmp_path
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(cli.cli, ["plan", *words])
+
+
+@pytest.mark.usefixtures("workspace", "paper")
+@pytest.mark.parametrize("scale", ["demo", "smoke", "open", "paper"])
+def test_every_scale_is_estimated(scale: str) -> None:
+    result = call("--scale", scale)
+    assert result.exit_code == 0, result.output
+    first = result.output.splitlines()
+    assert first[0] == f"expected for scale {scale}:"
+    rows = [line.split() for line in first[2:13]]
+    assert rows[0][0] == "download"
+    assert any(row[0] == "total" for row in rows if row)
+    assert "NVIDIA A100" in result.output
+
+
+@pytest.mark.usefixtures("workspace", "paper")
+def test_a_slower_gpu_takes_longer() -> None:
+    def hours(*words: str) -> float:
+        lines = call("--scale", "paper", "--stage", "pretrain", *words).output.splitlines()
+        (row,) = (line.split() for line in lines if line.startswith("pretrain"))
+        return float(row[4].replace(",", ""))
+
+    assert hours("--assume-tflops", "54.6") == pytest.approx(2 * hours(), rel=0.01)
+    assert call("--scale", "paper", "--assume-tflops", "0").exit_code != 0
+
+
+@pytest.mark.usefixtures("workspace")
+def test_runs_instead_of_the_estimate() -> None:
+    assert "pretrain/ours" in call("--scale", "paper", "--runs", "--stage", "pretrain").output
+    assert "finetune/la/ours/s0" in call("--stage", "finetune").output
+
+
+@pytest.mark.usefixtures("workspace")
+def test_an_unknown_scale_is_refused_with_those_there_are() -> None:
+    result = call("--scale", "papr")
+    assert isinstance(result.exception, VoxseqError)
+    assert "papr" in result.exception.what
+    assert "demo, open, paper, smoke" in result.exception.hint
+    assert overlay_of("demo") == ()
+
+
+def test_a_page_gets_the_tables_between_its_marks(workspace: Path) -> None:
+    page = workspace / "page.md"
+    page.write_text("a\n<!-- estimate: smoke stages -->\nold\n<!-- end -->\nb\n")
+    assert call("--scale", "smoke", "--into", str(page)).exit_code == 0
+    text = page.read_text()
+    assert text.startswith("a\n<!-- estimate: smoke stages -->\n| stage |")
+    assert text.endswith("<!-- end -->\nb\n")
+    assert "old" not in text
+    result = call("--scale", "paper", "--into", str(page))
+    assert isinstance(result.exception, VoxseqError)
+    assert page.read_text() == text
+
+
+def test_the_page_about_scaling_is_up_to_date(paper: Estimate) -> None:
+    written = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    wanted = with_estimate(written, "paper", sections(PAPER, paper))
+    diff = difflib.unified_diff(written.splitlines(), wanted.splitlines(), lineterm="", n=0)
+    assert wanted == written, "repair: voxseq plan --scale paper --into docs/scaling.md\n" + (
+        "\n".join(diff)
+    )

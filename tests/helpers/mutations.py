@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -102,7 +103,10 @@ _WORDS = (
     *("accuracy_plus_auc", "bf16-mixed", "instance", "large", "small", "zstd", "lz4"),
     *("a\ud83e", "a\x00b", "../x", "x" * 100_000, "=HYPERLINK(1)", "🫀", "$x$", "-1", "1e400"),
 )
-_OTHER_TYPES = (None, True, 0, 1, 0.5, "x", [], {}, [1], {"x": 1}, float("nan"), float("inf"))
+_OTHER_TYPES = (
+    *(None, True, 0, 1, 0.5, "x", [], {}, [1], {"x": 1}, float("nan"), float("inf")),
+    *([["x"], []], {"": 1}, date(2024, 1, 1), b"x", 10**300),
+)
 
 
 def values(old: Any) -> st.SearchStrategy[Any]:

@@ -96,10 +96,11 @@ def _print_estimate(
 ) -> None:
     from voxseq.base.files import write_text
     from voxseq.cli.plan_estimate import print_sections, sections, with_estimate
+    from voxseq.estimate.counts import COUNTS
     from voxseq.estimate.estimate import Assumptions, estimate
 
     used = None if tflops is None else Assumptions.of_rate(tflops)
-    parts = sections(config, estimate(config, built, used), built, None if into else stage)
+    parts = sections(config, estimate(config, built, used, COUNTS), None if into else stage)
     if into is None:
         print_sections(parts)
         return
@@ -250,7 +251,7 @@ def config_use(overlay: Path, params: Path) -> None:
     """
     from voxseq.base.files import write_text
     from voxseq.config import load_config, read_yaml
-    from voxseq.config.rewriting import laid_over
+    from voxseq.config.overlay import laid_over
 
     loaded = load_config(params, [read_yaml(overlay)])
     write_text(params, laid_over(params, overlay))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from voxseq.base.errors import VoxseqError
 from voxseq.config import Config
+from voxseq.config.amounts import content, sequence_counts
 from voxseq.config.execution import ExecutionConfig, Resources
-from voxseq.estimate.estimate import Estimate, StageEstimate, wall_hours
+from voxseq.estimate.estimate import Estimate, Totals, wall_hours
 from voxseq.estimate.run_cost import Packing
-from voxseq.plan import Plan
+from voxseq.plan import STAGES, Run
 
 SCALES = Path("workflow/scales")
 #: The scale without an overlay.
@@ -51,73 +53,94 @@ def overlay_of(scale: str, folder: Path = SCALES) -> tuple[Path, ...]:
     return (path,)
 
 
-def sections(
-    config: Config, estimate: Estimate, plan: Plan, stage: str | None = None
-) -> list[Section]:
+def sections(config: Config, estimate: Estimate, stage: str | None = None) -> list[Section]:
     """Everything that is told, table by table; ``stage`` leaves one row of the first."""
-    stages = [s for s in estimate.stages if stage in (None, s.stage)]
-    shown = [*stages, estimate.total] if stage is None else stages
-    made = [
-        Section(
-            "stages",
-            f"expected for scale {estimate.scale}",
-            ("stage", "jobs", "runs", "EFLOP", "GPU hours", "downloaded", "written"),
-            tuple(_stage_row(row) for row in shown),
-        )
-    ]
-    if stage is not None:
-        return made
-    return [
-        *made,
-        _pretrainings(estimate),
-        _finetunings(estimate),
-        _days(estimate, plan),
-        _resources(config),
-        _assumptions(estimate),
-    ]
-
-
-def _stage_row(row: StageEstimate) -> tuple[str, ...]:
-    return (
-        row.stage,
-        f"{row.jobs:,}",
-        f"{row.runs:,}",
-        _number(row.exaflop),
-        _number(row.gpu_hours),
-        _bytes(row.downloaded),
-        _bytes(row.written),
+    stages = [s for s in STAGES if stage in (None, s) and estimate.plan.of_stage(s)]
+    rows = [_totals_row(name, estimate.totals(name)) for name in stages]
+    if stage is None:
+        rows.append(_totals_row("total", estimate.totals()))
+    first = Section(
+        "stages",
+        f"expected for scale {estimate.plan.scale}",
+        ("stage", "jobs", "runs", "EFLOP", "GPU hours", "downloaded", "written"),
+        tuple(rows),
     )
-
-
-def _pretrainings(estimate: Estimate) -> Section:
-    rows = [
-        (
-            f"{run.run} *" if run.run in estimate.plain else run.run,
-            _number(run.gigaflop),
-            _number(run.gpu_hours),
-            _number(run.items_per_second),
-            _bytes(run.bytes_per_second),
-            _bytes(run.checkpoint),
-        )
-        for run in estimate.pretrainings
+    if stage is not None:
+        return [first]
+    return [
+        first,
+        _pretrainings(config, estimate),
+        _finetunings(estimate),
+        _days(estimate),
+        _resources(config),
+        _assumptions(config, estimate),
     ]
+
+
+def _totals_row(name: str, row: Totals) -> tuple[str, ...]:
+    numbers = (_number(row.exaflop), _number(row.gpu_hours))
+    sizes = (_bytes(row.downloaded), _bytes(row.written))
+    return (name, f"{row.jobs:,}", f"{row.runs:,}", *numbers, *sizes)
+
+
+def _pretrainings(config: Config, estimate: Estimate) -> Section:
+    volume = math.prod(config.sequences.volume_shape) * estimate.assumptions.packing.ct
+    rows = []
+    for run in estimate.runs("pretrain"):
+        cost, hours = estimate.costs[run.id], estimate.hours(run)
+        rate = cost.items / (3600 * hours)
+        rows.append(
+            (
+                f"{run.id} *" if cost.is_plain else run.id,
+                _number(cost.operations / cost.items / 1e9),
+                _number(hours),
+                _number(rate),
+                _bytes(rate * volume),
+                _bytes(cost.checkpoint),
+            )
+        )
     return Section(
         "pretrain",
         "pre-trainings, each on one GPU; a checkpoint is there while one is under way",
-        ("run", "GFLOP an item", "GPU hours", "items a second", "to read a second", "checkpoint"),
+        ("run", "GFLOP/item", "GPU hours", "items/s", "read/s", "checkpoint"),
         tuple(rows),
     )
 
 
 def _finetunings(estimate: Estimate) -> Section:
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in estimate.runs("finetune"):
+        groups.setdefault((run.config.task, run.config.network), []).append(run)
     rows = [
-        (f"{f.task}, {f.network}", f"{f.runs}", f"{f.steps:,}", _number(f.gpu_hours))
-        for f in estimate.finetunings
+        (
+            f"{task}, {network}",
+            f"{len(runs)}",
+            f"{runs[0].config.recipe.steps:,}",
+            # That of a run whose whole network is trained.
+            _number(max(map(estimate.hours, runs))),
+        )
+        for (task, network), runs in groups.items()
     ]
     return Section(
         "finetune",
         "fine-tuning, of all stages",
-        ("task and network", "runs", "steps", "GPU hours a run"),
+        ("task and network", "runs", "steps", "GPU hours per run"),
+        tuple(rows),
+    )
+
+
+def _days(estimate: Estimate) -> Section:
+    spent, hours = estimate.totals().gpu_hours, estimate.job_hours()
+    rows = []
+    for gpus in GPUS:
+        wall = wall_hours(estimate.plan, hours, gpus)
+        use = spent / (gpus * wall) if wall else 0.0
+        even = spent / gpus / 24
+        rows.append((f"{gpus}", _number(wall / 24), f"{100 * use:.0f} %", _number(even)))
+    return Section(
+        "days",
+        "days until all is done, a GPU for each job; time for data, reading and waiting left out",
+        ("GPUs", "days", "GPUs busy", "days if all work were divided evenly"),
         tuple(rows),
     )
 
@@ -137,23 +160,7 @@ def _resources(config: Config) -> Section:
     )
 
 
-def _days(estimate: Estimate, plan: Plan) -> Section:
-    spent = estimate.total.gpu_hours
-    rows = []
-    for gpus in GPUS:
-        hours = wall_hours(plan, estimate.hours, gpus)
-        use = spent / (gpus * hours) if hours else 0.0
-        even = spent / gpus / 24
-        rows.append((f"{gpus}", _number(hours / 24), f"{100 * use:.0f} %", _number(even)))
-    return Section(
-        "days",
-        "days until all is done, a GPU for each job; time for data, reading and waiting left out",
-        ("GPUs", "days", "GPUs busy", "days if all work were divided evenly"),
-        tuple(rows),
-    )
-
-
-def _assumptions(estimate: Estimate) -> Section:
+def _assumptions(config: Config, estimate: Estimate) -> Section:
     used = estimate.assumptions
     rows = [
         ("GPU", used.gpu),
@@ -173,12 +180,12 @@ def _assumptions(estimate: Estimate) -> Section:
         ),
         ("bytes of a stored voxel", _packing(used.packing)),
         ("crop to the foreground", f"leaves {used.packing.foreground:g} of each side in the plane"),
-        *((f"{kind} sequences", f"{n:,}") for kind, n in estimate.sequences.items()),
-        ("assumed, not in the catalogue", _assumed(estimate)),
+        *((f"{kind} sequences", f"{n:,}") for kind, n in sequence_counts(config).items()),
+        ("assumed, not in the catalogue", _assumed(config, estimate)),
     ]
-    if estimate.plain:
+    if any(cost.is_plain for cost in estimate.costs.values()):
         counted = "one pass of the encoder over a whole volume, heads left out"
-        rows.append(("* a method without a formula of its own", counted))
+        rows.append(("* a method that cannot be counted", counted))
     return Section("assumptions", "what this rests on", ("assumption", "value"), tuple(rows))
 
 
@@ -187,10 +194,10 @@ def _packing(packing: Packing) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {getattr(packing, name):g}" for name in names)
 
 
-def _assumed(estimate: Estimate) -> str:
+def _assumed(config: Config, estimate: Estimate) -> str:
     parts: dict[str, list[str]] = {}
-    for dataset, what in estimate.assumed.items():
-        for name in what:
+    for dataset in sorted(run.config.dataset for run in estimate.runs("download")):
+        for name in content(dataset, config).assumed if config.data.root is not None else ():
             parts.setdefault(name, []).append(dataset)
     named = [f"{name} of {', '.join(sets)}" for name, sets in parts.items()]
     return "; ".join(["shapes of images", *named])

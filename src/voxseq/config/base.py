@@ -115,5 +115,11 @@ class Model(BaseModel):
     """Base of every configuration model."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=False, allow_inf_nan=False, validate_default=True
+        extra="forbid",
+        frozen=True,
+        strict=False,
+        allow_inf_nan=False,
+        validate_default=True,
+        # A text below a field describes it: docs/configuration.md is made of these.
+        use_attribute_docstrings=True,
     )

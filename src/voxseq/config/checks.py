@@ -56,27 +56,19 @@ def _names(config: Config) -> Iterator[Problem]:
             catalogue.get(dataset)
         except ConfigError as error:
             yield Problem(key, f"{error.what}; {error.hint}")
-    for network in config.finetune.scratch:
-        if network not in scratch():
-            yield Problem(
-                "finetune.scratch",
-                f"{network!r} is not trained from scratch; choose from {', '.join(scratch())}",
-            )
-    tasks = config.finetune.tasks
-    for study in ("label_ratio", "ablation", "beyond"):
-        for name in getattr(config, study).tasks:
-            if name not in tasks:
-                yield Problem(
-                    f"{study}.tasks" if study != "beyond" else study,
-                    f"unknown task {name!r}; finetune.tasks has {', '.join(tasks) or 'none'}",
-                )
-    methods = (*config.finetune.scratch, *config.pretrain.methods)
-    for name in config.label_ratio.methods or ():
-        if name not in methods:
-            yield Problem(
-                "label_ratio.methods",
-                f"unknown method {name!r}; the study has {', '.join(methods) or 'none'}",
-            )
+    tasks, methods = config.finetune.tasks, (*config.finetune.scratch, *config.pretrain.methods)
+    in_tasks, ratio = "finetune.tasks has", config.label_ratio
+    for key, names, kind, known, expected in (
+        ("finetune.scratch", config.finetune.scratch, "network", scratch(), "choose from"),
+        ("label_ratio.tasks", ratio.tasks, "task", tasks, in_tasks),
+        ("ablation.tasks", config.ablation.tasks, "task", tasks, in_tasks),
+        ("beyond", config.beyond.tasks, "task", tasks, in_tasks),
+        ("label_ratio.methods", ratio.methods or (), "method", methods, "the study has"),
+    ):
+        for name in names:
+            if name not in known:
+                words = ", ".join(known) or "none"
+                yield Problem(key, f"unknown {kind} {name!r}; {expected} {words}")
 
 
 def _work(config: Config) -> Iterator[Problem]:

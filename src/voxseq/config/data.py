@@ -42,12 +42,19 @@ class PhantomConfig(Model):
     """Size of the generated phantoms that stand for the data sets (demo and smoke scale)."""
 
     seed: NonNegative = 0
+    """seed of all phantoms"""
     volume_shape: tuple[Side, Side, Side] = (32, 32, 32)
-    source_volumes: Quantity = Field(12, description="volumes of each spatial source")
+    """voxels of a whole phantom"""
+    source_volumes: Quantity = 12
+    """volumes of each spatial source"""
     contrast_subjects: Quantity = 24
+    """subjects with four aligned MRI contrasts"""
     lesions_per_category: Quantity = 12
-    segmentation_cases: Quantity = Field(40, description="labelled cases of each MSD task and LA")
+    """lesions of each of the eight types"""
+    segmentation_cases: Quantity = 40
+    """labelled cases of each MSD task and LA"""
     classification_cases: tuple[Quantity, Quantity, Quantity] = (160, 60, 120)
+    """training, validation and test cases of each classification task"""
 
 
 class DataConfig(Model):
@@ -59,22 +66,24 @@ class DataConfig(Model):
     """
 
     root: str | None = Field(None, min_length=1)
+    """folder of the real data sets; null: phantoms are generated"""
     release: Title = "1"
+    """name of the state of the files; change it when they change, and all runs that read them are
+    done again"""
     phantoms: PhantomConfig = PhantomConfig()
-    fetch_at_most_gb: NonNegativeFloat = Field(
-        0.0,
-        le=1e6,
-        description="a data set up to this size that the folder lacks and that needs no account is "
-        "fetched; 0: none is",
-    )
-    min_valid_fraction: Fraction = Field(
-        0.8, description="a data set with a smaller share of usable volumes stops the run"
-    )
+    """phantoms; read only without a root"""
+    fetch_at_most_gb: NonNegativeFloat = Field(0.0, le=1e6)
+    """a data set up to this size that the folder lacks and that needs no account is fetched; 0:
+    none is"""
+    min_valid_fraction: Fraction = 0.8
+    """a data set with a smaller share of usable volumes stops the run"""
     split_seed: NonNegative = 0
+    """seed of the random splits by subject"""
     split_ratio: tuple[Fraction, Fraction, Fraction] = (0.7, 0.1, 0.2)
-    validation_fraction: Fraction = Field(
-        0.1, description="share of a published training list that is held out for validation"
-    )
+    """training, validation and test shares of tasks without published lists (paper: 7:1:2); they
+    sum to 1"""
+    validation_fraction: Fraction = 0.1
+    """share of a published training list that is held out for validation"""
 
     @model_validator(mode="after")
     def _ratios_sum_to_one(self) -> DataConfig:
@@ -92,9 +101,14 @@ class StoreConfig(Model):
     """Layout of the volume store."""
 
     chunk_shape: Shape3 = (16, 16, 16)
+    """voxels that are compressed, and read, together"""
     codec: Codec = "lz4hc"
+    """lz4hc: fastest to read; lz4: as fast to read, faster to write, larger files; zstd: smallest
+    files, twice as slow to read"""
     compression_level: NonNegative = Field(5, le=9)
-    locations_per_class: Quantity = Field(10_000, description="voxel positions kept per class")
+    """0: none, 9: smallest files"""
+    locations_per_class: Quantity = 10_000
+    """voxel positions kept per class"""
 
     @model_validator(mode="after")
     def _chunk_is_sensible(self) -> StoreConfig:
@@ -111,73 +125,80 @@ class SourceConfig(Model):
     """One pre-training source."""
 
     dataset: Name
+    """a data set of the catalogue, see docs/datasets.md"""
     kind: Literal["spatial", "contrast", "semantic"]
-    optional: bool = Field(
-        False,
-        description="whether pre-training does without it where the data root lacks it and it is "
-        "not fetched; other sources must be left",
-    )
+    """kind of sequence that is made of it"""
+    optional: bool = False
+    """whether pre-training does without it where the data root lacks it and it is not fetched;
+    other sources must be left"""
 
 
 class SpatialConfig(Model):
     """Patches along a sliding window over one volume (paper, section 3.1)."""
 
     crops_per_volume: Quantity = 50
-    crop_shape: Shape3 = Field(
-        (24, 24, 24), description="source voxels of a crop; a shorter axis is taken whole"
-    )
-    window_shape: Shape3 = Field(
-        (16, 16, 16), description="voxels a crop is resized to; the window slides along the last"
-    )
-    stride: Positive = Field(2, description="step of the sliding window, in resized voxels")
-    max_start: NonNegative | None = Field(
-        None, description="largest start of the window (published: 63); null: as far as it fits"
-    )
+    """two thirds of it for a volume thinner than the crop (published)"""
+    crop_shape: Shape3 = (24, 24, 24)
+    """source voxels of a crop; a shorter axis is taken whole"""
+    window_shape: Shape3 = (16, 16, 16)
+    """voxels a crop is resized to; the window slides along the last"""
+    stride: Positive = 2
+    """step of the sliding window, in resized voxels"""
+    max_start: NonNegative | None = None
+    """largest start of the window (published: 63); null: as far as it fits"""
     weight: Share | None = None
+    """share of these sequences in a batch, relative to the other kinds"""
 
 
 class ContrastConfig(Model):
     """The same place in four MRI contrasts."""
 
     crops_per_subject: Quantity = 100
+    """places of each subject"""
     crop_shape: Shape3 = (24, 24, 6)
+    """source voxels of a crop, the same in every contrast"""
     contrasts: Annotated[tuple[str, ...], Distinct] = ("t1n", "t1c", "t2w", "t2f")
+    """in the order of the sequence; as many as its length"""
     weight: Share | None = None
+    """share of these sequences in a batch, relative to the other kinds"""
 
 
 class SemanticConfig(Model):
     """Lesions of one category."""
 
-    window: tuple[Axis, Axis] = Field(
-        (32, 32), description="in-plane source voxels around the box centre"
-    )
+    window: tuple[Axis, Axis] = (32, 32)
+    """in-plane source voxels around the box centre"""
     draws_per_category: Quantity = 2000
+    """sequences of each lesion category (published: 20000)"""
     weight: Share | None = None
+    """share of these sequences in a batch, relative to the other kinds"""
 
 
 class SequencesConfig(Model):
     """Patch sequences. ``weight`` null everywhere: kinds are mixed by their number of sequences,
     as published; otherwise every used kind needs a weight."""
 
-    volume_shape: Shape3 = Field(
-        (16, 16, 16),
-        description="voxels of a sequence: its patches joined along the last axis",
-    )
+    volume_shape: Shape3 = (16, 16, 16)
+    """voxels of a sequence: its patches joined along the last axis"""
     length: Axis = 4
+    """patches of a sequence (paper: 4)"""
     percentiles: tuple[float, float] = (1.0, 99.9)
+    """of each crop, mapped to 0 and 1"""
     sources: tuple[SourceConfig, ...] = ()
-    exclude: dict[Name, str] = Field(
-        default_factory=dict,
-        description="data set → file of subjects that are kept out of pre-training: one a line, "
-        "or a CSV file with a column subject",
-    )
+    """data sets and the kind of sequence that each gives"""
+    exclude: dict[Name, str] = Field(default_factory=dict)
+    """data set → file of subjects that are kept out of pre-training: one a line, or a CSV file with
+    a column subject"""
     spatial: SpatialConfig = SpatialConfig()
+    """sequences along space"""
     contrast: ContrastConfig = ContrastConfig()
+    """sequences along MRI contrast"""
     semantic: SemanticConfig = SemanticConfig()
-    validation_every: Positive = Field(
-        500, ge=2, description="every n-th sequence is for validation"
-    )
+    """sequences of lesions of one category"""
+    validation_every: Positive = Field(500, ge=2)
+    """every n-th sequence is for validation"""
     seed: NonNegative = 0
+    """seed of the places of crops and of the draws of lesions"""
 
     @property
     def patch_shape(self) -> Shape3:
@@ -240,14 +261,23 @@ LEAST_WINDOW = 1e-3
 class TaskDataConfig(Model):
     """How the volumes of a downstream task are prepared (published recipes)."""
 
-    spacing: Spacing3 | None = Field(None, description="mm; null: as stored")
-    resize: Shape3 | None = Field(None, description="voxels; whole volume resized to this shape")
-    window: Window | None = Field(None, description="intensities mapped to 0..1 and clipped")
+    spacing: Spacing3 | None = None
+    """mm; null: as stored"""
+    resize: Shape3 | None = None
+    """voxels; whole volume resized to this shape"""
+    window: Window | None = None
+    """intensities mapped to 0..1 and clipped"""
     normalise: Literal["window", "zscore", "none"] = "window"
+    """window: map the window to 0..1; zscore: whole-volume mean 0 and sd 1; none: values as they
+    are"""
     foreground_crop: bool = True
+    """cut to the box of voxels above the window's lower end; without window, above the minimum"""
     crop_margin: NonNegative = Field(0, le=LARGEST_AXIS)
+    """voxels kept around that box"""
     merge_labels: dict[LabelValue, LabelValue] = Field(default_factory=dict)
-    scale: Moderate = Field(1.0, description="intensities are divided by this first")
+    """label value: value it becomes, before training and scoring"""
+    scale: Moderate = 1.0
+    """intensities are divided by this first"""
 
     @model_validator(mode="after")
     def _window_fits(self) -> TaskDataConfig:

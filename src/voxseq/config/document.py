@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
 from voxseq.config.base import SLIPS
-from voxseq.config.descriptions import DESCRIPTIONS
+from voxseq.config.methods.base import MethodSettings
+from voxseq.config.registry import pretrained
 from voxseq.config.root import Config
 
 Schema = Mapping[str, Any]
@@ -40,7 +41,6 @@ refused too. Limits that are far from all honest values are not listed below.
 - **Shapes and spacings** are in the order (x, y, z).
 - "required" in the column *default* means that there is none.
 """
-_ALTERNATIVES = re.compile(r"\^\(([\w.|-]+)\)\$")
 _NAME_LENGTH = 64
 #: Bounds, in the words of JSON schema and in those that pydantic leaves beside a validator.
 _SIGNS: Mapping[str, str] = {
@@ -53,169 +53,129 @@ _SIGNS: Mapping[str, str] = {
     "maximum": "≤",
     "le": "≤",
 }
-
-
-@dataclass(frozen=True)
-class _Section:
-    """One table: a model, and the keys under which it occurs."""
-
-    model: str
-    schema: Schema
-    paths: list[str]
-
-    @property
-    def title(self) -> str:
-        """Heading; the top level has no key of its own."""
-        return self.paths[0] or "top level"
+#: What the methods' own fields do not say again.
+_SHARED = {key: f.description or "" for key, f in MethodSettings.model_fields.items()}
 
 
 def document() -> str:
     """Describe every key of the configuration, method settings included, as Markdown."""
-    sections = _sections()
-    titles = {section.model: section.title for section in sections}
-    parts = [_HEADER, *(_section(section, titles) for section in sections)]
-    return "\n".join(parts)
-
-
-def keys() -> list[str]:
-    """``Model.field`` of every key that has a row in :func:`document`."""
-    return [f"{s.model}.{key}" for s in _sections() for key in s.schema.get("properties", {})]
-
-
-def _sections() -> list[_Section]:
-    from voxseq.config.registry import pretrained
-
-    sections: dict[str, _Section] = {}
-    _collect(Config, "", sections)
+    reference = _Reference()
+    reference.add(Config, "")
     for name, method in pretrained().items():
         if method.settings is not None:
-            _collect(method.settings, f"pretrain.methods.{name}", sections)
-    return list(sections.values())
+            reference.add(method.settings, f"pretrain.methods.{name}")
+    return "\n".join([_HEADER, *map(reference.section, reference.paths)])
 
 
-def _inherited(section: _Section, key: str) -> str:
-    """Description of a key that the settings of all methods have."""
-    from voxseq.config.methods.base import MethodSettings
+@dataclass
+class _Reference:
+    """One table for each model, at the first key under which it occurs.
 
-    field = MethodSettings.model_fields.get(key)
-    is_method = section.paths[0].startswith("pretrain.methods.")
-    return (field.description or "") if is_method and field is not None else ""
+    Attributes:
+        schemas: JSON schema of each model.
+        paths: keys under which each model occurs.
+    """
 
+    schemas: dict[str, Schema] = field(default_factory=dict)
+    paths: dict[str, list[str]] = field(default_factory=dict)
 
-def _collect(model: type[BaseModel], path: str, sections: dict[str, _Section]) -> None:
-    """Add the sections of a model and of all models below it, depth first."""
-    root = model.model_json_schema()
-    models = {**root.get("$defs", {}), model.__name__: root}
+    def add(self, model: type[BaseModel], path: str) -> None:
+        """Add a model, and all below it, depth first."""
+        schema = model.model_json_schema()
+        self.schemas |= {**schema.get("$defs", {}), model.__name__: schema}
+        self._visit(model.__name__, path)
 
-    def visit(name: str, place: str) -> None:
-        if name in sections:
-            if place not in sections[name].paths:
-                sections[name].paths.append(place)
+    def _visit(self, name: str, path: str) -> None:
+        known = self.paths.setdefault(name, [])
+        if path not in known:
+            known.append(path)
+        if len(known) > 1:
             return
-        schema = models[name]
-        sections[name] = _Section(name, schema, [place])
-        above = place.split(" (", maxsplit=1)[0]
+        above = path.partition(" (")[0]
+        for key, schema in self.schemas[name].get("properties", {}).items():
+            self._follow(schema, f"{above}.{key}".lstrip("."))
+
+    def _follow(self, schema: Schema, path: str) -> None:
+        """Visit the models that a value may be."""
+        if "$ref" in schema:
+            self._visit(_name(schema["$ref"]), path)
+        for kind, reference in schema.get("discriminator", {}).get("mapping", {}).items():
+            self._visit(_name(reference), f"{path} ({kind})")
+        for choice in schema.get("anyOf", ()):
+            self._follow(choice, path)
+        if "items" in schema:
+            self._follow(schema["items"], f"{path}[]")
+        if values := _values(schema):
+            self._follow(values, f"{path}.NAME")
+
+    def section(self, name: str) -> str:
+        """Heading, description and table of a model."""
+        schema, (path, *others) = self.schemas[name], self.paths[name]
+        lines = [f"## {path or 'top level'}", "", _one_line(schema["description"]), ""]
+        if others:
+            keys = ", ".join(f"`{path}`" for path in others)
+            lines += [f"The same keys stand under {keys}.", ""]
+        lines += ["| key | type | default | description |", "|---|---|---|---|"]
         for key, value in schema.get("properties", {}).items():
-            for reference, below in _references(value, f"{above}.{key}".lstrip(".")):
-                visit(reference, below)
+            is_required = key in schema.get("required", ())
+            default = "required" if is_required else self._default(value)
+            text = value.get("description") or _SHARED.get(key, "")
+            cells = (f"`{key}`", self._type(value), default, _one_line(text))
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        return "\n".join([*lines, ""])
 
-    visit(model.__name__, path)
+    def _type(self, schema: Schema) -> str:
+        """What a value may be, in words."""
+        if "$ref" in schema:
+            title = self.paths[_name(schema["$ref"])][0]
+            anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            return f"[{title}](#{anchor})"
+        if choices := schema.get("anyOf", schema.get("oneOf")):
+            return " or ".join(map(self._type, choices))
+        if "enum" in schema or "const" in schema:
+            return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+        return self._plain_type(schema)
 
+    def _plain_type(self, schema: Schema) -> str:
+        kind = str(schema.get("type", "any value"))
+        words = {"string": "text", "boolean": "`true` or `false`", "null": "`null`"}
+        text = words.get(kind, kind)
+        match kind:
+            case "array" if "prefixItems" in schema:
+                items = [self._type(item) for item in schema["prefixItems"]]
+                text = f"{len(items)} values: {' or '.join(dict.fromkeys(items))}"
+            case "array":
+                text = f"list of {self._type(schema['items'])}"
+            case "object":
+                values = _values(schema)
+                text = f"mapping to {self._type(values)}" if values else "mapping"
+            case "integer" | "number":
+                word = "whole number" if kind == "integer" else "number"
+                text = f"{word} {_bounds(schema)}".rstrip()
+            case "string" if schema.get("maxLength") == _NAME_LENGTH:
+                text = "name"
+            case "string" if "pattern" in schema:
+                text = f"text that matches `{schema['pattern']}`"
+        return text
 
-def _references(schema: Schema, path: str) -> Iterator[tuple[str, str]]:
-    """Names of the models that a value may be, with the place where they stand."""
-    if "$ref" in schema:
-        yield schema["$ref"].rsplit("/", 1)[1], path
-    mapping = schema.get("discriminator", {}).get("mapping", {})
-    for kind, reference in mapping.items():
-        yield reference.rsplit("/", 1)[1], f"{path} ({kind})"
-    if isinstance(schema.get("items"), Mapping):
-        yield from _references(schema["items"], f"{path}[]")
-    values = schema.get("additionalProperties")
-    if isinstance(values, Mapping):
-        yield from _references(values, f"{path}.NAME")
-    for value in schema.get("patternProperties", {}).values():
-        yield from _references(value, f"{path}.NAME")
-    for choice in schema.get("anyOf", ()):
-        yield from _references(choice, path)
-
-
-def _section(section: _Section, titles: Mapping[str, str]) -> str:
-    lines = [f"## {section.title}", ""]
-    if section.schema.get("description"):
-        lines += [_one_line(section.schema["description"]), ""]
-    if len(section.paths) > 1:
-        others = ", ".join(f"`{path}`" for path in section.paths[1:])
-        lines += [f"The same keys stand under {others}.", ""]
-    lines += ["| key | type | default | description |", "|---|---|---|---|"]
-    required = set(section.schema.get("required", ()))
-    for key, value in section.schema.get("properties", {}).items():
-        text = value.get("description") or DESCRIPTIONS.get(f"{section.model}.{key}", "")
-        text = text or _inherited(section, key)
-        cells = [
-            f"`{key}`",
-            _type(value, titles),
-            "required" if key in required else _default(value),
-            _one_line(text),
-        ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join([*lines, ""])
-
-
-def _type(schema: Schema, titles: Mapping[str, str]) -> str:
-    """What a value may be, in words."""
-    references = list(_references(schema, ""))
-    if references:
-        links = " or ".join(_link(titles[name]) for name, _ in references)
-        return f"{_container(schema)}{links}"
-    if "anyOf" in schema:
-        return " or ".join(_type(choice, titles) for choice in schema["anyOf"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    return _plain_type(schema, titles)
+    def _default(self, schema: Schema) -> str:
+        """The default; that of a group stands in the group's own table."""
+        if "$ref" in schema and schema.get("default", True):
+            return "see there"
+        if "default" not in schema:
+            return "`{}`" if schema.get("type") == "object" else "see there"
+        return f"`{json.dumps(schema['default'], ensure_ascii=False)}`"
 
 
-def _plain_type(schema: Schema, titles: Mapping[str, str]) -> str:
-    kind = schema.get("type")
-    if kind == "array":
-        return _array(schema, titles)
-    if kind == "object":
-        values = schema.get("additionalProperties")
-        inner = f" to {_type(values, titles)}" if isinstance(values, Mapping) else ""
-        return f"mapping{inner}"
-    if kind in {"integer", "number"}:
-        word = "whole number" if kind == "integer" else "number"
-        return " ".join([word, _bounds(schema)]).rstrip()
-    if kind == "string":
-        return _string(schema)
-    return {"boolean": "`true` or `false`", "null": "`null`"}.get(str(kind), "any value")
+def _name(reference: str) -> str:
+    return reference.rpartition("/")[2]
 
 
-def _array(schema: Schema, titles: Mapping[str, str]) -> str:
-    if "prefixItems" in schema:
-        items = [_type(item, titles) for item in schema["prefixItems"]]
-        if len(set(items)) == 1:
-            return f"{len(items)} values: {items[0]}"
-        return f"[{', '.join(items)}]"
-    return f"list of {_type(schema.get('items', {}), titles)}"
-
-
-def _container(schema: Schema) -> str:
-    if schema.get("type") == "array":
-        return "list of "
-    return "mapping of names to " if schema.get("type") == "object" else ""
-
-
-def _string(schema: Schema) -> str:
-    pattern = schema.get("pattern")
-    if pattern is None:
-        return "text"
-    alternatives = _ALTERNATIVES.fullmatch(pattern)
-    if alternatives:
-        return " or ".join(f"`{value}`" for value in alternatives[1].split("|"))
-    return "name" if schema.get("maxLength") == _NAME_LENGTH else f"text that matches `{pattern}`"
+def _values(schema: Schema) -> Schema:
+    """Schema of the values of a mapping; empty where anything goes."""
+    patterns = schema.get("patternProperties", {})
+    found = next(iter(patterns.values()), schema.get("additionalProperties"))
+    return found if isinstance(found, Mapping) else {}
 
 
 def _bounds(schema: Schema) -> str:
@@ -228,20 +188,6 @@ def _bounds(schema: Schema) -> str:
         # Of a type and of its field.
         del found[">"]
     return " and ".join(found.values())
-
-
-def _default(schema: Schema) -> str:
-    """The default; that of a group stands in the group's own table."""
-    if list(_references(schema, "")) and isinstance(schema.get("default"), Mapping):
-        return "see there" if schema["default"] else "`{}`"
-    if "default" not in schema:
-        return "`{}`" if schema.get("type") == "object" else "see there"
-    return f"`{json.dumps(schema['default'], ensure_ascii=False)}`"
-
-
-def _link(title: str) -> str:
-    anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-    return f"[{title}](#{anchor})"
 
 
 def _one_line(text: str) -> str:

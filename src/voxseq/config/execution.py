@@ -70,8 +70,14 @@ class ExecutionConfig(Model):
     """Resources by kind of work."""
 
     download: Resources = Resources()
+    """getting or generating and checking a data set"""
     preprocess: Resources = Resources()
+    """preparing the volumes of a data set"""
     sequences: Resources = Resources()
+    """building the sequence index"""
     pretrain: TrainingResources = TrainingResources()
+    """one pre-training"""
     finetune: Resources = Resources()
+    """one job of fine-tunings"""
     report: Resources = Resources()
+    """tables, and figures"""

@@ -21,8 +21,8 @@ from voxseq.config.base import (
     Title,
 )
 from voxseq.config.data import TaskDataConfig
-from voxseq.config.merging import merge
-from voxseq.config.model import OptimiserConfig
+from voxseq.config.model import OptimiserConfig, Precision
+from voxseq.config.overlay import merge
 
 Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]
@@ -38,61 +38,54 @@ UNET_LEVELS = 4
 class UNet3DSettings(Model):
     """3D UNet: MONAI's ``BasicUNet``."""
 
-    features: Features = Field(
-        (32, 64, 128, 256, 512, 32),
-        description="channels of the five levels, from full resolution down, and of the last block",
-    )
-    norm: Literal["instance", "batch"] = Field(
-        "instance", description="instance norm needs more than one voxel at a sixteenth of the roi"
-    )
-    optimiser: OptimiserConfig | None = Field(
-        None, description="in place of the task's recipe for random weights"
-    )
+    features: Features = (32, 64, 128, 256, 512, 32)
+    """channels of the five levels, from full resolution down, and of the last block"""
+    norm: Literal["instance", "batch"] = "instance"
+    """instance norm needs more than one voxel at a sixteenth of the roi"""
+    optimiser: OptimiserConfig | None = None
+    """in place of the task's recipe for random weights"""
 
 
 class ResNetSettings(Model):
     """ResNet-18 in 3D, by MONAI."""
 
-    stem: Literal["large", "small"] = Field(
-        "large",
-        description="large: 7³ convolution and max-pooling; small: 3³ convolution alone, for "
-        "inputs of about 28³ (MedMNIST v2)",
-    )
-    width: float = Field(
-        1.0, ge=1 / 16, le=4.0, description="factor of all channels, which are 64 to 512"
-    )
-    input_shape: Shape3 | None = Field(
-        None,
-        description="voxels to which prepared images are resized trilinearly; null: as they are",
-    )
-    optimiser: OptimiserConfig | None = Field(
-        None, description="in place of the task's recipe for random weights"
-    )
+    stem: Literal["large", "small"] = "large"
+    """large: 7³ convolution and max-pooling; small: 3³ convolution alone, for inputs of about 28³
+    (MedMNIST v2)"""
+    width: float = Field(1.0, ge=1 / 16, le=4.0)
+    """factor of all channels, which are 64 to 512"""
+    input_shape: Shape3 | None = None
+    """voxels to which prepared images are resized trilinearly; null: as they are"""
+    optimiser: OptimiserConfig | None = None
+    """in place of the task's recipe for random weights"""
 
 
 class NetworksConfig(Model):
     """Networks without the shared encoder; those with it take its geometry."""
 
-    unet3d: UNet3DSettings = Field(UNet3DSettings(), description="3D UNet, for segmentation")
-    resnet: ResNetSettings = Field(ResNetSettings(), description="ResNet-18, for classification")
+    unet3d: UNet3DSettings = UNet3DSettings()
+    """3D UNet, for segmentation"""
+    resnet: ResNetSettings = ResNetSettings()
+    """ResNet-18, for classification"""
 
 
 class TaskSource(Model):
     """What a task is called, where its volumes come from, and how networks are trained on it."""
 
     title: Title
+    """name in the tables"""
     dataset: Name
+    """a data set of the catalogue, see docs/datasets.md"""
     data: TaskDataConfig
-    pretrained: OptimiserConfig = Field(description="recipe from a pre-trained encoder")
-    scratch: OptimiserConfig = Field(description="recipe from random weights")
-    networks: NetworksConfig = Field(
-        NetworksConfig(), description="laid over finetune.networks for this task"
-    )
-    precision: str | None = Field(
-        None,
-        pattern="^(32-true|bf16-mixed|16-mixed)$",
-        description="arithmetic on this task; null: finetune.precision",
-    )
+    """preparation of the volumes; a classification task needs resize"""
+    pretrained: OptimiserConfig
+    """recipe from a pre-trained encoder"""
+    scratch: OptimiserConfig
+    """recipe from random weights"""
+    networks: NetworksConfig = NetworksConfig()
+    """laid over finetune.networks for this task"""
+    precision: Precision | None = None
+    """arithmetic on this task; null: finetune.precision"""
 
     def network_settings(self, network: str) -> UNet3DSettings | ResNetSettings | None:
         """Settings of a network but its optimiser; none for those on the shared encoder."""
@@ -113,24 +106,31 @@ class SegmentationRecipe(Model):
     """What training and scoring of a segmentation task read."""
 
     type: Literal["segmentation"] = "segmentation"
-    labels: Annotated[tuple[Title, ...], Distinct] = Field(
-        max_length=255, description="names of the foreground classes 1, 2, …"
-    )
+    """kind of task"""
+    labels: Annotated[tuple[Title, ...], Distinct] = Field(max_length=255)
+    """names of the foreground classes 1, 2, …"""
     roi: Shape3
+    """voxels of a training crop and of the sliding window; multiples of the token"""
     crops_per_volume: Quantity = 4
+    """crops of each volume of a batch"""
     volumes_per_batch: Quantity = 4
+    """volumes of a step"""
     crop_sampling: Literal["uniform", "class_balanced"] = "class_balanced"
+    """class_balanced: centred on a voxel of a class drawn with equal chances; uniform: anywhere"""
     augmentation: Literal["msd", "la", "none"] = "msd"
-    class_weights: tuple[Moderate, ...] | None = Field(
-        None, description="cross-entropy weights, background first"
-    )
+    """chain of random transforms: that of the MSD tasks, that of LA, or none"""
+    class_weights: tuple[Moderate, ...] | None = None
+    """cross-entropy weights, background first"""
     decoder_features: Channels = 16
+    """channels of the decoder at full resolution"""
     overlap: float = Field(0.75, ge=0.0, lt=1.0)
-    score_grid: Literal["stored", "native"] = Field(
-        "stored", description="Dice on the prepared grid (published) or on the file's own grid"
-    )
+    """share of a sliding window that its neighbour covers too"""
+    score_grid: Literal["stored", "native"] = "stored"
+    """Dice on the prepared grid (published) or on the file's own grid"""
     steps: Positive
+    """optimiser steps"""
     validate_every: Positive
+    """steps between validations; the weights with the best mean Dice are kept"""
 
     @model_validator(mode="after")
     def _labels_and_weights(self) -> Self:
@@ -148,13 +148,22 @@ class ClassificationRecipe(Model):
     """What training and scoring of a classification task read."""
 
     type: Literal["classification"] = "classification"
+    """kind of task"""
     labels: Annotated[tuple[Title, Title], Distinct]
+    """names of the classes 0 and 1"""
     batch_size: Positive = 16
+    """images of a step"""
     augmentation: Literal["la", "nodule", "none"] = "nodule"
+    """chain of random transforms: that of LA and RICORD, flips only, or none"""
     class_balanced_loss: bool = False
+    """mean cross-entropy of each class in the batch, summed and divided by 2 (RICORD, published
+    code)"""
     select_by: Literal["auc", "accuracy_plus_auc"] = "auc"
+    """validation score by which the weights are chosen"""
     steps: Positive
+    """optimiser steps"""
     validate_every: Positive
+    """steps between validations"""
 
 
 class SegmentationTask(TaskSource, SegmentationRecipe):
@@ -182,20 +191,23 @@ class FinetuneConfig(Model):
     """Fine-tuning of every method on every task."""
 
     seeds: Seeds = (0, 1, 2)
-    precision: str = Field("32-true", pattern="^(32-true|bf16-mixed|16-mixed)$")
-    threads: Cores = Field(1, description="CPU threads of one training; part of the result")
+    """every cell of the tables is trained once with each"""
+    precision: Precision = "32-true"
+    """arithmetic of forward and backward passes"""
+    threads: Cores = 1
+    """CPU threads of one training; part of the result"""
     log_every: Positive = 20
+    """steps between entries of metrics.csv"""
     checkpoint_every: Positive = 100
-    runs_per_job: Positive = Field(12, description="runs that one workflow job does in turn")
-    scratch: Names = Field(
-        ("unetr", "unet3d", "resnet", "vit"), description="networks trained from random weights"
-    )
-    tasks: dict[Name, Task] = Field(
-        description="the downstream tasks; none: the study ends with pre-training"
-    )
-    networks: NetworksConfig = Field(
-        NetworksConfig(), description="settings of networks without the shared encoder, all tasks"
-    )
+    """steps between checkpoints"""
+    runs_per_job: Positive = 12
+    """runs that one workflow job does in turn"""
+    scratch: Names = ("unetr", "unet3d", "resnet", "vit")
+    """networks trained from random weights"""
+    tasks: dict[Name, Task]
+    """the downstream tasks; none: the study ends with pre-training"""
+    networks: NetworksConfig = NetworksConfig()
+    """settings of networks without the shared encoder, all tasks"""
 
     @model_validator(mode="before")
     @classmethod

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from voxseq.config.merging import merge
-from voxseq.config.problems import Problem, of_texts, of_validation, refuse
+from voxseq.base.digest import digest
+from voxseq.base.files import read_json, write_json
+from voxseq.config.overlay import merge
+from voxseq.config.problems import Problem, Sources, of_texts, of_validation, refuse
 from voxseq.config.reading import Document, read_yaml
 from voxseq.config.root import Config
-from voxseq.config.sources import Sources
 
-__all__ = ["load_config", "read_yaml", "validate"]
+__all__ = ["load_config", "read_yaml", "validate", "write_resolved"]
+#: Where resolved configurations are kept.
+RESOLVED = Path(".voxseq/config")
 #: Where the scales of the repository lie, beside params.yaml.
 SCALES = "workflow/scales"
 
@@ -63,6 +67,23 @@ def validate(content: Mapping[str, Any], origin: str | Sources) -> Config:
     refuse(wrong, sources)
     refuse(problems(complete, settings), sources)
     return complete
+
+
+def write_resolved(config: Config, folder: Path = RESOLVED) -> Path:
+    """Put every key with its value into a file that is named by its content; return the file.
+
+    Jobs read it, so that an edit of params.yaml while the workflow runs cannot reach half of them;
+    :func:`load_config` reads it back as the same configuration. A file that was cut or changed is
+    written anew.
+    """
+    content = config.model_dump(mode="json")
+    word = digest(content)
+    path = folder / f"{word}.json"
+    with suppress(OSError, ValueError, RecursionError):
+        if digest(read_json(path)) == word:
+            return path
+    write_json(path, content)
+    return path
 
 
 def _of_folders(

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, one key at a time."""
+"""What is wrong with a configuration, one key at a time, and in which file and line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,51 @@ from pydantic import ValidationError
 
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import fault_of
-from voxseq.config.reading import KeyPath
-from voxseq.config.sources import Sources
+from voxseq.config.reading import Document, KeyPath
 
 #: Longest part of a value that a message repeats, and most problems that it lists.
 _SHOWN, _LISTED = 80, 12
 #: Longest text anywhere: a path.
 _LONGEST = 4096
 _KEY = re.compile(r"[A-Za-z0-9_.]+")
+#: Keys of ``finetune`` that lie below those of each task: ``defaults`` by type, and ``networks``.
+_TASK_DEPTH = 3
+
+
+class Sources:
+    """File and line of every key, where :func:`voxseq.config.overlay.merge` lays files over others.
+
+    Args:
+        name: what messages call the whole.
+        documents: the base and what is laid over it, in turn; places of those that were not read
+            from a file are unknown.
+    """
+
+    def __init__(self, name: str, documents: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.name = name
+        self._documents = [d for d in reversed(documents) if isinstance(d, Document)]
+
+    def exact(self, path: KeyPath, kind: str = "") -> str:
+        """File and line of a key; empty where none has it.
+
+        Args:
+            path: of the key.
+            kind: type of the task that the key belongs to, whose defaults may hold it.
+        """
+        same = [path]
+        if path[:2] == ("finetune", "tasks") and len(path) > _TASK_DEPTH:
+            below = path[_TASK_DEPTH:]
+            same += [("finetune", "defaults", kind, *below), ("finetune", *below)]
+        for one in same:
+            places = (document.place(one) for document in self._documents)
+            if found := next((place for place in places if place is not None), ""):
+                return found
+        return ""
+
+    def place(self, path: KeyPath, kind: str = "") -> str:
+        """The same of a key, or of the nearest one above it."""
+        above = (self.exact(path[:length], kind) for length in range(len(path), 0, -1))
+        return next((found for found in above if found), "")
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_text
@@ -31,69 +36,39 @@ class Document(dict[str, Any]):
         self.name = name
         self.lines = dict(lines or {})
 
+    def place(self, path: KeyPath) -> str | None:
+        """File and line of a key of the merged configuration.
+
+        Returns:
+            ``None`` where the file says nothing of it, so that one below it may; empty where the
+            file has it without a line, or replaces what lies above it.
+        """
+        value: Any = self
+        written: KeyPath = ()
+        is_replaced = False
+        for word in path:
+            keys = {str(key).removesuffix("!"): key for key in _keys(value)}
+            if word not in keys:
+                return "" if is_replaced else None
+            value = value[keys[word]]
+            written = (*written, str(keys[word]))
+            is_replaced |= written[-1].endswith("!") or not isinstance(value, Mapping)
+        line = self.lines.get(written)
+        return f"{self.name}, line {line}" if line else ""
+
+
+def _keys(value: Any) -> Iterable[Any]:
+    if isinstance(value, list):
+        return range(len(value))
+    return value if isinstance(value, Mapping) else ()
+
 
 # It is written as any other mapping.
 yaml.SafeDumper.add_representer(Document, yaml.SafeDumper.represent_dict)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without what hides mistakes: duplicate keys, aliases, and numbers to base 8 or 60."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise _refusal("anchors and aliases are not supported here", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool):
-                raise _refusal(f"a key must be a plain word, not {key!r}", key_node.start_mark)
-            if key in seen:
-                raise _refusal(f"duplicate key {key!r}", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-    def construct_text(self, node: Any) -> str:
-        """A text, in which two escapes may stand for one character beyond U+FFFF, as in JSON."""
-        text: str = self.construct_scalar(node)
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-    def construct_number(self, node: Any) -> Any:
-        """An integer or a float; YAML 1.1 takes 010 for eight and 1:30 for ninety."""
-        text = node.value.lstrip("+-")
-        if ":" in text:
-            raise _refusal(
-                f"{text[:40]!r}: a number with a colon counts in sixties here; "
-                "put it between quotes, or write it out",
-                node.start_mark,
-            )
-        if len(text) > 1 and text[0] == "0" and text[1] in "0123456789_":
-            raise _refusal(
-                f"{text[:40]!r}: a number with a leading zero counts in eights here; "
-                "leave the zero out",
-                node.start_mark,
-            )
-        if node.tag.endswith(":int"):
-            return self.construct_yaml_int(node)
-        return self.construct_yaml_float(node)
-
-    def refuse(self, node: Any) -> Any:
-        """Values that no key here has."""
-        raise _refusal(f"{node.tag.split(':')[-1]} is not supported here", node.start_mark)
-
-
-def _refusal(text: str, mark: Any) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, text, mark)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:str", _StrictLoader.construct_text)
-for _kind in ("int", "float"):
-    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_number)
-for _kind in ("binary", "set", "omap", "pairs"):
-    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.refuse)
+#: Kinds of value that a configuration has.
+_KINDS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "seq", "map"})
+_KEYS = frozenset({"str", "int", "float", "bool"})
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]")
 
 
 def read_yaml(path: Path) -> Document:
@@ -105,8 +80,8 @@ def read_yaml(path: Path) -> Document:
     text = _text(path)
     kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        content, lines = _json(text) if kind == "JSON" else parse_yaml(text, str(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content, lines = _json(text) if kind == "JSON" else parse_yaml(text)
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid {kind}: {_reason(error, text)}", "correct the place named above"
         ) from None
@@ -145,31 +120,53 @@ def _where_else(path: Path) -> str:
     return "check its name; a relative one starts at the present folder"
 
 
-def parse_yaml(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
-    """Content of a YAML text, and the line of each key; ``name`` stands in errors."""
-    # A strict subclass of SafeLoader: no Python object is ever constructed.
-    loader = _StrictLoader(text)
-    loader.name = name
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, {}
-        return loader.construct_document(node), dict(_lines(node, ()))
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+def parse_yaml(text: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Content of a YAML 1.2 text, as DVC reads it, and the line of each key.
+
+    Refused is what hides mistakes: duplicate keys, aliases, merged mappings, tags, numbers that
+    begin with a zero, which YAML 1.1 takes for octal. No Python object is ever constructed.
+    """
+    reader = YAML(typ="safe", pure=True)
+    node = reader.compose(text)
+    if node is None:
+        return None, {}
+    lines = dict(_lines(node, ()))
+    return reader.constructor.construct_document(node), lines
 
 
 def _lines(node: Any, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-    """Path and line of each key and item below a node."""
-    if isinstance(node, yaml.MappingNode):
-        below = [(key.value, key.start_mark, value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        below = [(str(i), value.start_mark, value) for i, value in enumerate(node.value)]
-    else:
-        return
-    for key, mark, value in below:
-        yield (*path, key), mark.line + 1
-        yield from _lines(value, (*path, key))
+    """Path and line of each key and item below a node, after a look at the node itself."""
+    kind = str(node.tag).rpartition(":")[2]
+    if node.anchor is not None:
+        raise _refusal("anchors and aliases are not supported here", node)
+    if kind not in _KINDS:
+        raise _refusal(f"{kind} is not supported here", node)
+    if isinstance(node, MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if str(key.tag).rpartition(":")[2] not in _KEYS:
+                raise _refusal("a key must be a plain word", key)
+            if key.value in seen:
+                raise _refusal(f"duplicate key {key.value!r}", key)
+            seen.add(key.value)
+            below = (*path, key.value)
+            yield below, key.start_mark.line + 1
+            yield from _lines(key, below)
+            yield from _lines(value, below)
+    elif isinstance(node, SequenceNode):
+        for number, value in enumerate(node.value):
+            below = (*path, str(number))
+            yield below, value.start_mark.line + 1
+            yield from _lines(value, below)
+    elif kind in ("int", "float") and _LEADING_ZERO.match(node.value):
+        raise _refusal(f"{node.value[:40]!r}: leave the leading zero out", node)
+    elif kind == "str":
+        # Two escapes may stand for one character beyond U+FFFF, as in JSON.
+        node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+def _refusal(problem: str, node: Any) -> YAMLError:
+    return MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def _json(text: str) -> tuple[Any, dict[KeyPath, int]]:
@@ -187,9 +184,10 @@ def _json(text: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _reason(error: Exception, text: str) -> str:
-    if isinstance(error, yaml.reader.ReaderError):
+    if isinstance(error, ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return f"line {line}: unacceptable character #x{error.character:04x}"
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return str(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from voxseq.config.methods.base import MethodSettings
@@ -37,7 +37,7 @@ class Method:
     networks: Mapping[TaskType, str]
     settings: type[MethodSettings] | None = None
     implementation: str = ""
-    group: str = field(default="self-supervised")
+    group: str = "self-supervised"
 
     @property
     def is_pretrained(self) -> bool:
@@ -55,55 +55,13 @@ METHODS: dict[str, Method] = {
         Method("unet3d", "3D UNet", {"segmentation": "unet3d"}, group="from scratch"),
         Method("resnet", "ResNet", {"classification": "resnet"}, group="from scratch"),
         Method("vit", "ViT", {"classification": "vit"}, group="from scratch"),
-        Method(
-            "simclr",
-            "SimCLR",
-            ENCODER_NETWORKS,
-            settings=SimCLRSettings,
-            implementation=".simclr:SimCLRMethod",
-        ),
-        Method(
-            "moco_v3",
-            "MoCo v3",
-            ENCODER_NETWORKS,
-            settings=MoCoV3Settings,
-            implementation=".moco_v3:MoCoV3Method",
-        ),
-        Method(
-            "dino",
-            "DINO",
-            ENCODER_NETWORKS,
-            settings=DINOSettings,
-            implementation=".dino:DINOMethod",
-        ),
-        Method(
-            "pcrlv2",
-            "PCRLv2",
-            ENCODER_NETWORKS,
-            settings=PCRLv2Settings,
-            implementation=".pcrlv2:PCRLv2Method",
-        ),
-        Method(
-            "mae3d",
-            "MAE3D",
-            ENCODER_NETWORKS,
-            settings=MAE3DSettings,
-            implementation=".mae3d:MAE3DMethod",
-        ),
-        Method(
-            "medcoss",
-            "MedCoSS",
-            ENCODER_NETWORKS,
-            settings=MedCoSSSettings,
-            implementation=".medcoss:MedCoSSMethod",
-        ),
-        Method(
-            "ours",
-            "Ours",
-            ENCODER_NETWORKS,
-            settings=OursSettings,
-            implementation=".ours:AutoregressiveMethod",
-        ),
+        Method("simclr", "SimCLR", ENCODER_NETWORKS, SimCLRSettings, ".simclr:SimCLRMethod"),
+        Method("moco_v3", "MoCo v3", ENCODER_NETWORKS, MoCoV3Settings, ".moco_v3:MoCoV3Method"),
+        Method("dino", "DINO", ENCODER_NETWORKS, DINOSettings, ".dino:DINOMethod"),
+        Method("pcrlv2", "PCRLv2", ENCODER_NETWORKS, PCRLv2Settings, ".pcrlv2:PCRLv2Method"),
+        Method("mae3d", "MAE3D", ENCODER_NETWORKS, MAE3DSettings, ".mae3d:MAE3DMethod"),
+        Method("medcoss", "MedCoSS", ENCODER_NETWORKS, MedCoSSSettings, ".medcoss:MedCoSSMethod"),
+        Method("ours", "Ours", ENCODER_NETWORKS, OursSettings, ".ours:AutoregressiveMethod"),
     )
 }
 

@@ -16,15 +16,28 @@ class Config(Model):
     """One study: from volumes to tables."""
 
     scale: Name
+    """name of this size of the study; artefacts lie in artifacts/SCALE, logs in logs/SCALE"""
     results: str = Field("results", pattern=r"^results(/[A-Za-z0-9_]+)?$")
+    """folder of tables, figures and the report; each scale needs its own"""
     data: DataConfig = DataConfig()
+    """where volumes come from"""
     store: StoreConfig = StoreConfig()
+    """layout of the volume store"""
     sequences: SequencesConfig
+    """patch sequences for pre-training"""
     encoder: EncoderConfig = EncoderConfig()
+    """geometry of the encoder"""
     pretrain: PretrainConfig
+    """pre-training of every method"""
     finetune: FinetuneConfig
+    """fine-tuning of every method on every task"""
     ablation: AblationConfig = AblationConfig()
+    """Table 4"""
     label_ratio: LabelRatioConfig = LabelRatioConfig()
+    """Table 3"""
     beyond: BeyondConfig = BeyondConfig()
+    """what the paper does not ask: Table 5"""
     report: ReportConfig = ReportConfig()
+    """tables and figures"""
     execution: ExecutionConfig = ExecutionConfig()
+    """resources of jobs; no part of any fingerprint"""

@@ -27,41 +27,50 @@ class LabelRatioConfig(Model):
     """Fine-tuning with fewer labels (Table 3)."""
 
     ratios: Annotated[tuple[LabelShare, ...], Distinct] = (0.5, 0.25, 0.1)
+    """shares of the training cases; all of them always belong to the table"""
     tasks: Names = ()
-    methods: Names | None = Field(None, description="methods that are trained so; null: all")
+    """tasks of the table; none: no such runs"""
+    methods: Names | None = None
+    """methods that are trained so; null: all"""
 
 
 class AblationVariant(Model):
     """What one row of Table 4 changes; a field left out stays as in the full method."""
 
     title: Title
-    sequences: bool = Field(True, description="false: single images in place of sequences")
+    """name in the table"""
+    sequences: bool = True
+    """false: single images in place of sequences"""
     attention: Literal["prefix", "causal"] | None = None
+    """as in the settings of ours"""
     token_order: Literal["patch_major", "raster"] | None = None
+    """as in the settings of ours"""
     without: Literal["spatial", "contrast", "semantic"] | None = None
+    """kind of sequence that is left out"""
     stride: Axis | None = None
+    """in place of sequences.spatial.stride"""
 
 
 class AblationConfig(Model):
     """Changes to our method (Table 4): row name → settings that differ from the full method."""
 
     tasks: Names = ()
+    """tasks that every variant is fine-tuned on; none: no ablation"""
     variants: dict[Name, AblationVariant] = Field(default_factory=dict)
+    """name of the row: what differs from the full method"""
 
 
 class BeyondConfig(Model):
     """What the paper does not ask (Table 5): each part with the tasks that it is done on."""
 
-    token_order: Names = Field((), description="our method with tokens in raster order")
-    recipes: Names = Field(
-        (),
-        description="random weights with the recipe for pre-trained encoders, and the other way "
-        "round",
-    )
-    frozen: Names = Field(
-        (), description="every encoder frozen, with a linear probe or a trained decoder"
-    )
-    trivial: Names = Field((), description="baselines without a network")
+    token_order: Names = ()
+    """our method with tokens in raster order"""
+    recipes: Names = ()
+    """random weights with the recipe for pre-trained encoders, and the other way round"""
+    frozen: Names = ()
+    """every encoder frozen, with a linear probe or a trained decoder"""
+    trivial: Names = ()
+    """baselines without a network"""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -74,6 +83,10 @@ class ReportConfig(Model):
     """Tables and figures."""
 
     bootstrap_samples: Quantity = Field(2000, ge=10)
+    """resamples behind a confidence interval"""
     figure_seed: NonNegative = 0
+    """seed of the choice of examples in figures"""
     dpi: Positive = Field(130, ge=20, le=1200)
+    """resolution of figures"""
     max_curve_points: Quantity = Field(400, ge=2)
+    """most points of a training curve"""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from voxseq.config import Config
+from voxseq.config import Config, runs
 from voxseq.config.amounts import cases, content, items_of, prepared_shape, sequence_counts
 from voxseq.config.base import Shape3
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
-from voxseq.config.runs import ExamineRun, PrepareRun, PretrainRun, Recipe
-from voxseq.estimate.network_work import network_work
-from voxseq.estimate.operations import encoder, tokens_of
-from voxseq.estimate.pretrain_work import pretrain_work
+from voxseq.estimate.counts import Counts
+from voxseq.estimate.work import FLOAT
 from voxseq.plan.model import Run
 
 SINGLE_PRECISION = "32-true"
-#: Bytes of a float32, and of a voxel in an example slice: image, truth, prediction.
-_FLOAT = 4
+#: Bytes of a voxel in an example slice: image, truth, prediction.
 _SLICE_VOXEL = 6
 #: Bytes of a row of metrics.csv, of predictions.csv and of scores.csv, and of a run's small files.
 _METRIC, _ROW, _SMALL = 30, 60, 20_000
@@ -56,6 +53,12 @@ class Packing:
     label: float = 0.03
     foreground: float = 0.85
 
+    def of_task(self, data: TaskDataConfig) -> float:
+        """Bytes of a prepared voxel of a task."""
+        if data.normalise != "window" or data.window is None:
+            return self.mri
+        return self.wide if data.window[1] - data.window[0] >= _WIDE_WINDOW else self.narrow
+
 
 @dataclass(frozen=True)
 class RunCost:
@@ -69,6 +72,7 @@ class RunCost:
         checkpoint: bytes of a checkpoint, which is there while the run is under way.
         items: training items, to tell how fast they must be read.
         precision: of the arithmetic, as in the configuration.
+        is_plain: whether one pass of the encoder stands for a method that cannot be counted.
     """
 
     matrix: float = 0.0
@@ -78,154 +82,142 @@ class RunCost:
     checkpoint: float = 0.0
     items: float = 0.0
     precision: str = ""
+    is_plain: bool = False
+
+    @property
+    def operations(self) -> float:
+        """Matrix products and convolutions together."""
+        return self.matrix + self.convolution
 
 
-def run_cost(run: Run, config: Config, packing: Packing) -> RunCost:
-    """Expected cost of ``run``, whose configuration is a part of ``config``."""
-    if run.action == "download":
-        return _download(run.config, config)
-    if run.action == "preprocess":
-        return _preprocess(run.config, config, packing)
-    if run.action == "pretrain":
-        return _pretrain(run.config, config)
-    if run.action in ("finetune", "probe"):
-        return _finetune(run, config, packing)
-    rows = sum(sequence_counts(config).values())
-    written = {"sequences": _SEQUENCE_ROW * rows, "baseline": _SMALL}
-    return RunCost(written=written.get(run.action, _REPORT))
+@dataclass(frozen=True)
+class RunCosts:
+    """Expected cost of any run of a configuration.
 
-
-def _download(own: ExamineRun, config: Config) -> RunCost:
-    found = content(own.dataset, config)
-    written = found.volumes * _INDEX_ROW
-    if config.data.root is None:
-        # Phantoms are generated as int16 files.
-        written += int(2 * found.voxels)
-    return RunCost(downloaded=found.download or 0.0, written=written)
-
-
-def _preprocess(own: PrepareRun, config: Config, packing: Packing) -> RunCost:
-    found = content(own.dataset, config)
-    table = found.volumes * _INDEX_ROW
-    if own.task is None:
-        row_bytes = packing.ct if found.ct_share >= 0.5 else packing.mri
-        if own.dataset == "brats23":
-            row_bytes = packing.skull_stripped
-        return RunCost(written=table + row_bytes * found.voxels)
-    data = own.task.data
-    shape = prepared_shape(found, data, packing.foreground)
-    voxels = math.prod(shape)
-    written = voxels * _task_bytes(data, packing)
-    if own.task.type == "segmentation":
-        classes = own.task.labels + 1
-        places = _LOCATION * own.store.locations_per_class * classes
-        written += voxels * packing.label + min(places, _LOCATION * voxels)
-    return RunCost(written=table + found.volumes * written)
-
-
-def _task_bytes(data: TaskDataConfig, packing: Packing) -> float:
-    if data.normalise != "window" or data.window is None:
-        return packing.mri
-    is_wide = data.window[1] - data.window[0] >= _WIDE_WINDOW
-    return packing.wide if is_wide else packing.narrow
-
-
-def _pretrain(own: PretrainRun, config: Config) -> RunCost:
-    geometry, sequences = own.encoder, own.sequences
-    steps, batch = own.steps, own.batch_size
-    work = pretrain_work(
-        own.method, own.settings.model_dump(), geometry, sequences, rehearsed(own, config)
-    )
-    plain = encoder(geometry, [tokens_of(sequences.volume_shape, geometry)])
-    validations = math.ceil(steps / own.validate_every)
-    # Each validation scores the loss, and encodes the plain images to watch for collapse.
-    scored = validations * own.validation_sequences
-    seen = _buffer_candidates(own, config)
-    matrix = steps * batch * work.matrix_training + scored * work.matrix
-    rows = steps / own.log_every * 4
-    return RunCost(
-        matrix=matrix + (scored + seen) * plain.matrix,
-        convolution=steps * batch * work.convolution_training + scored * work.convolution,
-        written=_FLOAT * plain.parameters + _METRIC * rows + _SMALL,
-        # Weights, the best weights, and two moments of what is trained.
-        checkpoint=2 * _FLOAT * (work.parameters + work.trained),
-        items=float(steps) * batch,
-        precision=own.precision,
-    )
-
-
-def rehearsed(own: PretrainRun, config: Config) -> float:
-    """Share of MedCoSS's steps that are rehearsal; 0 for other methods.
-
-    Half of the steps see MRI and, for each batch that the buffer fills, one of rehearsal.
+    Attributes:
+        config: the whole configuration, of which each run has a part.
+        packing: bytes of stored voxels.
+        counts: operations of networks and methods.
     """
-    if not isinstance(own.settings, MedCoSSSettings):
-        return 0.0
-    buffer = own.settings.buffer_share * items_of("CT", config)
-    return 0.5 * buffer / max(buffer + items_of("MRI", config), 1.0)
 
+    config: Config
+    packing: Packing
+    counts: Counts
 
-def _buffer_candidates(own: PretrainRun, config: Config) -> float:
-    if not isinstance(own.settings, MedCoSSSettings):
-        return 0.0
-    most = own.settings.buffer_candidates
-    items = items_of("CT", config)
-    return items if most is None else min(items, most)
+    def __call__(self, run: Run) -> RunCost:
+        """Expected cost of a run."""
+        match run.action:
+            case "sequences":
+                return RunCost(written=_SEQUENCE_ROW * sum(sequence_counts(self.config).values()))
+            case "baseline":
+                return RunCost(written=_SMALL)
+            case "tables" | "figures":
+                return RunCost(written=_REPORT)
+        own: RunCost = getattr(self, f"_{run.action}")(run.config)
+        return own
 
+    def _download(self, own: runs.ExamineRun) -> RunCost:
+        found = content(own.dataset, self.config)
+        written = found.volumes * _INDEX_ROW
+        if self.config.data.root is None:
+            # Phantoms are generated as int16 files.
+            written += int(2 * found.voxels)
+        return RunCost(downloaded=found.download or 0.0, written=written)
 
-def _finetune(run: Run, config: Config, packing: Packing) -> RunCost:
-    own = run.config
-    task = config.finetune.tasks[own.task]
-    sizes = cases(task.dataset, config)
-    shape = prepared_shape(content(task.dataset, config), task.data, packing.foreground)
-    recipe = own.recipe
-    is_segmentation = recipe.type == "segmentation"
-    window: Shape3 = recipe.roi if is_segmentation else shape
-    if run.action == "probe":
-        geometry = own.encoder
-        work = encoder(geometry, [tokens_of(shape, geometry)])
+    def _preprocess(self, own: runs.PrepareRun) -> RunCost:
+        found, packing = content(own.dataset, self.config), self.packing
+        table = found.volumes * _INDEX_ROW
+        if own.task is None:
+            row_bytes = packing.ct if found.ct_share >= 0.5 else packing.mri
+            if own.dataset == "brats23":
+                row_bytes = packing.skull_stripped
+            return RunCost(written=table + row_bytes * found.voxels)
+        voxels = math.prod(prepared_shape(found, own.task.data, packing.foreground))
+        written = voxels * packing.of_task(own.task.data)
+        if own.task.type == "segmentation":
+            places = _LOCATION * own.store.locations_per_class * (own.task.labels + 1)
+            written += voxels * packing.label + min(places, _LOCATION * voxels)
+        return RunCost(written=table + found.volumes * written)
+
+    def _pretrain(self, own: runs.PretrainRun) -> RunCost:
+        steps, batch = own.steps, own.batch_size
+        # Runs that differ in the kinds of their sequences alone cost the same.
+        step = own.model_copy(update={"kinds": ()})
+        work = self.counts.work("pretraining", step, "MRI", 0)
+        plain = self.counts.work("encoder", own.encoder, own.sequences.volume_shape)
+        # Each validation scores the loss, and encodes the plain images to watch for collapse.
+        scored = math.ceil(steps / own.validate_every) * own.validation_sequences
+        encoded = float(scored)
+        if isinstance(own.settings, MedCoSSSettings):
+            rehearsal = self.counts.work("pretraining", step, "CT", steps - 1)
+            work = work.mixed(rehearsal, rehearsed(own.settings, self.config))
+            candidates = items_of("CT", self.config)
+            encoded += min(own.settings.buffer_candidates or candidates, candidates)
+        rows = steps / own.log_every * 4
+        return RunCost(
+            matrix=steps * batch * work.matrix_training
+            + scored * work.matrix
+            + encoded * plain.matrix,
+            convolution=steps * batch * work.convolution_training + scored * work.convolution,
+            written=FLOAT * plain.parameters + _METRIC * rows + _SMALL,
+            checkpoint=work.checkpoint,
+            items=float(steps) * batch,
+            precision=own.precision,
+            is_plain=work.plain > 0,
+        )
+
+    def _probe(self, own: runs.ProbeRun) -> RunCost:
+        sizes, shape = self._images(own)
+        work = self.counts.work("encoder", own.encoder, shape)
         # A probe computes its features in single precision.
         return RunCost(
             matrix=sum(sizes) * work.matrix,
             written=_SMALL + _ROW * sizes[2],
             precision=SINGLE_PRECISION,
         )
-    work = network_work(
-        own.network,
-        own.encoder,
-        window,
-        classes=len(recipe.labels) + is_segmentation,
-        features=recipe.decoder_features if is_segmentation else 1,
-        settings=own.network_settings.model_dump() if own.network_settings else {},
-        frozen_encoder=own.trained == "decoder",
-    )
-    steps = recipe.steps
-    passes = _forward_passes(recipe, sizes, shape)
-    items = float(steps) * _batch_of(recipe)
-    written = _SMALL + _METRIC * 4 * steps / own.log_every
-    return RunCost(
-        matrix=items * work.matrix_training + passes * work.matrix,
-        convolution=items * work.convolution_training + passes * work.convolution,
-        written=written + 2 * _SLICE_VOXEL * shape[0] * shape[1] + _ROW * sum(sizes[1:]),
-        checkpoint=2 * _FLOAT * (work.parameters + work.trained),
-        items=items,
-        precision=own.precision,
-    )
+
+    def _finetune(self, own: runs.FinetuneRun) -> RunCost:
+        sizes, shape = self._images(own)
+        recipe = own.recipe
+        # Crops or images that are only scored: each validation, then validation and test once.
+        validations = math.ceil(recipe.steps / recipe.validate_every)
+        scored = (validations + 1) * sizes[1] + sizes[2]
+        if recipe.type == "segmentation":
+            window, classes, features = recipe.roi, len(recipe.labels) + 1, recipe.decoder_features
+            batch = recipe.volumes_per_batch * recipe.crops_per_volume
+            scored *= windows(shape, recipe.roi, recipe.overlap)
+        else:
+            window, classes, features = shape, len(recipe.labels), 1
+            batch = recipe.batch_size
+        frozen = own.trained == "decoder"
+        question = (own.network, own.encoder, window, classes, features, own.network_settings)
+        work = self.counts.work("network", *question, frozen)
+        items = float(recipe.steps) * batch
+        written = _SMALL + _METRIC * 4 * recipe.steps / own.log_every
+        return RunCost(
+            matrix=items * work.matrix_training + scored * work.matrix,
+            convolution=items * work.convolution_training + scored * work.convolution,
+            written=written + 2 * _SLICE_VOXEL * shape[0] * shape[1] + _ROW * sum(sizes[1:]),
+            checkpoint=work.checkpoint,
+            items=items,
+            precision=own.precision,
+        )
+
+    def _images(self, own: runs.TaskRun) -> tuple[tuple[int, int, int], Shape3]:
+        """Number of a task's images in each split, and their shape after preparation."""
+        task = self.config.finetune.tasks[own.task]
+        found = content(task.dataset, self.config)
+        shape = prepared_shape(found, task.data, self.packing.foreground)
+        return cases(task.dataset, self.config), shape
 
 
-def _batch_of(recipe: Recipe) -> int:
-    if recipe.type == "segmentation":
-        return recipe.volumes_per_batch * recipe.crops_per_volume
-    return recipe.batch_size
+def rehearsed(settings: MedCoSSSettings, config: Config) -> float:
+    """Share of MedCoSS's steps that are rehearsal.
 
-
-def _forward_passes(recipe: Recipe, sizes: tuple[int, int, int], shape: Shape3) -> float:
-    """Crops or images that are only scored: each validation, then validation and test once."""
-    validations = math.ceil(recipe.steps / recipe.validate_every)
-    scored = (validations + 1) * sizes[1] + sizes[2]
-    if recipe.type != "segmentation":
-        return scored
-    return scored * windows(shape, recipe.roi, recipe.overlap)
+    Half of the steps see MRI and, for each batch that the buffer fills, one of rehearsal.
+    """
+    buffer = settings.buffer_share * items_of("CT", config)
+    return 0.5 * buffer / max(buffer + items_of("MRI", config), 1.0)
 
 
 def windows(shape: Shape3, roi: Shape3, overlap: float) -> int:

@@ -104,8 +104,9 @@ def dino_loss(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
     with torch.autocast(student.device.type, enabled=False):
         log_probabilities = functional.log_softmax(student.float() / temperature, dim=-1)
         pairs = -torch.einsum("tbk,sbk->tsb", targets.float(), log_probabilities)
-    distinct = ~torch.eye(teachers, views, dtype=torch.bool, device=pairs.device)
-    return pairs[distinct].mean()
+    distinct = [t * views + s for t in range(teachers) for s in range(views) if s != t]
+    chosen = torch.tensor(distinct, device=pairs.device)
+    return pairs.flatten(0, 1).index_select(0, chosen).mean()
 
 
 def mean_entropy(distributions: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import ROOT
 from voxseq.config import merge, read_yaml
-from voxseq.config.rewriting import laid_over
+from voxseq.config.overlay import laid_over
 
 BASE = """\
 # The study.

@@ -1,4 +1,4 @@
-"""Messages name the file and the line that a key comes from."""
+"""Reading files: broken ones are refused, and messages name the file and the line of a key."""
 
 from __future__ import annotations
 
@@ -10,6 +10,91 @@ import pytest
 from tests.helpers import ROOT
 from voxseq.base.errors import ConfigError
 from voxseq.config import load_config, read_yaml
+
+LAUGHS = "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['lol'] * 9)}]\n" for n in range(10)
+)
+
+#: Files that are no YAML of the kind that is wanted, and words of the message.
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "the same key twice": (b"scale: a\nscale: b\n", "duplicate key 'scale'"),
+    "the same key twice, deep inside": (
+        b"finetune: {tasks: {la: {steps: 1, steps: 2}}}\n",
+        "duplicate key 'steps'",
+    ),
+    "the same key twice, as word and quoted": (b'scale: a\n"scale": b\n', "duplicate key"),
+    "an anchor": (b"encoder: &x {width: 12}\nstore: *x\n", "anchors and aliases"),
+    "a billion laughs": (LAUGHS.encode(), "anchors and aliases"),
+    "an alias to itself": (b"a: &a [*a]\n", "anchors and aliases"),
+    "a merge key": (b"encoder: {<<: {width: 12}}\n", "not valid YAML"),
+    "an object of Python": (b"scale: !!python/object/new:os.system ['touch x']\n", "YAML"),
+    "a call of Python": (b"scale: !!python/object/apply:os.system ['touch x']\n", "YAML"),
+    "a module of Python": (b"scale: !!python/module:os\n", "YAML"),
+    "a tuple of Python": (b"scale: !!python/tuple [1, 2]\n", "YAML"),
+    "an unknown tag": (b"scale: !secret x\n", "YAML"),
+    "a set": (b"scale: !!set {a, b}\n", "set is not supported"),
+    "binary data": (b"scale: !!binary aGFsbG8=\n", "binary is not supported"),
+    "an ordered mapping": (b"encoder: !!omap [width: 12]\n", "omap is not supported"),
+    "a tab": (b"encoder:\n\twidth: 12\n", "YAML"),
+    "a list at the top": (b"- scale\n- a\n", "found list"),
+    "a word": (b"scale", "found str"),
+    "a number": (b"12\n", "found int"),
+    "a date": (b"2024-01-01\n", "found date"),
+    "two documents": (b"scale: a\n---\nscale: b\n", "YAML"),
+    "a bracket that stays open": (b"encoder: [1, 2\n", "YAML"),
+    "a quote that stays open": (b"scale: 'a\n", "YAML"),
+    "not UTF-8": (b"scale: \xff\xfe\n", "UTF-8"),
+    "UTF-16": ("scale: a\n".encode("utf-16"), "UTF-8"),
+    "a zero byte": (b"scale: a\0b\n", "YAML"),
+    "a control character": (b"scale: a\x07b\n", "YAML"),
+    "nested to no end": (b"scale: " + b"[" * 100_000, "YAML"),
+    "mappings nested to no end": (b"{a: " * 50_000, "YAML"),
+    "a list as key": (b"? [1, 2]\n: 3\n", "plain word"),
+    "a mapping as key": (b"? {a: 1}\n: 3\n", "plain word"),
+    "no key": (b"? \n: 3\n", "plain word"),
+    "null as key": (b"~: 3\n", "plain word"),
+    "every byte": (bytes(range(256)), "cannot be read"),
+    "an integer of 100000 digits": (b"pretrain: {steps: " + b"9" * 100_000 + b"}\n", "YAML"),
+    "a number with a leading zero": (b"pretrain: {steps: 010}\n", "leading zero"),
+    "an impossible date": (b"scale: 2024-13-45\n", "YAML"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_refused(tmp_path: Path, name: str) -> None:
+    content, words = BROKEN[name]
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert words in message
+    assert len(message) < 2000
+    assert caught.value.hint
+
+
+def test_nothing_is_executed_from_yaml(tmp_path: Path) -> None:
+    path, witness = tmp_path / "x.yaml", tmp_path / "witness"
+    path.write_text(f"a: !!python/object/apply:pathlib.Path.touch ['{witness}']\n")
+    with pytest.raises(ConfigError):
+        read_yaml(path)
+    assert not witness.exists()
+
+
+def test_words_and_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    """YAML 1.1 takes 1e-4 for a word, no for false, and 1:30 for ninety."""
+    path = tmp_path / "x.yaml"
+    path.write_text("{a: 1e-4, b: no, c: 1:30, d: '010', e: 0.5, f: 0, g: 0x1f}\n")
+    expected = {"a": 1e-4, "b": "no", "c": "1:30", "d": "010", "e": 0.5, "f": 0, "g": 31}
+    assert read_yaml(path) == expected
+
+
+@pytest.mark.parametrize("written", ['"x \\ud83e\\udec0"', '"x \\U0001fac0"', "x \U0001fac0"])
+def test_yaml_has_three_ways_to_say_one_character(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"title: {written}\n", encoding="utf-8")
+    assert read_yaml(path) == {"title": "x \U0001fac0"}
 
 
 @pytest.fixture

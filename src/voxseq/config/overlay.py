@@ -1,4 +1,4 @@
-"""Laying a file over another one in its own text, whose comments stay."""
+"""Laying one configuration over another, as trees and in the text of a file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,27 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from voxseq.config.merging import merge
 from voxseq.config.reading import parse_yaml, read_yaml
 
 #: Columns after which a list or mapping on one line is continued on the next.
 _WIDTH = 100
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay ``overlay`` over ``base``: mappings are merged key by key, all else is replaced.
+
+    A key that ends in ``!`` replaces the mapping below it instead of merging into it.
+    """
+    merged = dict(base)
+    for key, value in overlay.items():
+        if isinstance(key, str) and key.endswith("!"):
+            merged[key[:-1]] = merge({}, value) if isinstance(value, Mapping) else value
+        elif isinstance(value, Mapping):
+            below = merged.get(key)
+            merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 class _Representer(RoundTripRepresenter):
@@ -38,9 +54,9 @@ def laid_over(path: Path, overlay: Path) -> str:
     content = merge(read_yaml(path), read_yaml(overlay))
     try:
         text = _with_comments(path, overlay)
-        if parse_yaml(text, str(path))[0] == content:
+        if parse_yaml(text)[0] == content:
             return text
-    except (YAMLError, yaml.YAMLError, ValueError, AttributeError, TypeError):
+    except (YAMLError, ValueError, AttributeError, TypeError):
         pass
     # What a file says comes before how it says it.
     plain: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=_WIDTH)
@@ -63,7 +79,7 @@ def _with_comments(path: Path, overlay: Path) -> str:
 
 
 def _lay(base: Any, overlay: Mapping[Any, Any], *, is_top: bool = True) -> None:
-    """As :func:`voxseq.config.merging.merge`, in place, so that comments keep their keys."""
+    """As :func:`merge`, in place, so that comments keep their keys."""
     for key, value in overlay.items():
         name = key.removesuffix("!") if isinstance(key, str) else key
         is_replaced = name != key or not isinstance(value, Mapping)
