@@ -219,6 +219,7 @@ TRAINED = {"pretrain", "finetune", "probe", "baseline"}
         ("plan/training.py", set()),
         ("fetch/transfer.py", {"download"}),
         ("phantoms/brain.py", {"download"}),
+        ("catalogue/datasets.yaml", {"download", "preprocess", "tables", "figures"}),
         ("data/layouts/msd.py", {"download", "preprocess"}),
         ("data/prepare.py", {"preprocess"}),
         ("sequences/build.py", {"sequences", "pretrain", "tables", "figures"}),

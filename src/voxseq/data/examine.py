@@ -115,7 +115,7 @@ def examine(context: RunContext, dataset: DataSet, folder: Path) -> tuple[Outcom
         DataError: the folder does not hold the published layout.
     """
     config = context.config
-    found = adapters.get(dataset.adapter).scan(folder, dataset)
+    found = adapters.get(dataset.layout).scan(folder, dataset)
     outcome = _examine_all(context, _Job(folder, dataset, config.get("task")), found)
     _require_whole_groups(outcome, dataset)
     return outcome, found, [*found.notes, *_assign_splits(outcome, dataset, config["split"])]
@@ -135,7 +135,7 @@ def _provide(context: RunContext, dataset: DataSet) -> Path:
 
 def allowed_labels(dataset: DataSet, task: Mapping[str, Any] | None) -> range:
     """Values that labels may have: as the data set publishes them, before any merging."""
-    count = int(dataset.options.get("labels", task["labels"] if task else 0))
+    count = len(dataset.classes) or (int(task["labels"]) if task else 0)
     if task and task["type"] == "classification":
         return range(count)
     return range(count + 1)
@@ -187,7 +187,7 @@ def _gather(found: Scan, results: Sequence[Mapping[str, Any]]) -> Outcome:
 
 def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
     """The image's row of the index, or the reason why it cannot be used."""
-    adapter = adapters.get(job.dataset.adapter)
+    adapter = adapters.get(job.dataset.layout)
     try:
         return {"row": _usable_row(job, adapter, entry)}
     except DataError:
