@@ -294,7 +294,7 @@ def test_real_volumes_are_counted_by_their_folder_alone() -> None:
 
 
 def test_phantoms_that_do_not_exist_are_known() -> None:
-    from voxseq.phantoms.registry import NAMES
+    from voxseq.phantoms import NAMES
 
     assert {name for name, row in CATALOGUE.items() if row.phantoms} == set(NAMES)
 

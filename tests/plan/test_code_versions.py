@@ -218,7 +218,7 @@ TRAINED = {"pretrain", "finetune", "probe", "baseline"}
         ("data/verify/report.py", set()),
         ("plan/training.py", set()),
         ("fetch/transfer.py", {"download"}),
-        ("phantoms/brain.py", {"download"}),
+        ("phantoms/mri.py", {"download"}),
         ("catalogue/datasets.yaml", {"download", "preprocess", "tables", "figures"}),
         ("data/layouts/msd.py", {"download", "preprocess"}),
         ("data/prepare.py", {"preprocess"}),
