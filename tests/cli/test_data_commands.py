@@ -110,7 +110,7 @@ def test_show_tells_every_fact_and_what_is_unconfirmed(name: str) -> None:
     row = CATALOGUE[name]
     result = call("show", name)
     assert result.exit_code == 0, result.output
-    for fact in (row.title, row.folder, row.licence, row.source, row.layout, row.note):
+    for fact in (row.title, row.folder, row.licence, row.source, ", ".join(row.paths), row.note):
         assert fact in result.output
     for text in (*row.steps, *row.unconfirmed):
         assert text in result.output

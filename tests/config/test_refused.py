@@ -12,7 +12,6 @@ from tests.helpers import ROOT
 from voxseq.base.errors import ConfigError
 from voxseq.catalogue import CATALOGUE
 from voxseq.config import load_config, read_yaml
-from voxseq.config.feasible import WITHOUT_PHANTOMS
 from voxseq.config.load import validate
 from voxseq.config.reading import parse_yaml
 
@@ -308,9 +307,9 @@ def test_real_volumes_are_counted_by_their_folder_alone() -> None:
 
 
 def test_phantoms_that_do_not_exist_are_known() -> None:
-    from voxseq.phantoms.registry import NAMES
+    from voxseq.phantoms import NAMES
 
-    assert set(CATALOGUE) - set(NAMES) == WITHOUT_PHANTOMS
+    assert {name for name, row in CATALOGUE.items() if row.phantoms} == set(NAMES)
 
 
 def test_the_catalogue_knows_what_its_labels_and_images_are_for() -> None:

@@ -247,7 +247,7 @@ def test_every_row_of_the_catalogue_has_an_adapter_and_its_own_folder() -> None:
     for name, row in catalogue.CATALOGUE.items():
         assert row.name == name
         assert row.access
-        assert callable(adapters.get(row.adapter).scan)
+        assert callable(adapters.get(row.layout).scan)
 
 
 def test_la_keeps_the_published_test_list_and_validates_on_training_cases(tmp_path: Path) -> None:

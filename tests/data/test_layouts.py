@@ -119,7 +119,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
 def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
     for dataset in catalogue.CATALOGUE.values():
         with pytest.raises(DataError) as caught:
-            adapters.get(dataset.adapter).scan(tmp_path, dataset)
+            adapters.get(dataset.layout).scan(tmp_path, dataset)
         assert str(tmp_path) in caught.value.what
 
 
@@ -163,7 +163,7 @@ def _raw_la(root: Path) -> catalogue.DataSet:
         "label_value": 255,
     }
     return dataclasses.replace(
-        catalogue.get("la"), adapter="metaimage", folder="la_raw", options=options
+        catalogue.get("la"), layout="metaimage", folder="la_raw", options=options
     )
 
 

@@ -23,17 +23,7 @@ from voxseq.catalogue import CATALOGUE
 from voxseq.cli import main as cli
 from voxseq.cli.plan_estimate import overlay_of, sections, with_estimate
 from voxseq.config import Config, load_config, read_yaml
-from voxseq.config.amounts import (
-    DOWNLOADS,
-    PUBLISHED,
-    SHAPES,
-    VOLUMES,
-    cases,
-    content,
-    items_of,
-    prepared_shape,
-    sequence_counts,
-)
+from voxseq.config.amounts import cases, content, items_of, prepared_shape, sequence_counts
 from voxseq.config.load import validate
 from voxseq.config.methods.medcoss import MedCoSSSettings
 from voxseq.estimate.counts import COUNTS
@@ -233,18 +223,17 @@ def test_cases_of_the_tasks_are_those_of_the_lists() -> None:
     assert cases("nodule", PAPER) == (1158, 165, 310)
     assert cases("task03_liver", PAPER) == (92, 13, 26)
     assert cases("nodule", DEMO) == DEMO.data.phantoms.classification_cases
-    for name, parts in PUBLISHED.items():
-        assert sum(parts) == CATALOGUE[name].volumes
+    for row in CATALOGUE.values():
+        assert row.parts is None or sum(row.parts) == row.volumes, row.name
     for name, task in DEMO.finetune.tasks.items():
         assert sum(cases(task.dataset, DEMO)) == content(task.dataset, DEMO).volumes, name
 
 
 def test_assumptions_name_data_sets_and_fill_gaps_only() -> None:
-    assert set(SHAPES) == set(CATALOGUE)
-    for name in VOLUMES:
-        assert CATALOGUE[name].volumes is None, f"{name}: the catalogue has a count now"
-    for name in DOWNLOADS:
-        assert CATALOGUE[name].size is None, f"{name}: the catalogue has a size now"
+    for name, row in CATALOGUE.items():
+        assert row.assumed.spacing or row.options.get("spacing"), name
+        assert None in (row.volumes, row.assumed.volumes), f"{name}: there is a count now"
+        assert None in (row.size, row.assumed.size), f"{name}: there is a size now"
     for dataset in {r.config.dataset for r in PAPER_PLAN.runs.values() if r.stage == "download"}:
         assert content(dataset, PAPER).download, dataset
         assert content(dataset, PAPER).volumes, dataset

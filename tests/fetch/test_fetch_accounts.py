@@ -59,7 +59,7 @@ def test_kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     row = kaggle_row()
     outcome = fetch(row, tmp_path / "root", patience=HASTY)
     assert client.calls == ["authenticate", "spines"]
-    entries = adapters.get(row.adapter).scan(tmp_path / "root" / row.folder, row).entries
+    entries = adapters.get(row.layout).scan(tmp_path / "root" / row.folder, row).entries
     assert [entry.path for entry in entries] == ["train_images/1.2.3"]
     assert outcome.record is not None
     (item,) = outcome.record.fetched

@@ -93,7 +93,7 @@ def test_the_catalogues_size_of_the_whole_bounds_each_file(tmp_path: Path) -> No
             pytest.raises(DataError, match=r"more than the 1\.2 MB"),
         ):
             fetch(
-                dataset([RemoteFile(f"{server.base}/n.npz", "n.npz")], size=1_000_000),
+                dataset([RemoteFile(f"{server.base}/n.npz", "n.npz")], download=1_000_000),
                 tmp_path,
                 patience=HASTY,
             )

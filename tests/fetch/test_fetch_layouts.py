@@ -24,7 +24,7 @@ LA_FOLDER = "2018LA_Seg_Training Set"
 
 def found(row: DataSet, root: Path) -> list[str]:
     """Paths that the data set's reader finds in what was fetched."""
-    scan = adapters.get(row.adapter).scan(root / row.folder, row)
+    scan = adapters.get(row.layout).scan(root / row.folder, row)
     return sorted(entry.path for entry in scan.entries)
 
 
@@ -238,7 +238,7 @@ def test_services_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def series(tmp_path: Path) -> tuple[RemoteFile, dict[str, bytes]]:
     """One series that RICORD's lists name: its row of the catalogue, and small slices for it."""
-    file = lists.ricord_files()[0]
+    file = catalogue.get("ricord").files[0]
     folder = tmp_path / "made"
     shutil.rmtree(folder, ignore_errors=True)
     trees.dicom_series(
@@ -376,6 +376,6 @@ def test_provide_uses_the_users_own_folder(tmp_path: Path) -> None:
 
 def test_stated_sizes() -> None:
     sizes = {name: stated_size(row) for name, row in catalogue.CATALOGUE.items()}
-    assert sizes["la"] == sum(file.size or 0 for file in lists.la_files())
+    assert sizes["la"] == sum(file.size or 0 for file in catalogue.get("la").files)
     assert sizes["verse20"] is None
     assert sizes["isles2022"] == 1_692_717_470

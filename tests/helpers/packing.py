@@ -21,7 +21,7 @@ HASTY = Patience(attempts=3, first=0.001, longest=0.5, connect=2.0, read=2.0)
 
 def dataset(files: Iterable[RemoteFile], name: str = "nodule", **changes: Any) -> DataSet:
     """A row of the catalogue with other files, of which no size is stated."""
-    settings = {"files": tuple(files), "size": None, "lists": "", "steps": (), **changes}
+    settings = {"files": tuple(files), "download": None, "lists": "", "steps": (), **changes}
     return replace(catalogue.get(name), **settings)
 
 

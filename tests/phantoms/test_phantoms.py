@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -13,24 +12,32 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK
 from PIL import Image
 
+from tests.helpers import ROOT, trees
+from voxseq import catalogue
 from voxseq.base.errors import DataError
+from voxseq.config import load_config
+from voxseq.config.amounts import content
 from voxseq.config.data import PhantomConfig
+from voxseq.data.index import read_index
+from voxseq.data.store import VolumeStore
 from voxseq.phantoms import NAMES, generate
+from voxseq.phantoms.formats import write_nifti
 from voxseq.phantoms.lesions import LESION_TYPES
-from voxseq.phantoms.tasks import MSD_TASKS, msd_case
+from voxseq.phantoms.scans import MSD_TASKS, msd_case
+from voxseq.phantoms.writers import WRITERS
 
 TINY = PhantomConfig(
     seed=5,
     volume_shape=(16, 16, 16),
     source_volumes=6,
     contrast_subjects=8,
-    lesions_per_category=3,
+    lesions_per_category=4,
     segmentation_cases=5,
     classification_cases=(20, 6, 10),
 )
+SPLITS = dict(zip(("train", "val", "test"), TINY.classification_cases, strict=True))
 NIFTI_SOURCES = (
     "ribfrac", "tcia_covid19", "amos22", "isles2022", "abdomenct1k", "totalsegmentator", "verse20",
     "flare22", "flare23", "brats23",
@@ -42,8 +49,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All data sets at a tiny size, each in its own folder."""
     root = tmp_path_factory.mktemp("phantoms")
     for name in NAMES:
-        generate(name, root / name, TINY)
+        generate(name, place(root, name), TINY)
     return root
+
+
+def place(root: Path, name: str) -> Path:
+    return root / catalogue.get(name).folder
 
 
 def listing(folder: Path) -> list[str]:
@@ -58,6 +69,11 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(nibabel.load(path).dataobj)
 
 
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def images(folder: Path) -> list[Path]:
     """NIfTI images, without labels and without what macOS leaves behind."""
     return [
@@ -69,20 +85,40 @@ def images(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_readers_and_checks_of_real_data_take_every_phantom(
+    made: Path, name: str, tmp_path: Path
+) -> None:
+    row, task, data = catalogue.get(name), None, None
+    if row.role != "source":
+        task = {"type": row.task, "labels": len(row.classes)}
+        data = {"resize": [8, 8, 8], "normalise": "zscore", "foreground_crop": False}
+    out = trees.run_download(made, tmp_path, name, task, min_valid_fraction=1.0)
+    index, facts = read_index(out), trees.summary(out)
+    assert (facts["set_aside"], facts["listed_but_absent"]) == (0, 0)
+    overlay = {"data": {"phantoms": TINY.model_dump(mode="json")}}
+    assert len(index) == content(name, load_config(ROOT / "params.yaml", [overlay])).volumes
+    assert index["content_hash"].is_unique or name == "deeplesion"
+    assert index.groupby("subject")["split"].nunique().max() == 1
+    assert task is None or set(index["split"]) == {"train", "val", "test"}
+    if row.task == "classification":
+        assert index["split"].value_counts().to_dict() == SPLITS
+        assert (index.groupby("split")["label"].nunique() == 2).all()
+    store = VolumeStore(trees.run_preprocess(made, tmp_path, name, data, task or {}))
+    assert len(store) == len(index)
+    assert task is None or store.image(0).shape == (8, 8, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_same_bytes_twice(made: Path, tmp_path: Path, name: str) -> None:
     generate(name, tmp_path / "again", TINY)
-    assert digests(tmp_path / "again") == digests(made / name)
+    assert digests(tmp_path / "again") == digests(place(made, name))
 
 
-def test_another_seed_gives_other_images(made: Path, tmp_path: Path) -> None:
+def test_seeds_give_other_images_and_more_cases_leave_the_first(made: Path, tmp_path: Path) -> None:
     generate("task09_spleen", tmp_path / "other", TINY.model_copy(update={"seed": 6}))
-    first, second = digests(made / "task09_spleen"), digests(tmp_path / "other")
+    first, second = digests(place(made, "task09_spleen")), digests(tmp_path / "other")
     assert first.keys() == second.keys()
-    changed = [n for n in first if n.startswith("imagesTr/spleen")]
-    assert all(first[n] != second[n] for n in changed)
-
-
-def test_more_cases_leave_the_first_ones_as_they_were(made: Path, tmp_path: Path) -> None:
+    assert all(first[n] != second[n] for n in first if n.startswith("imagesTr/spleen"))
     generate("ribfrac", tmp_path / "more", TINY.model_copy(update={"source_volumes": 7}))
     assert digests(made / "ribfrac").items() <= digests(tmp_path / "more").items()
 
@@ -120,54 +156,32 @@ def test_more_cases_leave_the_first_ones_as_they_were(made: Path, tmp_path: Path
     ],
 )  # fmt: skip
 def test_file_names(made: Path, name: str, expected: list[str]) -> None:
-    assert set(expected) <= set(listing(made / name))
-
-
-def test_totalsegmentator_table_has_semicolons(made: Path) -> None:
-    lines = (made / "totalsegmentator" / "meta.csv").read_text().splitlines()
-    assert lines[0].startswith("image_id;age;gender")
-    assert lines[1].startswith("s0000;")
+    assert set(expected) <= set(listing(place(made, name)))
 
 
 @pytest.mark.parametrize("name", [*NIFTI_SOURCES, *MSD_TASKS])
-def test_nifti_images_are_usable_and_unnamed(made: Path, name: str) -> None:
-    found = images(made / name)
+def test_nifti_files_name_neither_file_nor_time(made: Path, name: str) -> None:
+    found = images(place(made, name))
     assert found
     for path in found:
-        array = voxels(path)
+        array, raw = voxels(path), path.read_bytes()
         assert array.ndim == 3
-        assert np.isfinite(array).all()
         assert array.min() < array.max()
-        raw = path.read_bytes()
         # Neither a file name (flag 8) nor a time stamp in the gzip header.
         assert raw[3] == 0
         assert raw[4:8] == bytes(4)
-        assert len(gzip.decompress(raw)) > array.size
-
-
-def test_ct_sources_are_in_hounsfield_units(made: Path) -> None:
-    for name in ("ribfrac", "totalsegmentator", "abdomenct1k"):
-        for path in images(made / name):
-            array = voxels(path)
+        if name in ("ribfrac", "totalsegmentator", "abdomenct1k"):
             assert array.dtype == np.int16
             assert array.min() >= -1024
             assert 200 < array.max() <= 3071
-
-
-def test_amos_numbers_from_501_are_mri(made: Path) -> None:
-    for path in images(made / "amos22"):
-        number = int(path.name[5:9])
-        assert (voxels(path).min() >= 0) == (number > 500)
-
-
-def test_verse_orientations_are_mixed(made: Path) -> None:
-    codes = {nibabel.aff2axcodes(nibabel.load(p).affine) for p in images(made / "verse20")}
-    assert len(codes) == 4
+        if name == "amos22":
+            is_mri = int(path.name[5:9]) > 500
+            assert (array.min() >= 0) == is_mri
+    codes = {nibabel.aff2axcodes(nibabel.load(path).affine) for path in found}
+    assert len(codes) == (4 if name == "verse20" else 1)
 
 
 def test_stored_orientation_does_not_move_the_anatomy(tmp_path: Path) -> None:
-    from voxseq.phantoms.formats import write_nifti
-
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     for code in ("RAS", "LPS", "PIR"):
         write_nifti(tmp_path / f"{code}.nii.gz", array, (1.0, 2.0, 3.0), code)
@@ -178,36 +192,33 @@ def test_stored_orientation_does_not_move_the_anatomy(tmp_path: Path) -> None:
         np.testing.assert_allclose(back.affine, np.diag([1, 2, 3, 1]), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["rsna2022_csfd", "rsna2020_ped"])
-def test_rsna_series(made: Path, name: str) -> None:
-    pattern = "train_images/*" if name == "rsna2022_csfd" else "train/*/*"
-    series = sorted((made / name).glob(pattern))
-    assert len(series) == TINY.source_volumes
-    for folder in series:
-        slices = [pydicom.dcmread(p) for p in folder.glob("*.dcm")]
-        assert len({s.SOPInstanceUID for s in slices}) == len(slices)
-        assert len({s.SeriesInstanceUID for s in slices}) == 1
-        heights = [float(s.ImagePositionPatient[2]) for s in slices]
-        steps = np.diff(sorted(heights))
-        np.testing.assert_allclose(steps, float(slices[0].SliceThickness), atol=1e-3)
-        hu = slices[0].pixel_array * float(slices[0].RescaleSlope) + slices[0].RescaleIntercept
-        assert hu.min() >= -1024
-    if name == "rsna2022_csfd":
-        assert {p.name for p in series[0].iterdir()} >= {"1.dcm", "2.dcm"}
+def test_dicom_series_are_in_hounsfield_units(made: Path) -> None:
+    for name, pattern in (("rsna2022_csfd", "train_images/*"), ("rsna2020_ped", "train/*/*")):
+        series = sorted((made / name).glob(pattern))
+        assert len(series) == TINY.source_volumes
+        for folder in series:
+            slices = [pydicom.dcmread(p) for p in folder.glob("*.dcm")]
+            assert len({s.SOPInstanceUID for s in slices}) == len(slices)
+            assert len({s.SeriesInstanceUID for s in slices}) == 1
+            steps = np.diff(sorted(float(s.ImagePositionPatient[2]) for s in slices))
+            np.testing.assert_allclose(steps, float(slices[0].SliceThickness), atol=1e-3)
+            hu = slices[0].pixel_array * float(slices[0].RescaleSlope) + slices[0].RescaleIntercept
+            assert hu.min() >= -1024
+    assert {p.name for p in (made / "rsna2022_csfd").rglob("*.dcm")} >= {"1.dcm", "2.dcm"}
 
 
-def test_stoic_metaimages(made: Path) -> None:
-    with (made / "stoic" / "metadata" / "reference.csv").open() as file:
-        rows = list(csv.DictReader(file))
+def test_tables_beside_the_images(made: Path) -> None:
+    rows = table(made / "stoic" / "metadata" / "reference.csv")
     assert list(rows[0]) == ["PatientID", "probCOVID", "probSevere"]
-    for row in rows:
-        path = made / "stoic" / "data" / "mha" / f"{row['PatientID']}.mha"
-        array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-        assert array.min() < array.max()
+    names = {path.stem for path in (made / "stoic" / "data" / "mha").iterdir()}
+    assert names == {row["PatientID"] for row in rows}
+    lines = (made / "totalsegmentator" / "meta.csv").read_text().splitlines()
+    assert lines[0].startswith("image_id;age;gender")
+    assert lines[1].startswith("s0000;")
 
 
 def test_brats_contrasts_are_aligned(made: Path) -> None:
-    subjects = sorted((made / "brats23").glob("ASNR*/BraTS-*"))
+    subjects = sorted(place(made, "brats23").glob("ASNR*/BraTS-*"))
     assert len(subjects) == TINY.contrast_subjects
     assert {p.name.split("-")[1] for p in subjects} == {"GLI", "MEN", "MET", "PED", "SSA"}
     for subject in subjects:
@@ -231,49 +242,40 @@ def test_brats_contrasts_are_aligned(made: Path) -> None:
 
 @pytest.mark.parametrize("name", MSD_TASKS)
 def test_msd_tasks(made: Path, name: str) -> None:
-    folder, task = made / name, MSD_TASKS[name]
-    content = json.loads((folder / "dataset.json").read_text())
-    assert content["numTraining"] == len(content["training"]) == TINY.segmentation_cases
-    assert [content["labels"][str(i)] for i in range(len(task.labels))] == list(task.labels)
-    assert (folder / content["test"][0]).exists()
-    for item in content["training"]:
+    folder, task = place(made, name), MSD_TASKS[name]
+    listed = json.loads((folder / "dataset.json").read_text())
+    assert listed["numTraining"] == len(listed["training"]) == TINY.segmentation_cases
+    assert list(listed["labels"].values()) == ["background", *task.classes]
+    assert (folder / listed["test"][0]).exists()
+    for item in listed["training"]:
         image, label = (nibabel.load(folder / item[k]) for k in ("image", "label"))
         assert image.shape == label.shape == TINY.volume_shape
         np.testing.assert_array_equal(image.affine, label.affine)
-        assert set(np.unique(np.asarray(label.dataobj))) == set(range(len(task.labels)))
+        assert set(np.unique(np.asarray(label.dataobj))) == set(range(1 + len(task.classes)))
 
 
-def test_msd_intensities_differ_within_the_window() -> None:
-    """Organ and tumour differ inside the window that the published recipe clips to."""
-    case = msd_case(MSD_TASKS["task03_liver"], "task03_liver", 0, 1, (24, 24, 24))
-    inside = np.clip(case.image, -21, 189)
-    organ, tumour = inside[case.label == 1].mean(), inside[case.label == 2].mean()
+def test_msd_classes_are_large_enough_and_differ_within_the_window() -> None:
+    for name, task in MSD_TASKS.items():
+        for case in range(2):
+            _, label = msd_case(name, 0, case, (32, 32, 32))
+            assert min(np.bincount(label.ravel(), minlength=1 + len(task.classes))) >= 30, name
+    # Organ and tumour differ inside the window that the published recipe clips to.
+    image, label = msd_case("task03_liver", 0, 1, (24, 24, 24))
+    inside = np.clip(image.array, -21, 189)
+    organ, tumour = inside[label == 1].mean(), inside[label == 2].mean()
     assert 60 < organ < 160
     assert organ - tumour > 20
 
 
-def test_classes_are_large_enough_at_the_default_size() -> None:
-    for name, task in MSD_TASKS.items():
-        for case in range(2):
-            label = msd_case(task, name, 0, case, (32, 32, 32)).label
-            for number in range(1, len(task.labels)):
-                assert np.count_nonzero(label == number) >= 30, (name, case)
-
-
-def test_la_cases_and_lists(made: Path) -> None:
-    folder = made / "la"
-    train, test = ((folder / f).read_text().split() for f in ("train.list", "test.list"))
-    cases = [p.name for p in (folder / "2018LA_Seg_Training Set").iterdir()]
-    assert len(train) == 4
-    assert len(test) == 1
-    assert sorted([*train, *test]) == sorted(cases)
-    for case in cases:
+def test_la_cases_are_scored_and_cropped(made: Path) -> None:
+    train, test = ((made / "la" / f).read_text().split() for f in ("train.list", "test.list"))
+    assert (len(train), len(test)) == (4, 1)
+    for case in (*train, *test):
         assert len(case) == 20
-        path = folder / "2018LA_Seg_Training Set" / case / "mri_norm2.h5"
+        path = made / "la" / "2018LA_Seg_Training Set" / case / "mri_norm2.h5"
         with h5py.File(path) as file:
             image, label = file["image"][()], file["label"][()]
-        assert image.dtype == np.float32
-        assert label.dtype == np.uint8
+        assert (image.dtype, label.dtype) == (np.float32, np.uint8)
         assert image.shape == label.shape
         assert image.shape[2] == TINY.volume_shape[2]
         assert set(np.unique(label)) == {0, 1}
@@ -282,69 +284,41 @@ def test_la_cases_and_lists(made: Path) -> None:
 
 def test_nodules_in_medmnist_format(made: Path) -> None:
     with np.load(made / "nodule" / "nodulemnist3d.npz", allow_pickle=False) as file:
-        arrays = {k: file[k] for k in file.files}
-    for split, count in zip(("train", "val", "test"), TINY.classification_cases, strict=True):
-        cubes, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        assert cubes.shape == (count, 28, 28, 28)
-        assert labels.shape == (count, 1)
-        assert cubes.dtype == labels.dtype == np.uint8
-        assert set(np.unique(labels)) == {0, 1}
-        assert (cubes.reshape(count, -1).std(1) > 5).all()
+        for split, count in SPLITS.items():
+            cubes, labels = file[f"{split}_images"], file[f"{split}_labels"]
+            assert cubes.shape == (count, 28, 28, 28)
+            assert labels.shape == (count, 1)
+            assert cubes.dtype == labels.dtype == np.uint8
+            assert (cubes.reshape(count, -1).std(1) > 5).all()
 
 
-def test_ricord_lists_and_series(made: Path) -> None:
-    folder = made / "ricord"
-    series = {}
-    for first in folder.rglob("1-01.dcm"):
-        header = pydicom.dcmread(first, stop_before_pixels=True)
-        key = (header.PatientID, header.StudyDate, header.SeriesInstanceUID[-5:])
-        series[key] = header
-        assert header.RescaleIntercept == -1024
-        assert header.RescaleSlope == 1
-        assert list(header.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
-    patients: dict[str, set[str]] = {}
-    for split, count in zip(("train", "val", "test"), TINY.classification_cases, strict=True):
-        lines = (folder / f"RICORD_{split}.txt").read_text().splitlines()
-        assert len(lines) == count
-        labels = set()
-        for line in lines:
-            path, label = line.rsplit(" ", 1)
-            _, collection, name = path.split("/")
-            labels.add(label)
-            assert collection == ("MIDRC-RICORD-1A" if label == "1" else "MIDRC-RICORD-1B")
-            patient, rest = name.removeprefix("ID").split("_date")
-            month, day, year = rest[:10].split("-")
-            end = name.removesuffix(".nii.gz")[-5:]
-            header = series.pop((f"{collection}-{patient}", f"{year}{month}{day}", end))
-            assert f"_{header.SeriesNumber}.000000-" in name
-            patients.setdefault(split, set()).add(patient)
-        assert labels == {"0", "1"}
-    assert not series
-    assert len(patients["train"]) < TINY.classification_cases[0]
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        assert not patients[one] & patients[other]
+def test_ricord_lists_name_collections_and_some_patients_twice(made: Path) -> None:
+    """That each line fits one series is what the reader checks."""
+    for split, count in SPLITS.items():
+        lines = (made / "ricord" / f"RICORD_{split}.txt").read_text().splitlines()
+        names = [line.split("/")[1:] for line in lines]
+        assert all(
+            collection == f"MIDRC-RICORD-1{'A' if name.endswith(' 1') else 'B'}"
+            for collection, name in names
+        )
+        patients = {name.split("_date")[0] for _, name in names}
+        assert count - len(patients) == count // 10
 
 
 def test_deeplesion_table_and_slices(made: Path) -> None:
-    folder = made / "deeplesion"
-    with (folder / "DL_info.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = table(made / "deeplesion" / "DL_info.csv")
     assert len(rows[0]) == 18
     kinds = [int(row["Coarse_lesion_type"]) for row in rows]
-    for kind in LESION_TYPES:
-        assert kinds.count(kind) == TINY.lesions_per_category
+    assert {kinds.count(kind) for kind in LESION_TYPES} == {TINY.lesions_per_category}
     assert -1 in kinds
     for row in rows:
         series, key = row["File_name"].removesuffix(".png").rsplit("_", 1)
         first, last = (int(n) for n in row["Slice_range"].split(", "))
         assert 6 <= last - first + 1 <= 12
         assert first <= int(key) <= last
-        typed = row["Coarse_lesion_type"] != "-1"
-        assert (row["Train_Val_Test"] in "23") == typed
-        for number in range(first, last + 1):
-            assert (folder / "Images_png" / series / f"{number:03d}.png").exists()
-        with Image.open(folder / "Images_png" / series / f"{key}.png") as file_image:
-            hu = np.asarray(file_image).astype(np.int64) - 32768
+        assert (row["Train_Val_Test"] in "23") == (row["Coarse_lesion_type"] != "-1")
+        with Image.open(made / "deeplesion" / "Images_png" / series / f"{key}.png") as image:
+            hu = np.asarray(image).astype(np.int64) - 32768
         assert hu.shape == (32, 32)
         assert -1024 <= hu.min() < hu.max() <= 3071
         x1, y1, x2, y2 = (float(n) for n in row["Bounding_boxes"].split(", "))
@@ -352,29 +326,26 @@ def test_deeplesion_table_and_slices(made: Path) -> None:
         assert -1 <= y1 < y2 <= 32
 
 
-def test_unknown_name_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="did you mean 'task09_spleen'"):
-        generate("task9_spleen", tmp_path / "x", TINY)
-    with pytest.raises(DataError, match="there are ribfrac"):
-        generate("qqqqqqq", tmp_path / "x", TINY)
-    assert not (tmp_path / "x").exists()
-
-
-def test_a_filled_folder_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("keep")
+def test_names_and_folders_that_do_not_fit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, words in (
+        ("task9_spleen", "did you mean 'task09_spleen'"),
+        ("x", "there are rib"),
+    ):
+        with pytest.raises(DataError, match=words):
+            generate(name, tmp_path / "x", TINY)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="not empty"):
-        generate("nodule", tmp_path, TINY)
-    assert listing(tmp_path) == ["mine.txt"]
-
-
-def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from voxseq.phantoms import registry
+        generate("nodule", tmp_path / "mine", TINY)
 
     def fails(name: str, folder: Path, config: PhantomConfig) -> None:
         (folder / "half").write_text("x")
         raise OSError("disk full")
 
-    monkeypatch.setitem(registry.WRITERS, "nodule", fails)
+    monkeypatch.setitem(WRITERS, "nodule", fails)
     with pytest.raises(OSError, match="disk full"):
         generate("nodule", tmp_path / "nodule", TINY)
-    assert list(tmp_path.iterdir()) == []
+    assert listing(tmp_path) == ["mine/mine.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

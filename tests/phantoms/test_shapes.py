@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxseq.phantoms import shapes as sh
-from voxseq.phantoms.canvas import Canvas
 from voxseq.phantoms.lesions import LESION_TYPES, typed_lesion
 from voxseq.phantoms.torso import CtStyle, torso
 
@@ -18,17 +17,17 @@ def test_lesion_types_have_their_density(kind: int) -> None:
     rng = sh.case_rng(1, "lesion", kind)
     lesion_type = LESION_TYPES[kind]
     canvas = torso(rng, (32, 32, 8), (6.0, 6.0, 5.0), lesion_type.region, CtStyle())
-    lesion = typed_lesion(rng, canvas, lesion_type)
+    lesion = typed_lesion(canvas, kind)
     assert lesion is not None
-    inside = canvas.values[0][lesion.voxels].mean()
+    inside = canvas.values[0][lesion].mean()
     low, high = lesion_type.values
     assert low - 120 < inside < high + 120
 
 
 def test_no_host_tissue_no_lesion() -> None:
     points = sh.grid_points((6, 6, 6), (3.0, 3.0, 3.0), (0, 0, 0))
-    canvas = Canvas.blank(points, (3.0, 3.0, 3.0), (-1000.0,))
-    assert typed_lesion(sh.case_rng(0, "x"), canvas, LESION_TYPES[4]) is None
+    canvas = sh.Canvas.blank(sh.case_rng(0, "x"), points, (3.0, 3.0, 3.0), (-1000.0,))
+    assert typed_lesion(canvas, 4) is None
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,20 +1,10 @@
 """The data sets: what they are for, how their folders look, and how to obtain them."""
 
-from __future__ import annotations
-
 from voxseq.catalogue import lists
-from voxseq.catalogue.model import DECATHLON, Access, DataSet, RemoteFile, Role
-from voxseq.catalogue.rows import CATALOGUE, count_notes, get, how_to_obtain
+from voxseq.catalogue.model import DECATHLON, DataSet, RemoteFile
+from voxseq.catalogue.rows import CATALOGUE, GROUPS, count_notes, get, read_rows
 
 __all__ = [
-    "CATALOGUE",
-    "DECATHLON",
-    "Access",
-    "DataSet",
-    "RemoteFile",
-    "Role",
-    "count_notes",
-    "get",
-    "how_to_obtain",
-    "lists",
-]
+    "CATALOGUE", "DECATHLON", "GROUPS", "DataSet", "RemoteFile", "count_notes", "get", "lists",
+    "read_rows",
+]  # fmt: skip

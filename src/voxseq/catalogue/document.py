@@ -7,18 +7,18 @@ written by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from voxseq.base.errors import DataError
-from voxseq.catalogue.datasets import other_sources, spatial, tasks
-from voxseq.catalogue.model import DataSet
+from voxseq.catalogue import CATALOGUE, GROUPS, DataSet
 
 PAGE = Path("docs/datasets.md")
 #: What stands where no source states a fact.
 UNKNOWN = "unconfirmed"
 _BLOCK = re.compile(r"(<!-- catalogue: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_GROUPS = {"spatial": spatial.rows, "other": other_sources.rows, "tasks": tasks.rows}
+_ACCESS = {"bucket": "open bucket", "tcia": "open, TCIA", "manual": "by hand"}
+_Columns = Mapping[str, Callable[[DataSet], str]]
 
 
 def size_text(size: int | None) -> str:
@@ -31,6 +31,63 @@ def size_text(size: int | None) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} TB"
+
+
+def images_text(row: DataSet) -> str:
+    """How many images the publisher counts, and the paper where it counts others."""
+    text = UNKNOWN if row.volumes is None else f"{row.volumes:,}"
+    if row.paper_volumes is not None and row.paper_volumes != row.volumes:
+        text += f" (paper: {row.paper_volumes:,})"
+    return text
+
+
+def _checksums(row: DataSet) -> str:
+    known = sum(bool(file.checksum) for file in row.files)
+    return f"{known} of {len(row.files)}" if row.files else "–"
+
+
+_LAYOUT: _Columns = {
+    "name": lambda row: f"`{row.name}`",
+    "data set": lambda row: row.title,
+    "folder": lambda row: f"`{row.folder}`",
+    "layout": lambda row: ", ".join(f"`{path}`" for path in row.paths),
+    "modality": lambda row: row.modality,
+    "classes": lambda row: ", ".join(row.classes),
+    "citation": lambda row: row.citation or "–",
+}
+_SOURCE: _Columns = {
+    "name": lambda row: f"`{row.name}`",
+    "access": lambda row: _ACCESS.get(row.access, row.access),
+    "where": lambda row: row.source,
+    "version": lambda row: row.version,
+    "licence": lambda row: row.licence,
+    "download": lambda row: size_text(row.size) if row.citation else "–",
+    "images": lambda row: images_text(row) if row.citation else "–",
+    "checksums": _checksums,
+}
+
+
+def tables() -> dict[str, str]:
+    """Every generated part of the page, as Markdown."""
+    made: dict[str, str] = {}
+    for group, names in GROUPS.items():
+        rows = [CATALOGUE[name] for name in names]
+        made[f"{group} layouts"] = _table(rows, _LAYOUT)
+        made[f"{group} sources"] = _table(rows, _SOURCE)
+        unknown = (
+            f"- `{row.name}`: {'; '.join(row.unconfirmed)}." for row in rows if row.unconfirmed
+        )
+        made[f"{group} unconfirmed"] = "\n".join([*unknown, ""])
+    return made
+
+
+def _table(rows: Sequence[DataSet], columns: _Columns) -> str:
+    used = {key: of for key, of in columns.items() if any(map(of, rows))}
+    lines = ["| " + " | ".join(used) + " |", "|" + "---|" * len(used)]
+    for row in rows:
+        cells = [of(row).replace("|", "\\|") for of in used.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
 
 
 def with_tables(page: str) -> str:
@@ -50,80 +107,3 @@ def with_tables(page: str) -> str:
             "write `<!-- catalogue: NAME -->` and `<!-- end -->` where the tables belong",
         )
     return _BLOCK.sub(lambda match: f"{match[1]}{wanted[match[2]]}{match[3]}", page)
-
-
-def tables() -> dict[str, str]:
-    """Every generated part of the page, as Markdown."""
-    made: dict[str, str] = {}
-    for group, rows in _GROUPS.items():
-        made[f"{group} layouts"] = _table(rows(), _LAYOUT)
-        made[f"{group} sources"] = _table(rows(), _SOURCE)
-        made[f"{group} unconfirmed"] = _unconfirmed(rows())
-    return made
-
-
-def images_text(row: DataSet) -> str:
-    """How many images the publisher counts, and the paper where it counts others."""
-    text = UNKNOWN if row.volumes is None else f"{row.volumes:,}"
-    if row.paper_volumes is not None and row.paper_volumes != row.volumes:
-        text += f" (paper: {row.paper_volumes:,})"
-    return text
-
-
-def _checksums(row: DataSet) -> str:
-    if not row.files:
-        return "–"
-    known = sum(bool(file.checksum) for file in row.files)
-    return f"{known} of {len(row.files)}"
-
-
-def _needs(row: DataSet) -> str:
-    """How to obtain it, in a word."""
-    return {
-        "open": "open",
-        "bucket": "open bucket",
-        "tcia": "open, TCIA",
-        "account": "account",
-        "manual": "by hand",
-    }[row.access]
-
-
-_Column = Callable[[DataSet], str]
-_LAYOUT: dict[str, _Column] = {
-    "name": lambda row: f"`{row.name}`",
-    "data set": lambda row: row.title,
-    "folder": lambda row: f"`{row.folder}`",
-    "layout": lambda row: ", ".join(f"`{part}`" for part in _parts(row.layout)),
-    "modality": lambda row: row.modality,
-    "classes": lambda row: ", ".join(row.classes),
-    "citation": lambda row: row.citation or "–",
-}
-_SOURCE: dict[str, _Column] = {
-    "name": lambda row: f"`{row.name}`",
-    "access": _needs,
-    "where": lambda row: row.source,
-    "version": lambda row: row.version,
-    "licence": lambda row: row.licence,
-    "download": lambda row: size_text(row.size) if row.citation else "–",
-    "images": lambda row: images_text(row) if row.citation else "–",
-    "checksums": _checksums,
-}
-
-
-def _parts(layout: str) -> list[str]:
-    """A layout's paths; commas inside braces do not part them."""
-    return re.split(r", (?![^{]*\})", layout)
-
-
-def _table(rows: Sequence[DataSet], columns: dict[str, _Column]) -> str:
-    used = {key: of for key, of in columns.items() if key != "classes" or any(map(of, rows))}
-    lines = ["| " + " | ".join(used) + " |", "|" + "---|" * len(used)]
-    for row in rows:
-        cells = [of(row).replace("|", "\\|") for of in used.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
-
-
-def _unconfirmed(rows: Sequence[DataSet]) -> str:
-    lines = [f"- `{row.name}`: {'; '.join(row.unconfirmed)}." for row in rows if row.unconfirmed]
-    return "\n".join([*lines, ""])

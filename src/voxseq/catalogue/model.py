@@ -1,116 +1,195 @@
-"""What the catalogue says about one data set."""
+"""The model of a data set: a row of the catalogue, or of a user's own data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    TypeAdapter,
+    with_config,
+)
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
+
+from voxseq.catalogue.lists import table
 
 Role = Literal["source", "task", "both"]
 #: How a data set is obtained: plain HTTP; an anonymous bucket; The Cancer Imaging Archive's API
 #: without a login; the user's own account with an official client; or by hand.
 Access = Literal["open", "bucket", "tcia", "account", "manual"]
 
-
 #: Collection of the Medical Segmentation Decathlon's tasks.
 DECATHLON = "MSD"
+#: Layouts, and the options that each of them needs.
+LAYOUTS: Mapping[str, tuple[str, ...]] = {
+    "brats23": ("contrasts",),
+    "deeplesion": (),
+    "dicom_tree": (),
+    "medmnist": ("file",),
+    "metaimage": ("patterns",),
+    "msd": (),
+    "nifti_tree": ("patterns",),
+    "ricord": ("values",),
+    "ua_mt": ("spacing",),
+}
+_STRICT = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+def _layout(name: str) -> str:
+    if name not in LAYOUTS:
+        raise ValueError(f"unknown layout {name!r}, expected one of {', '.join(LAYOUTS)}")
+    return name
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if "subject" not in groups:
+        raise ValueError("expected a group (?P<subject>…)")
+    return text
+
+
+Count = Annotated[int, Strict(), Field(ge=0)]
+Shape = tuple[Count, Count, Count]
+Spacing = tuple[float, float, float]
+#: A regular expression of relative paths that tells the subject.
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class RemoteFile:
-    """One file of a data set that can be fetched.
+    """One file of a data set that can be fetched; a text is "" where no source states the fact."""
 
-    Attributes:
-        url: ``https://…``, or ``s3://bucket/key``; a key that ends in "/" stands for all objects
-            below it.
-        path: where it goes, relative to the data set's folder; of an archive, the folder it is
-            unpacked into ("" for the data set's own).
-        checksum: ``md5:…``, ``sha256:…`` or ``git:…`` (SHA-1 of a git blob); "" where no source
-            states one.
-        size: bytes, None where no source states them.
-        archive: kind of archive that is unpacked and then removed; "" for a plain file.
-        strip: folder at the top of the archive whose content is taken without it; "": everything
-            is taken as it is packed.
-        unpacked_size: most bytes that unpacking may write; None: ten times the archive.
-        objects: files below a key that ends in "/"; None where no source states it.
-        series_uid: SeriesInstanceUID of the DICOM series that lies at the address, by which other
-            services know it; "" for what is no series.
-    """
-
+    #: ``https://…``, or ``s3://bucket/key``; a key that ends in "/" stands for all objects below it
     url: str
+    #: place below the data set's folder; of an archive, the folder it is unpacked into
     path: str = ""
-    checksum: str = ""
-    size: int | None = None
-    archive: Literal["", "zip", "tar"] = ""
-    unpacked_size: int | None = None
-    strip: str = ""
-    objects: int | None = None
-    series_uid: str = ""
+    checksum: str = ""  #: ``md5:…``, ``sha256:…`` or ``git:…`` (SHA-1 of a git blob)
+    size: Count | None = None  #: bytes
+    archive: Literal["", "zip", "tar"] = ""  #: unpacked and then removed; "": a plain file
+    unpacked_size: Count | None = None  #: most bytes that unpacking writes; None: ten archives
+    strip: str = ""  #: folder at the top of the archive whose content is taken without it
+    objects: Count | None = None  #: number of files below a key that ends in "/"
+    series_uid: str = ""  #: SeriesInstanceUID of the DICOM series at the address
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """One row of the catalogue.
+@dataclass(frozen=True, config=_STRICT)
+class ListedFiles(Sequence[RemoteFile]):
+    """The files of a published list, which is read when they are first asked for."""
 
-    Attributes:
-        name: key in configurations.
-        title: name in tables and documents.
-        role: what it may serve as: pre-training source, downstream task, or both.
-        modality: "CT" or "MRI"; "CT and MRI" where the adapter tells them apart.
-        adapter: reader of the layout, a module of :mod:`voxseq.data.layouts`.
-        folder: its place below the user's data root.
-        citation: publication.
-        licence: licence of the images.
-        source: where it is published.
-        version: release the study uses.
-        access: how to obtain it.
-        layout: paths below the folder that are read; "…/" stands for any folders, or none.
-        classes: names of the foreground classes of a segmentation, or of all classes.
-        task: type of the downstream task that its labels are for; "" where any or none is known.
-        kinds: kinds of pre-training sequence that can be made of it.
-        size: bytes of the download, as exact as its source; None where no source states them.
-        volumes: images that the adapter finds in the whole data set; None where unconfirmed.
-        paper_volumes: images that the paper states; None where it states no number.
-        files: what can be fetched without an account, in order. They may be a part of the data
-            set; ``steps`` then names the rest.
-        lists: package data that belongs into the folder, a name of
-            :func:`voxseq.catalogue.lists.files_for`; "" for none.
-        client: what an official client fetches with the user's own account:
-            ``kaggle:<competition>`` or ``synapse:<id>``.
-        terms: what its publishers ask of users before the images are fetched; "" for nothing.
-        steps: what the user does by hand, with or without an account, one sentence each.
-        options: what the adapter needs to know besides.
-        collection: collection of tasks that it is one of; "" for none.
-        overlaps: data sets with which it shares images.
-        unconfirmed: facts of this row that no source settles.
-        note: traps.
+    list: str  #: name of the table
+    each: Mapping[str, str]  #: fields of :class:`RemoteFile`, columns of the table in braces
+
+    @cached_property
+    def _files(self) -> tuple[RemoteFile, ...]:
+        read = TypeAdapter(RemoteFile).validate_strings
+        return tuple(
+            read({key: text.format_map(row) for key, text in self.each.items()})
+            for row in table(self.list)
+        )
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._files[index]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+Files = Annotated[
+    Annotated[tuple[RemoteFile, ...], Tag("files")] | Annotated[ListedFiles, Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, Mapping | ListedFiles) else "files"),
+]
+
+
+@with_config(_STRICT)
+class Options(TypedDict, total=False):
+    """What a layout needs to know besides; see the modules of :mod:`voxseq.data.layouts`."""
+
+    patterns: list[Pattern]
+    modalities: list[str]
+    folders: Pattern
+    one_series: bool
+    contrasts: list[str]
+    exclude: str
+    label: str
+    label_value: int
+    spacing: Spacing
+    file: str
+    values: Literal["hu", "stored"]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Assumed:
+    """Facts that no publisher states as one number, for estimates alone.
+
+    A factor of two moves disk and preparation, not the training.
     """
 
-    name: str
-    title: str
-    role: Role
-    modality: str
-    adapter: str
-    folder: str
-    citation: str
-    licence: str
-    source: str
-    version: str
-    access: Access
-    layout: str
-    classes: tuple[str, ...] = ()
-    task: Literal["", "segmentation", "classification"] = ""
+    shape: Shape = (512, 512, 200)  #: voxels of a typical image
+    spacing: Spacing | None = None  #: mm; None: that of the options
+    volumes: Count | None = None  #: images
+    size: Count | None = None  #: bytes of the download
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataSet:
+    """One data set; :func:`voxseq.catalogue.rows.read_rows` fills in name, title and role."""
+
+    name: str  #: key in configurations
+    title: str  #: name in tables and documents
+    role: Role  #: pre-training source, downstream task, or both
+    modality: Literal["CT", "MRI", "CT and MRI"]  #: of both, the layout tells them apart
+    layout: Annotated[str, AfterValidator(_layout)]  #: a module of :mod:`voxseq.data.layouts`
+    folder: str  #: place below the user's data root
+    paths: tuple[str, ...] = ()  #: what is read below the folder; "…/" stands for any folders
+    #: kinds of pre-training sequence that can be made of it
     kinds: tuple[Literal["spatial", "contrast", "semantic"], ...] = ("spatial",)
-    size: int | None = None
-    volumes: int | None = None
-    paper_volumes: int | None = None
-    files: tuple[RemoteFile, ...] = ()
-    lists: str = ""
+    #: type of the downstream task that its labels are for; "" where any or none is known
+    task: Literal["", "segmentation", "classification"] = ""
+    classes: tuple[str, ...] = ()  #: foreground classes of a segmentation, or all classes
+    collection: str = ""  #: collection of tasks that it is one of
+    options: Options = Field(default_factory=Options)
+    citation: str = ""  #: publication
+    licence: str = ""  #: licence of the images
+    source: str = ""  #: where it is published
+    version: str = ""  #: release that the study uses
+    access: Access = "manual"
+    terms: str = ""  #: what the publishers ask of users before the images are fetched
+    #: bytes of the download, as exact as its source, where the files do not state them
+    download: Count | None = None
+    volumes: Count | None = None  #: images that the layout finds in the whole; None: unconfirmed
+    ct_volumes: Count | None = None  #: how many of them are CT, where it holds both
+    paper_volumes: Count | None = None  #: images that the paper states
+    images_per_subject: Count = 1  #: each of another contrast
+    #: training, validation and test cases of a published split; None: divided by ratio
+    parts: tuple[Count, Count, Count] | None = None
+    assumed: Assumed = Field(default_factory=Assumed)
+    phantoms: bool = False  #: whether :mod:`voxseq.phantoms` generates it
+    #: what can be fetched without an account, in order; ``steps`` names the rest
+    files: Files = ()
+    lists: str = ""  #: package data for its folder: :func:`voxseq.catalogue.lists.files_for`
+    #: what a client fetches with the user's account: ``kaggle:<competition>``, ``synapse:<id>``
     client: tuple[str, ...] = ()
-    terms: str = ""
-    steps: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    collection: str = ""
-    overlaps: tuple[str, ...] = ()
-    unconfirmed: tuple[str, ...] = ()
-    note: str = ""
+    steps: tuple[str, ...] = ()  #: what the user does by hand, one sentence each
+    overlaps: tuple[str, ...] = ()  #: data sets that share images; one of two names the other
+    unconfirmed: tuple[str, ...] = ()  #: facts of this row that no source settles
+    note: str = ""  #: traps
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the download; None where neither the publisher nor every file states them."""
+        if self.download is not None or not self.files:
+            return self.download
+        sizes = [file.size for file in self.files]
+        return None if None in sizes else sum(size or 0 for size in sizes)

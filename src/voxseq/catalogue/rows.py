@@ -1,51 +1,83 @@
-"""The catalogue: every data set by its name.
-
-Facts about layouts, access and licences are those of the data sets' own pages and of readers that
-other projects publish. What no source settles stands under ``unconfirmed``.
-"""
+"""The catalogue: every data set by its name, read from ``datasets.yaml``."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from voxseq.base.errors import ConfigError
-from voxseq.catalogue.datasets import other_sources, spatial, tasks
-from voxseq.catalogue.model import DataSet
+from voxseq.catalogue.lists import PACKAGE, content
+from voxseq.catalogue.model import LAYOUTS, DataSet
 
-#: Pairs of data sets that share images: AbdomenCT-1K was put together from others, among them MSD,
-#: and FLARE from those and AbdomenCT-1K.
-_SHARED = (
-    ("abdomenct1k", "task03_liver"),
-    ("abdomenct1k", "task07_pancreas"),
-    ("abdomenct1k", "task09_spleen"),
-    ("flare22", "abdomenct1k"),
-    ("flare22", "task03_liver"),
-    ("flare22", "task07_pancreas"),
-    ("flare22", "task09_spleen"),
-    ("flare23", "abdomenct1k"),
-    ("flare23", "flare22"),
-    ("flare23", "totalsegmentator"),
-    ("flare23", "task03_liver"),
-    ("flare23", "task07_pancreas"),
-    ("flare23", "task09_spleen"),
-)
+_FILE = "datasets.yaml"
+_MODEL = TypeAdapter(DataSet)
 
 
-def _with_overlaps(rows: Iterable[DataSet]) -> dict[str, DataSet]:
-    found = {row.name: row for row in rows}
-    for name, row in found.items():
-        others = {b for a, b in _SHARED if a == name} | {a for a, b in _SHARED if b == name}
-        ordered = tuple(other for other in found if other in others)
-        found[name] = dataclasses.replace(row, overlaps=ordered)
-    return found
+def read_rows(rows: Mapping[str, Any], origin: str) -> dict[str, DataSet]:
+    """Data sets from their facts, by name.
+
+    The title is by default the name, the role "task" where the labels are for one, else "source",
+    and the number of images that of the parts of a published split.
+
+    Args:
+        rows: facts by the name of the data set.
+        origin: where they stand, for messages.
+
+    Raises:
+        ConfigError: naming the data set, the key and the reason.
+    """
+    found = {}
+    for name, facts in rows.items():
+        if not isinstance(facts, Mapping):
+            raise _refusal(origin, name, "expected a mapping of facts")
+        usual = {"title": name, "role": "task" if facts.get("task") else "source"}
+        try:
+            row = _MODEL.validate_python({**usual, **facts, "name": name})
+        except ValidationError as error:
+            wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise _refusal(origin, name, "; ".join(wrong).replace("Value error, ", "")) from None
+        lacking = [option for option in LAYOUTS[row.layout] if option not in row.options]
+        if lacking:
+            raise _refusal(origin, name, f"options.{lacking[0]}: {row.layout} needs it")
+        if row.volumes is None and row.parts is not None:
+            row = dataclasses.replace(row, volumes=sum(row.parts))
+        found[name] = row
+    return _with_overlaps(found)
 
 
-#: Every data set by its name.
-CATALOGUE: dict[str, DataSet] = _with_overlaps(
-    (*spatial.rows(), *other_sources.rows(), *tasks.rows())
-)
+def _refusal(origin: str, name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{origin}: {name}: {reason}", "correct it; docs/adding-a-dataset.md describes every key"
+    )
+
+
+def _with_overlaps(rows: Mapping[str, DataSet]) -> dict[str, DataSet]:
+    """The same rows, each with all that share images with it, in the order of the rows."""
+    return {
+        name: dataclasses.replace(
+            row,
+            overlaps=tuple(o for o, r in rows.items() if o in row.overlaps or name in r.overlaps),
+        )
+        for name, row in rows.items()
+    }
+
+
+def _read() -> tuple[dict[str, DataSet], dict[str, list[str]]]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    groups = yaml.load(content(PACKAGE / _FILE), loader)  # noqa: S506 - one of the safe loaders
+    # A key with a dot holds what rows share.
+    groups = {group: rows for group, rows in groups.items() if not group.startswith(".")}
+    rows = {name: facts for group in groups.values() for name, facts in group.items()}
+    return read_rows(rows, _FILE), {group: list(rows) for group, rows in groups.items()}
+
+
+#: Every data set by its name, and the names in each group of the file.
+CATALOGUE, GROUPS = _read()
 
 
 def get(name: str) -> DataSet:
@@ -66,7 +98,7 @@ def count_notes(dataset: DataSet, found: int) -> list[str]:
 
     Args:
         dataset: row of the catalogue.
-        found: images that its adapter found in the user's folder, usable or not.
+        found: images that its layout found in the user's folder, usable or not.
 
     Returns:
         A sentence for each difference; none where the numbers agree or no source states one.
@@ -83,18 +115,3 @@ def count_notes(dataset: DataSet, found: int) -> list[str]:
             + (f", the published data set has {published}" if published is not None else "")
         )
     return notes
-
-
-def how_to_obtain(dataset: DataSet) -> list[str]:
-    """The steps by which a user obtains a data set, in order, the command that fetches included."""
-    command = f"voxseq data download {dataset.name}"
-    if dataset.client:
-        return [
-            *dataset.steps,
-            "Or let the official client fetch it, once the terms are accepted and your credentials "
-            f'are where the client looks for them: pip install -e ".[accounts]" in the '
-            f"checkout; {command}",
-        ]
-    terms = [dataset.terms] if dataset.terms else []
-    fetching = [command] if dataset.files else []
-    return [*terms, *fetching, *dataset.steps]

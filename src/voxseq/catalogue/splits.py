@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -94,23 +95,18 @@ def crossing(images: Iterable[tuple[str, str, str]]) -> dict[str, str]:
         volume id → id of the same image in the validation or test part.
     """
     rank = {TRAIN: 0, VAL: 1, TEST: 2}
-    latest: dict[str, tuple[int, str]] = {}
     rows = list(images)
-    for name, split, content in rows:
-        if content not in latest or rank[split] > latest[content][0]:
-            latest[content] = (rank[split], name)
+    latest: dict[str, tuple[str, str]] = {}
+    for name, split, content in sorted(rows, key=lambda row: -rank[row[1]]):
+        latest.setdefault(content, (name, split))
     return {
-        name: latest[content][1]
-        for name, split, content in rows
-        if rank[split] < latest[content][0]
+        name: latest[content][0] for name, split, content in rows if split != latest[content][1]
     }
 
 
 def words_of(text: str) -> list[int]:
     """Four 32-bit numbers made of a text, to seed a generator with."""
-    import numpy as np  # late: the plan counts cases without it
-
-    return [int(w) for w in np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u4")]
+    return list(struct.unpack("<4I", hashlib.sha256(text.encode()).digest()[:16]))
 
 
 def _units(subjects: set[str], joined: Sequence[Sequence[str]]) -> Mapping[str, list[str]]:
@@ -127,7 +123,7 @@ def _units(subjects: set[str], joined: Sequence[Sequence[str]]) -> Mapping[str, 
 
 
 def _order(units: Mapping[str, Sequence[str]], seed: int) -> list[str]:
-    import numpy as np
+    import numpy as np  # late: the plan counts cases without it
 
     numbers = {
         name: float(np.random.default_rng([seed, *words_of(name)]).random()) for name in units

@@ -128,7 +128,7 @@ def show(name: str, root: Path | None, params: Path, overlays: tuple[Path, ...])
 
 
 def _description(row: DataSet, root: Path | None) -> Iterator[str]:
-    from voxseq.catalogue import count_notes, how_to_obtain
+    from voxseq.catalogue import count_notes
     from voxseq.data.verify.presence import look
 
     yield f"{row.title}"
@@ -152,6 +152,21 @@ def _description(row: DataSet, root: Path | None) -> Iterator[str]:
     yield from (f"  {line}" for line in _next(row, root, presence))
 
 
+def how_to_obtain(dataset: DataSet) -> list[str]:
+    """The steps by which a user obtains a data set, in order, the command that fetches included."""
+    command = f"voxseq data download {dataset.name}"
+    if dataset.client:
+        return [
+            *dataset.steps,
+            "Or let the official client fetch it, once the terms are accepted and your credentials "
+            f'are where the client looks for them: pip install -e ".[accounts]" in the '
+            f"checkout; {command}",
+        ]
+    terms = [dataset.terms] if dataset.terms else []
+    fetching = [command] if dataset.files else []
+    return [*terms, *fetching, *dataset.steps]
+
+
 def _facts(row: DataSet, root: Path | None) -> Iterator[str]:
     from voxseq.catalogue.document import images_text, size_text
 
@@ -171,8 +186,8 @@ def _facts(row: DataSet, root: Path | None) -> Iterator[str]:
         "images": images_text(row),
         "files": f"{len(row.files)}, checksums for {known}" if row.files else "",
         "folder": folder,
-        "layout": row.layout,
-        "reader": row.adapter,
+        "layout": ", ".join(row.paths),
+        "reader": row.layout,
         "overlaps": ", ".join(row.overlaps),
         "note": row.note,
     }

@@ -214,8 +214,8 @@ def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
     if row.task and row.task != task.type:
         yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
         return
-    published = row.options.get("labels")
-    if published is None:
+    published = len(row.classes)
+    if not published:
         return
     if isinstance(task, ClassificationTask):
         if published != len(task.labels):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from voxseq import catalogue
+from voxseq.config.amounts import cases, sequence_counts
 from voxseq.config.problems import Problem
 from voxseq.config.root import Config
 
-#: Rows of the catalogue that have no phantoms.
-WITHOUT_PHANTOMS = frozenset({"dicom_ct", "task04_hippocampus"})
 #: Cases of each split without which a score is not defined: Dice needs one, AUC both classes.
 _LEAST_CASES = {"segmentation": 1, "classification": 2}
 #: Held-out sequences from which a spread can be computed.
@@ -35,13 +35,11 @@ def _absent(config: Config) -> Iterator[Problem]:
     for number, source in enumerate(config.sequences.sources):
         named[f"sequences.sources.{number}.dataset"] = source.dataset
     for key, dataset in named.items():
-        if dataset in WITHOUT_PHANTOMS:
+        if not catalogue.get(dataset).phantoms:
             yield Problem(key, f"{dataset} has no phantoms; set data.root, or take another one")
 
 
 def _cases(config: Config) -> Iterator[Problem]:
-    from voxseq.config.amounts import cases
-
     for name, task in config.finetune.tasks.items():
         key = f"data.phantoms.{task.type}_cases"
         least = _LEAST_CASES[task.type]
@@ -55,8 +53,6 @@ def _cases(config: Config) -> Iterator[Problem]:
 
 
 def _sequences(config: Config) -> Iterator[Problem]:
-    from voxseq.config.amounts import sequence_counts
-
     kinds = sorted({source.kind for source in config.sequences.sources})
     if not kinds or not config.pretrain.methods:
         return

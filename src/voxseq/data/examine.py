@@ -117,7 +117,7 @@ def examine(
         DataError: the folder does not hold the published layout.
     """
     config = context.config
-    found = adapters.get(dataset.adapter).scan(folder, dataset)
+    found = adapters.get(dataset.layout).scan(folder, dataset)
     outcome = _examine_all(context, _Job(folder, dataset, config.task), found)
     _require_whole_groups(outcome, dataset)
     return outcome, found, [*found.notes, *_assign_splits(outcome, dataset, config.split)]
@@ -139,7 +139,7 @@ def _provide(context: RunContext[ExamineRun], dataset: DataSet) -> Path:
 
 def allowed_labels(dataset: DataSet, task: TaskNeeds | None) -> range:
     """Values that labels may have: as the data set publishes them, before any merging."""
-    count = int(dataset.options.get("labels", task.labels if task else 0))
+    count = len(dataset.classes) or (task.labels if task else 0)
     if task and task.type == "classification":
         return range(count)
     return range(count + 1)
@@ -192,7 +192,7 @@ def _gather(found: Scan, results: Sequence[Mapping[str, Any]]) -> Outcome:
 
 def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
     """The image's row of the index, or the reason why it cannot be used."""
-    adapter = adapters.get(job.dataset.adapter)
+    adapter = adapters.get(job.dataset.layout)
     try:
         return {"row": _usable_row(job, adapter, entry)}
     except DataError:

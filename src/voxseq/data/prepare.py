@@ -189,7 +189,7 @@ def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: 
 def _prepare(job: _Job, item: _Item) -> None:
     """Prepare one volume and keep it."""
     key, row = item.key, item.row
-    adapter = adapters.get(catalogue.get(job.config.dataset).adapter)
+    adapter = adapters.get(catalogue.get(job.config.dataset).layout)
     reader = _Reader(adapter, job.folder)
     with staging.staged(job.place(key)) as folder:
         writer = StoreWriter(folder, job.config.store)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from voxseq.config.data import PhantomConfig
 from voxseq.phantoms import formats
-from voxseq.phantoms.lesions import LESION_TYPES, Lesion, typed_lesion
-from voxseq.phantoms.shapes import Shape, Spacing, case_rng
-from voxseq.phantoms.torso import CtStyle, scan, torso, vary
+from voxseq.phantoms.lesions import LESION_TYPES, typed_lesion
+from voxseq.phantoms.shapes import Mask, Spacing, case_rng
+from voxseq.phantoms.torso import CtStyle, scan, torso
 
 HEADER = (
     "File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index",
@@ -28,8 +27,7 @@ _SECOND_PART_EVERY = 7
 _PAIR_EVERY = 4
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A stack of neighbouring slices of one series with one or two lesions of one type."""
 
     patient: int
@@ -37,6 +35,11 @@ class _Part:
     first_slice: int
     kind: int
     lesions: int
+
+    @property
+    def folder(self) -> str:
+        """Name of the series."""
+        return f"{self.patient:06d}_{1:02d}_{self.series:02d}"
 
 
 def deeplesion(name: str, folder: Path, config: PhantomConfig) -> None:
@@ -73,54 +76,44 @@ def _plan(name: str, config: PhantomConfig) -> Iterator[_Part]:
 
 def _write_part(
     name: str, folder: Path, config: PhantomConfig, number: int, part: _Part
-) -> list[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
+    """Write the slices of a part; returns the rows of its lesions."""
     rng = case_rng(config.seed, name, number)
     shape = (2 * config.volume_shape[0], 2 * config.volume_shape[1], int(rng.integers(6, 13)))
     pixel = round(192.0 * float(rng.uniform(0.9, 1.05)) / shape[0], 3)
     spacing = (pixel, pixel, float(rng.choice([4.0, 5.0, 5.0, 6.0])))
-    kind = LESION_TYPES[part.kind if part.kind > 0 else int(rng.integers(1, 9))]
-    style = vary(rng, CtStyle(venous=0.7, arterial=0.3, noise=15.0))
-    canvas = torso(rng, shape, spacing, kind.region, style)
-    found = [typed_lesion(rng, canvas, kind) for _ in range(part.lesions)]
+    kind = part.kind if part.kind > 0 else int(rng.integers(1, 9))
+    style = CtStyle(venous=0.7, arterial=0.3, noise=15.0).vary(rng)
+    canvas = torso(rng, shape, spacing, LESION_TYPES[kind].region, style)
+    found = [typed_lesion(canvas, kind) for _ in range(part.lesions)]
     image = scan(rng, canvas, style)
-    series = f"{part.patient:06d}_{1:02d}_{part.series:02d}"
     for index in range(shape[2]):
-        path = folder / "Images_png" / series / f"{part.first_slice + index:03d}.png"
+        path = folder / "Images_png" / part.folder / f"{part.first_slice + index:03d}.png"
         formats.write_png16(path, image[:, :, shape[2] - 1 - index])
     person = case_rng(config.seed, name, part.patient, 2)
     details = (person.choice(["F", "M"]), f"{int(person.integers(20, 88))}.0")
-    return [
-        _row(part, series, lesion, shape, spacing, details=details) for lesion in found if lesion
-    ]
+    return (_row(part, lesion, spacing, details) for lesion in found if lesion is not None)
 
 
-def _row(
-    part: _Part,
-    series: str,
-    lesion: Lesion,
-    shape: Shape,
-    spacing: Spacing,
-    *,
-    details: tuple[str, str],
-) -> tuple[Any, ...]:
+def _row(part: _Part, lesion: Mask, spacing: Spacing, details: tuple[str, str]) -> tuple[Any, ...]:
     """One line of DL_info.csv; pixels count from the top left, slices from the head."""
-    stack = lesion.voxels[::-1, ::-1, ::-1]
+    stack = lesion[::-1, ::-1, ::-1]
+    width, height, slices = stack.shape
     key = int(np.argmax(stack.sum((0, 1))))
     columns = np.flatnonzero(stack[:, :, key].any(1))
     rows = np.flatnonzero(stack[:, :, key].any(0))
     box = (columns[0] - 1.0, rows[0] - 1.0, columns[-1] + 1.0, rows[-1] + 1.0)
-    middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     long, short = sorted((box[2] - box[0] - 2, box[3] - box[1] - 2), reverse=True)
-    cross = (box[0] + 1, middle[1], box[2] - 1, middle[1], middle[0], box[1] + 1, middle[0],
-             box[3] - 1)  # fmt: skip
-    where = (middle[0] / shape[0], middle[1] / shape[1], (key + 0.5) / shape[2])
-    last_slice = part.first_slice + shape[2] - 1
+    cross = (box[0] + 1, y, box[2] - 1, y, x, box[1] + 1, x, box[3] - 1)
+    where = (x / width, y / height, (key + 0.5) / slices)
+    key_slice, last_slice = part.first_slice + key, part.first_slice + slices - 1
     subset = 1 if part.kind < 0 else 2 + part.patient % 2
     return (
-        f"{series}_{part.first_slice + key:03d}.png", part.patient, 1, part.series,
-        part.first_slice + key, _numbers(cross), _numbers(box), _numbers((long, short)),
-        _numbers(where), part.kind, 0, f"{part.first_slice}, {last_slice}", _numbers(spacing),
-        f"{shape[0]}, {shape[1]}", "-175, 275", *details, subset,
+        f"{part.folder}_{key_slice:03d}.png", part.patient, 1, part.series, key_slice,
+        _numbers(cross), _numbers(box), _numbers((long, short)), _numbers(where), part.kind, 0,
+        f"{part.first_slice}, {last_slice}", _numbers(spacing), f"{width}, {height}", "-175, 275",
+        *details, subset,
     )  # fmt: skip
 
 

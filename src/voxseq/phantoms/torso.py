@@ -6,97 +6,58 @@ the first lumbar vertebra. Intensities are Hounsfield units (HU).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxseq.phantoms import chest, organs
-from voxseq.phantoms.canvas import Canvas
-from voxseq.phantoms.shapes import (
-    Field,
-    Shape,
-    Spacing,
-    ellipsoid,
-    grid_points,
-    noise,
-    rotation,
-    tube,
-    turn_points,
-    union,
-    warp,
-)
+from voxseq.phantoms import shapes as sh
+from voxseq.phantoms.organs import HEALTHY, ChestFindings, paint_abdomen, paint_chest
+from voxseq.phantoms.shapes import Canvas, Field, Pose, Rng, Shape, Spacing, Vector
 
 AIR_HU = -1000.0
 BODY_RADII = (128.0, 90.0)
+_POSE = Pose(turn=0.07, size=0.05, whole=0.05, shift=4.0, amplitude=2.5, smooth=22.0)
 
 
 @dataclass(frozen=True)
 class CtStyle:
-    """How a scanner and its protocol render the anatomy.
+    """How a scanner and its protocol render the anatomy."""
 
-    Attributes:
-        venous: portal-venous enhancement, 0 (none) to 1.
-        arterial: arterial enhancement, 0 to 1.
-        noise: standard deviation of the noise in HU.
-        grain: correlation length of the noise in voxels (reconstruction kernel).
-        lung: density of the aerated lung in HU.
-        soft: width of borders in voxels (slice thickness, motion).
-        pathology: which findings of the chest to add, see ``chest``.
-    """
+    venous: float = 0.8  #: portal-venous enhancement, 0 (none) to 1
+    arterial: float = 0.3  #: arterial enhancement, 0 to 1
+    noise: float = 14.0  #: standard deviation of the noise in HU
+    grain: float = 0.5  #: correlation length of the noise in voxels (reconstruction kernel)
+    lung: float = -840.0  #: density of the aerated lung in HU
+    found: ChestFindings = HEALTHY
 
-    venous: float = 0.8
-    arterial: float = 0.3
-    noise: float = 14.0
-    grain: float = 0.5
-    lung: float = -840.0
-    soft: float = 1.0
-    pathology: chest.ChestFindings = field(default_factory=chest.ChestFindings)
-
-
-def vary(rng: np.random.Generator, style: CtStyle) -> CtStyle:
-    """The same protocol on another patient and day."""
-    return replace(
-        style,
-        venous=float(np.clip(style.venous + rng.normal(0, 0.1), 0, 1.2)),
-        arterial=float(np.clip(style.arterial + rng.normal(0, 0.1), 0, 1.5)),
-        noise=style.noise * float(rng.uniform(0.75, 1.35)),
-        lung=style.lung + float(rng.normal(0, 28)),
-    )
+    def vary(self, rng: Rng) -> CtStyle:
+        """The same protocol on another patient and day."""
+        return replace(
+            self,
+            venous=float(np.clip(self.venous + rng.normal(0, 0.1), 0, 1.2)),
+            arterial=float(np.clip(self.arterial + rng.normal(0, 0.1), 0, 1.5)),
+            noise=self.noise * float(rng.uniform(0.75, 1.35)),
+            lung=self.lung + float(rng.normal(0, 28)),
+        )
 
 
-def torso(
-    rng: np.random.Generator,
-    shape: Shape,
-    spacing: Spacing,
-    centre: tuple[float, float, float],
-    style: CtStyle,
-) -> Canvas:
+def torso(rng: Rng, shape: Shape, spacing: Spacing, centre: Vector, style: CtStyle) -> Canvas:
     """Paint a torso around ``centre`` (mm); noise is not yet added, see ``scan``."""
-    points = _pose(rng, grid_points(shape, spacing, (0, 0, 0)), centre)
-    points = warp(rng, points, spacing, amplitude=2.5, scale=22.0)
-    canvas = Canvas.blank(points, spacing, (AIR_HU,))
-    _body(rng, canvas)
-    chest.paint(rng, canvas, style.lung, style.arterial, style.pathology)
-    organs.paint(rng, canvas, style.venous, style.arterial)
-    _skeleton(rng, canvas)
+    points = _POSE.points(rng, shape, spacing, centre)
+    canvas = Canvas.blank(rng, points, spacing, (AIR_HU,))
+    _body(canvas)
+    paint_chest(canvas, style.lung, style.arterial, style.found)
+    paint_abdomen(canvas, style.venous, style.arterial)
+    _skeleton(canvas)
     return canvas
 
 
-def scan(rng: np.random.Generator, canvas: Canvas, style: CtStyle) -> Field:
+def scan(rng: Rng, canvas: Canvas, style: CtStyle) -> Field:
     """The CT image (X, Y, Z) in HU of a painted torso, with noise, as float32 of whole numbers."""
-    white = noise(rng, canvas.shape)
-    coarse = noise(rng, canvas.shape, max(style.grain, 0.3))
+    white = sh.noise(rng, canvas.shape)
+    coarse = sh.noise(rng, canvas.shape, max(style.grain, 0.3))
     image = canvas.values[0] + style.noise * (0.6 * white + 0.8 * coarse)
     return np.asarray(np.round(np.clip(image, -1024, 3071)), dtype=np.float32)
-
-
-def _pose(rng: np.random.Generator, points: Field, centre: tuple[float, float, float]) -> Field:
-    """Grid positions in the anatomy's frame: another patient lies and is built differently."""
-    turn = rotation(rng.normal(0, 0.07, 3))
-    size = np.exp(rng.normal(0, 0.05, 3) + rng.normal(0, 0.05))
-    middle = np.asarray(centre) + rng.normal(0, 4.0, 3)
-    posed = turn_points(points, turn) / size[:, None, None, None]
-    return (posed + middle[:, None, None, None]).astype(np.float32)
 
 
 def body_depth(points: Field) -> Field:
@@ -108,37 +69,30 @@ def body_depth(points: Field) -> Field:
     return np.asarray((np.abs(x) ** 2.4 + np.abs(y) ** 2.4) ** (1 / 2.4), dtype=np.float32)
 
 
-def _body(rng: np.random.Generator, canvas: Canvas) -> None:
+def _body(canvas: Canvas) -> None:
+    x, _, z = canvas.points
     depth = body_depth(canvas.points)
-    mean_radius = np.where(canvas.points[2] > 225, np.float32(61), np.float32(sum(BODY_RADII) / 2))
-    fat = rng.uniform(0.06, 0.13)
-    wall = 1 - fat - rng.uniform(0.08, 0.11)
-    lobules = noise(rng, canvas.shape, canvas.scale(4.0))
-    canvas.paint("fat", (depth - 1) * mean_radius, -104 + 7 * lobules)
+    mean_radius = np.where(z > 225, np.float32(61), np.float32(sum(BODY_RADII) / 2))
+    fat = canvas.rng.uniform(0.06, 0.13)
+    wall = 1 - fat - canvas.rng.uniform(0.08, 0.11)
+    canvas.paint("fat", (depth - 1) * mean_radius, -104 + 7 * canvas.noise(4.0))
     canvas.paint("skin", np.abs(depth - 0.99) * mean_radius - 1.5, 25.0)
-    strands = noise(rng, canvas.shape, canvas.scale(2.5))
-    fibres = 12 * np.sin((canvas.points[0] + canvas.points[2]) / 2.6 + strands)
+    strands = canvas.noise(2.5)
+    fibres = 12 * np.sin((x + z) / 2.6 + strands)
     canvas.paint("muscle", (depth - (1 - fat)) * mean_radius, 52 + fibres + 6 * strands)
-    cavity = noise(rng, canvas.shape, canvas.scale(5.0))
-    canvas.paint("cavity", (depth - wall) * mean_radius, -98 + 9 * cavity)
-    _deep_muscles(canvas, 52 + fibres)
+    canvas.paint("cavity", (depth - wall) * mean_radius, -98 + 9 * canvas.noise(5.0))
+    if x.min() < 70 and x.max() > -70:
+        for side in (-1, 1):
+            psoas = canvas.tube([(side * 22, -46, 10), (side * 42, -34, -130)], (9, 15))
+            back = canvas.tube([(side * 25, -68, 330), (side * 25, -68, -200)], (15, 15))
+            canvas.paint("muscle", sh.union(psoas, back), 52 + fibres)
 
 
-def _deep_muscles(canvas: Canvas, texture: Field) -> None:
-    for side in (-1, 1):
-        if canvas.points[0].min() < 70 and canvas.points[0].max() > -70:
-            psoas = tube(
-                canvas.points, [(side * 22, -46, 10), (side * 42, -34, -130)], (9, 15)
-            ).distance
-            back = tube(canvas.points, [(side * 25, -68, 330), (side * 25, -68, -200)], (15, 15))
-            canvas.paint("muscle", union(psoas, back.distance), texture)
-
-
-def _skeleton(rng: np.random.Generator, canvas: Canvas) -> None:
-    marrow = noise(rng, canvas.shape, canvas.scale(3.0))
-    density = rng.uniform(130, 230)
-    _spine(canvas, density + 45 * marrow, rng.uniform(0, 28))
-    _ribs(canvas, rng.uniform(0, 27), 260 + 90 * marrow)
+def _skeleton(canvas: Canvas) -> None:
+    marrow = canvas.noise(3.0)
+    density = canvas.rng.uniform(130, 230)
+    _spine(canvas, density + 45 * marrow, canvas.rng.uniform(0, 28))
+    _ribs(canvas, canvas.rng.uniform(0, 27), 260 + 90 * marrow)
     _pelvis(canvas, 250 + 120 * marrow)
 
 
@@ -156,7 +110,7 @@ def _spine(canvas: Canvas, marrow: Field, phase: float) -> None:
     arch = np.abs(np.sqrt(x**2 + (y + 66) ** 2) - 11.5) - 3.0
     process = np.maximum(np.abs(x) - 4, np.abs(y + 83) - 7)
     transverse = np.maximum(np.abs(y + 68) - 4, np.abs(x) - 30)
-    behind = union(arch, np.maximum(union(process, transverse), np.abs(level - 3) - 6))
+    behind = sh.union(arch, np.maximum(sh.union(process, transverse), np.abs(level - 3) - 6))
     canvas.paint("spine", np.where(disc, np.maximum(behind, arch), behind), 0.6 * marrow + 260)
     canvas.paint("canal", np.sqrt(x**2 + (y + 66) ** 2) - 8.5, 22.0)
 
@@ -171,17 +125,15 @@ def _ribs(canvas: Canvas, phase: float, bone: Field) -> None:
     rib = np.maximum(np.maximum(ring, band), np.maximum(45 - z - 0.3 * y, z - 212))
     rib = np.maximum(rib, 26 - np.sqrt(x**2 + (y - 80) ** 2))
     canvas.paint("rib", rib, np.where(rib > -1.8, bone + 380, bone))
-    sternum = ellipsoid(canvas.points, (0, 79, 150), (17, 6, 75))
-    canvas.paint("rib", sternum, bone)
+    canvas.paint("rib", canvas.ellipsoid((0, 79, 150), (17, 6, 75)), bone)
 
 
 def _pelvis(canvas: Canvas, bone: Field) -> None:
     for side in (-1, 1):
-        if not canvas.near((side * 70, -30, -150), 70):
-            continue
-        turn = rotation((0.35, side * 0.45, side * 0.7))
-        wing = ellipsoid(canvas.points, (side * 72, -28, -145), (9, 48, 50), turn)
-        canvas.paint("pelvis", wing, np.where(wing > -2.5, bone + 330, bone))
+        if canvas.near((side * 70, -30, -150), 70):
+            turn = sh.rotation((0.35, side * 0.45, side * 0.7))
+            wing = canvas.ellipsoid((side * 72, -28, -145), (9, 48, 50), turn)
+            canvas.paint("pelvis", wing, np.where(wing > -2.5, bone + 330, bone))
     if canvas.near((0, -62, -150), 60):
-        sacrum = ellipsoid(canvas.points, (0, -62, -150), (42, 14, 45))
+        sacrum = canvas.ellipsoid((0, -62, -150), (42, 14, 45))
         canvas.paint("pelvis", sacrum, np.where(sacrum > -2.5, bone + 250, bone))

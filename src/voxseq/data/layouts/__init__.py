@@ -12,20 +12,11 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from voxseq.catalogue import DataSet
+from voxseq.catalogue.model import LAYOUTS
 from voxseq.data.volume import Entry, Scan, Volume
 
 #: Modules of this package that read a layout.
-NAMES = (
-    "brats23",
-    "deeplesion",
-    "dicom_tree",
-    "medmnist",
-    "metaimage",
-    "msd",
-    "nifti_tree",
-    "ricord",
-    "ua_mt",
-)
+NAMES = tuple(LAYOUTS)
 
 
 class Adapter(Protocol):

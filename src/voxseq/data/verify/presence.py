@@ -43,7 +43,7 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
     if folder is None or next(files(folder), None) is None:
         return Presence("absent")
     try:
-        scan = adapters.get(dataset.adapter).scan(folder, dataset)
+        scan = adapters.get(dataset.layout).scan(folder, dataset)
     except DataError as error:
         return Presence("incomplete", reason=error.what)
     except OSError as error:

@@ -148,9 +148,9 @@ def verify(names: Sequence[str], root: Path, study: Study, workers: int = 0) -> 
 
 def _usual_task(row: DataSet) -> TaskNeeds:
     kind: Literal["classification", "segmentation"] = (
-        "classification" if row.adapter in _CLASSIFIED else "segmentation"
+        "classification" if row.layout in _CLASSIFIED else "segmentation"
     )
-    return TaskNeeds(type=kind, labels=int(row.options.get("labels", len(row.classes))))
+    return TaskNeeds(type=kind, labels=len(row.classes))
 
 
 def _verify_one(
@@ -236,7 +236,7 @@ def _of_images(dataset: DataSet, folder: Path, outcome: Outcome) -> Iterable[_It
         f"compare the header with its source ({_show(dataset)}); leave the file out if it is wrong"
     )
     for row in outcome.rows:
-        for severity, reason in header_items(dataset.adapter, folder, row):
+        for severity, reason in header_items(dataset.layout, folder, row):
             yield severity, row["path"], reason, remedy
 
 
