@@ -16,9 +16,8 @@ from pydicom.dataset import Dataset
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.paths import is_junk
-from voxseq.data.layouts.metaimage import _LPS_TO_RAS
 from voxseq.data.readers.files import unreadable
-from voxseq.data.volume import Array, Volume, scaling_affine
+from voxseq.data.volume import Array, Volume, affine_of_lps, scaling_affine
 
 Values = Literal["stored", "hu"]
 Order = Literal["position", "instance"]
@@ -63,16 +62,15 @@ class Slice:
 
 def dicom_names(folder: Path, names: Iterable[str]) -> list[str]:
     """Those of the files in ``folder`` that are DICOM by name (.dcm) or by their magic."""
-    return [n for n in names if n.lower().endswith(".dcm") or _has_magic(folder / n)]
 
+    def has_magic(path: Path) -> bool:
+        try:
+            with read_named(path), path.open("rb") as file:
+                return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+        except OSError:
+            return False
 
-def _has_magic(path: Path) -> bool:
-    try:
-        with read_named(path), path.open("rb") as file:
-            file.seek(_MAGIC_AT)
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
+    return [n for n in names if n.lower().endswith(".dcm") or has_magic(folder / n)]
 
 
 def read_header(folder: Path, path: str) -> Dataset:
@@ -147,7 +145,7 @@ def _volume(slices: list[Slice], place: str, order: Order, values: Values) -> Vo
     if by_position:
         slices, affine = _by_position(slices, place)
     else:
-        slices.sort(key=_instance)
+        slices.sort(key=lambda item: (int(_number(item.header, "InstanceNumber")), item.path))
         column, row, step = _spacing(slices)
         affine = scaling_affine((row, column, step))
     stored = values == "stored"
@@ -190,26 +188,22 @@ def _read_slice(folder: Path, path: str) -> Slice:
 
 
 def _pixels(path: Path, header: Dataset) -> Array:
-    if _is_plain(header):
-        # What pydicom's decoder does in this case, four times as fast.
-        kind = "<i2" if header.PixelRepresentation else "<u2"
-        shape = (header.Rows, header.Columns)
-        return np.frombuffer(header.PixelData, kind, count=shape[0] * shape[1]).reshape(shape)
-    try:
-        decoded: Array = header.pixel_array
-    except (RuntimeError, NotImplementedError):
-        # pydicom lacks a decoder for this compression; ITK's own reader has most of them.
-        return _decoded_by_itk(path, header)
-    return decoded
-
-
-def _is_plain(header: Dataset) -> bool:
-    return (
+    is_plain = (
         header.file_meta.get("TransferSyntaxUID") in _PLAIN
         and header.BitsAllocated == header.BitsStored == 16
         and header.get("SamplesPerPixel", 1) == 1
         and not header.get("NumberOfFrames")
     )
+    if is_plain:
+        # What pydicom's decoder does in this case, four times as fast.
+        kind = "<i2" if header.PixelRepresentation else "<u2"
+        shape = (header.Rows, header.Columns)
+        return np.frombuffer(header.PixelData, kind, count=shape[0] * shape[1]).reshape(shape)
+    try:
+        return np.asarray(header.pixel_array)
+    except (RuntimeError, NotImplementedError):
+        # pydicom lacks a decoder for this compression; ITK's own reader has most of them.
+        return _decoded_by_itk(path, header)
 
 
 def _decoded_by_itk(path: Path, header: Dataset) -> Array:
@@ -217,7 +211,7 @@ def _decoded_by_itk(path: Path, header: Dataset) -> Array:
     # By its name: otherwise any format that the content resembles would be tried.
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
-    decoded: Array = sitk.GetArrayFromImage(reader.Execute())[0].astype(np.float64)
+    decoded = sitk.GetArrayFromImage(reader.Execute())[0].astype(np.float64)
     slope, intercept = _rescale(header)
     # ITK has applied the rescaling; the stored values are whole numbers.
     stored: Array = np.rint((decoded - intercept) / slope).astype(np.int32)
@@ -225,12 +219,13 @@ def _decoded_by_itk(path: Path, header: Dataset) -> Array:
 
 
 def _rescale(header: Dataset) -> tuple[float, float]:
-    slope = header.get("RescaleSlope")
-    intercept = header.get("RescaleIntercept")
-    return (
-        float(slope) if slope not in (None, "", 0) else 1.0,
-        float(intercept) if intercept not in (None, "") else 0.0,
-    )
+    return _number(header, "RescaleSlope") or 1.0, _number(header, "RescaleIntercept")
+
+
+def _number(header: Dataset, tag: str) -> float:
+    """A tag's number, 0 where it is missing or empty."""
+    value = header.get(tag)
+    return 0.0 if value in (None, "") else float(value)
 
 
 def _hounsfield(item: Slice) -> Array:
@@ -254,11 +249,6 @@ def _majority(slices: Sequence[Slice], place: str) -> list[Slice]:
     return [s for s in slices if s.pixels.shape == shape]
 
 
-def _instance(item: Slice) -> tuple[int, str]:
-    number = item.header.get("InstanceNumber")
-    return (int(number) if number not in (None, "") else 0, item.path)
-
-
 def _numbers(value: Any, count: int) -> Array | None:
     if value is None or value == "" or isinstance(value, str) or not hasattr(value, "__len__"):
         return None
@@ -277,9 +267,8 @@ def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     step = 0.0
     if len(positions) == 2 and positions[0] is not None and positions[1] is not None:
         step = float(np.linalg.norm(positions[1] - positions[0]))
-    thickness = first.get("SliceThickness")
     if step <= 0.0:
-        step = float(thickness) if thickness not in (None, "", 0) else 1.0
+        step = _number(first, "SliceThickness") or 1.0
     spacing = (float(column), float(row), step)
     if not all(0 < length < np.inf for length in spacing):
         raise DataError(
@@ -291,8 +280,7 @@ def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
 
 def _by_position(slices: Sequence[Slice], place: str) -> tuple[list[Slice], Array]:
     """Slices sorted along their normal, and the affine (4, 4) in the RAS+ world of NIfTI."""
-    first = slices[0].header
-    directions = _numbers(first.get("ImageOrientationPatient"), 6)
+    directions = _numbers(slices[0].header.get("ImageOrientationPatient"), 6)
     corners = [_numbers(s.header.get("ImagePositionPatient"), 3) for s in slices]
     if directions is None or any(c is None for c in corners):
         raise DataError(
@@ -311,15 +299,11 @@ def _by_position(slices: Sequence[Slice], place: str) -> tuple[list[Slice], Arra
     order = np.argsort(depth, kind="stable")
     _check_steps(np.diff(depth[order]), place)
     ordered = [slices[i] for i in order]
-    affine = np.eye(4)
     column, row, thickness = _spacing(ordered)
-    affine[:3, 0] = directions[:3] * column
-    affine[:3, 1] = directions[3:] * row
-    count = len(ordered)
-    ends = stacked[order[0]], stacked[order[-1]]
-    affine[:3, 2] = (ends[1] - ends[0]) / (count - 1) if count > 1 else normal * thickness
-    affine[:3, 3] = ends[0]
-    return ordered, _LPS_TO_RAS @ affine
+    first, last, count = stacked[order[0]], stacked[order[-1]], len(ordered)
+    step = (last - first) / (count - 1) if count > 1 else normal * thickness
+    axes = np.column_stack([directions[:3] * column, directions[3:] * row, step])
+    return ordered, affine_of_lps(axes, first)
 
 
 def _check_steps(steps: Array, place: str) -> None:

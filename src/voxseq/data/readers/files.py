@@ -1,19 +1,26 @@
-"""Finding files below a data set's folder, and saying what is wrong with one."""
+"""Reading the bytes of a file, and saying what is wrong with it."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
 
 from voxseq.base.errors import DataError, ResourceError, VoxseqError
 from voxseq.base.failures import is_of_the_machine
+from voxseq.data.volume import Array
 
 #: More voxels than any image of a patient has: whole bodies in half millimetres are below.
 LARGEST = 1 << 31
 #: Most that deflate can pack: a file that promises more is damaged.
 MOST_PACKED = 1100
+#: Bytes that are read at a time.
+_PIECE = 1 << 24
 
 
 def check_size(path: str, shape: Sequence[int]) -> None:
@@ -29,6 +36,25 @@ def check_size(path: str, shape: Sequence[int]) -> None:
             f"{LARGEST}",
             "obtain the file again",
         )
+
+
+def read_exactly(stream: IO[bytes], size: int, most: int) -> Array:
+    """Read ``size`` bytes of voxels, piece by piece, as unsigned bytes.
+
+    Raises:
+        ValueError: there are fewer; more than ``most``, which the file can hold, take no memory.
+    """
+    if size > most:
+        raise ValueError(f"expected {size} bytes of voxels, more than the file can hold")
+    buffer = np.empty(size, np.uint8)
+    done = 0
+    while done < size:
+        piece = buffer.data[done : done + _PIECE]
+        got = cast(io.BufferedIOBase, stream).readinto(piece)
+        if not got:
+            raise ValueError(f"expected {size} bytes of voxels, got {done}")
+        done += got
+    return buffer
 
 
 def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqError:
