@@ -40,7 +40,7 @@ def read_image(folder: Path, entry: Entry) -> Volume:
 
 
 def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """Read its segmentation: 0 and 1 where one other value stands for class 1."""
+    """Read an image's segmentation: 0 and 1 where one other value stands for class 1."""
     if not entry.label_path:
         return None
     label = itk.read(folder, entry.label_path)

@@ -13,6 +13,7 @@ import numpy as np
 
 from voxseq.base.errors import DataError, ResourceError, VoxseqError
 from voxseq.base.failures import is_of_the_machine
+from voxseq.base.files import read_text
 from voxseq.data.volume import Array
 
 #: More voxels than any image of a patient has: whole bodies in half millimetres are below.
@@ -31,11 +32,8 @@ def check_size(path: str, shape: Sequence[int]) -> None:
     """
     count = math.prod(int(n) for n in shape)
     if count > LARGEST:
-        raise DataError(
-            f"{path}: its header promises {count} voxels, shape {tuple(shape)}, expected at most "
-            f"{LARGEST}",
-            "obtain the file again",
-        )
+        promised = f"{count} voxels, shape {tuple(shape)}"
+        raise damaged(path, f"its header promises {promised}, expected at most {LARGEST}")
 
 
 def read_exactly(stream: IO[bytes], size: int, most: int) -> Array:
@@ -72,10 +70,8 @@ def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqEr
         )
     if not (folder / path).exists():
         return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
-    return DataError(
-        f"{path}: damaged, truncated or no {kind} file ({type(error).__name__}: {said[:200]})",
-        "obtain the file again",
-    )
+    said = f"{type(error).__name__}: {said[:200]}"
+    return damaged(path, f"damaged, truncated or no {kind} file ({said})")
 
 
 def nothing_found(folder: Path, expected: str) -> DataError:
@@ -84,3 +80,22 @@ def nothing_found(folder: Path, expected: str) -> DataError:
         f"{folder}: no image found; expected {expected}",
         "check that the folder holds the data set as published, archives unpacked",
     )
+
+
+def damaged(path: Path | str, reason: str) -> DataError:
+    """The error for a file whose content is not as published."""
+    return DataError(f"{path}: {reason}", "obtain the file again")
+
+
+def published_text(path: Path, absent: DataError) -> str:
+    """Text of a list or table of a data set.
+
+    Raises:
+        DataError: it cannot be read; ``absent`` where it is not there.
+    """
+    if not path.exists():
+        raise absent
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        raise damaged(path, f"cannot be read ({error})") from None

@@ -142,7 +142,7 @@ def _nrrd(file: BinaryIO, path: str) -> tuple[Array, Shape, None]:
         raise ValueError(f"type is {kind!r}, expected one of {', '.join(_NRRD_TYPES)}")
     dtype = np.dtype(_NRRD_TYPES[kind])
     if dtype.itemsize > 1:
-        dtype = dtype.newbyteorder("<" if fields["endian"].lower() == "little" else ">")
+        dtype = np.dtype({"little": "<", "big": ">"}[fields["endian"].lower()] + dtype.str[1:])
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     here = os.fstat(file.fileno()).st_size - file.tell()
     encoding = fields.get("encoding", "").lower()
