@@ -12,7 +12,7 @@ from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import load_config
 from voxseq.config.data import DataConfig
 from voxseq.data.scorable import ALL_SPLITS, require_scorable
-from voxseq.data.verify.report import Study, verify
+from voxseq.data.verify.check import Usage, verify
 from voxseq.plan import build_plan
 
 SPLITS = ["train", "train", "val", "test"]
@@ -48,8 +48,8 @@ def test_too_few_cases_stop_the_download_and_are_a_fault(count: int, tmp_path: P
     trees.msd(root, list("ab")[:count])
     with pytest.raises(DataError, match="the val split has no case"):
         trees.run_download(root, tmp_path, "task09_spleen", SEGMENTATION)
-    study = Study.of(["task09_spleen"], DataConfig(), {"task09_spleen": trees.SEGMENTATION}, [])
-    found = verify(["task09_spleen"], root, study).findings
+    usage = Usage.of(["task09_spleen"], DataConfig(), {"task09_spleen": trees.SEGMENTATION}, [])
+    found = verify(["task09_spleen"], root, usage).findings
     assert any(f.severity == "fault" and "the val split has no case" in f.reason for f in found)
     # As a source they are enough.
     trees.run_download(root, tmp_path / "source", "task09_spleen")

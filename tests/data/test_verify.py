@@ -15,7 +15,8 @@ from tests.helpers import trees
 from tests.helpers.planted import FAULTS, IMAGE, copied, held_out, truncated, write_good
 from voxseq import catalogue
 from voxseq.cli.main import cli
-from voxseq.data.verify.report import Finding, Report, Study, verify
+from voxseq.data.verify.check import Usage, verify
+from voxseq.data.verify.report import Finding, Report
 from voxseq.fetch.checksum import checksum
 from voxseq.fetch.record import Fetched, Record, unit_id, units, write_record
 
@@ -36,7 +37,7 @@ def check(root: Path, names: tuple[str, ...] = NAMES, workers: int = 0) -> Repor
         "ricord": trees.CLASSIFICATION,
     }
     sources = frozenset({"totalsegmentator", "dicom_ct", "brats23", "deeplesion"})
-    return verify(names, root, Study(tasks, sources, SPLIT), workers)
+    return verify(names, root, Usage(tasks, sources, SPLIT), workers)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def _configured(params: Path, overlays: tuple[Path, ...], *, needed: bool) -> Co
 
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
     from voxseq.config.data import DataConfig
-    from voxseq.data.verify.report import Study, verify
+    from voxseq.data.verify.check import Usage, verify
 
     tasks: dict[str, dict[str, Any]] = {}
     sources, optional = None, set[str]()
@@ -85,7 +85,7 @@ def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: 
         names = names or tuple(dict.fromkeys((*sources, *tasks)))
     chosen = {name: task for name, task in tasks.items() if name in names}
     data = DataConfig() if config is None else config.data
-    return verify(names, root, Study.of(names, data, chosen, sources, optional), workers)
+    return verify(names, root, Usage.of(names, data, chosen, sources, optional), workers)
 
 
 def _print(as_json: dict[str, Any] | None, findings: list[Finding], summary: str) -> None:

@@ -29,8 +29,15 @@ from voxseq.config.data import PhantomConfig
 from voxseq.data import checks
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
-from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
-from voxseq.data.index import INDEX, SCHEMA, index_row, write_table
+from voxseq.data.index import (
+    INDEX,
+    LEFT_OUT,
+    SCHEMA,
+    SUMMARY,
+    dataset_folder,
+    index_row,
+    write_table,
+)
 from voxseq.data.layouts import Adapter
 from voxseq.data.scorable import require_scorable
 from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume, volume_id

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -39,8 +40,8 @@ def read(folder: Path, path: str) -> Volume:
         require_regular(folder / path)
         with (folder / path).open("rb") as file:
             size = (folder / path).stat().st_size
-            is_packed = file.peek(2)[:2] == _GZIP_MAGIC
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file) if is_packed else file)
+            stream = _unpacked(file)
+            is_packed = stream is not file
             image = _parse(stream)
             shape = _three_axes(image, path)
             array = _voxels(image, stream, size * MOST_PACKED if is_packed else size)
@@ -58,13 +59,29 @@ def read(folder: Path, path: str) -> Volume:
     return Volume(array.reshape(shape, order="F"), affine, oriented)
 
 
-def _parse(stream: IO[bytes]) -> nibabel.Nifti1Image:
+def stored_header(path: Path) -> nibabel.Nifti1Header:
+    """The header as it is stored: nibabel replaces impossible values by possible ones."""
+    with path.open("rb") as file:
+        return _header(_unpacked(file))[1]
+
+
+def _unpacked(file: BinaryIO) -> IO[bytes]:
+    """The file itself, or its content where it is packed, whatever its name says."""
+    is_packed = cast(io.BufferedReader, file).peek(2)[:2] == _GZIP_MAGIC
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+
+
+def _header(stream: IO[bytes]) -> tuple[type[nibabel.Nifti1Image], nibabel.Nifti1Header]:
     start = stream.read(_LONGEST_HEADER)
     kind = nibabel.Nifti2Image if start[:4] in _NIFTI2_SIZES else nibabel.Nifti1Image
     length = kind.header_class.template_dtype.itemsize
-    if len(start) >= length:
-        # Before nibabel, which replaces impossible values by possible ones.
-        _check_fields(kind.header_class(start[:length], check=False))
+    return kind, kind.header_class(start[:length], check=False)
+
+
+def _parse(stream: IO[bytes]) -> nibabel.Nifti1Image:
+    kind, header = _header(stream)
+    # Before nibabel, which would replace them.
+    _check_fields(header)
     stream.seek(0)
     return kind.from_stream(stream)
 
