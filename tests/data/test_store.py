@@ -19,7 +19,7 @@ from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX
 from voxseq.data.locations import class_locations
-from voxseq.data.store import StoreWriter, VolumeStore, compact
+from voxseq.data.store import StoreWriter, VolumeStore, stored_type
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
 
@@ -222,8 +222,8 @@ def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None
     ],
 )
 def test_small_whole_numbers_take_two_bytes(values: np.ndarray, kind: type) -> None:
-    assert compact(values).dtype == kind
-    np.testing.assert_array_equal(compact(values), values)
+    assert stored_type(values) == kind
+    np.testing.assert_array_equal(values.astype(kind), values)
 
 
 def test_background_locations_lie_above_the_floor(tmp_path: Path) -> None:

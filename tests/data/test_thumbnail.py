@@ -192,7 +192,6 @@ def test_the_same_picture_at_another_size_is_no_copy() -> None:
     array = body(0)
     one, other = Volume(array, np.eye(4)), Volume(array, scaling_affine((1, 1, 1.2)))
     assert copies(shown(one), shown(other))[0].tolist() == [-1]
-    assert copies(shown(one), shown(other), tolerance=0.2)[0].tolist() == [0]
 
 
 def test_the_most_similar_of_several_is_named() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from voxseq.catalogue.splits import words_of
-from voxseq.data.slabs import Box, class_counts, slabs
+from voxseq.data.slabs import class_counts, slabs
 from voxseq.data.volume import Array
 
 
@@ -33,50 +31,23 @@ def class_locations(
         else:
             shown = None
     positions = {}
-    for number in np.flatnonzero(counts.any(axis=0)):
+    for number in np.flatnonzero(counts.any(axis=0)).tolist():
         total = int(counts[:, number].sum())
         # Which of the class's voxels, counted in C order.
         chosen = np.arange(min(total, most))
         if total > most:
-            rng = np.random.default_rng([int(number), *words_of(volume_id)])
+            rng = np.random.default_rng([number, *words_of(volume_id)])
             chosen = np.sort(rng.choice(total, most, replace=False))
-        ends = np.cumsum(counts[:, number])
-        limit = shown if number == 0 else None
-        flat = _flat_positions(label, int(number), boxes, ends, chosen, limit)
-        places = np.stack(np.unravel_index(flat, label.shape), axis=1)
-        positions[int(number)] = places.astype(np.int32)
+        borders = np.append(0, np.cumsum(counts[:, number]))
+        ends = np.searchsorted(chosen, borders)
+        found = []
+        for i, box in enumerate(boxes):
+            if ends[i] < ends[i + 1]:
+                mask = label[box] == number
+                if number == 0 and shown is not None:
+                    mask &= shown[0][box] > shown[1]
+                inside = np.flatnonzero(mask)[chosen[ends[i] : ends[i + 1]] - borders[i]]
+                found.append(inside + box[0].start * label[0].size)
+        places = np.stack(np.unravel_index(np.concatenate(found), label.shape), axis=1)
+        positions[number] = places.astype(np.int32)
     return positions
-
-
-def _flat_positions(
-    label: Array,
-    number: int,
-    boxes: Sequence[Box],
-    ends: Array,
-    chosen: Array,
-    shown: tuple[Array, float] | None,
-) -> Array:
-    """Positions in C order of those voxels of a class that are the ``chosen`` ones of it.
-
-    Args:
-        label: (X, Y, Z).
-        number: the class.
-        boxes: slabs along the first axis.
-        ends: voxels of the class up to the end of each slab.
-        chosen: sorted numbers of voxels of the class.
-        shown: image and the value above which its voxels count; None: all do.
-    """
-    found = []
-    borders = np.searchsorted(chosen, [0, *ends])
-    plane = label[0].size
-    for i, box in enumerate(boxes):
-        wanted = chosen[borders[i] : borders[i + 1]]
-        if len(wanted):
-            mask = label[box] == number
-            if shown is not None:
-                mask &= shown[0][box] > shown[1]
-            inside = np.flatnonzero(mask)
-            before = int(ends[i - 1]) if i else 0
-            found.append(inside[wanted - before] + box[0].start * plane)
-    flat: Array = np.concatenate(found)
-    return flat

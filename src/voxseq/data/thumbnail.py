@@ -96,12 +96,7 @@ def pictures(index: pd.DataFrame) -> Pictures:
     )
 
 
-def copies(
-    sources: Pictures,
-    held_out: Pictures,
-    threshold: float = SAME_PICTURE,
-    tolerance: float = SIDE_TOLERANCE,
-) -> tuple[Integers, Floats]:
+def copies(sources: Pictures, held_out: Pictures) -> tuple[Integers, Floats]:
     """Which held-out picture each source shows.
 
     Returns:
@@ -110,35 +105,26 @@ def copies(
     """
     nearest = np.full(len(sources), -1, np.int64)
     highest = np.zeros(len(sources), np.float32)
-    for ones, others, correlations in _matches(sources, held_out, threshold, tolerance):
-        for one, other, correlation in zip(ones, others, correlations, strict=True):
-            if correlation > highest[one]:
-                nearest[one], highest[one] = other, correlation
+    for one, other, correlation in _matches(sources, held_out):
+        if correlation > highest[one]:
+            nearest[one], highest[one] = other, correlation
     return nearest, highest
 
 
-def repeated(
-    images: Pictures, threshold: float = SAME_PICTURE, tolerance: float = SIDE_TOLERANCE
-) -> list[tuple[int, int, float]]:
+def repeated(images: Pictures) -> list[tuple[int, int, float]]:
     """Pairs of images that show one picture: both indices, the smaller first, and correlation."""
-    return [
-        (int(one), int(other), float(correlation))
-        for block in _matches(images, images, threshold, tolerance)
-        for one, other, correlation in zip(*block, strict=True)
-        if one < other
-    ]
+    return [match for match in _matches(images, images) if match[0] < match[1]]
 
 
-def _matches(
-    left: Pictures, right: Pictures, threshold: float, tolerance: float
-) -> Iterator[tuple[Integers, Integers, Floats]]:
-    """Indices in both sets and correlation of the pairs that pass, block by block of the left."""
+def _matches(left: Pictures, right: Pictures) -> Iterator[tuple[int, int, float]]:
+    """Indices in both sets and correlation of the pairs that pass."""
     for start in range(0, len(left), _BLOCK):
         product = left.thumbnails[start : start + _BLOCK] @ right.thumbnails.T / np.float32(SIZE)
-        ones, others = np.nonzero(product >= threshold)
+        ones, others = np.nonzero(product >= SAME_PICTURE)
         one, other = left.sides[start + ones], right.sides[others]
-        fits = (np.abs(one - other) <= tolerance * np.maximum(one, other)).all(axis=1)
-        yield start + ones[fits], others[fits], product[ones[fits], others[fits]]
+        fits = (np.abs(one - other) <= SIDE_TOLERANCE * np.maximum(one, other)).all(axis=1)
+        found = (start + ones[fits], others[fits], product[ones[fits], others[fits]])
+        yield from zip(*(part.tolist() for part in found), strict=True)
 
 
 def _ras_axes(codes: str) -> list[int]:
