@@ -21,7 +21,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
 from voxseq.base.paths import plain
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import damaged, nothing_found, published_text, unreadable
+from voxseq.data.readers.files import damaged, nothing_found, published_text, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 TABLE = "DL_info.csv"
@@ -119,13 +119,10 @@ def _table(folder: Path) -> list[dict[str, str]]:
 
 
 def _read(folder: Path, path: str) -> Array:
-    try:
+    with reading(folder, path, "PNG"):
         require_regular(folder / path)
         with Image.open(folder / path) as image:
             values = np.asarray(image)
-    except Exception as error:
-        # Pillow raises OSError, SyntaxError or ValueError by where the damage lies.
-        raise unreadable(folder, path, "PNG", error) from None
     if values.ndim != 2 or values.dtype.kind not in "ui" or values.dtype.itemsize < 2:
         raise DataError(f"{path}: {values.dtype} pixels of shape {values.shape}, expected 16 bits")
     return (values.astype(np.int32) - OFFSET).astype(np.int16)

@@ -15,7 +15,7 @@ import numpy as np
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import check_size, damaged, nothing_found, unreadable
+from voxseq.data.readers.files import check_size, damaged, nothing_found, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 SPLITS = ("train", "val", "test")
@@ -67,10 +67,8 @@ def read_image(folder: Path, entry: Entry) -> Volume:
 
 def _array(folder: Path, path: str, key: str) -> Array:
     # Size and time are part of the cache's key: a replaced file is read anew.
-    try:
+    with reading(folder, path, "npz"):
         state = (folder / path).stat()
-    except OSError as error:
-        raise unreadable(folder, path, "npz", error) from None
     return _load(folder, path, key, state.st_size, state.st_mtime_ns)
 
 
@@ -78,18 +76,13 @@ def _array(folder: Path, path: str, key: str) -> Array:
 def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
     """Read one array; never unpickles, whatever the file holds."""
     del size, changed
-    try:
+    with reading(folder, path, "npz"):
         require_regular(folder / path)
         with np.load(folder / path, allow_pickle=False) as archive:
             if key not in archive:
                 raise damaged(path, f"has no array {key!r}, only {sorted(archive)}")
             check_size(path, _shape(archive.zip, key))
             array: Array = archive[key]
-    except DataError:
-        raise
-    except Exception as error:
-        # zipfile, zlib and numpy each have their own errors for damaged files.
-        raise unreadable(folder, path, "npz", error) from None
     if array.dtype.kind not in "buif" or array.ndim == 0:
         held = f"{array.dtype} with shape {array.shape}"
         raise damaged(path, f"{key} is {held}, expected numbers")
@@ -98,12 +91,10 @@ def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
 
 def _count(folder: Path, path: str, key: str) -> int:
     """Number of images from the array's header alone: damaged voxels are found when read."""
-    try:
+    with reading(folder, path, "npz"):
         require_regular(folder / path)
         with zipfile.ZipFile(folder / path) as archive:
             shape = _shape(archive, key)
-    except Exception as error:
-        raise unreadable(folder, path, "npz", error) from None
     return shape[0] if shape else 0
 
 

@@ -17,7 +17,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
 from voxseq.base.paths import inside
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import check_size, nothing_found, published_text, unreadable
+from voxseq.data.readers.files import check_size, nothing_found, published_text, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 FOLDERS = ("2018LA_Seg_Training Set", "2018LA_Seg_Training_Set")
@@ -74,7 +74,7 @@ def _volume(folder: Path, entry: Entry, path: str, key: str) -> Volume:
 
 
 def _read(folder: Path, path: str, key: str) -> Array:
-    try:
+    with reading(folder, path, "h5"):
         require_regular(folder / path)
         with h5py.File(folder / path, "r") as file:
             if key in file and not isinstance(file.get(key, getlink=True), h5py.HardLink):
@@ -91,11 +91,6 @@ def _read(folder: Path, path: str, key: str) -> Array:
                 raise DataError(f'{path}: "{key}" lies in another file, expected it in this one')
             check_size(path, item.shape)
             return np.asarray(item[()])
-    except DataError:
-        raise
-    except Exception as error:
-        # h5py raises OSError, KeyError, RuntimeError or ValueError by where the damage lies.
-        raise unreadable(folder, path, "h5", error) from None
 
 
 def _read_list(folder: Path, base: str, split: str) -> list[str]:

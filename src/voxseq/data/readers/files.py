@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -53,6 +54,20 @@ def read_exactly(stream: IO[bytes], size: int, most: int) -> Array:
             raise ValueError(f"expected {size} bytes of voxels, got {done}")
         done += got
     return buffer
+
+
+@contextmanager
+def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
+    """Raise whatever a library says of ``path`` in the block as :func:`unreadable` words it.
+
+    Libraries raise many kinds of errors for damaged files, by where the damage lies.
+    """
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise unreadable(folder, path, kind, error) from None
 
 
 def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqError:

@@ -19,7 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
-from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, unreadable
+from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, reading
 from voxseq.data.volume import Array, Volume, affine_of_lps
 
 #: Most bytes of a header, before the voxels.
@@ -61,17 +61,12 @@ def read(folder: Path, path: str) -> Volume:
         DataError: damaged, not as specified, or not three axes of single values.
     """
     is_nrrd = path.lower().endswith((".nrrd", ".nhdr"))
-    try:
+    with reading(folder, path, "NRRD" if is_nrrd else "MetaImage"):
         require_regular(folder / path)
         with (folder / path).open("rb") as file:
             voxels, shape, affine = (_nrrd if is_nrrd else _metaimage)(file, path)
         if affine is None:
             affine = _affine_by_itk(folder, path)
-    except DataError:
-        raise
-    except Exception as error:
-        # ITK raises RuntimeError, zlib and gzip have errors of their own.
-        raise unreadable(folder, path, "NRRD" if is_nrrd else "MetaImage", error) from None
     array = voxels.reshape(shape[::-1]).transpose(2, 1, 0)
     return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), affine)
 

@@ -13,7 +13,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
-from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, unreadable
+from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, reading
 from voxseq.data.slabs import slabs
 from voxseq.data.volume import Array, Volume
 
@@ -36,7 +36,7 @@ def read(folder: Path, path: str) -> Volume:
     Raises:
         DataError: unreadable, not three-dimensional, or not of real numbers.
     """
-    try:
+    with reading(folder, path, "NIfTI"):
         require_regular(folder / path)
         with (folder / path).open("rb") as file:
             size = (folder / path).stat().st_size
@@ -51,11 +51,6 @@ def read(folder: Path, path: str) -> Volume:
         affine = np.asarray(image.affine, dtype=np.float64)
         header = image.header
         oriented = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        # Readers of damaged files raise whatever their inner steps raise.
-        raise unreadable(folder, path, "NIfTI", error) from None
     return Volume(array.reshape(shape, order="F"), affine, oriented)
 
 
