@@ -217,39 +217,24 @@ def test_series_of_another_shape_inside_a_folder_are_left_out(tmp_path: Path) ->
     assert dicom.read_series(tmp_path, "s").array.shape == (6, 5, 4)
 
 
-def _ricord(root: Path) -> Path:
-    folder = root / "ricord"
-    lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    cases = [
-        ("train", "1A", "SITE2-000001", "1.2.3.45678", 3, "", 1, [1, 0, 0, 0, 1, 0]),
-        ("train", "1B", "419639-000002", "1.2.3.4.111", 4, "", 0, [1, 0, 0, 0, 1, 0]),
-        ("val", "1A", "419639-000003", "1.2.3.999.7", 602, "COR 3X3", 1, [1, 0, 0, 0, 0, -1]),
-        ("test", "1A", "419639-000004", "1.2.3.55555", 605, "SAG", 1, [0, 1, 0, 0, 0, -1]),
-    ]
-    array = trees.image((6, 5, 4)).astype(np.int32) + 1000
-    for number, (split, part, patient, uid, series, text, label, plane) in enumerate(cases):
-        trees.dicom_series(
-            folder / "any" / f"place{number}",
-            array + number,
-            PatientID=f"MIDRC-RICORD-{part}-{patient}",
-            SeriesInstanceUID=uid,
-            SeriesNumber=series,
-            SeriesDescription=text,
-            StudyDate="20041019",
-            ImageOrientationPatient=plane,
-        )
-        described = text.replace(" ", "-") or "NA"
-        name = f"ID{patient}_date10-19-2004_{series}.000000-{described}-{uid[-5:]}"
-        lines[split].append(f"RICORD_nii/MIDRC-RICORD-{part}/{name}.nii.gz {label}\n")
-    absent = "ID1-2_date10-19-2004_3.000000-NA-36469.nii.gz 0\n"
-    lines["train"].append(f"RICORD_nii/MIDRC-RICORD-1B/{absent}")
-    for split, text_lines in lines.items():
-        (folder / f"RICORD_{split}.txt").write_text("".join(text_lines))
-    return folder
-
-
 def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
-    folder = _ricord(tmp_path / "data")
+    array = trees.image((6, 5, 4)).astype(np.int32) + 1000
+    coronal = {"SeriesNumber": 602, "SeriesDescription": "COR 3X3"}
+    sagittal = {"SeriesNumber": 605, "SeriesDescription": "SAG"}
+    folder = trees.ricord(
+        tmp_path / "data",
+        [
+            ("train", 1, array, "1A-SITE2-000001", {}),
+            ("train", 0, array + 1, "1B-419639-000002", {"SeriesNumber": 4}),
+            ("val", 1, array + 2, "1A-419639-000003",
+             {**coronal, "ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}),
+            ("test", 1, array + 3, "1A-419639-000004",
+             {**sagittal, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}),
+        ],
+    )  # fmt: skip
+    with (folder / "RICORD_train.txt").open("a") as file:
+        name = "ID1-2_date10-19-2004_3.000000-NA-36469"
+        file.write(f"RICORD_nii/MIDRC-RICORD-1B/{name}.nii.gz 0\n")
     trees.dicom_series(folder / "unlisted", trees.image((6, 5, 4)).astype(np.int32) + 1000)
     out = trees.run_download(tmp_path / "data", tmp_path, "ricord", trees.CLASSIFICATION)
     index = read_index(out).set_index("path")

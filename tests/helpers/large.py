@@ -1,6 +1,6 @@
-"""Checks and prepares one large CT in a process of its own, and prints the memory it took.
+"""Checks and prepares CTs in a process of its own, and prints the memory that they took.
 
-Called as ``python large.py FOLDER X Y Z SLOPE ROLE``.
+Called as ``python -m tests.helpers.large FOLDER ROLE SLOPE``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,16 @@ import nibabel
 import numpy as np
 
 from tests.helpers import trees
+from voxseq.data import checks, grid, slabs, thumbnail
+from voxseq.data.readers import files, nifti
+
+#: Small parts of a large CT: they are an eighth as large as well.
+SHAPES = ((192, 192, 80), (256, 256, 160))
+SHRUNK = 8
+SLABS = (
+    *((slabs, "VOXELS"), (grid, "VOXELS"), (checks, "_HASHED"), (thumbnail, "_SLAB")),
+    *((files, "_PIECE"), (nifti, "_PIECE")),
+)
 
 
 def write(folder: Path, shape: tuple[int, int, int], slope: float) -> None:
@@ -47,18 +57,21 @@ def peak() -> int:
 
 
 def main() -> None:
-    """Write, check, prepare, print."""
-    folder, role = Path(sys.argv[1]), sys.argv[6]
-    x, y, z = (int(n) for n in sys.argv[2:5])
-    write(folder / "data", (x, y, z), float(sys.argv[5]))
-    before = peak()
-    split = {"seed": 0, "ratio": [1.0, 0.0, 0.0], "validation_fraction": 0.1}
-    common = (folder / "data", folder, "task09_spleen")
-    trees.run_download(*common, trees.SEGMENTATION, split=split)
-    checking = peak()
+    """Check and prepare a tiny CT, a smaller and a larger one; print the peak after each."""
+    folder, role, slope = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    for module, name in SLABS:
+        setattr(module, name, getattr(module, name) // SHRUNK)
     data = {"window": [-57, 175], "spacing": [1, 1, 1]} if role == "task" else None
-    trees.run_preprocess(*common, data)
-    print(json.dumps({"before": before, "checking": checking, "preparing": peak()}))
+    split = {"seed": 0, "ratio": [1.0, 0.0, 0.0], "validation_fraction": 0.1}
+    peaks = []
+    for number, shape in enumerate(((48, 48, 20), *SHAPES)):
+        place = folder / str(number)
+        write(place / "data", shape, slope)
+        common = (place / "data", place, "task09_spleen")
+        trees.run_download(*common, trees.SEGMENTATION, split=split)
+        trees.run_preprocess(*common, data)
+        peaks.append(peak())
+    print(json.dumps(peaks))
 
 
 if __name__ == "__main__":
