@@ -12,24 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.test_store import _row
+from tests.data.test_store import made
 from voxseq.config.data import StoreConfig
 from voxseq.data.packed import PackedArray, chunk_borders
-from voxseq.data.store import StoreWriter, VolumeStore
+from voxseq.data.store import VolumeStore
 
 SHAPE, CHUNKS = (70, 50, 60), (16, 32, 16)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("store")
     image = np.random.default_rng(0).integers(-900, 900, SHAPE).astype(np.int16)
     # Chunks of equal values take no bytes: first, in between and last.
     image[:16] = image[32:48, :32, 16:32] = image[64:] = 0
-    writer = StoreWriter(made, StoreConfig(chunk_shape=CHUNKS))
-    writer.add(0, image, None, _row("a"))
-    writer.close()
-    return made
+    config = StoreConfig(chunk_shape=CHUNKS)
+    return made(tmp_path_factory.mktemp("store"), (image,), config=config)
 
 
 @pytest.fixture(scope="module")
