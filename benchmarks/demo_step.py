@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.flops import counted, prepare, share_of_product
 from benchmarks.harness import Row
+from benchmarks.large_index import with_draws
 from benchmarks.material import demo_config, in_ras, table_row, typical_step
 from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config import Config
@@ -19,7 +20,6 @@ from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
 from voxseq.data.volume import Entry
 from voxseq.plan.context import RunContext
-from voxseq.plan.data import sequence_settings
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
@@ -102,8 +102,7 @@ def _sampler(folder: Path, config: Config) -> SequenceSampler:
         inputs[f"download/{source.dataset}"] = download
     index = folder / "index"
     index.mkdir()
-    settings = sequence_settings(config)
-    settings["semantic"]["draws_per_category"] //= 12
+    settings = with_draws(config.sequences, 1 / 12)
     build.execute(RunContext("sequences/all", settings, index, folder / "state", inputs, None))
     stores = {s.dataset: folder / "store" / s.dataset for s in config.sequences.sources}
     kinds = tuple(sorted({s.kind for s in config.sequences.sources}))

@@ -23,7 +23,6 @@ from voxseq.data.store import StoreWriter, VolumeStore
 from voxseq.data.volume import Entry
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
-from voxseq.plan.data import sequence_settings
 from voxseq.report.tables.run import execute_tables
 from voxseq.sequences import build
 
@@ -128,9 +127,7 @@ def _index(folder: Path, factor: int) -> Callable[[], object]:
 
 def _sequences(folder: Path, factor: int) -> Callable[[], object]:
     inputs = _simulated(folder / "tables", factor)
-    settings = sequence_settings(large_index.paper())
-    draws = settings["semantic"]["draws_per_category"]
-    settings["semantic"]["draws_per_category"] = max(round(draws * _SHARE * factor), 1)
+    settings = large_index.with_draws(large_index.paper().sequences, _SHARE * factor)
 
     def work(out: Path) -> None:
         build.execute(RunContext("sequences/all", settings, out, folder / "state", inputs, None))

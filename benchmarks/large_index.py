@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from voxseq.config import Config, load_config, read_yaml
+from voxseq.config.data import SequencesConfig
+from voxseq.config.runs import SequencesRun
 from voxseq.data.index import INDEX, SCHEMA, read_index, write_table
 from voxseq.data.store import SCHEMA as STORE_SCHEMA
 from voxseq.data.store import TABLE
 from voxseq.plan.context import RunContext
-from voxseq.plan.data import sequence_settings
+from voxseq.plan.data import sequences_run
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 
@@ -154,6 +156,14 @@ def _lesion_rows(share: float, rng: np.random.Generator) -> Iterator[dict[str, A
         yield {**_row("deeplesion", subject, f"l{number}", rng), **place, "label": label}
 
 
+def with_draws(sequences: SequencesConfig, share: float) -> SequencesRun:
+    """The configuration of the index with a share of the draws per lesion category."""
+    settings = sequences_run(sequences)
+    draws = _part(settings.semantic.draws_per_category, share)
+    semantic = settings.semantic.model_copy(update={"draws_per_category": draws})
+    return settings.model_copy(update={"semantic": semantic})
+
+
 def _part(count: int, share: float) -> int:
     return max(round(count * share), 1)
 
@@ -221,9 +231,7 @@ def measure(folder: Path, share: float = 1.0) -> Report:
     began = time.perf_counter()
     out = folder / "sequences"
     out.mkdir()
-    settings = sequence_settings(config)
-    draws = settings["semantic"]["draws_per_category"]
-    settings["semantic"]["draws_per_category"] = _part(draws, share)
+    settings = with_draws(config.sequences, share)
     build.execute(RunContext("sequences/all", settings, out, folder / "state", inputs, None))
     report.add("build sequences", began)
     began = time.perf_counter()

@@ -21,6 +21,7 @@ from tests.helpers import ROOT, small_work, trees
 from voxseq.base import watch
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.processes import in_order
+from voxseq.config.runs import ExamineRun, PrepareRun
 from voxseq.data import examine as download
 from voxseq.data import journal as staging
 from voxseq.data import prepare as preprocess
@@ -100,15 +101,17 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     assert found[0] == found[3]
 
 
-def _context(folder: Path, data: Path, stage: str, workers: int) -> RunContext:
+def _context(folder: Path, data: Path, stage: str, workers: int) -> RunContext[Any]:
     """The run of a stage as the runner calls it."""
-    split = {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1}
-    config = {"dataset": "task09_spleen", "split": split, "task": trees.SEGMENTATION}
-    config |= {"phantoms": None, "min_valid_fraction": 0.1}
+    content = {"dataset": "task09_spleen", "task": trees.SEGMENTATION}
+    config: ExamineRun | PrepareRun
     if stage == "preprocess":
         store = {**trees.STORE, "chunk_shape": [16, 16, 16]}
-        config |= {"role": "task", "data": TASK, "native_labels": True, "store": store}
-        config |= trees.SEGMENTATION
+        preparation = {**trees.SEGMENTATION, "data": TASK, "native_labels": True}
+        config = PrepareRun.model_validate({**content, "store": store, "task": preparation})
+    else:
+        own = {"split": trees.SPLIT, "min_valid_fraction": 0.1}
+        config = ExamineRun.model_validate({**content, **own})
     out = folder / stage
     out.mkdir(parents=True)
     inputs = {"download/task09_spleen": folder / "download"}

@@ -190,7 +190,7 @@ def test_plan_as_json_of_another_configuration(
     for record in given:
         run = expected.runs[record["id"]]
         assert record["fingerprint"] == run.fingerprint
-        assert record["config"] == run.config
+        assert record["config"] == run.settings
         assert tuple(record["inputs"]) == run.inputs
     assert call(monkeypatch, "plan", "--json", "--overlay", str(SMOKE)) == 0
     assert {r["id"]: r for r in json.loads(capsys.readouterr().out)} == {r["id"]: r for r in given}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from voxseq.config.finetune import FinetuneConfig
+from voxseq.config.finetune import FinetuneConfig, ResNetSettings, UNet3DSettings
 
 OPTIMISER = {"lr": 1e-3}
 SEGMENTATION: dict[str, Any] = {
@@ -46,11 +46,9 @@ def config(**changes: Any) -> FinetuneConfig:
 
 def test_defaults_are_those_of_paper_scale() -> None:
     task = config().tasks["a"]
-    assert task.network_settings("unet3d") == {
-        "features": [32, 64, 128, 256, 512, 32],
-        "norm": "instance",
-    }
-    assert task.network_settings("unetr") == {}
+    settings = UNet3DSettings(features=(32, 64, 128, 256, 512, 32), norm="instance")
+    assert task.network_settings("unet3d") == settings
+    assert task.network_settings("unetr") is None
     assert task.optimiser_of("unet3d", "scratch") == task.scratch
     assert task.optimiser_of("unetr", "pretrained") == task.pretrained
 
@@ -66,15 +64,12 @@ def test_a_task_is_laid_over_the_settings_of_all() -> None:
         tasks={"b": task, "c": CLASSIFICATION},
     )
     own, other = found.tasks["b"], found.tasks["c"]
-    assert own.network_settings("resnet") == {
-        "stem": "small",
-        "width": 1.0,
-        "input_shape": [28, 28, 28],
-    }
+    settings = ResNetSettings(stem="small", width=1.0, input_shape=(28, 28, 28))
+    assert own.network_settings("resnet") == settings
     assert own.optimiser_of("resnet", "scratch").lr == 0.5
     assert own.optimiser_of("resnet", "scratch").schedule == "multistep"
     assert own.optimiser_of("vit", "scratch").lr == 2e-3
-    assert other.network_settings("resnet")["input_shape"] is None
+    assert other.network_settings("resnet") == ResNetSettings(stem="small")
     assert other.optimiser_of("resnet", "scratch").lr == 1e-3
 
 

@@ -205,11 +205,7 @@ def test_nodule() -> None:
 def test_a_task_may_have_a_precision_of_its_own() -> None:
     """RICORD in single precision, segmentation in half (published code)."""
     runs = build_plan(PAPER).runs.values()
-    found = {
-        run.config["task_name"]: run.config["shared"]["precision"]
-        for run in runs
-        if run.stage == "finetune"
-    }
+    found = {run.config.task: run.config.precision for run in runs if run.stage == "finetune"}
     assert {found[name] for name in SEGMENTATION} == {"16-mixed"}
     assert found["ricord"] == found["nodule"] == "32-true"
 

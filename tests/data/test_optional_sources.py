@@ -18,6 +18,7 @@ from voxseq.data.verify.presence import optional_sources
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
+from voxseq.plan.data import sequences_run
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 
@@ -41,7 +42,7 @@ def _built(root: Path, out: Path, needed: tuple[str, ...]) -> tuple[Path, dict[s
     )
     folder = out / "sequences/all"
     folder.mkdir(parents=True)
-    settings = sequence_store.settings_of(config)
+    settings = sequences_run(config)
     build.execute(RunContext("sequences/all", settings, folder, out / "state", inputs, root))
     return folder, inputs, config
 
@@ -105,13 +106,16 @@ def test_verify_warns_of_it(tmp_path: Path) -> None:
 def test_the_open_scale_needs_only_what_it_can_fetch(root: Path) -> None:
     config = load_config(root / "params.yaml", [read_yaml(root / "workflow/scales/open.yaml")])
     runs = build_plan(config).runs.values()
-    optional = {r.config["dataset"] for r in runs if r.config.get("optional")}
+    downloads = [r.config for r in runs if r.stage == "download"]
+    optional = {config.dataset for config in downloads if config.optional}
     assert optional == {"totalsegmentator", "dicom_ct", "brats23"}
     # A task's own data set is needed whatever the source says.
     changed = read_yaml(root / "workflow/scales/open.yaml")
     changed["sequences"]["sources!"][-2]["optional"] = True
     runs = build_plan(load_config(root / "params.yaml", [changed])).runs.values()
-    assert optional == {r.config["dataset"] for r in runs if r.config.get("optional")}
+    assert optional == {
+        r.config.dataset for r in runs if r.stage == "download" and r.config.optional
+    }
 
 
 def test_the_workflow_says_what_is_left_out_and_what_has_arrived(

@@ -11,6 +11,7 @@ from tests.helpers import trees
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import load_config
 from voxseq.config.data import DataConfig
+from voxseq.config.runs import TaskNeeds
 from voxseq.data.scorable import ALL_SPLITS, require_scorable
 from voxseq.data.verify.check import Usage, verify
 from voxseq.plan import build_plan
@@ -48,7 +49,8 @@ def test_too_few_cases_stop_the_download_and_are_a_fault(count: int, tmp_path: P
     trees.msd(root, list("ab")[:count])
     with pytest.raises(DataError, match="the val split has no case"):
         trees.run_download(root, tmp_path, "task09_spleen", SEGMENTATION)
-    usage = Usage.of(["task09_spleen"], DataConfig(), {"task09_spleen": trees.SEGMENTATION}, [])
+    task = TaskNeeds.model_validate(trees.SEGMENTATION)
+    usage = Usage.of(["task09_spleen"], DataConfig(), {"task09_spleen": task}, [])
     found = verify(["task09_spleen"], root, usage).findings
     assert any(f.severity == "fault" and "the val split has no case" in f.reason for f in found)
     # As a source they are enough.
@@ -86,9 +88,8 @@ def test_a_class_that_merging_leaves_without_a_voxel_stops_the_preparation(tmp_p
 def test_the_plan_asks_for_all_splits(root: Path) -> None:
     plan = build_plan(load_config(root / "params.yaml"))
     for run in plan.runs.values():
-        task = run.config if run.config.get("role") == "task" else run.config.get("task")
-        if run.stage in ("download", "preprocess") and task:
-            assert task["splits"] == list(ALL_SPLITS), run.id
+        if run.stage in ("download", "preprocess") and run.config.task:
+            assert run.config.task.splits == ALL_SPLITS, run.id
 
 
 @pytest.mark.parametrize(

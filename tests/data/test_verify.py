@@ -22,13 +22,15 @@ from tests.helpers.planted import (
 )
 from voxseq import catalogue
 from voxseq.cli.main import cli
+from voxseq.config.data import DataConfig
+from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.verify.check import Usage, verify
 from voxseq.data.verify.report import Report
 from voxseq.fetch.checksum import checksum
 from voxseq.fetch.record import Fetched, Record, unit_id, units, write_record
 
 NAMES = ("task09_spleen", "totalsegmentator", "dicom_ct", "la", "ricord", "brats23", "deeplesion")
-SPLIT = {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1}
+SPLIT = SplitSettings.of(DataConfig())
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(root: Path, names: tuple[str, ...] = NAMES, workers: int = 0) -> Report:
-    tasks = dict.fromkeys(("task09_spleen", "la"), trees.SEGMENTATION)
-    tasks["ricord"] = trees.CLASSIFICATION
+    segmentation = TaskNeeds.model_validate(trees.SEGMENTATION)
+    tasks = dict.fromkeys(("task09_spleen", "la"), segmentation)
+    tasks["ricord"] = TaskNeeds.model_validate(trees.CLASSIFICATION)
     sources = frozenset({"totalsegmentator", "dicom_ct", "brats23", "deeplesion"})
     return verify(names, root, Usage(tasks, sources, SPLIT), workers)
 

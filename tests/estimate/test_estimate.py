@@ -217,9 +217,7 @@ def test_assumptions_name_data_sets_and_fill_gaps_only() -> None:
         assert CATALOGUE[name].volumes is None, f"{name}: the catalogue has a count now"
     for name in DOWNLOADS:
         assert CATALOGUE[name].size is None, f"{name}: the catalogue has a size now"
-    for dataset in {
-        str(r.config["dataset"]) for r in PAPER_PLAN.runs.values() if r.stage == "download"
-    }:
+    for dataset in {r.config.dataset for r in PAPER_PLAN.runs.values() if r.stage == "download"}:
         assert content(dataset, PAPER).download, dataset
         assert content(dataset, PAPER).volumes, dataset
 
@@ -234,7 +232,7 @@ def test_prepared_shapes() -> None:
 
 def test_only_medcoss_rehearses() -> None:
     shares = {
-        run.config["method"]: rehearsed(run.config, PAPER)
+        run.config.method: rehearsed(run.config, PAPER)
         for run in PAPER_PLAN.runs.values()
         if run.stage == "pretrain"
     }

@@ -194,7 +194,7 @@ def test_a_checkpoint_of_another_configuration_and_a_damaged_one(
     ended = other.run("pretrain", "ours")
     assert ended.status == 2, ended.said
     assert "belongs to another configuration (" in ended.output
-    assert "shared.seed: " in ended.output
+    assert "(seed: " in ended.output
     assert " there, 77 now" in ended.output
     for damage in (flip, shorten):
         kept.parent.mkdir(parents=True, exist_ok=True)

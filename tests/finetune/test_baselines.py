@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from tests.helpers.finetune_store import (
     CLASSIFICATION,
     SEGMENTATION,
-    SHARED,
     classification_store,
     context,
     row,
@@ -21,6 +21,7 @@ from tests.helpers.finetune_store import (
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_json
 from voxseq.config.data import StoreConfig
+from voxseq.config.runs import BaselineRun
 from voxseq.data.store import StoreWriter
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.dice import dice_per_class
@@ -34,19 +35,9 @@ FILES = {"scores.csv", "validation.csv", "worst.npz", "summary.json"}
 def finish(root: Path, store: Path, task: dict[str, Any], baseline: str, **changes: Any) -> Path:
     """Do one run, whose configuration has nothing of an encoder."""
     given = context(root, store, task)
-    config = {
-        "task": task,
-        "task_name": "toy",
-        "method": baseline,
-        "baseline": baseline,
-        "seed": 0,
-        "ratio": 1.0,
-        "shared": SHARED,
-        **changes,
-    }
-    given.config.clear()  # type: ignore[attr-defined]
-    given.config.update(config)  # type: ignore[attr-defined]
-    baselines.execute(given)
+    own = {"task": "toy", "recipe": task, "method": baseline, "seed": 0, "ratio": 1.0, "threads": 1}
+    config = BaselineRun.model_validate({**own, **changes})
+    baselines.execute(replace(given, config=config))
     return given.out
 
 

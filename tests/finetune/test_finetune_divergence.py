@@ -19,13 +19,13 @@ from tests.helpers.finetune_store import (
     segmentation_store,
 )
 from voxseq.base.errors import IntegrityError, NotFiniteError, TrainingError
+from voxseq.config.finetune import SegmentationRecipe
 from voxseq.config.model import EncoderConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
 from voxseq.finetune.baselines.probe import mean_tokens
 from voxseq.finetune.classification import score_split
 from voxseq.finetune.segmentation import by_windows, score_cases
-from voxseq.finetune.task import read_recipe
 from voxseq.models.encoder import build_encoder
 from voxseq.models.networks import build_network
 from voxseq.models.transfer import ENCODER_FILE, load_encoder, save_encoder
@@ -90,7 +90,7 @@ def spoilt_network(name: str, value: float) -> torch.nn.Module:
 
 @pytest.mark.parametrize("value", [float("nan"), 3e38])
 def test_a_case_whose_logits_overflow_is_named(stores: dict[str, Path], value: float) -> None:
-    recipe = read_recipe({"task": SEGMENTATION})
+    recipe = SegmentationRecipe.model_validate(SEGMENTATION)
     volumes = Volumes(stores["segmentation"])
     rows = volumes.rows("test")
     with pytest.raises(NotFiniteError, match="logits of d/test0"):

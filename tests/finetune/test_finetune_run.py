@@ -14,20 +14,18 @@ from tests.helpers.finetune_store import (
     CLASSIFICATION,
     ENCODER,
     SEGMENTATION,
-    SHARED,
     classification_store,
     context,
     segmentation_store,
 )
 from voxseq.base.errors import ConfigError, DataError, IntegrityError
 from voxseq.base.files import read_json
-from voxseq.config.finetune import SegmentationRecipe
 from voxseq.config.model import EncoderConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
 from voxseq.finetune.classification import ClassificationTraining
+from voxseq.finetune.recipe import choose_splits
 from voxseq.finetune.segmentation import SegmentationTraining, score_cases
-from voxseq.finetune.task import choose_splits, read_recipe
 from voxseq.models.encoder import build_encoder
 from voxseq.models.transfer import ENCODER_FILE, save_encoder
 
@@ -183,8 +181,8 @@ def test_frozen_encoder_is_in_evaluation_mode_and_records_no_gradient(
     stores: dict[str, Path], tmp_path: Path
 ) -> None:
     given = context(tmp_path, stores["segmentation"], SEGMENTATION, trained="decoder")
-    recipe = read_recipe({"task": SEGMENTATION})
-    network = run._network(given, recipe)
+    recipe = given.config.recipe
+    network = run._network(given)
     volumes = Volumes(stores["segmentation"])
     trainable = run._trainable(network, recipe, volumes, [0])
     for mode in (True, False, True):
@@ -371,9 +369,8 @@ def test_pretrained_encoder_is_where_training_starts(
     for kind, task in TASKS.items():
         given = context(tmp_path / kind, stores[kind], task, pretrained="pretrain/ours")
         given.inputs["pretrain/ours"] = tmp_path / "pre"  # type: ignore[index]
-        recipe = read_recipe({"task": task})
-        network = run._network(given, recipe)
-        scratch = run._network(context(tmp_path / kind, stores[kind], task), recipe)
+        network = run._network(given)
+        scratch = run._network(context(tmp_path / kind, stores[kind], task))
         for key, value in network.state_dict().items():
             if key.startswith("encoder."):
                 assert torch.equal(value, encoder.state_dict()[key.removeprefix("encoder.")])
@@ -435,12 +432,12 @@ def test_split_without_foreground_is_refused(split: str, tmp_path: Path) -> None
 
 def test_a_share_of_the_cases_without_foreground_is_refused(tmp_path: Path) -> None:
     store = Volumes(_halves(tmp_path / "store", [*["train"] * 10, "val", "test"], range(5, 10)))
-    recipe = SegmentationRecipe.model_validate(SEGMENTATION)
-    assert len(choose_splits(store, recipe, 1.0, 0).train) == 10
+    config = context(tmp_path, store.folder, SEGMENTATION).config
+    assert len(choose_splits(store, config).train) == 10
     refused = 0
     for seed in range(10):
         try:
-            choose_splits(store, recipe, 0.1, seed)
+            choose_splits(store, config.model_copy(update={"ratio": 0.1, "seed": seed}))
         except DataError as error:
             assert "a share of 0.1 of the training cases" in error.what
             refused += 1
@@ -449,8 +446,7 @@ def test_a_share_of_the_cases_without_foreground_is_refused(tmp_path: Path) -> N
 
 @kinds
 def test_mixed_precision_runs(kind: str, stores: dict[str, Path], tmp_path: Path) -> None:
-    shared = {**SHARED, "precision": "bf16-mixed"}
-    out = finish(tmp_path, stores[kind], TASKS[kind], shared=shared)
+    out = finish(tmp_path, stores[kind], TASKS[kind], precision="bf16-mixed")
     losses = [float(r["value"]) for r in table(out / "metrics.csv") if r["name"] == "loss"]
     assert np.isfinite(losses).all()
 

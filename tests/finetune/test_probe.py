@@ -25,7 +25,7 @@ from voxseq.config.finetune import ClassificationRecipe
 from voxseq.config.model import EncoderConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.baselines import logistic, probe
-from voxseq.finetune.task import Splits
+from voxseq.finetune.recipe import Splits
 from voxseq.models.encoder import build_encoder
 from voxseq.models.transfer import ENCODER_FILE, save_encoder
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from voxseq.config.data import StoreConfig
+from voxseq.config.runs import FinetuneRun
 from voxseq.data.store import StoreWriter
 from voxseq.plan.context import RunContext
 
@@ -19,12 +20,6 @@ ENCODER = {
     "heads": 2,
     "mlp_width": 16,
     "patch_size": [4, 4, 4],
-}
-SHARED = {
-    "precision": "32-true",
-    "threads": 1,
-    "log_every": 1,
-    "checkpoint_every": 2,
 }
 RECIPE = {
     "lr": 1e-3,
@@ -139,23 +134,28 @@ def classification_store(
 
 def context(
     root: Path, store: Path, task: dict[str, Any], workers: int = 0, **changes: Any
-) -> RunContext:
+) -> RunContext[FinetuneRun]:
     """A run of ``task`` with its folders below ``root``."""
-    config = {
-        "task": task,
-        "task_name": "toy",
-        "method": "unetr" if task["type"] == "segmentation" else "vit",
-        "network": "unetr" if task["type"] == "segmentation" else "vit",
-        "network_settings": {},
+    network = "unetr" if task["type"] == "segmentation" else "vit"
+    content = {
+        "task": "toy",
+        "recipe": task,
+        "method": network,
+        "network": network,
+        "network_settings": None,
         "encoder": ENCODER,
         "pretrained": None,
         "trained": "all",
         "optimiser": RECIPE,
         "seed": 0,
         "ratio": 1.0,
-        "shared": SHARED,
+        "precision": "32-true",
+        "threads": 1,
+        "log_every": 1,
+        "checkpoint_every": 2,
         **changes,
     }
+    config = FinetuneRun.model_validate(content)
     out, state = root / "out", root / "state"
     out.mkdir(parents=True, exist_ok=True)
     state.mkdir(parents=True, exist_ok=True)

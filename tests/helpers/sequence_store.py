@@ -16,6 +16,7 @@ from voxseq.data.store import StoreWriter
 from voxseq.data.thumbnail import thumbnail
 from voxseq.data.volume import Volume
 from voxseq.plan.context import RunContext
+from voxseq.plan.data import sequences_run
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
 
@@ -133,18 +134,6 @@ def config(**changes: Any) -> SequencesConfig:
     return SequencesConfig.model_validate(content)
 
 
-def settings_of(sequences: SequencesConfig) -> dict[str, Any]:
-    """The configuration of the sequences run, as the plan makes it."""
-    from voxseq.plan.data import sequence_settings
-
-    class Whole:
-        pass
-
-    whole = Whole()
-    whole.sequences = sequences  # type: ignore[attr-defined]
-    return sequence_settings(whole)  # type: ignore[arg-type]
-
-
 SOURCES: dict[str, list[Image]] = {
     "amos22": [Image(f"s{i}", noise(i)) for i in range(3)] + [Image("thin", noise(9, (14, 12, 5)))],
     # Stored in another order than that of the sequence.
@@ -174,10 +163,8 @@ def build_index(
         inputs[f"download/{name}"] = write_download(folder / "download" / name, name, images)
     out = folder / "index"
     out.mkdir()
-    context = RunContext(
-        "sequences/all", settings_of(sequences), out, folder / "state", inputs, None
-    )
-    build.execute(context)
+    config = sequences_run(sequences)
+    build.execute(RunContext("sequences/all", config, out, folder / "state", inputs, None))
     return out, stores
 
 

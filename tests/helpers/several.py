@@ -22,6 +22,7 @@ from tests.helpers.training import PhantomSampler
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
 from voxseq.config.registry import METHODS
+from voxseq.config.runs import PretrainRun
 from voxseq.pretrain import run
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training import distributed
@@ -78,29 +79,27 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def setup(plan: Plan) -> Any:
+def setup(plan: Plan) -> PretrainRun:
     optimiser = {"lr": 1e-3, "warmup_steps": 5}
     row = METHODS[plan.method]
     assert row.settings is not None
     settings = {**SETTINGS[plan.method], "optimiser": optimiser, **plan.settings}
-    return run._Setup(
-        plan.method,
-        row.settings.model_validate(settings),
-        EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4)),
-        SequencesConfig(),
-        ("spatial",),
-        {
-            "steps": plan.steps,
-            "batch_size": BATCH,
-            "seed": 7,
-            "precision": plan.precision,
-            "threads": 1,
-            "validate_every": 25,
-            "validation_sequences": 8,
-            "log_every": 1,
-            "checkpoint_every": 10,
-        },
+    made = PretrainRun(
+        method=plan.method,
+        settings=row.settings.model_validate(settings),
+        encoder=EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4)),
+        sequences=SequencesConfig(),
+        kinds=("spatial",),
+        steps=plan.steps,
+        batch_size=BATCH,
+        seed=7,
+        validate_every=25,
+        validation_sequences=8,
+        log_every=1,
+        checkpoint_every=10,
     )
+    # Double precision is for tests alone: no configuration may have it.
+    return made.model_copy(update={"precision": plan.precision})
 
 
 def train(
@@ -130,7 +129,7 @@ def train(
     config = made.settings.optimiser
     optimiser = adamw(method.parameter_groups(config), config)
     if plan.precision == "64-true" and plan.sharded:
-        made.shared["precision"] = "32-true"
+        made = made.model_copy(update={"precision": "32-true"})
         make_double(task)
     fit(
         task,
@@ -138,8 +137,7 @@ def train(
         optimiser,
         run.staged_lr_factor(made.settings.optimiser, method.stages(plan.steps)),
         run.loop_config(
-            made.shared,
-            made.settings.optimiser.clip_norm,
+            made,
             method.selection,
             accumulate=plan.accumulate,
             sharded=plan.sharded,

@@ -17,10 +17,12 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from voxseq.base.files import read_json
+from voxseq.config.runs import ExamineRun, PrepareRun
 from voxseq.data import examine as download
 from voxseq.data import prepare as preprocess
 from voxseq.plan.context import RunContext
 
+SPLIT = {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1}
 STORE = {"chunk_shape": [64, 64, 64], "compression_level": 3, "locations_per_class": 50}
 SEGMENTATION = {"type": "segmentation", "labels": 1}
 CLASSIFICATION = {"type": "classification", "labels": 2}
@@ -173,15 +175,8 @@ def run_download(
     **changes: Any,
 ) -> Path:
     """Index a data set below ``root``; returns the run's folder."""
-    config = {
-        "dataset": dataset,
-        "release": "1",
-        "phantoms": None,
-        "min_valid_fraction": 0.1,
-        "split": {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1},
-        "task": task,
-        **changes,
-    }
+    content = {"dataset": dataset, "min_valid_fraction": 0.1, "split": SPLIT, "task": task}
+    config = ExamineRun.model_validate({**content, **changes})
     folder = out / "download" / dataset
     folder.mkdir(parents=True)
     state = out / "state" / "download" / dataset
@@ -199,13 +194,13 @@ def run_preprocess(
     workers: int = 0,
 ) -> Path:
     """Prepare an indexed data set, as a source without ``data``; returns the store's folder."""
-    config: dict[str, Any] = {"role": "source", "dataset": dataset, "store": STORE}
-    if data is not None:
-        config |= {"role": "task", "data": data, "native_labels": True, **task}
-    folder = out / "preprocess" / config["role"] / dataset
+    preparation = data and {"data": data, "native_labels": True, **task}
+    content = {"dataset": dataset, "store": STORE, "task": preparation}
+    config, role = PrepareRun.model_validate(content), "task" if data else "source"
+    folder = out / "preprocess" / role / dataset
     folder.mkdir(parents=True)
     inputs = {f"download/{dataset}": out / "download" / dataset}
-    state = out / "state" / "preprocess" / config["role"] / dataset
+    state = out / "state" / "preprocess" / role / dataset
     run = f"preprocess/{dataset}"
     preprocess.execute(RunContext(run, config, folder, state, inputs, root, workers))
     shutil.rmtree(state, ignore_errors=True)

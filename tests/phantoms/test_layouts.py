@@ -10,6 +10,7 @@ import pytest
 from tests.helpers import trees
 from voxseq import catalogue
 from voxseq.config.data import PhantomConfig
+from voxseq.config.runs import ExamineRun, PrepareRun
 from voxseq.data import examine as download
 from voxseq.data import prepare as preprocess
 from voxseq.data.index import read_index
@@ -39,17 +40,18 @@ def _task(name: str) -> dict[str, Any] | None:
 @pytest.mark.parametrize("name", sorted(set(catalogue.CATALOGUE) - REAL_ONLY))
 def test_every_phantom_is_usable(name: str, tmp_path: Path) -> None:
     task = _task(name)
-    config: dict[str, Any] = {
-        "dataset": name,
-        "release": "1",
-        "phantoms": SMALL.model_dump(mode="json"),
-        "min_valid_fraction": 1.0,
-        "split": {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1},
-        "task": task,
-    }
+    examined = ExamineRun.model_validate(
+        {
+            "dataset": name,
+            "phantoms": SMALL,
+            "min_valid_fraction": 1.0,
+            "split": trees.SPLIT,
+            "task": task,
+        }
+    )
     out = tmp_path / "download"
     out.mkdir()
-    download.execute(RunContext(name, config, out, tmp_path, {}, None))
+    download.execute(RunContext(name, examined, out, tmp_path, {}, None))
     index = read_index(out)
     facts = trees.summary(out)
     assert (facts["set_aside"], facts["listed_but_absent"]) == (0, 0)
@@ -59,10 +61,10 @@ def test_every_phantom_is_usable(name: str, tmp_path: Path) -> None:
         assert set(index["split"]) == {"train", "val", "test"}
     folder = tmp_path / "store"
     folder.mkdir()
-    config = {"role": "source", "dataset": name, "store": trees.STORE}
-    if task is not None:
-        data = {"resize": [8, 8, 8], "normalise": "zscore", "foreground_crop": False}
-        config |= {"role": "task", "data": data, "native_labels": True, **task}
+    data = {"resize": [8, 8, 8], "normalise": "zscore", "foreground_crop": False}
+    preparation = task and {"data": data, "native_labels": True, **task}
+    content = {"dataset": name, "store": trees.STORE, "task": preparation}
+    config = PrepareRun.model_validate(content)
     preprocess.execute(RunContext(name, config, folder, tmp_path, {f"download/{name}": out}, None))
     store = VolumeStore(folder)
     assert len(store) == len(index)

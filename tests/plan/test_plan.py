@@ -18,6 +18,7 @@ from tests.helpers import ROOT
 from voxseq.config import Config, load_config, merge, read_yaml
 from voxseq.config.load import validate
 from voxseq.config.registry import METHODS
+from voxseq.config.runs import TaskRun
 from voxseq.plan import STAGES, Plan, build_plan
 
 RAW = read_yaml(ROOT / "params.yaml")
@@ -46,6 +47,13 @@ def differing(config: Config) -> tuple[set[str], set[str], set[str]]:
     same = PLAN.runs.keys() & other.keys()
     moved = {name for name in same if PLAN.runs[name].fingerprint != other[name].fingerprint}
     return moved, set(PLAN.runs) - set(other), set(other) - set(PLAN.runs)
+
+
+def runs_of(task: str) -> set[str]:
+    """The runs on a downstream task."""
+    return {
+        r.id for r in PLAN.runs.values() if isinstance(r.config, TaskRun) and r.config.task == task
+    }
 
 
 def followers(plan: Plan, first: set[str]) -> set[str]:
@@ -105,7 +113,7 @@ def test_jobs_hold_every_run_once_and_come_after_what_they_need() -> None:
 
 def test_configurations_of_runs_are_plain_json() -> None:
     for run in PLAN.runs.values():
-        assert json.loads(json.dumps(run.config, allow_nan=False)) == run.config
+        assert json.loads(json.dumps(run.settings, allow_nan=False)) == run.settings
 
 
 def test_the_grid_of_the_demo() -> None:
@@ -191,10 +199,11 @@ def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str) -> None
         "pretrained": {"lr": 5e-4},
     }
     moved, removed, added = differing(changed_config({f"finetune.tasks.la.{key}": values[key]}))
-    expected = {r.id for r in PLAN.runs.values() if r.config.get("task_name") == "la"}
+    expected = runs_of("la")
     if key == "pretrained":
-        values_of = DEMO.finetune.tasks["la"].pretrained.model_dump(mode="json")
-        expected = {n for n in expected if PLAN.runs[n].config.get("optimiser") == values_of}
+        recipe = DEMO.finetune.tasks["la"].pretrained
+        trained = {n for n in expected if PLAN.runs[n].action == "finetune"}
+        expected = {n for n in trained if PLAN.runs[n].config.optimiser == recipe}
         assert "beyond/finetune/la/unetr_frozen/s0" in expected
         assert "beyond/finetune/la/ours_scratch_recipe/s0" not in expected
     assert expected
@@ -204,7 +213,7 @@ def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str) -> None
 
 def test_a_recipe_of_an_ablated_task_reaches_its_ablation() -> None:
     moved, _, _ = differing(changed_config({"finetune.tasks.ricord.steps": 161}))
-    runs = {r.id for r in PLAN.runs.values() if r.config.get("task_name") == "ricord"}
+    runs = runs_of("ricord")
     assert moved == runs | REPORT
     assert any(name.startswith("ablation/") for name in runs)
 
@@ -221,7 +230,7 @@ def test_a_pretraining_parameter_reaches_the_method_and_what_follows() -> None:
     changes = {"pretrain.methods.ours.optimiser": {"lr": 2e-3}}
     moved, removed, added = differing(changed_config(changes))
     trainings = [run for run in PLAN.runs.values() if run.action == "pretrain"]
-    ours = {run.id for run in trainings if run.config["method"] == "ours"}
+    ours = {run.id for run in trainings if run.config.method == "ours"}
     assert ours > {"pretrain/ours", "ablation/pretrain/stride4"}
     assert moved == followers(PLAN, ours)
     assert not removed | added
@@ -232,9 +241,9 @@ def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
     for run in PLAN.runs.values():
         if run.action != "finetune":
             continue
-        method = METHODS[run.config["method"]]
+        method = METHODS[run.config.method]
         pretrained = [name for name in run.inputs if PLAN.runs[name].action == "pretrain"]
-        assert bool(pretrained) == method.is_pretrained == (run.config["pretrained"] is not None)
+        assert bool(pretrained) == method.is_pretrained == (run.config.pretrained is not None)
     for changes in ({"pretrain.steps": 900}, {"sequences.seed": 9}, {"pretrain.seed": 9}):
         moved, _, _ = differing(changed_config(changes))
         assert "pretrain/ours" in moved

@@ -14,6 +14,7 @@ from voxseq.base.random import numpy_generator
 from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.config.registry import METHODS, Method
+from voxseq.config.runs import PretrainRun
 from voxseq.models.transfer import ENCODER_FILE
 from voxseq.plan.context import RunContext
 from voxseq.pretrain import run
@@ -75,23 +76,20 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     encoder = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
     stores = {f"preprocess/source/{p.name}": p for p in (tmp_path / "data/store").iterdir()}
 
-    def make(name: str) -> RunContext:
+    def make(name: str) -> RunContext[PretrainRun]:
         for folder in ("out", "state"):
             (tmp_path / name / folder).mkdir(parents=True, exist_ok=True)
         return RunContext(
             run_id="pretrain/toy",
-            config={
-                "method": "toy",
-                "settings": {"optimiser": OPTIMISER.model_dump(mode="json")},
-                "encoder": encoder.model_dump(mode="json"),
-                "sequences": sequences.model_dump(mode="json"),
-                "kinds": list(KINDS),
-                "shared": {
-                    **{"seed": 1, "batch_size": 2, "steps": STEPS, "validation_sequences": 4},
-                    **{"log_every": 1, "validate_every": 4, "checkpoint_every": 1},
-                    **{"precision": "32-true", "threads": 1},
-                },
-            },
+            config=PretrainRun(
+                method="toy",
+                settings=MethodSettings(optimiser=OPTIMISER),
+                encoder=encoder,
+                sequences=sequences,
+                kinds=KINDS,
+                **{"seed": 1, "batch_size": 2, "steps": STEPS, "validation_sequences": 4},
+                **{"log_every": 1, "validate_every": 4, "checkpoint_every": 1},
+            ),
             out=tmp_path / name / "out",
             state=tmp_path / name / "state",
             inputs={"sequences/all": tmp_path / "data/index", **stores},

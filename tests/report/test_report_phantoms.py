@@ -18,6 +18,7 @@ from PIL import Image
 from voxseq.base.errors import DataError
 from voxseq.cli import show
 from voxseq.config import load_config
+from voxseq.config.data import PhantomConfig
 from voxseq.config.place import FOLDERS
 from voxseq.data import examine as download
 from voxseq.plan import build_plan
@@ -123,7 +124,7 @@ def test_the_log_of_a_data_set_says_that_phantoms_are_generated(
         raise DataError("far enough")
 
     monkeypatch.setattr("voxseq.phantoms.generate", generate)
-    config = {"dataset": "la", "phantoms": {}}
+    config = SimpleNamespace(dataset="la", phantoms=PhantomConfig())
     context = SimpleNamespace(config=config, out=tmp_path, data_root=None)
     with caplog.at_level(logging.INFO), pytest.raises(DataError, match="far enough"):
         download.execute(context)  # type: ignore[arg-type]

@@ -18,13 +18,13 @@ from tests.helpers.sequence_store import (
     config,
     noise,
     ramp,
-    settings_of,
 )
 from voxseq.base.errors import DataError
 from voxseq.base.files import read_json
 from voxseq.config import load_config
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
+from voxseq.plan.data import sequences_run
 from voxseq.sequences import build
 from voxseq.sequences.build import lesion_box, random_boxes, with_validation
 
@@ -263,7 +263,7 @@ def test_other_images_of_a_held_out_subject_are_kept_out(tmp_path: Path) -> None
         inputs[f"download/{name}"] = write_download(folder / "download" / name, name, images)
     out = folder / "index"
     out.mkdir()
-    build.execute(RunContext("sequences/all", settings_of(config()), out, folder, inputs, None))
+    build.execute(RunContext("sequences/all", sequences_run(config()), out, folder, inputs, None))
     used = used_volumes(out, sources)
     assert {u for u in used if u.startswith("amos22")} == {"amos22/q/scan"}
     assert pd.read_csv(out / "excluded.csv")["subject"].tolist() == ["p"]

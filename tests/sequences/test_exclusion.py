@@ -181,8 +181,8 @@ def test_the_content_of_a_list_decides_and_not_its_name(root: Path, tmp_path: Pa
     without = build_plan(load_config(root / "params.yaml"))
     one, same, other = plan("b", "a"), plan("a", "b", "b", name="b.txt"), plan("a")
     run = "sequences/all"
-    assert "exclude" not in without.runs[run].config
-    assert one.runs[run].config["exclude"] == {"flare22": ["a", "b"]}
+    assert without.runs[run].config.exclude == {}
+    assert one.runs[run].config.exclude == {"flare22": ("a", "b")}
     assert {n: r.fingerprint for n, r in one.runs.items()} == {
         n: r.fingerprint for n, r in same.runs.items()
     }

@@ -97,7 +97,8 @@ def begin_work():
 def optional_sources():
     """What to say about optional sources of pre-training."""
     root = os.environ.get(DATA_VARIABLE) or CONFIG.data.root
-    if not any(run.config.get("optional") for run in PLAN.runs.values()) or not Path(root).is_dir():
+    downloads = [run.config for job in PLAN.of_stage("download") for run in job.runs]
+    if not any(config.optional for config in downloads) or not Path(root).is_dir():
         return ()
     from voxseq.data.verify import presence
 

@@ -84,7 +84,8 @@ def plan(
     loaded = load(params, (*first, *overlays))
     built = build_plan(loaded)
     if as_json:
-        runs = [vars(r) for r in built.runs.values() if stage in (None, r.stage)]
+        asked = (r for r in built.runs.values() if stage in (None, r.stage))
+        runs = [{**vars(r), "config": r.settings} for r in asked]
         click.echo(json.dumps(runs, indent=2))
     elif scale is None or as_runs:
         _print_plan(built, stage)

@@ -94,10 +94,10 @@ class TaskSource(Model):
         description="arithmetic on this task; null: finetune.precision",
     )
 
-    def network_settings(self, network: str) -> dict[str, Any]:
-        """Settings of a network as JSON values; none for those on the shared encoder."""
-        settings = getattr(self.networks, network, None)
-        return {} if settings is None else settings.model_dump(mode="json", exclude={"optimiser"})
+    def network_settings(self, network: str) -> UNet3DSettings | ResNetSettings | None:
+        """Settings of a network but its optimiser; none for those on the shared encoder."""
+        settings: UNet3DSettings | ResNetSettings | None = getattr(self.networks, network, None)
+        return settings and settings.model_copy(update={"optimiser": None})
 
     def optimiser_of(
         self, network: str, recipe: Literal["pretrained", "scratch"]

@@ -83,8 +83,8 @@ class OptimiserConfig(Model):
     clip_norm: PositiveFloat | None = None
 
 
-class PretrainConfig(Model):
-    """Pre-training: what all methods share, and the methods."""
+class PretrainTraining(Model):
+    """What the pre-trainings of all methods share."""
 
     steps: Positive = 1200
     batch_size: Positive = 16
@@ -95,5 +95,10 @@ class PretrainConfig(Model):
     validation_sequences: Positive = Field(128, ge=2)
     log_every: Positive = 20
     checkpoint_every: Positive = 200
+
+
+class PretrainConfig(PretrainTraining):
+    """Pre-training: what all methods share, and the methods."""
+
     #: method name → its own settings, validated by the method's configuration model
     methods: dict[Name, dict[str, Any]] = Field(default_factory=dict)

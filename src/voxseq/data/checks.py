@@ -6,12 +6,13 @@ import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from voxseq.base.errors import DataError
 from voxseq.data.slabs import class_counts, slabs
-from voxseq.data.volume import Array, Entry, Volume
+from voxseq.data.volume import Array, Volume
 
 #: A label whose grid lies further than this many voxels from the image's belongs to another image.
 GRID_TOLERANCE = 0.5
@@ -106,24 +107,22 @@ def content_hash(array: Array) -> str:
 
 
 def incomplete_groups(
-    entries: Iterable[Entry],
-    shapes: Mapping[str, tuple[int, ...]],
-    contrasts: Sequence[str],
+    rows: Iterable[Mapping[str, Any]], contrasts: Sequence[str]
 ) -> dict[str, str]:
     """Reasons why a group of aligned contrasts cannot be used, by the name of the group.
 
     Args:
-        entries: usable images of the data set.
-        shapes: shape of each by its path.
+        rows: of the usable images in the index.
         contrasts: those that every group needs.
     """
-    groups: dict[str, dict[str, Entry]] = {}
-    for entry in entries:
-        groups.setdefault(entry.group, {})[entry.contrast] = entry
+    groups: dict[str, dict[str, tuple[int, ...]]] = {}
+    for row in rows:
+        shape = tuple(row[f"shape_{axis}"] for axis in "xyz")
+        groups.setdefault(row["group"], {})[row["contrast"]] = shape
     reasons = {}
     for group, members in groups.items():
         missing = [c for c in contrasts if c not in members]
-        sizes = {shapes[e.path] for e in members.values()}
+        sizes = set(members.values())
         if missing:
             reasons[group] = f"the contrast {', '.join(missing)} of {group} is missing or unusable"
         elif len(sizes) > 1:

@@ -24,7 +24,7 @@ from voxseq.base.digest import digest
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.progress import track
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
-from voxseq.config.data import StoreConfig, TaskDataConfig
+from voxseq.config.data import TaskDataConfig
 from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
@@ -38,6 +38,7 @@ from voxseq.data.store import StoreWriter
 from voxseq.data.volume import Array, Volume
 
 if TYPE_CHECKING:
+    from voxseq.config.runs import PrepareRun, TaskPreparation
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.preprocess")
@@ -107,7 +108,7 @@ class _Job:
         staged: where finished volumes are kept until all are.
     """
 
-    config: Mapping[str, Any]
+    config: PrepareRun
     folder: Path
     staged: Path
 
@@ -125,7 +126,7 @@ class _Item:
     source: str
 
 
-def execute(context: RunContext) -> None:
+def execute(context: RunContext[PrepareRun]) -> None:
     """Write the store of one data set.
 
     Only training images of a data set serve as a source: its validation and test images are kept
@@ -138,35 +139,34 @@ def execute(context: RunContext) -> None:
         ConfigError: merged labels do not fit the task's classes.
     """
     config = context.config
-    dataset = catalogue.get(config["dataset"])
+    dataset = catalogue.get(config.dataset)
     download = context.inputs[f"download/{dataset.name}"]
     folder = dataset_folder(download, context.data_root, dataset.name)
     rows = read_rows(download)
-    if config["role"] == "source":
+    if config.task is None:
         rows = [row for row in rows if row["split"] == TRAIN]
     if not rows and not is_left_out(download):
         raise DataError(f"{dataset.title}: no image to prepare", "look at its set_aside.csv")
     job = _Job(config, folder, context.state / "volumes")
     _prepare_all(job, rows, context.workers, dataset.name)
-    writer = StoreWriter(context.out, StoreConfig.model_validate(config["store"]))
+    writer = StoreWriter(context.out, config.store)
     for key, row in enumerate(rows):
         writer.adopt(key, {**row, **staging.put(job.place(key), context.out)})
-    if config["role"] == "task":
-        _require_scorable(context, [writer.row(key) for key in range(len(rows))])
+    if config.task is not None:
+        name = context.run_id.removeprefix("preprocess/")
+        _require_scorable(name, config.task, [writer.row(key) for key in range(len(rows))])
     writer.close()
 
 
-def _require_scorable(context: RunContext, rows: Sequence[Mapping[str, Any]]) -> None:
+def _require_scorable(name: str, task: TaskPreparation, rows: Sequence[Mapping[str, Any]]) -> None:
     """Refuse prepared cases on which the task cannot be done, with its merged classes."""
-    config = context.config
-    is_segmented = config["type"] == "segmentation"
     require_scorable(
-        context.run_id.removeprefix("preprocess/"),
-        config["type"],
+        name,
+        task.type,
         [row["split"] for row in rows],
         [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in rows],
-        wanted=range(1, int(config["labels"]) + 1) if is_segmented else (),
-        needed=config.get("splits", ()),
+        wanted=range(1, task.labels + 1) if task.type == "segmentation" else (),
+        needed=task.splits,
     )
 
 
@@ -188,14 +188,14 @@ def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: 
 def _prepare(job: _Job, item: _Item) -> None:
     """Prepare one volume and keep it."""
     key, row = item.key, item.row
-    adapter = adapters.get(catalogue.get(job.config["dataset"]).adapter)
+    adapter = adapters.get(catalogue.get(job.config.dataset).adapter)
     reader = _Reader(adapter, job.folder)
     with staging.staged(job.place(key)) as folder:
-        writer = StoreWriter(folder, StoreConfig.model_validate(job.config["store"]))
-        if job.config["role"] == "source":
+        writer = StoreWriter(folder, job.config.store)
+        if job.config.task is None:
             _add_source(writer, key, row, reader)
         else:
-            _add_task(writer, key, row, reader, job.config)
+            _add_task(writer, key, row, reader, job.config.task)
         made = {name: value for name, value in writer.row(key).items() if name not in row}
         staging.write_record(folder, item.source, made)
 
@@ -259,10 +259,10 @@ def _add_task(
     key: int,
     row: dict[str, Any],
     reader: _Reader,
-    config: Mapping[str, Any],
+    task: TaskPreparation,
 ) -> None:
-    data = TaskDataConfig.model_validate(config["data"])
-    image, spacing, whole = _read(reader, row, data, config)
+    data = task.data
+    image, spacing, whole = _read(reader, row, task)
     native_shape = image.shape
     regridded = regrid(image, spacing, data)
     del image
@@ -271,7 +271,7 @@ def _add_task(
     label = native = None
     if whole is not None:
         label = resample.nearest_at(whole, regridded.places)
-        if config.get("native_labels", False) and row["split"] in {VAL, TEST}:
+        if task.native_labels and row["split"] in {VAL, TEST}:
             native = whole
     geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
     floor = 0.0 if data.normalise == "window" else float(prepared.min())
@@ -279,7 +279,7 @@ def _add_task(
 
 
 def _read(
-    reader: _Reader, row: Mapping[str, Any], data: TaskDataConfig, config: Mapping[str, Any]
+    reader: _Reader, row: Mapping[str, Any], task: TaskPreparation
 ) -> tuple[Array, tuple[float, float, float], Array | None]:
     """The image (X, Y, Z) in RAS, its spacing in mm, and the merged classes on its grid.
 
@@ -287,10 +287,10 @@ def _read(
     slightly different one.
     """
     merged = None
-    if config["type"] == "segmentation":
+    if task.type == "segmentation":
         # Read first: merged classes take less memory than what is stored.
-        values, classes = reader.label(row), int(config["labels"])
-        merged = merge_labels(values, data.merge_labels, classes, row["label_path"])
+        values = reader.label(row)
+        merged = merge_labels(values, task.data.merge_labels, task.labels, row["label_path"])
         del values
     volume = reader.image(row)
     image, spacing = resample.to_ras(volume)

@@ -101,6 +101,9 @@ class Scan:
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.rejected)
+
 
 def volume_id(dataset: str, entry: Entry) -> str:
     """Name of an image that no other image of any data set has."""

@@ -169,7 +169,7 @@ class Workspace:
             self.call(run)
             _LOG.info("%s took %.1f s", run.id, time.monotonic() - began)
         require_declared(run, out)
-        write_json(out / "config.json", {"run": run.id, "config": run.config})
+        write_json(out / "config.json", {"run": run.id, "config": run.settings})
         keep_record(state, self.record(run))
         for name in run.inputs:
             # What was read may have been replaced by a call with another configuration.

@@ -175,7 +175,7 @@ def estimate(config: Config, plan: Plan, assumptions: Assumptions | None = None)
     stages = [_stage(name, plan, costs, used) for name in STAGES if plan.of_stage(name)]
     assumed = {
         name: found
-        for name in sorted(str(r.config["dataset"]) for r in _of(plan, "download"))
+        for name in sorted(r.config.dataset for r in _of(plan, "download"))
         if (found := content(name, config).assumed) and config.data.root is not None
     }
     pretrainings = _of(plan, "pretrain")
@@ -188,7 +188,7 @@ def estimate(config: Config, plan: Plan, assumptions: Assumptions | None = None)
         hours,
         sequence_counts(config),
         assumed,
-        tuple(run.id for run in pretrainings if run.config["method"] not in METHOD_WORK),
+        tuple(run.id for run in pretrainings if run.config.method not in METHOD_WORK),
     )
 
 
@@ -197,7 +197,7 @@ def _costs(config: Config, plan: Plan, packing: Packing) -> dict[str, RunCost]:
     known: dict[str, RunCost] = {}
     costs = {}
     for run in plan.runs.values():
-        kept = {k: v for k, v in run.config.items() if k not in ("seed", "ratio", "pretrained")}
+        kept = {k: v for k, v in run.settings.items() if k not in ("seed", "ratio", "pretrained")}
         large = run.action in ("tables", "figures", "sequences")
         key = run.action if large else json.dumps([run.action, kept], sort_keys=True)
         if key not in known:
@@ -225,10 +225,10 @@ def _finetunings(
 ) -> Iterator[Finetuning]:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in _of(plan, "finetune"):
-        groups.setdefault((run.config["task_name"], run.config["network"]), []).append(run)
+        groups.setdefault((run.config.task, run.config.network), []).append(run)
     for (task, network), runs in groups.items():
         whole = max(assumptions.hours(costs[run.id]) for run in runs)
-        yield Finetuning(task, network, len(runs), int(runs[0].config["task"]["steps"]), whole)
+        yield Finetuning(task, network, len(runs), runs[0].config.recipe.steps, whole)
 
 
 def _of(plan: Plan, action: str) -> list[Run]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from voxseq.config import Config
 from voxseq.config.amounts import cases, content, items_of, prepared_shape, sequence_counts
 from voxseq.config.base import Shape3
-from voxseq.config.data import SequencesConfig, TaskDataConfig
+from voxseq.config.data import TaskDataConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
-from voxseq.config.model import EncoderConfig
+from voxseq.config.runs import ExamineRun, PrepareRun, PretrainRun, Recipe
 from voxseq.estimate.network_work import network_work
 from voxseq.estimate.operations import encoder, tokens_of
 from voxseq.estimate.pretrain_work import pretrain_work
@@ -97,8 +95,8 @@ def run_cost(run: Run, config: Config, packing: Packing) -> RunCost:
     return RunCost(written=written.get(run.action, _REPORT))
 
 
-def _download(own: Mapping[str, Any], config: Config) -> RunCost:
-    found = content(own["dataset"], config)
+def _download(own: ExamineRun, config: Config) -> RunCost:
+    found = content(own.dataset, config)
     written = found.volumes * _INDEX_ROW
     if config.data.root is None:
         # Phantoms are generated as int16 files.
@@ -106,21 +104,21 @@ def _download(own: Mapping[str, Any], config: Config) -> RunCost:
     return RunCost(downloaded=found.download or 0.0, written=written)
 
 
-def _preprocess(own: Mapping[str, Any], config: Config, packing: Packing) -> RunCost:
-    found = content(own["dataset"], config)
+def _preprocess(own: PrepareRun, config: Config, packing: Packing) -> RunCost:
+    found = content(own.dataset, config)
     table = found.volumes * _INDEX_ROW
-    if own["role"] == "source":
+    if own.task is None:
         row_bytes = packing.ct if found.ct_share >= 0.5 else packing.mri
-        if own["dataset"] == "brats23":
+        if own.dataset == "brats23":
             row_bytes = packing.skull_stripped
         return RunCost(written=table + row_bytes * found.voxels)
-    data = TaskDataConfig.model_validate(own["data"])
+    data = own.task.data
     shape = prepared_shape(found, data, packing.foreground)
     voxels = math.prod(shape)
     written = voxels * _task_bytes(data, packing)
-    if own["type"] == "segmentation":
-        classes = int(own["labels"]) + 1
-        places = _LOCATION * int(own["store"]["locations_per_class"]) * classes
+    if own.task.type == "segmentation":
+        classes = own.task.labels + 1
+        places = _LOCATION * own.store.locations_per_class * classes
         written += voxels * packing.label + min(places, _LOCATION * voxels)
     return RunCost(written=table + found.volumes * written)
 
@@ -132,21 +130,19 @@ def _task_bytes(data: TaskDataConfig, packing: Packing) -> float:
     return packing.wide if is_wide else packing.narrow
 
 
-def _pretrain(own: Mapping[str, Any], config: Config) -> RunCost:
-    geometry = EncoderConfig.model_validate(own["encoder"])
-    sequences = SequencesConfig.model_validate(own["sequences"])
-    shared = own["shared"]
-    steps, batch = int(shared["steps"]), int(shared["batch_size"])
+def _pretrain(own: PretrainRun, config: Config) -> RunCost:
+    geometry, sequences = own.encoder, own.sequences
+    steps, batch = own.steps, own.batch_size
     work = pretrain_work(
-        own["method"], own["settings"], geometry, sequences, rehearsed(own, config)
+        own.method, own.settings.model_dump(), geometry, sequences, rehearsed(own, config)
     )
     plain = encoder(geometry, [tokens_of(sequences.volume_shape, geometry)])
-    validations = math.ceil(steps / int(shared["validate_every"]))
+    validations = math.ceil(steps / own.validate_every)
     # Each validation scores the loss, and encodes the plain images to watch for collapse.
-    scored = validations * int(shared["validation_sequences"])
+    scored = validations * own.validation_sequences
     seen = _buffer_candidates(own, config)
     matrix = steps * batch * work.matrix_training + scored * work.matrix
-    rows = steps / int(shared["log_every"]) * 4
+    rows = steps / own.log_every * 4
     return RunCost(
         matrix=matrix + (scored + seen) * plain.matrix,
         convolution=steps * batch * work.convolution_training + scored * work.convolution,
@@ -154,40 +150,39 @@ def _pretrain(own: Mapping[str, Any], config: Config) -> RunCost:
         # Weights, the best weights, and two moments of what is trained.
         checkpoint=2 * _FLOAT * (work.parameters + work.trained),
         items=float(steps) * batch,
-        precision=str(shared["precision"]),
+        precision=own.precision,
     )
 
 
-def rehearsed(own: Mapping[str, Any], config: Config) -> float:
+def rehearsed(own: PretrainRun, config: Config) -> float:
     """Share of MedCoSS's steps that are rehearsal; 0 for other methods.
 
     Half of the steps see MRI and, for each batch that the buffer fills, one of rehearsal.
     """
-    if own["method"] != "medcoss":
+    if not isinstance(own.settings, MedCoSSSettings):
         return 0.0
-    settings = MedCoSSSettings.model_validate(own["settings"])
-    buffer = settings.buffer_share * items_of("CT", config)
+    buffer = own.settings.buffer_share * items_of("CT", config)
     return 0.5 * buffer / max(buffer + items_of("MRI", config), 1.0)
 
 
-def _buffer_candidates(own: Mapping[str, Any], config: Config) -> float:
-    if own["method"] != "medcoss":
+def _buffer_candidates(own: PretrainRun, config: Config) -> float:
+    if not isinstance(own.settings, MedCoSSSettings):
         return 0.0
-    most = MedCoSSSettings.model_validate(own["settings"]).buffer_candidates
+    most = own.settings.buffer_candidates
     items = items_of("CT", config)
     return items if most is None else min(items, most)
 
 
 def _finetune(run: Run, config: Config, packing: Packing) -> RunCost:
     own = run.config
-    task = config.finetune.tasks[own["task_name"]]
+    task = config.finetune.tasks[own.task]
     sizes = cases(task.dataset, config)
     shape = prepared_shape(content(task.dataset, config), task.data, packing.foreground)
-    recipe = own["task"]
-    is_segmentation = recipe["type"] == "segmentation"
-    window: Shape3 = tuple(recipe["roi"]) if is_segmentation else shape
+    recipe = own.recipe
+    is_segmentation = recipe.type == "segmentation"
+    window: Shape3 = recipe.roi if is_segmentation else shape
     if run.action == "probe":
-        geometry = EncoderConfig.model_validate(own["encoder"])
+        geometry = own.encoder
         work = encoder(geometry, [tokens_of(shape, geometry)])
         # A probe computes its features in single precision.
         return RunCost(
@@ -196,41 +191,41 @@ def _finetune(run: Run, config: Config, packing: Packing) -> RunCost:
             precision=SINGLE_PRECISION,
         )
     work = network_work(
-        own["network"],
-        EncoderConfig.model_validate(own["encoder"]),
+        own.network,
+        own.encoder,
         window,
-        classes=len(recipe["labels"]) + is_segmentation,
-        features=int(recipe.get("decoder_features", 1)),
-        settings=own["network_settings"],
-        frozen_encoder=own["trained"] == "decoder",
+        classes=len(recipe.labels) + is_segmentation,
+        features=recipe.decoder_features if is_segmentation else 1,
+        settings=own.network_settings.model_dump() if own.network_settings else {},
+        frozen_encoder=own.trained == "decoder",
     )
-    steps = int(recipe["steps"])
+    steps = recipe.steps
     passes = _forward_passes(recipe, sizes, shape)
     items = float(steps) * _batch_of(recipe)
-    written = _SMALL + _METRIC * 4 * steps / int(own["shared"]["log_every"])
+    written = _SMALL + _METRIC * 4 * steps / own.log_every
     return RunCost(
         matrix=items * work.matrix_training + passes * work.matrix,
         convolution=items * work.convolution_training + passes * work.convolution,
         written=written + 2 * _SLICE_VOXEL * shape[0] * shape[1] + _ROW * sum(sizes[1:]),
         checkpoint=2 * _FLOAT * (work.parameters + work.trained),
         items=items,
-        precision=str(own["shared"]["precision"]),
+        precision=own.precision,
     )
 
 
-def _batch_of(recipe: Mapping[str, Any]) -> int:
-    if recipe["type"] == "segmentation":
-        return int(recipe["volumes_per_batch"]) * int(recipe["crops_per_volume"])
-    return int(recipe["batch_size"])
+def _batch_of(recipe: Recipe) -> int:
+    if recipe.type == "segmentation":
+        return recipe.volumes_per_batch * recipe.crops_per_volume
+    return recipe.batch_size
 
 
-def _forward_passes(recipe: Mapping[str, Any], sizes: tuple[int, int, int], shape: Shape3) -> float:
+def _forward_passes(recipe: Recipe, sizes: tuple[int, int, int], shape: Shape3) -> float:
     """Crops or images that are only scored: each validation, then validation and test once."""
-    validations = math.ceil(int(recipe["steps"]) / int(recipe["validate_every"]))
+    validations = math.ceil(recipe.steps / recipe.validate_every)
     scored = (validations + 1) * sizes[1] + sizes[2]
-    if recipe["type"] != "segmentation":
+    if recipe.type != "segmentation":
         return scored
-    return scored * windows(shape, tuple(recipe["roi"]), float(recipe["overlap"]))
+    return scored * windows(shape, recipe.roi, recipe.overlap)
 
 
 def windows(shape: Shape3, roi: Shape3, overlap: float) -> int:

@@ -20,7 +20,8 @@ from voxseq.finetune.classification import SplitScore
 from voxseq.finetune.segmentation import CaseScore, Predict, score_cases
 
 if TYPE_CHECKING:
-    from voxseq.finetune.task import Splits
+    from voxseq.config.runs import TaskRun
+    from voxseq.finetune.recipe import Splits
     from voxseq.plan.context import RunContext
 
 #: One score: case ("" for a whole split), label ("" where there is none), metric, value.
@@ -125,7 +126,7 @@ def write_classification(
 
 
 def write_summary(
-    context: RunContext, splits: Splits, numbers: Mapping[str, Any], seconds: float
+    context: RunContext[TaskRun], splits: Splits, numbers: Mapping[str, Any], seconds: float
 ) -> None:
     """Write summary.json, and cost.json of the state.
 
@@ -136,8 +137,7 @@ def write_summary(
             else the kind of run has.
         seconds: that it took.
     """
-    names = ("task_name", "method", "seed", "ratio")
-    summary = {name.removesuffix("_name"): context.config[name] for name in names}
+    summary = context.config.model_dump(include={"task", "method", "seed", "ratio"})
     sizes = {f"n_{split}": len(getattr(splits, split)) for split in ("train", "val", "test")}
     write_json(context.out / "summary.json", {**summary, **sizes, **numbers})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
 from voxseq.finetune.optim import build_optimiser
-from voxseq.finetune.task import Recipe, Splits, choose_splits, read_recipe
+from voxseq.finetune.recipe import Splits, choose_splits
 from voxseq.models.encoder import Encoder
 from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
@@ -26,12 +25,13 @@ from voxseq.training.schedule import lr_factor
 from voxseq.transforms.augment import build_augmentation
 
 if TYPE_CHECKING:
+    from voxseq.config.runs import FinetuneRun, Recipe
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
 
 
-def execute(context: RunContext) -> None:
+def execute(context: RunContext[FinetuneRun]) -> None:
     """Fine-tune, select by validation, then score the test split once.
 
     Writes metrics.csv, scores.csv (test), validation.csv, worst.npz, summary.json and cost.json,
@@ -44,32 +44,32 @@ def execute(context: RunContext) -> None:
         TrainingError: a loss, weights, logits or a validation score that is not finite.
     """
     config = context.config
-    recipe = read_recipe(config)
-    volumes = Volumes(context.inputs[f"preprocess/task/{config['task_name']}"])
-    splits = choose_splits(volumes, recipe, config["ratio"], config["seed"])
-    network = _network(context, recipe)
+    recipe = config.recipe
+    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    splits = choose_splits(volumes, config)
+    network = _network(context)
     trainable = _trainable(network, recipe, volumes, splits.val)
-    result = _train(context, trainable, recipe, volumes, splits)
+    result = _train(context, trainable, volumes, splits)
     trainable.eval()
     _score(context.out, network, recipe, volumes, splits)
-    _summarise(context, network, recipe, splits, result)
+    _summarise(context, network, splits, result)
 
 
-def _network(context: RunContext, recipe: Recipe) -> nn.Module:
-    config = context.config
+def _network(context: RunContext[FinetuneRun]) -> nn.Module:
+    config, recipe = context.config, context.config.recipe
     is_segmentation = isinstance(recipe, SegmentationRecipe)
     network = build_network(
-        config["network"],
-        EncoderConfig.model_validate(config["encoder"]),
+        config.network,
+        config.encoder,
         classes=len(recipe.labels) + is_segmentation,
         features=recipe.decoder_features if isinstance(recipe, SegmentationRecipe) else 1,
-        seed=config["seed"],
-        settings=config["network_settings"],
+        seed=config.seed,
+        settings=config.network_settings,
     )
-    if config["pretrained"] is not None:
+    if config.pretrained is not None:
         encoder = cast(Encoder, network.get_submodule("encoder"))
-        load_encoder(context.inputs[config["pretrained"]] / ENCODER_FILE, encoder)
-    if config["trained"] == "decoder":
+        load_encoder(context.inputs[config.pretrained] / ENCODER_FILE, encoder)
+    if config.trained == "decoder":
         freeze_encoder(network)
     if not torch.cuda.is_available():
         _channels_last(network)
@@ -100,22 +100,15 @@ def _batches(recipe: Recipe, volumes: Volumes, train: Sequence[int], seed: int) 
 
 
 def _train(
-    context: RunContext, trainable: Trainable, recipe: Recipe, volumes: Volumes, splits: Splits
+    context: RunContext[FinetuneRun], trainable: Trainable, volumes: Volumes, splits: Splits
 ) -> FitResult:
-    config = context.config
-    shared: Mapping[str, Any] = config["shared"]
-    optimiser = OptimiserConfig.model_validate(config["optimiser"])
+    config, recipe, optimiser = context.config, context.config.recipe, context.config.optimiser
     network = trainable.get_submodule("network")
-    make_batch = _batches(recipe, volumes, splits.train, config["seed"])
+    make_batch = _batches(recipe, volumes, splits.train, config.seed)
     return fit(
         trainable,
         lambda start: stepwise(make_batch, start, recipe.steps, context.workers),
-        build_optimiser(
-            network,
-            optimiser,
-            EncoderConfig.model_validate(config["encoder"]).depth,
-            shared["precision"],
-        ),
+        build_optimiser(network, optimiser, config.encoder.depth, config.precision),
         lr_factor(
             optimiser.schedule, optimiser.warmup_steps, recipe.steps, optimiser.final_lr_factor
         ),
@@ -123,16 +116,16 @@ def _train(
             steps=recipe.steps,
             select=_selected_by(recipe),
             mode="max",
-            log_every=shared["log_every"],
+            log_every=config.log_every,
             validate_every=recipe.validate_every,
-            checkpoint_every=shared["checkpoint_every"],
-            precision=shared["precision"],
-            threads=shared["threads"],
+            checkpoint_every=config.checkpoint_every,
+            precision=config.precision,
+            threads=config.threads,
             clip_norm=optimiser.clip_norm,
         ),
         state=context.state,
         out=context.out,
-        run_config=config,
+        run_config=config.model_dump(mode="json"),
     )
 
 
@@ -153,10 +146,10 @@ def _score(out: Path, network: nn.Module, recipe: Recipe, volumes: Volumes, spli
 
 
 def _summarise(
-    context: RunContext, network: nn.Module, recipe: Recipe, splits: Splits, result: FitResult
+    context: RunContext[FinetuneRun], network: nn.Module, splits: Splits, result: FitResult
 ) -> None:
     numbers = {
-        "selected_by": _selected_by(recipe),
+        "selected_by": _selected_by(context.config.recipe),
         "selected_step": result.best_step,
         "validation_score": result.best_score,
         "parameters": sum(p.numel() for p in network.parameters()),

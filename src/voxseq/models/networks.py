@@ -18,7 +18,7 @@ from voxseq.models.resnet import ResNet18
 from voxseq.models.unet3d import build_unet3d
 from voxseq.models.unetr import UNETR
 
-Settings = Mapping[str, Any]
+Settings = Mapping[str, Any] | UNet3DSettings | ResNetSettings
 #: (encoder geometry, number of classes, feature channels of UNETR's decoder, the network's own
 #: settings, seed) → network
 Builder = Callable[[EncoderConfig, int, int, Settings, int], nn.Module]

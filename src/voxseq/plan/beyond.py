@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from voxseq.config import Config
 from voxseq.config.registry import ENCODER_NETWORKS, METHODS, Method
+from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
-from voxseq.plan.builder import Builder, dump
+from voxseq.plan.builder import Builder
 from voxseq.plan.training import (
-    Cell,
-    Tuning,
+    FinetuneSpec,
+    ResultKey,
     add_cell,
     add_cells,
     add_variant,
     rows_of,
-    shared_settings,
 )
 
 RASTER = "beyond/pretrain/raster"
@@ -33,7 +33,7 @@ BASELINES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ControlRow:
     """One row of Table 5, and the row that it is compared with."""
 
     group: str
@@ -44,9 +44,9 @@ class Row:
     reference_variant: str
 
 
-def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[Row], list[Cell]]:
+def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow], list[ResultKey]]:
     """Add the runs of Table 5; returns its rows in order, and the cells."""
-    found: dict[Row, list[Cell]] = {}
+    found: dict[ControlRow, list[ResultKey]] = {}
     adders = {
         "token_order": _token_order,
         "recipes": _recipes,
@@ -67,13 +67,13 @@ def _has_ours(config: Config) -> bool:
     return "ours" in config.pretrain.methods
 
 
-def _place(row: Row) -> tuple[int, int]:
+def _place(row: ControlRow) -> tuple[int, int]:
     groups = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
     order = [*METHODS, *(name for names in BASELINES.values() for name in names)]
     return groups.index(row.group), order.index(row.method)
 
 
-Added = Iterator[tuple[Row, list[Cell]]]
+Added = Iterator[tuple[ControlRow, list[ResultKey]]]
 
 
 def _full(config: Config) -> list[tuple[float, int]]:
@@ -82,9 +82,11 @@ def _full(config: Config) -> list[tuple[float, int]]:
 
 def _token_order(builder: Builder, config: Config, task: str) -> Added:
     if _has_ours(config):
-        row = Row("Token order", "Ours, tokens in raster order", "ours", "raster", "ours", "")
-        tuning = Tuning(task, "ours", "raster", pretrained=RASTER)
-        yield row, add_cells(builder, config, "beyond", tuning, _full(config))
+        row = ControlRow(
+            "Token order", "Ours, tokens in raster order", "ours", "raster", "ours", ""
+        )
+        spec = FinetuneSpec(task, "ours", "raster", pretrained=RASTER)
+        yield row, add_cells(builder, config, "beyond", spec, _full(config))
 
 
 def _recipes(builder: Builder, config: Config, task: str) -> Added:
@@ -92,16 +94,16 @@ def _recipes(builder: Builder, config: Config, task: str) -> Added:
     for method in _encoder_methods(config, task):
         if not method.is_pretrained:
             title = f"{method.title}, random weights, recipe for pre-trained ones"
-            row = Row(group, title, method.name, "pretrained_recipe", method.name, "")
-            tuning = Tuning(task, method.name, "pretrained_recipe", recipe="pretrained")
-            yield row, add_cells(builder, config, "beyond", tuning, _full(config))
+            row = ControlRow(group, title, method.name, "pretrained_recipe", method.name, "")
+            spec = FinetuneSpec(task, method.name, "pretrained_recipe", recipe="pretrained")
+            yield row, add_cells(builder, config, "beyond", spec, _full(config))
     if _has_ours(config):
         title = "Ours, recipe for random weights"
-        row = Row(group, title, "ours", "scratch_recipe", "ours", "")
-        tuning = Tuning(
+        row = ControlRow(group, title, "ours", "scratch_recipe", "ours", "")
+        spec = FinetuneSpec(
             task, "ours", "scratch_recipe", pretrained="pretrain/ours", recipe="scratch"
         )
-        yield row, add_cells(builder, config, "beyond", tuning, _full(config))
+        yield row, add_cells(builder, config, "beyond", spec, _full(config))
 
 
 def _frozen(builder: Builder, config: Config, task: str) -> Added:
@@ -110,7 +112,7 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
     for method in _encoder_methods(config, task):
         encoder = f"pretrain/{method.name}" if method.is_pretrained else None
         title = method.title if encoder else f"{method.title}, random weights"
-        tuning = Tuning(
+        spec = FinetuneSpec(
             task,
             method.name,
             "frozen",
@@ -122,26 +124,24 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
         pairs = _full(config)
         if encoder and not is_segmentation:
             pairs = [(1.0, NO_SEED)]
-        row = Row("Frozen encoder", title, method.name, "frozen", *reference)
-        yield row, add_cells(builder, config, "beyond", tuning, pairs)
+        row = ControlRow("Frozen encoder", title, method.name, "frozen", *reference)
+        yield row, add_cells(builder, config, "beyond", spec, pairs)
 
 
 def _trivial(builder: Builder, config: Config, task: str) -> Added:
     found = config.finetune.tasks[task]
     reference = ("ours", "") if _has_ours(config) else ("", "")
     for name, title in BASELINES[found.type].items():
-        settings = {
-            "task": dump(found.recipe()),
-            "task_name": task,
-            "method": name,
-            "baseline": name,
-            "seed": NO_SEED,
-            "ratio": 1.0,
-            "shared": shared_settings(config, task),
-        }
-        cell = Cell(f"s{NO_SEED}", "beyond", task, name, "trivial", 1.0, NO_SEED)
-        done = add_cell(builder, config, cell, "baseline", settings, [f"preprocess/task/{task}"])
-        yield Row("Trivial baselines", title, name, "trivial", *reference), [done]
+        run = BaselineRun(
+            task=task,
+            recipe=found.recipe(),
+            method=name,
+            seed=NO_SEED,
+            ratio=1.0,
+            threads=config.finetune.threads,
+        )
+        done = add_cell(builder, config, "beyond", "trivial", "baseline", run)
+        yield ControlRow("Trivial baselines", title, name, "trivial", *reference), [done]
 
 
 def _encoder_methods(config: Config, task: str) -> Iterator[Method]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from voxseq.base.digest import digest
 from voxseq.config import Config
-from voxseq.plan.model import Job, Plan, Run, Settings, Stage
+from voxseq.plan.model import Job, Plan, Run, Settings, Stage, dump
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Builder:
         stage: Stage,
         action: str,
         key: str,
-        config: Settings,
+        config: BaseModel | Settings,
         inputs: Iterable[str] = (),
         job: str | None = None,
     ) -> str:
@@ -37,7 +37,7 @@ class Builder:
             {
                 "id": run_id,
                 "action": action,
-                "config": config,
+                "config": dump(config),
                 "code": {action: self.code.get(action, 0)},
                 "inputs": {name: self.runs[name].fingerprint for name in needs},
             }
@@ -67,9 +67,3 @@ class Builder:
                 stage, name, members[0].action, tuple(members), tuple(sorted(needs)), fingerprint
             )
         return Plan(config.scale, config.results, self.runs, jobs)
-
-
-def dump(model: BaseModel) -> Settings:
-    """A configuration model as plain JSON values."""
-    dumped: Settings = model.model_dump(mode="json")
-    return dumped

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from voxseq.config.execution import TrainingResources
 
+#: A model of :mod:`voxseq.config.runs`; tables and figures still take JSON values.
+RunConfig_co = TypeVar("RunConfig_co", covariant=True, default=Mapping[str, Any])
+
 
 @dataclass(frozen=True)
-class RunContext:
+class RunContext(Generic[RunConfig_co]):
     """What a stage function gets; see :class:`voxseq.plan.Run` for the fields in common.
 
     Attributes:
@@ -26,7 +31,7 @@ class RunContext:
     """
 
     run_id: str
-    config: Mapping[str, Any]
+    config: RunConfig_co
     out: Path
     state: Path
     inputs: Mapping[str, Path]

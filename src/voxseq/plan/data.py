@@ -9,10 +9,17 @@ from pathlib import Path
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_text
 from voxseq.config import Config
-from voxseq.config.data import SequencesConfig
+from voxseq.config.data import SequencesConfig, SourceConfig
 from voxseq.config.finetune import Task
-from voxseq.plan.builder import Builder, dump
-from voxseq.plan.model import Settings
+from voxseq.config.runs import (
+    ExamineRun,
+    PrepareRun,
+    SequencesRun,
+    SplitSettings,
+    TaskNeeds,
+    TaskPreparation,
+)
+from voxseq.plan.builder import Builder
 
 _SUBJECT = "subject"
 #: Those of :mod:`voxseq.catalogue.splits`, all of which every task uses.
@@ -24,36 +31,31 @@ def add_data_runs(builder: Builder, config: Config) -> None:
     tasks = {t.dataset: t for t in config.finetune.tasks.values()}
     sources = {s.dataset for s in config.sequences.sources}
     for dataset in sorted({*tasks, *sources}):
-        builder.add("download", "download", dataset, _download_settings(config, dataset, tasks))
-    store = dump(config.store)
+        builder.add("download", "download", dataset, _examine_run(config, dataset, tasks))
     for dataset in sorted(sources):
         builder.add(
             "preprocess",
             "preprocess",
             f"source/{dataset}",
-            {"role": "source", "dataset": dataset, "store": store},
+            PrepareRun(dataset=dataset, store=config.store),
             [f"download/{dataset}"],
         )
     for name, task in config.finetune.tasks.items():
-        settings = {
-            "role": "task",
-            "dataset": task.dataset,
-            "store": store,
-            "type": task.type,
-            "labels": len(task.labels),
-            "splits": list(_SPLITS),
-            "data": dump(task.data),
-            "native_labels": task.type == "segmentation" and task.score_grid == "native",
-        }
-        builder.add(
-            "preprocess", "preprocess", f"task/{name}", settings, [f"download/{task.dataset}"]
+        preparation = TaskPreparation(
+            type=task.type,
+            labels=len(task.labels),
+            splits=_SPLITS,
+            data=task.data,
+            native_labels=task.type == "segmentation" and task.score_grid == "native",
         )
+        run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
+        builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
     if sources:
         builder.add(
             "sequences",
             "sequences",
             "all",
-            sequence_settings(config),
+            sequences_run(config.sequences),
             [
                 *(f"preprocess/source/{d}" for d in sources),
                 *(f"download/{d}" for d in {*tasks, *sources}),
@@ -61,75 +63,37 @@ def add_data_runs(builder: Builder, config: Config) -> None:
         )
 
 
-def _download_settings(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Settings:
-    data = config.data
-    task = tasks.get(dataset)
+def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> ExamineRun:
+    data, task = config.data, tasks.get(dataset)
     uses = [s for s in config.sequences.sources if s.dataset == dataset]
-    # A task cannot do without its data set. Where it is False the key changes no fingerprint.
-    optional = task is None and data.root is not None and all(s.optional for s in uses)
-    return {
-        **({"optional": True} if optional else {}),
-        "dataset": dataset,
-        "release": data.release,
-        "phantoms": None if data.root is not None else dump(data.phantoms),
-        "min_valid_fraction": data.min_valid_fraction,
-        "split": {
-            "seed": data.split_seed,
-            "ratio": list(data.split_ratio),
-            "validation_fraction": data.validation_fraction,
-        },
-        "task": None if task is None else _checked_for(task),
-    }
+    return ExamineRun(
+        dataset=dataset,
+        release=data.release,
+        # A task cannot do without its data set.
+        optional=task is None and data.root is not None and all(s.optional for s in uses),
+        phantoms=None if data.root is not None else data.phantoms,
+        min_valid_fraction=data.min_valid_fraction,
+        split=SplitSettings.of(data),
+        task=task and TaskNeeds(type=task.type, labels=len(task.labels), splits=_SPLITS),
+    )
 
 
-def _checked_for(task: Task) -> Settings:
-    """What the images of a task's data set must be fit for."""
-    return {"type": task.type, "labels": len(task.labels), "splits": list(_SPLITS)}
+def sequences_run(sequences: SequencesConfig) -> SequencesRun:
+    """What building the index reads of the sequence configuration."""
+    lists = {dataset: read_subjects(dataset, path) for dataset, path in sequences.exclude.items()}
+    own = sequences.model_copy(update={"exclude": lists, "sources": _sources(sequences)})
+    return SequencesRun.model_validate(own, from_attributes=True)
 
 
-def sequence_settings(config: Config) -> Settings:
-    """The part of the sequence configuration that decides which crops exist.
-
-    Strides, mixing weights and percentiles act when a sequence is read, so they belong to
-    pre-training.
-    """
-    s = config.sequences
-    lists = {dataset: read_subjects(dataset, path) for dataset, path in s.exclude.items()}
-    return {
-        # Without lists the key is absent, so that it changes no fingerprint.
-        **({"exclude": lists} if lists else {}),
-        "sources": _sources(s),
-        "spatial": {
-            "crops_per_volume": s.spatial.crops_per_volume,
-            "crop_shape": list(s.spatial.crop_shape),
-        },
-        "contrast": {
-            "crops_per_subject": s.contrast.crops_per_subject,
-            "crop_shape": list(s.contrast.crop_shape),
-            "contrasts": list(s.contrast.contrasts),
-        },
-        "semantic": {
-            "window": list(s.semantic.window),
-            "draws_per_category": s.semantic.draws_per_category,
-        },
-        "length": s.length,
-        "validation_every": s.validation_every,
-        "seed": s.seed,
-    }
-
-
-def _sources(sequences: SequencesConfig) -> list[Settings]:
+def _sources(sequences: SequencesConfig) -> tuple[SourceConfig, ...]:
     """The sources as those see them who depend on their downloads, which know what is left out."""
-    return [{"dataset": s.dataset, "kind": s.kind} for s in sequences.sources]
+    return tuple(source.model_copy(update={"optional": False}) for source in sequences.sources)
 
 
-def reading_settings(config: Config) -> Settings:
-    """The sequence configuration as those see it who read sequences: without the lists of subjects,
-    which have acted when the index was built."""
-    settings = dump(config.sequences)
-    del settings["exclude"]
-    settings["sources"] = _sources(config.sequences)
-    return settings
+def reading_settings(sequences: SequencesConfig) -> SequencesConfig:
+    """The configuration as those see it who read sequences: without the lists of subjects, which
+    have acted when the index was built."""
+    return sequences.model_copy(update={"exclude": {}, "sources": _sources(sequences)})
 
 
 def read_subjects(dataset: str, path: str) -> list[str]:

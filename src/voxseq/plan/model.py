@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 Settings = dict[str, Any]
 Stage = Literal[
     "download",
@@ -36,6 +38,11 @@ READS: Mapping[Stage, tuple[Stage, ...]] = {
 }
 
 
+def dump(config: BaseModel | Settings) -> Settings:
+    """A configuration as plain JSON values."""
+    return config.model_dump(mode="json") if isinstance(config, BaseModel) else config
+
+
 @dataclass(frozen=True)
 class Run:
     """One unit of work with one folder and one marker.
@@ -44,7 +51,8 @@ class Run:
         id: stage and key, also the run's folder below the artefacts.
         action: which stage function does it (``ablation`` and ``label_ratio`` pre-train and
             fine-tune like the others, ``beyond`` also probes and scores baselines).
-        config: exactly the configuration that the run reads, as JSON values.
+        config: exactly the configuration that the run reads, a model of
+            :mod:`voxseq.config.runs`; JSON values for tables and figures.
         inputs: ids of the runs it depends on.
         fingerprint: see :mod:`voxseq.plan.code_versions`.
         job: name of the workflow job it belongs to.
@@ -53,10 +61,15 @@ class Run:
     id: str
     stage: Stage
     action: str
-    config: Settings
+    config: Any
     inputs: tuple[str, ...]
     fingerprint: str
     job: str
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration as JSON values."""
+        return dump(self.config)
 
 
 @dataclass(frozen=True)

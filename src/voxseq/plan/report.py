@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from voxseq.config import Config
-from voxseq.plan.beyond import Row
-from voxseq.plan.builder import Builder, dump
+from voxseq.plan.beyond import ControlRow
+from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
-from voxseq.plan.model import Settings
-from voxseq.plan.training import Cell, in_table_order
+from voxseq.plan.model import Settings, dump
+from voxseq.plan.training import ResultKey, in_table_order
 
 
-def add_report_runs(builder: Builder, config: Config, cells: list[Cell], beyond: list[Row]) -> None:
+def add_report_runs(
+    builder: Builder, config: Config, cells: list[ResultKey], beyond: list[ControlRow]
+) -> None:
     """Tables and figures, which read all that was trained."""
     # Sorted, because the order of keys in a file must not matter: DVC does not see it, and the
     # resolved configuration that jobs read has sorted keys.
@@ -34,9 +36,9 @@ def add_report_runs(builder: Builder, config: Config, cells: list[Cell], beyond:
         "pretrain_runs": [
             {
                 "id": run.id,
-                "method": run.config["method"],
+                "method": run.config.method,
                 "variant": run.id.split("/")[-1] if run.stage != "pretrain" else None,
-                "sequences": run.config["sequences"],
+                "sequences": dump(run.config.sequences),
             }
             for run in pretrained
         ],
@@ -45,7 +47,7 @@ def add_report_runs(builder: Builder, config: Config, cells: list[Cell], beyond:
     builder.add("tables", "tables", "all", study, trained)
     figure_study = {
         **study,
-        "sequences": reading_settings(config),
+        "sequences": dump(reading_settings(config.sequences)),
         "encoder": dump(config.encoder),
         "token_order": config.pretrain.methods.get("ours", {}).get("token_order", "patch_major"),
     }

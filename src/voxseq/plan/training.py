@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from voxseq.config import Config
+from voxseq.config.model import PretrainTraining
 from voxseq.config.registry import METHODS, Method
+from voxseq.config.runs import FinetuneRun, PretrainRun, ProbeRun, TaskRun
 from voxseq.config.studies import AblationVariant
-from voxseq.plan.builder import Builder, dump
+from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
-from voxseq.plan.model import Settings, Stage
+from voxseq.plan.model import Stage
 
 
 def add_pretrain_runs(builder: Builder, config: Config) -> None:
     """Pre-training of every method and every ablation variant."""
     for method in in_table_order(config.pretrain.methods):
-        settings = _pretrain_settings(config, method, AblationVariant(title="full method"))
-        _add_pretrain(builder, config, "pretrain", method, settings)
+        run = _pretrain_run(config, method, AblationVariant(title="full method"))
+        _add_pretrain(builder, "pretrain", method, run)
     if config.ablation.tasks:
         for name, variant in config.ablation.variants.items():
             add_variant(builder, config, "ablation", name, variant)
@@ -28,8 +30,7 @@ def add_variant(
     builder: Builder, config: Config, stage: Stage, name: str, variant: AblationVariant
 ) -> str:
     """Pre-training of our method with one thing changed; returns the run's id."""
-    settings = _pretrain_settings(config, "ours", variant)
-    return _add_pretrain(builder, config, stage, f"pretrain/{name}", settings)
+    return _add_pretrain(builder, stage, f"pretrain/{name}", _pretrain_run(config, "ours", variant))
 
 
 def in_table_order(names: Iterable[str]) -> list[str]:
@@ -38,39 +39,36 @@ def in_table_order(names: Iterable[str]) -> list[str]:
     return [name for name in METHODS if name in wanted]
 
 
-def _add_pretrain(
-    builder: Builder, config: Config, stage: Stage, key: str, settings: Settings
-) -> str:
-    sources = {s.dataset for s in config.sequences.sources if s.kind in settings["kinds"]}
+def _add_pretrain(builder: Builder, stage: Stage, key: str, run: PretrainRun) -> str:
+    sources = {s.dataset for s in run.sequences.sources if s.kind in run.kinds}
     inputs = ["sequences/all", *(f"preprocess/source/{name}" for name in sources)]
-    return builder.add(stage, "pretrain", key, settings, inputs)
+    return builder.add(stage, "pretrain", key, run, inputs)
 
 
-def _pretrain_settings(config: Config, method: str, variant: AblationVariant) -> Settings:
-    settings = dict(config.pretrain.methods[method])
+def _pretrain_run(config: Config, method: str, variant: AblationVariant) -> PretrainRun:
     changes = {"attention": variant.attention, "token_order": variant.token_order}
-    settings.update({key: value for key, value in changes.items() if value is not None})
+    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if not variant.sequences:
-        settings["sequences"] = False
-    sequences = reading_settings(config)
+        given["sequences"] = False
+    sequences = reading_settings(config.sequences)
     if variant.stride is not None:
-        sequences["spatial"]["stride"] = variant.stride
-    kinds = sorted({s.kind for s in config.sequences.sources} - {variant.without})
-    shared = dump(config.pretrain)
-    del shared["methods"]
-    return {
-        "method": method,
-        "settings": settings,
-        "encoder": dump(config.encoder),
-        "sequences": sequences,
-        "kinds": kinds,
-        "shared": shared,
-    }
+        spatial = sequences.spatial.model_copy(update={"stride": variant.stride})
+        sequences = sequences.model_copy(update={"spatial": spatial})
+    model = METHODS[method].settings
+    assert model is not None
+    return PretrainRun(
+        **{name: getattr(config.pretrain, name) for name in PretrainTraining.model_fields},
+        method=method,
+        settings=model.model_validate({**config.pretrain.methods[method], **given}),
+        encoder=config.encoder,
+        sequences=sequences,
+        kinds=tuple(sorted({s.kind for s in sequences.sources} - {variant.without})),
+    )
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One fine-tuning run and its place in the tables."""
+class ResultKey:
+    """One run on a downstream task and its place in the tables."""
 
     id: str
     stage: Stage
@@ -81,24 +79,24 @@ class Cell:
     seed: int
 
 
-def add_finetune_runs(builder: Builder, config: Config) -> list[Cell]:
+def add_finetune_runs(builder: Builder, config: Config) -> list[ResultKey]:
     """Fine-tuning of all methods, label ratios and ablation variants; returns the cells."""
-    cells: list[Cell] = []
+    cells: list[ResultKey] = []
     seeds = config.finetune.seeds
     full = [(1.0, seed) for seed in seeds]
     ratios = [(r, seed) for r in config.label_ratio.ratios if r < 1.0 for seed in seeds]
     # Sorted: the order of keys in a file must not decide which runs share a job.
     for task in sorted(config.finetune.tasks):
         for method in rows_of(config, task):
-            tuning = Tuning(task, method.name, pretrained=_encoder_of(method))
-            cells += add_cells(builder, config, "finetune", tuning, full)
+            spec = FinetuneSpec(task, method.name, pretrained=_encoder_of(method))
+            cells += add_cells(builder, config, "finetune", spec, full)
             if task in config.label_ratio.tasks and _has_ratios(config, method):
-                cells += add_cells(builder, config, "label_ratio", tuning, ratios)
+                cells += add_cells(builder, config, "label_ratio", spec, ratios)
     for task in config.ablation.tasks:
         for name in sorted(config.ablation.variants):
             encoder = f"ablation/pretrain/{name}"
-            tuning = Tuning(task, "ours", variant=name, pretrained=encoder)
-            cells += add_cells(builder, config, "ablation", tuning, full)
+            spec = FinetuneSpec(task, "ours", variant=name, pretrained=encoder)
+            cells += add_cells(builder, config, "ablation", spec, full)
     return cells
 
 
@@ -119,11 +117,11 @@ def _has_ratios(config: Config, method: Method) -> bool:
     return chosen is None or method.name in chosen
 
 
-Recipe = Literal["pretrained", "scratch"]
+WeightsRecipe = Literal["pretrained", "scratch"]
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FinetuneSpec:
     """What is fine-tuned on a task, and how.
 
     Attributes:
@@ -138,7 +136,7 @@ class Tuning:
     method: str
     variant: str | None = None
     pretrained: str | None = None
-    recipe: Recipe | None = None
+    recipe: WeightsRecipe | None = None
     trained: Literal["all", "decoder"] = "all"
     action: Literal["finetune", "probe"] = "finetune"
 
@@ -147,95 +145,66 @@ def add_cells(
     builder: Builder,
     config: Config,
     stage: Stage,
-    tuning: Tuning,
+    spec: FinetuneSpec,
     pairs: list[tuple[float, int]],
-) -> list[Cell]:
-    """Add one run for each pair of label ratio and seed.
+) -> list[ResultKey]:
+    """Add one run for each pair of label ratio and seed."""
+    runs = [_task_run(config, spec, ratio, seed) for ratio, seed in pairs]
+    return [add_cell(builder, config, stage, spec.variant, spec.action, run) for run in runs]
+
+
+def add_cell(
+    builder: Builder, config: Config, stage: Stage, variant: str | None, action: str, run: TaskRun
+) -> ResultKey:
+    """Add one run on a downstream task.
 
     The runs of one row, over all tasks, share jobs of ``finetune.runs_per_job`` runs: starting a
     process takes as long as training a small run.
     """
-    cells = []
-    for ratio, seed in pairs:
-        share = "" if ratio == 1.0 else f"r{100 * ratio:g}_".replace(".", "p")
-        settings, inputs = _finetune_settings(config, tuning, ratio, seed)
-        cells.append(
-            add_cell(
-                builder,
-                config,
-                Cell(
-                    f"{share}s{seed}",
-                    stage,
-                    tuning.task,
-                    tuning.method,
-                    tuning.variant,
-                    ratio,
-                    seed,
-                ),
-                tuning.action,
-                settings,
-                inputs,
-            )
-        )
-    return cells
-
-
-def add_cell(
-    builder: Builder,
-    config: Config,
-    cell: Cell,
-    action: str,
-    settings: Settings,
-    inputs: list[str],
-) -> Cell:
-    """Add the run of one cell, whose id is still the last part of its key; returns the cell."""
-    row = cell.variant or cell.method
-    if cell.stage == "beyond":
-        row = f"{cell.method}_{cell.variant}"
+    row = f"{run.method}_{variant}" if stage == "beyond" else variant or run.method
     # Probes and baselines take a second each: those of all rows share a job.
     shared = row if action == "finetune" else f"{action}s"
     # Stages that pre-train as well keep their two kinds of job apart by the first word.
-    first = "" if cell.stage in ("finetune", "label_ratio") else "finetune/"
+    first = "" if stage in ("finetune", "label_ratio") else "finetune/"
+    share = "" if run.ratio == 1.0 else f"r{100 * run.ratio:g}_".replace(".", "p")
+    pretrained = run.pretrained if isinstance(run, ProbeRun) else None
     run_id = builder.add(
-        cell.stage,
+        stage,
         action,
-        f"{first}{cell.task}/{row}/{cell.id}",
-        settings,
-        inputs,
+        f"{first}{run.task}/{row}/{share}s{run.seed}",
+        run,
+        [f"preprocess/task/{run.task}", *([pretrained] if pretrained else [])],
         job=builder.shared_job(
-            cell.stage, f"{first}{shared}".replace("/", "."), config.finetune.runs_per_job
+            stage, f"{first}{shared}".replace("/", "."), config.finetune.runs_per_job
         ),
     )
-    return replace(cell, id=run_id)
+    return ResultKey(run_id, stage, run.task, run.method, variant, run.ratio, run.seed)
 
 
-def _finetune_settings(
-    config: Config, tuning: Tuning, ratio: float, seed: int
-) -> tuple[Settings, list[str]]:
-    task = config.finetune.tasks[tuning.task]
-    recipe: Recipe = tuning.recipe or ("pretrained" if tuning.pretrained else "scratch")
-    network = METHODS[tuning.method].networks[task.type]
-    settings: Settings = {
-        "task": dump(task.recipe()),
-        "task_name": tuning.task,
-        "method": tuning.method,
-        "network": network,
-        "network_settings": task.network_settings(network),
-        "encoder": dump(config.encoder),
-        "pretrained": tuning.pretrained,
-        "trained": tuning.trained,
-        "optimiser": dump(task.optimiser_of(network, recipe)),
-        "seed": seed,
-        "ratio": ratio,
-        "shared": shared_settings(config, tuning.task),
-    }
-    inputs = [f"preprocess/task/{tuning.task}"]
-    return settings, [*inputs, *([tuning.pretrained] if tuning.pretrained else [])]
-
-
-def shared_settings(config: Config, task: str) -> Settings:
-    """What all runs of fine-tuning have in common; the precision may be the task's own."""
-    keys = ("precision", "threads", "log_every", "checkpoint_every")
-    shared: Settings = {key: getattr(config.finetune, key) for key in keys}
-    own = config.finetune.tasks[task].precision
-    return shared if own is None else {**shared, "precision": own}
+def _task_run(config: Config, spec: FinetuneSpec, ratio: float, seed: int) -> ProbeRun:
+    """The configuration of a fine-tuning or of a probe."""
+    finetune, task = config.finetune, config.finetune.tasks[spec.task]
+    probe = ProbeRun(
+        task=spec.task,
+        recipe=task.recipe(),
+        method=spec.method,
+        seed=seed,
+        ratio=ratio,
+        threads=finetune.threads,
+        encoder=config.encoder,
+        pretrained=spec.pretrained,
+    )
+    if spec.action == "probe":
+        return probe
+    network = METHODS[spec.method].networks[task.type]
+    recipe: WeightsRecipe = spec.recipe or ("pretrained" if spec.pretrained else "scratch")
+    return FinetuneRun(
+        **dict(probe),
+        network=network,
+        network_settings=task.network_settings(network),
+        trained=spec.trained,
+        optimiser=task.optimiser_of(network, recipe),
+        precision=task.precision or finetune.precision,
+        log_every=finetune.log_every,
+        checkpoint_every=finetune.checkpoint_every,
+    )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,13 +14,11 @@ from torch import Tensor
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.files import write_json
 from voxseq.base.random import numpy_generator, torch_generator
-from voxseq.config.data import SequencesConfig
-from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
 from voxseq.models.encoder import Block
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
-from voxseq.plan.context import RunContext
 from voxseq.pretrain.base import PretrainMethod, stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
@@ -32,41 +29,20 @@ from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
 from voxseq.transforms.spatial import Item
 
+if TYPE_CHECKING:
+    from voxseq.config.runs import PretrainRun
+    from voxseq.plan.context import RunContext
+
 _LOG = logging.getLogger("voxseq.pretrain")
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """The run's configuration as models."""
-
-    method: str
-    settings: Any
-    encoder: EncoderConfig
-    sequences: SequencesConfig
-    kinds: tuple[str, ...]
-    shared: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, config: Mapping[str, Any]) -> _Setup:
-        row = METHODS[config["method"]]
-        assert row.settings is not None
-        return cls(
-            config["method"],
-            row.settings.model_validate(config["settings"]),
-            EncoderConfig.model_validate(config["encoder"]),
-            SequencesConfig.model_validate(config["sequences"]),
-            tuple(config["kinds"]),
-            config["shared"],
-        )
-
-
-def build_method(setup: _Setup) -> PretrainMethod:
+def build_method(config: PretrainRun) -> PretrainMethod:
     """The method's module with random weights, the same for the same seed."""
-    module, name = METHODS[setup.method].implementation.split(":")
+    module, name = METHODS[config.method].implementation.split(":")
     implementation: type[PretrainMethod] = getattr(
         importlib.import_module(module, "voxseq.pretrain.methods"), name
     )
-    return implementation(setup.settings, setup.encoder, setup.sequences, setup.shared["seed"])
+    return implementation(config.settings, config.encoder, config.sequences, config.seed)
 
 
 class PretrainTask(Trainable):
@@ -75,17 +51,20 @@ class PretrainTask(Trainable):
     units = (Block,)
 
     def __init__(
-        self, method: PretrainMethod, sampler: SequenceSampler, setup: _Setup, rows: Share = WHOLE
+        self,
+        method: PretrainMethod,
+        sampler: SequenceSampler,
+        config: PretrainRun,
+        rows: Share = WHOLE,
     ) -> None:
         super().__init__()
         self.method = method
         self._rows = rows
         self._sampler = sampler
-        self._seed = int(setup.shared["seed"])
-        self._batch_size = int(setup.shared["batch_size"])
-        self.steps = int(setup.shared["steps"])
-        count = int(setup.shared["validation_sequences"])
-        items = sampler.validation(count, sequences=method.needs == "sequence")
+        self._seed, self._batch_size, self.steps = config.seed, config.batch_size, config.steps
+        items = sampler.validation(
+            config.validation_sequences, sequences=method.needs == "sequence"
+        )
         if len(items) < 2:
             raise DataError(
                 f"{len(items)} validation sequences, expected at least 2",
@@ -153,63 +132,58 @@ class PretrainTask(Trainable):
         return means | feature_statistics(torch.cat(features).float().cpu())
 
 
-def execute(context: RunContext) -> None:
-    """Pre-train one method; see :func:`voxseq.plan.build_plan` for the configuration's keys.
+def execute(context: RunContext[PretrainRun]) -> None:
+    """Pre-train one method.
 
     Writes ``encoder.safetensors``, ``metrics.csv``, ``summary.json``, and ``cost.json`` of
     the state.
     """
-    setup = _Setup.read(context.config)
+    config = context.config
     # Before any compute: an encoder of this geometry must fit every downstream network that its
     # tokens allow.
-    prove_transfer(setup.encoder, segmentation=setup.encoder.has_binary_cubes)
-    torch.set_num_threads(int(setup.shared["threads"]))
+    prove_transfer(config.encoder, segmentation=config.encoder.has_binary_cubes)
+    torch.set_num_threads(config.threads)
     prefix = "preprocess/source/"
     stores = {n.removeprefix(prefix): p for n, p in context.inputs.items() if n.startswith(prefix)}
-    seed = int(setup.shared["seed"])
     sampler = SequenceSampler(
-        context.inputs["sequences/all"], stores, setup.sequences, setup.kinds, seed
+        context.inputs["sequences/all"], stores, config.sequences, config.kinds, config.seed
     )
-    method = build_method(setup)
-    steps = int(setup.shared["steps"])
-    method.begin(steps, sampler)
+    method = build_method(config)
+    method.begin(config.steps, sampler)
     if context.training.recompute:
         method.recompute()
     processes = team()
-    accumulate = context.training.accumulate.get(setup.method, 1)
-    _report_division(int(setup.shared["batch_size"]), processes.size, accumulate)
-    task = PretrainTask(method, sampler, setup, Share(processes.rank, processes.size))
-    optimiser_config = setup.settings.optimiser
-    optimiser = adamw(
-        method.parameter_groups(optimiser_config), optimiser_config, setup.shared["precision"]
-    )
+    accumulate = context.training.accumulate.get(config.method, 1)
+    _report_division(config.batch_size, processes.size, accumulate)
+    task = PretrainTask(method, sampler, config, Share(processes.rank, processes.size))
+    recipe = config.settings.optimiser
+    optimiser = adamw(method.parameter_groups(recipe), recipe, config.precision)
     _LOG.info(
         "%s: %d sequences (%s), %d steps of %d",
-        setup.method,
+        config.method,
         len(sampler),
-        ", ".join(setup.kinds),
-        steps,
-        task._batch_size,
+        ", ".join(config.kinds),
+        config.steps,
+        config.batch_size,
     )
     result = fit(
         task,
         lambda start: staged_batches(task, optimiser, start, context.workers),
         optimiser,
-        staged_lr_factor(optimiser_config, method.stages(steps)),
+        staged_lr_factor(recipe, method.stages(config.steps)),
         loop_config(
-            setup.shared,
-            optimiser_config.clip_norm,
+            config,
             method.selection,
             accumulate=accumulate,
-            sharded=setup.method in context.training.sharded,
+            sharded=config.method in context.training.sharded,
         ),
         state=context.state,
         out=context.out,
-        run_config=context.config,
+        run_config=config.model_dump(mode="json"),
     )
     if not processes.is_first:
         return
-    _write_results(context.out, setup, method, sampler, result.best_step, result.best_score)
+    _write_results(context.out, config, method, sampler, result.best_step, result.best_score)
     cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
     write_json(context.state / "cost.json", cost)
 
@@ -268,8 +242,7 @@ def staged_lr_factor(optimiser: OptimiserConfig, stages: Sequence[range]) -> Cal
 
 
 def loop_config(
-    shared: Mapping[str, Any],
-    clip_norm: float | None,
+    config: PretrainRun,
     selection: str,
     *,
     accumulate: int = 1,
@@ -277,15 +250,15 @@ def loop_config(
 ) -> LoopConfig:
     """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
-        steps=int(shared["steps"]),
+        steps=config.steps,
         select="loss",
         mode="last" if selection == "last" else "min",
-        log_every=int(shared["log_every"]),
-        validate_every=int(shared["validate_every"]),
-        checkpoint_every=int(shared["checkpoint_every"]),
-        precision=str(shared["precision"]),
-        threads=int(shared["threads"]),
-        clip_norm=clip_norm,
+        log_every=config.log_every,
+        validate_every=config.validate_every,
+        checkpoint_every=config.checkpoint_every,
+        precision=config.precision,
+        threads=config.threads,
+        clip_norm=config.settings.optimiser.clip_norm,
         accumulate=accumulate,
         sharded=sharded,
     )
@@ -293,21 +266,21 @@ def loop_config(
 
 def _write_results(
     out: Path,
-    setup: _Setup,
+    config: PretrainRun,
     method: PretrainMethod,
     sampler: SequenceSampler,
     best_step: int,
     best_loss: float,
 ) -> None:
     record = {
-        "method": setup.method,
-        "settings": setup.settings.model_dump(mode="json"),
+        "method": config.method,
+        "settings": config.settings.model_dump(mode="json"),
         # Without those of which no source is here.
         "kinds": list(sampler.kinds),
         "selected_step": best_step,
         "sequences": len(sampler),
     }
-    save_encoder(out / ENCODER_FILE, method.encoder, setup.encoder, record)
+    save_encoder(out / ENCODER_FILE, method.encoder, config.encoder, record)
     summary = {
         "selected_step": best_step,
         "validation_loss": round(best_loss, 6),

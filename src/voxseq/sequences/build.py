@@ -17,10 +17,10 @@ fewer where the volume is thinner than the crop, 100 places a subject, 20,000 dr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,8 +29,11 @@ from numpy.typing import NDArray
 from voxseq.base.errors import DataError
 from voxseq.base.files import atomic_path, write_json
 from voxseq.base.random import entropy
-from voxseq.plan.context import RunContext
 from voxseq.sequences.exclusion import select
+
+if TYPE_CHECKING:
+    from voxseq.config.runs import SequencesRun
+    from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.sequences")
 
@@ -45,15 +48,15 @@ _KEYS = 1 << 22
 Integers = NDArray[np.int64]
 
 
-def execute(context: RunContext) -> None:
-    """Write the sequence index of all sources; see :func:`voxseq.plan.build_plan` for the keys.
+def execute(context: RunContext[SequencesRun]) -> None:
+    """Write the sequence index of all sources.
 
     Raises:
         DataError: a kind of sequence for which no source has usable volumes.
     """
     config = context.config
-    sources = sorted({s["dataset"] for s in config["sources"]})
-    selection = select(context.inputs, sources, config.get("exclude", {}))
+    sources = sorted({s.dataset for s in config.sources})
+    selection = select(context.inputs, sources, config.exclude)
     volumes = selection.volumes
     _write_csv(context.out / "excluded.csv", selection.excluded)
     write_json(context.out / "exclusion.json", selection.record)
@@ -61,7 +64,7 @@ def execute(context: RunContext) -> None:
     here = set(selection.record["volumes"])
     left_out: dict[str, list[str]] = {"sources": sorted(set(sources) - here), "kinds": []}
     for kind in ("spatial", "contrast", "semantic"):
-        names = [s["dataset"] for s in config["sources"] if s["kind"] == kind]
+        names = [s.dataset for s in config.sources if s.kind == kind]
         if not names:
             continue
         if not here.intersection(names):
@@ -71,7 +74,7 @@ def execute(context: RunContext) -> None:
         chosen = volumes[volumes["dataset"].isin(names)].reset_index(drop=True)
         tables = _BUILDERS[kind](chosen, config)
         for name, unmarked in tables.items():
-            table = with_validation(unmarked, int(config["validation_every"]))
+            table = with_validation(unmarked, config.validation_every)
             counts[name] = len(table)
             _write_parquet(context.out / f"{name}.parquet", table)
         if not counts[kind]:
@@ -114,16 +117,15 @@ def _repeated(values: list[int], counts: list[int]) -> NDArray[np.int32]:
     return np.repeat(np.asarray(values, dtype=np.int32), counts)
 
 
-def _spatial(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    crop = _triple(config["spatial"]["crop_shape"])
-    full = int(config["spatial"]["crops_per_volume"])
+def _spatial(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataFrame]:
+    crop, full = config.spatial.crop_shape, config.spatial.crops_per_volume
     boxes: list[Integers] = []
     rows = list(_rows(volumes, "volume_id", "store", "row"))
     for row in rows:
         shape = _shape(row)
         # Published: a volume thinner than the crop gives int(50 / 1.5) crops.
         count = full if shape[2] >= crop[2] else max(int(full / 1.5), 1)
-        generator = np.random.default_rng(entropy(config["seed"], "spatial", str(row.volume_id)))
+        generator = np.random.default_rng(entropy(config.seed, "spatial", str(row.volume_id)))
         boxes.append(random_boxes(shape, crop, count, generator))
     if not boxes:
         return {"spatial": pd.DataFrame()}
@@ -132,13 +134,12 @@ def _spatial(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.D
     return {"spatial": pd.DataFrame({**table, **_box_columns(np.concatenate(boxes))})}
 
 
-def _contrast(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    crop = _triple(config["contrast"]["crop_shape"])
-    count = int(config["contrast"]["crops_per_subject"])
+def _contrast(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataFrame]:
+    crop, count = config.contrast.crop_shape, config.contrast.crops_per_subject
     boxes: list[Integers] = []
     chosen: list[list[Any]] = []
-    for group, rows in _whole_groups(volumes, list(config["contrast"]["contrasts"])):
-        generator = np.random.default_rng(entropy(config["seed"], "contrast", group))
+    for group, rows in _whole_groups(volumes, list(config.contrast.contrasts)):
+        generator = np.random.default_rng(entropy(config.seed, "contrast", group))
         boxes.append(random_boxes(_shape(rows[0]), crop, count, generator))
         chosen.append(rows)
     if not boxes:
@@ -167,22 +168,21 @@ def _whole_groups(volumes: pd.DataFrame, contrasts: list[str]) -> Iterator[tuple
         yield str(group), rows
 
 
-def _semantic(volumes: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    window = config["semantic"]["window"]
+def _semantic(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataFrame]:
+    window, draws = config.semantic.window, config.semantic.draws_per_category
     typed = volumes[volumes["label"] >= 0]
     items = [
         (*(row.store, row.row, row.label), *lesion_box(_shape(row), _centre(row), window))
         for row in _rows(typed, "label", "store", "row", "centre_x", "centre_y")
     ]
     table = pd.DataFrame(items, columns=[*_PLACE, "category", *BOX]).astype(np.int32)
-    length = int(config["length"])
-    draws = int(config["semantic"]["draws_per_category"])
+    length = config.length
     parts = []
     for category, members in table.groupby("category", sort=True):
         if len(members) < length:
             _LOG.warning("category %s has %d lesions, too few", category, len(members))
             continue
-        generator = np.random.default_rng(entropy(config["seed"], "semantic", str(category)))
+        generator = np.random.default_rng(entropy(config.seed, "semantic", str(category)))
         chosen = members.index.to_numpy()[distinct_draws(len(members), length, draws, generator)]
         columns = {f"item_{i}": chosen[:, i].astype(np.int32) for i in range(length)}
         parts.append(pd.DataFrame({"category": np.int32(str(category)), **columns}))
@@ -243,11 +243,6 @@ def _rows(table: pd.DataFrame, *columns: str) -> Iterator[Any]:
 
 def _centre(row: Any) -> tuple[int, int]:
     return (int(row.centre_x), int(row.centre_y))
-
-
-def _triple(values: Any) -> tuple[int, int, int]:
-    x, y, z = (int(v) for v in values)
-    return (x, y, z)
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from voxseq import catalogue
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.catalogue import DataSet
 from voxseq.config.data import DataConfig
-from voxseq.data.examine import Outcome, check_splits, examine
+from voxseq.config.runs import SplitSettings, TaskNeeds
+from voxseq.data.examine import check_splits, examine
 from voxseq.data.scorable import ALL_SPLITS
 from voxseq.data.verify.copies import Seen, check_copies
 from voxseq.data.verify.files import check_fetched, check_header
 from voxseq.data.verify.report import Report, obtain_again, show_command
 from voxseq.data.volume import Scan
-from voxseq.plan.context import RunContext
 
 #: Layouts whose images have one class each.
 _CLASSIFIED = ("medmnist", "ricord")
@@ -38,9 +37,9 @@ class Usage:
         split: seed, ratio and validation_fraction, as the examination takes them.
     """
 
-    tasks: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, TaskNeeds]
     sources: frozenset[str]
-    split: Mapping[str, Any]
+    split: SplitSettings
     scored: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
 
@@ -49,7 +48,7 @@ class Usage:
         cls,
         names: Iterable[str],
         data: DataConfig,
-        tasks: Mapping[str, Mapping[str, Any]],
+        tasks: Mapping[str, TaskNeeds],
         sources: Iterable[str] | None = None,
         optional: Iterable[str] = (),
     ) -> Usage:
@@ -60,19 +59,20 @@ class Usage:
         """
         rows = [catalogue.get(name) for name in names]
         own = {row.name: _usual_task(row) for row in rows if row.role != "source"}
-        split = {
-            "seed": data.split_seed,
-            "ratio": list(data.split_ratio),
-            "validation_fraction": data.validation_fraction,
-        }
         usual = (row.name for row in rows if row.role != "task")
-        chosen = frozenset(usual if sources is None else sources)
-        return cls({**own, **tasks}, chosen, split, frozenset(tasks), frozenset(optional))
+        return cls(
+            tasks={**own, **tasks},
+            sources=frozenset(usual if sources is None else sources),
+            split=SplitSettings.of(data),
+            scored=frozenset(tasks),
+            optional=frozenset(optional),
+        )
 
 
-def _usual_task(row: DataSet) -> dict[str, Any]:
-    kind = "classification" if row.adapter in _CLASSIFIED else "segmentation"
-    return {"type": kind, "labels": int(row.options.get("labels", len(row.classes)))}
+def _usual_task(row: DataSet) -> TaskNeeds:
+    labels = int(row.options.get("labels", len(row.classes)))
+    is_classified = row.adapter in _CLASSIFIED
+    return TaskNeeds(type="classification" if is_classified else "segmentation", labels=labels)
 
 
 def verify(names: Sequence[str], root: Path, usage: Usage, workers: int = 0) -> Report:
@@ -120,11 +120,11 @@ def _verify_one(
         return []
     check_fetched(report, dataset)
     try:
-        examined, found = _examined(dataset, folder, usage, workers)
+        examined = examine(dataset, folder, task, usage.split, workers=workers)
     except VoxseqError as error:
         report.add("fault", dataset, "", error.what, f"{error.hint or 'obtain it again'}; {show}")
         return []
-    _check_numbers(report, dataset, found)
+    _check_numbers(report, dataset, examined.found)
     for entry, reason in examined.aside:
         # The reason may be about the image, its label, or one slice of a series.
         first = reason.partition(": ")[0]
@@ -134,30 +134,20 @@ def _verify_one(
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
     for row in examined.rows:
         check_header(report, dataset, row)
-    if dataset.name in usage.scored:
+    if task is not None and dataset.name in usage.scored:
         try:
-            check_splits(dataset, examined.rows, {**(task or {}), "splits": ALL_SPLITS})
+            needs = task.model_copy(update={"splits": ALL_SPLITS})
+            check_splits(dataset, examined.rows, needs)
         except DataError as error:
             report.add("fault", dataset, "", error.what, error.hint or show)
     return examined.rows
-
-
-def _examined(dataset: DataSet, folder: Path, usage: Usage, workers: int) -> tuple[Outcome, Scan]:
-    """What the download stage would make of the folder."""
-    config = {"task": usage.tasks.get(dataset.name), "split": usage.split}
-    with tempfile.TemporaryDirectory(prefix="voxseq-verify-") as place:
-        state = Path(place)
-        context = RunContext(
-            f"verify/{dataset.name}", config, state, state, {}, folder.parent, workers
-        )
-        return examine(context, dataset, folder)[:2]
 
 
 def _check_numbers(report: Report, dataset: DataSet, found: Scan) -> None:
     """Add what the layout itself says, and numbers that differ from the published ones."""
     show = show_command(dataset)
     enough = f"a part is enough to work with; {show} tells how to get the rest"
-    for note in catalogue.count_notes(dataset, len(found.entries) + len(found.rejected)):
+    for note in catalogue.count_notes(dataset, len(found)):
         report.add("warning", dataset, "", note, enough)
     if found.absent:
         shown = ", ".join(found.absent[:3])

@@ -51,7 +51,7 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
         return Presence("incomplete", reason=error.what)
     except OSError as error:
         return Presence("incomplete", reason=f"{folder}: cannot be read ({error.strerror})")
-    found = len(scan.entries) + len(scan.rejected)
+    found = len(scan)
     too_few = dataset.volumes is not None and found < dataset.volumes
     reason = f"{len(scan.absent)} images that its lists name are missing" if scan.absent else ""
     return Presence("incomplete" if too_few or reason else "present", found, reason)
@@ -60,9 +60,9 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
 def optional_sources(workspace: Workspace, root: Path) -> Iterator[str]:
     """Yield one line for each optional source that is left out, or that arrived afterwards."""
     for run in workspace.plan.runs.values():
-        if run.stage != "download" or not run.config.get("optional"):
+        if run.stage != "download" or not run.config.optional:
             continue
-        dataset = catalogue.get(run.config["dataset"])
+        dataset = catalogue.get(run.config.dataset)
         is_here = next(files(root / dataset.folder), None) is not None
         is_done = workspace.is_finished(run)
         if is_done and is_left_out(workspace.folder(run)):

@@ -13,7 +13,7 @@ from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
 from voxseq.finetune.classification import SplitScore, scored
-from voxseq.finetune.task import Splits
+from voxseq.finetune.recipe import Splits
 
 #: Inverse strength of the L2 penalty; features have unit variance.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)

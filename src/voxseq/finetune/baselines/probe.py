@@ -11,23 +11,23 @@ import numpy as np
 import torch
 
 from voxseq.config.finetune import ClassificationRecipe
-from voxseq.config.model import EncoderConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
 from voxseq.finetune import results
 from voxseq.finetune.baselines.logistic import regress
-from voxseq.finetune.task import choose_splits, limited_threads, recipe_of_type
+from voxseq.finetune.recipe import choose_splits, limited_threads, recipe_of_type
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.finite import require_finite_rows
 
 if TYPE_CHECKING:
+    from voxseq.config.runs import ProbeRun
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
 
 
-def execute(context: RunContext) -> None:
+def execute(context: RunContext[ProbeRun]) -> None:
     """Regress the class on the mean token of a frozen encoder, see :func:`regress`.
 
     The encoder is the pre-trained one that the run names, or a random one of the run's seed, the
@@ -43,13 +43,12 @@ def execute(context: RunContext) -> None:
     """
     began, config = time.monotonic(), context.config
     recipe = recipe_of_type(config, ClassificationRecipe, "a linear probe")
-    volumes = Volumes(context.inputs[f"preprocess/task/{config['task_name']}"])
-    splits = choose_splits(volumes, recipe, config["ratio"], config["seed"])
-    geometry = EncoderConfig.model_validate(config["encoder"])
-    encoder = build_encoder(geometry, config["seed"], pretraining=False)
-    if config["pretrained"] is not None:
-        load_encoder(context.inputs[config["pretrained"]] / ENCODER_FILE, encoder)
-    with limited_threads(config["shared"]["threads"]):
+    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    splits = choose_splits(volumes, config)
+    encoder = build_encoder(config.encoder, config.seed, pretraining=False)
+    if config.pretrained is not None:
+        load_encoder(context.inputs[config.pretrained] / ENCODER_FILE, encoder)
+    with limited_threads(config.threads):
         features = {
             split: mean_tokens(encoder, volumes, getattr(splits, split), recipe.batch_size)
             for split in ("train", "val", "test")

@@ -17,20 +17,21 @@ from voxseq.finetune.baselines.intensity import intensity_features
 from voxseq.finetune.baselines.logistic import regress
 from voxseq.finetune.baselines.mean_shape import fit_mean_shape
 from voxseq.finetune.classification import scored
+from voxseq.finetune.recipe import Splits, choose_splits, limited_threads, recipe_of_type
 from voxseq.finetune.segmentation import SELECT, at_once
-from voxseq.finetune.task import Splits, choose_splits, limited_threads, read_recipe, recipe_of_type
 
 if TYPE_CHECKING:
+    from voxseq.config.runs import BaselineRun
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
 Numbers = dict[str, Any]
 #: (run, its volumes, its cases) → what summary.json says besides the common numbers
-Baseline = Callable[["RunContext", Volumes, Splits], Numbers]
+Baseline = Callable[["RunContext[BaselineRun]", Volumes, Splits], Numbers]
 
 
-def execute(context: RunContext) -> None:
-    """Score the baseline that the run's key ``baseline`` names.
+def execute(context: RunContext[BaselineRun]) -> None:
+    """Score the baseline that the run's key ``method`` names.
 
     Writes scores.csv (test), validation.csv, worst.npz, summary.json and cost.json, and for
     segmentation example.npz, for classification predictions.csv.
@@ -40,18 +41,19 @@ def execute(context: RunContext) -> None:
         DataError: a split that cannot be trained on or scored.
     """
     began, config = time.monotonic(), context.config
-    name = config["baseline"]
-    if name not in BASELINES:
-        raise ConfigError(f"unknown baseline {name!r}", f"expected one of {', '.join(BASELINES)}")
-    volumes = Volumes(context.inputs[f"preprocess/task/{config['task_name']}"])
-    splits = choose_splits(volumes, read_recipe(config), config["ratio"], config["seed"])
-    with limited_threads(config["shared"]["threads"]):
-        numbers = BASELINES[name](context, volumes, splits)
+    baseline = BASELINES.get(config.method)
+    if baseline is None:
+        known = ", ".join(BASELINES)
+        raise ConfigError(f"unknown baseline {config.method!r}", f"expected one of {known}")
+    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    splits = choose_splits(volumes, config)
+    with limited_threads(config.threads):
+        numbers = baseline(context, volumes, splits)
     results.write_summary(context, splits, numbers, time.monotonic() - began)
     _LOG.info("%s: validation score %.4f", context.run_id, numbers["validation_score"])
 
 
-def _majority(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
+def _majority(context: RunContext[BaselineRun], volumes: Volumes, splits: Splits) -> Numbers:
     """The share of class 1 in training as the probability of every case; AUC is 0.5."""
     recipe_of_type(context.config, ClassificationRecipe, "the majority class")
     share = float(np.mean([volumes.target(row) for row in splits.train]))
@@ -67,7 +69,9 @@ def _majority(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
     }
 
 
-def _intensity_logistic(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
+def _intensity_logistic(
+    context: RunContext[BaselineRun], volumes: Volumes, splits: Splits
+) -> Numbers:
     """Logistic regression on intensities and on the size of what is bright in the centre."""
     recipe = recipe_of_type(context.config, ClassificationRecipe, "a regression on intensities")
     features = {
@@ -79,7 +83,7 @@ def _intensity_logistic(context: RunContext, volumes: Volumes, splits: Splits) -
     return {**found.summary, "parameters": found.parameters}
 
 
-def _mean_shape(context: RunContext, volumes: Volumes, splits: Splits) -> Numbers:
+def _mean_shape(context: RunContext[BaselineRun], volumes: Volumes, splits: Splits) -> Numbers:
     """The mean of the training labels, cut at the best validation Dice."""
     recipe = recipe_of_type(context.config, SegmentationRecipe, "a mean shape")
     shape = fit_mean_shape(volumes, splits.train, splits.val, len(recipe.labels))

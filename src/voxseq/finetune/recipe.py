@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from pydantic import Field, TypeAdapter
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from voxseq.base.errors import ConfigError
@@ -18,18 +17,14 @@ from voxseq.data.scorable import require_scorable
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.subsets import subset
 
-Recipe = SegmentationRecipe | ClassificationRecipe
+if TYPE_CHECKING:
+    from voxseq.config.runs import Recipe, TaskRun
+
 SomeRecipe = TypeVar("SomeRecipe", SegmentationRecipe, ClassificationRecipe)
-_RECIPE: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="type")])
 
 
-def read_recipe(config: Mapping[str, Any]) -> Recipe:
-    """The task's recipe in a run's configuration."""
-    return _RECIPE.validate_python(config["task"])
-
-
-def recipe_of_type(config: Mapping[str, Any], wanted: type[SomeRecipe], what: str) -> SomeRecipe:
-    """The same where only one type of task makes sense.
+def recipe_of_type(config: TaskRun, wanted: type[SomeRecipe], what: str) -> SomeRecipe:
+    """The task's recipe where only one type of task makes sense.
 
     Args:
         config: of the run.
@@ -39,11 +34,11 @@ def recipe_of_type(config: Mapping[str, Any], wanted: type[SomeRecipe], what: st
     Raises:
         ConfigError: the task is of the other type.
     """
-    recipe = read_recipe(config)
+    recipe = config.recipe
     if not isinstance(recipe, wanted):
         needed = wanted.model_fields["type"].default
         raise ConfigError(
-            f"{config['task_name']} is a {recipe.type}, {what} needs a {needed}",
+            f"{config.task} is a {recipe.type}, {what} needs a {needed}",
             "choose another task",
         )
     return recipe
@@ -58,14 +53,8 @@ class Splits:
     test: tuple[int, ...]
 
 
-def choose_splits(volumes: Volumes, recipe: Recipe, ratio: float, seed: int) -> Splits:
-    """The cases of a run.
-
-    Args:
-        volumes: store of the task.
-        recipe: of the task.
-        ratio: share of the training cases, see :func:`voxseq.finetune.subsets.subset`.
-        seed: of the choice of that share.
+def choose_splits(volumes: Volumes, config: TaskRun) -> Splits:
+    """The cases of a run; of the training cases its share, see :func:`.subsets.subset`.
 
     Raises:
         DataError: a split that is empty, cannot be scored or, of the share, cannot be learnt from.
@@ -73,11 +62,11 @@ def choose_splits(volumes: Volumes, recipe: Recipe, ratio: float, seed: int) -> 
     train, val, test = (volumes.rows(split) for split in ("train", "val", "test"))
     row_of = {volumes.name(row): row for row in train}
     targets = None
-    if isinstance(recipe, ClassificationRecipe):
+    if isinstance(config.recipe, ClassificationRecipe):
         targets = [volumes.target(row) for row in train]
-    chosen = subset(list(row_of), targets, ratio, seed)
+    chosen = subset(list(row_of), targets, config.ratio, config.seed)
     splits = Splits(tuple(row_of[name] for name in chosen), val, test)
-    _require_scorable(volumes, recipe, ratio, splits)
+    _require_scorable(volumes, config.recipe, config.ratio, splits)
     return splits
 
 

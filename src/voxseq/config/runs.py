@@ -1,0 +1,198 @@
+"""What each kind of run reads: the part of the configuration that its fingerprint covers.
+
+The plan makes these models and stages receive them as they are; ``config.json`` of a run's folder
+holds the same as JSON values.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from voxseq.config.base import Model, Shape3
+from voxseq.config.data import (
+    DataConfig,
+    PhantomConfig,
+    SequencesConfig,
+    SourceConfig,
+    StoreConfig,
+    TaskDataConfig,
+)
+from voxseq.config.finetune import (
+    ClassificationRecipe,
+    ResNetSettings,
+    SegmentationRecipe,
+    UNet3DSettings,
+)
+from voxseq.config.methods.base import MethodSettings
+from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
+
+Recipe = SegmentationRecipe | ClassificationRecipe
+NetworkSettings = UNet3DSettings | ResNetSettings
+
+
+class SplitSettings(Model):
+    """How the images of a task are divided where no lists are published."""
+
+    seed: int
+    ratio: tuple[float, float, float]
+    validation_fraction: float
+
+    @classmethod
+    def of(cls, data: DataConfig) -> SplitSettings:
+        """Those of a configuration."""
+        return cls(
+            seed=data.split_seed,
+            ratio=data.split_ratio,
+            validation_fraction=data.validation_fraction,
+        )
+
+
+class TaskNeeds(Model):
+    """What the images of a task's data set must be fit for.
+
+    Attributes:
+        labels: number of foreground classes of a segmentation, of classes otherwise.
+        splits: parts that must suffice for the task.
+    """
+
+    type: Literal["segmentation", "classification"]
+    labels: int
+    splits: tuple[str, ...] = ()
+
+
+class ExamineRun(Model):
+    """Finding and checking the images of one data set.
+
+    Attributes:
+        optional: whether pre-training does without the data set where it is absent.
+        phantoms: what is generated; ``None`` for real data.
+        task: the task that uses the data set, if any.
+    """
+
+    dataset: str
+    release: str = "1"
+    optional: bool = False
+    phantoms: PhantomConfig | None = None
+    min_valid_fraction: float
+    split: SplitSettings
+    task: TaskNeeds | None = None
+
+
+class TaskPreparation(TaskNeeds):
+    """How the images of a task are prepared."""
+
+    data: TaskDataConfig
+    native_labels: bool = False
+
+
+class PrepareRun(Model):
+    """Writing the store of one data set.
+
+    Attributes:
+        task: the recipe; ``None`` for a source of pre-training.
+    """
+
+    dataset: str
+    store: StoreConfig
+    task: TaskPreparation | None = None
+
+
+class SpatialCrops(Model):
+    """Which crops of a volume the window slides along."""
+
+    crops_per_volume: int
+    crop_shape: Shape3
+
+
+class ContrastCrops(Model):
+    """Which places of a subject are read in all contrasts."""
+
+    crops_per_subject: int
+    crop_shape: Shape3
+    contrasts: tuple[str, ...]
+
+
+class SemanticDraws(Model):
+    """Which lesions of a category form sequences."""
+
+    window: tuple[int, int]
+    draws_per_category: int
+
+
+class SequencesRun(Model):
+    """Building the sequence index.
+
+    Strides, mixing weights and percentiles act when a sequence is read, so they belong to
+    pre-training.
+
+    Attributes:
+        exclude: data set → subjects that are left out by name.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    exclude: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    spatial: SpatialCrops
+    contrast: ContrastCrops
+    semantic: SemanticDraws
+    length: int
+    validation_every: int
+    seed: int
+
+
+class PretrainRun(PretrainTraining):
+    """Pre-training of one method.
+
+    Attributes:
+        kinds: kinds of sequence that are drawn from.
+    """
+
+    method: str
+    settings: SerializeAsAny[MethodSettings]
+    encoder: EncoderConfig
+    sequences: SequencesConfig
+    kinds: tuple[str, ...]
+
+
+class TaskRun(Model):
+    """What all runs on a downstream task read."""
+
+    task: str
+    recipe: Annotated[Recipe, Field(discriminator="type")]
+    method: str
+    seed: int
+    ratio: float
+    threads: int
+
+
+class BaselineRun(TaskRun):
+    """Scoring the baseline that ``method`` names."""
+
+
+class ProbeRun(TaskRun):
+    """A linear probe of an encoder.
+
+    Attributes:
+        pretrained: id of the run whose encoder is loaded; ``None``: random initialisation.
+    """
+
+    encoder: EncoderConfig
+    pretrained: str | None
+
+
+class FinetuneRun(ProbeRun):
+    """Fine-tuning of one network.
+
+    Attributes:
+        network_settings: of a network without the shared encoder.
+        trained: "decoder" with a frozen encoder.
+    """
+
+    network: str
+    network_settings: NetworkSettings | None
+    trained: Literal["all", "decoder"]
+    optimiser: OptimiserConfig
+    precision: str
+    log_every: int
+    checkpoint_every: int
