@@ -18,7 +18,8 @@ from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from tests.helpers import trees
-from voxseq.config.data import StoreConfig, TaskDataConfig
+from voxseq.config.data import StoreConfig
+from voxseq.config.runs import TaskPreparation
 from voxseq.data import grid, layouts
 from voxseq.data import prepare as preprocess
 from voxseq.data.checks import Measured
@@ -93,9 +94,8 @@ def _prepared(volume: Volume, label: Array, folder: Path, **data: Any) -> tuple[
         read_label=lambda *_: Volume(label, volume.affine),
     )
     reader = preprocess._Reader(adapter, folder)
-    recipe = TaskDataConfig.model_validate({"window": [-100, 200], **data}).model_dump()
-    config = {"data": recipe, "type": "segmentation", "labels": 2, "native_labels": True}
-    preprocess._add_task(writer, 0, row, reader, config)
+    content = {"type": "segmentation", "labels": 2, "data": {"window": [-100, 200], **data}}
+    preprocess._add(writer, 0, row, reader, TaskPreparation.model_validate(content))
     writer.close()
     store = VolumeStore(folder)
     return store.label(0)[...], store.table.loc[0]
