@@ -12,8 +12,8 @@ from tests.helpers import trees
 from voxseq.base.errors import ConfigError
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.grid import foreground_box
 from voxseq.data.prepare import merge_labels, normalise
-from voxseq.data.regrid import foreground_box
 from voxseq.data.store import VolumeStore
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.batches import CropBatches

@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from voxseq.config.data import TaskDataConfig
 from voxseq.data import grid as resample
+from voxseq.data.grid import Regridded, regrid
 from voxseq.data.prepare import normalise
-from voxseq.data.regrid import Regridded, regrid
 from voxseq.data.volume import Array, Volume
 
 WINDOW = (-57.0, 175.0)
