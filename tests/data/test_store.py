@@ -18,8 +18,7 @@ from tests.helpers import trees
 from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX, read_index
-from voxseq.data.locations import class_locations
-from voxseq.data.store import StoreWriter, VolumeStore, stored_type
+from voxseq.data.store import StoreWriter, VolumeStore, class_locations, stored_type
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
 

@@ -37,10 +37,17 @@ def check_image(volume: Volume, path: str) -> Measured:
     Raises:
         DataError: naming ``path`` and the reason.
     """
-    array = volume.array
+    array, matrix = volume.array, volume.affine
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{path}: no voxels, shape {array.shape}")
-    _check_affine(volume, path)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise DataError(f"{path}: the affine holds NaN or infinite numbers")
+    spacing = np.array(volume.spacing)
+    # A determinant is judged relative to the spacing: it is tiny for fine grids as well.
+    if (spacing <= 0).any() or abs(np.linalg.det(matrix[:3, :3])) < 1e-3 * spacing.prod():
+        raise DataError(
+            f"{path}: the affine is singular, it maps the voxels onto a plane or a line"
+        )
     minimum, maximum = float(array.min()), float(array.max())
     if not (np.isfinite(minimum) and np.isfinite(maximum)):
         # NaN survives min and max; counting is only needed for the message.
@@ -62,40 +69,41 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
     Raises:
         DataError: another shape or grid, or values that are not in ``allowed``.
     """
-    if label.array.shape != image.array.shape:
+    array = label.array
+    if array.shape != image.array.shape:
         raise DataError(
-            f"{path}: the label's shape {label.array.shape} is not that of its image, "
-            f"{image.array.shape}"
+            f"{path}: the label's shape {array.shape} is not that of its image, {image.array.shape}"
         )
     if label.oriented and image.oriented:
         _check_same_grid(label, image, path)
-    values = label_values(label.array, path)
-    unknown = sorted(set(values) - set(allowed))
-    if unknown:
-        raise DataError(
-            f"{path}: unknown label values {', '.join(str(v) for v in unknown[:5])}, expected "
-            f"{', '.join(str(v) for v in sorted(allowed))}"
-        )
-    return values
-
-
-def label_values(array: Array, path: str) -> list[int]:
-    """Sorted values of a segmentation.
-
-    Raises:
-        DataError: a value is not a whole number from 0 to 255.
-    """
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= _MOST_CLASSES):
         raise DataError(f"{path}: unknown label values from {low:g} to {high:g}")
     counts = np.zeros(_MOST_CLASSES + 1, np.int64)
     for box in slabs(array):
-        part = array[box]
-        whole = part.astype(np.uint8)
-        if array.dtype.kind == "f" and not np.array_equal(whole, part):
+        whole = array[box].astype(np.uint8)
+        if array.dtype.kind == "f" and not np.array_equal(whole, array[box]):
             raise DataError(f"{path}: label values are not whole numbers")
         counts += class_counts(whole)
-    return [int(v) for v in np.flatnonzero(counts)]
+    values = np.flatnonzero(counts).tolist()
+    unknown = [value for value in values if value not in allowed]
+    if unknown:
+        shown = ", ".join(str(v) for v in unknown[:5])
+        expected = ", ".join(str(v) for v in sorted(allowed))
+        raise DataError(f"{path}: unknown label values {shown}, expected {expected}")
+    return values
+
+
+def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
+    extent = [(0, n - 1) for n in image.array.shape]
+    corners = np.array([[*corner, 1] for corner in itertools.product(*extent)]).T
+    with np.errstate(invalid="ignore"):
+        distance = np.abs((label.affine - image.affine) @ corners)[:3].max()
+    if not distance <= GRID_TOLERANCE * min(image.spacing):
+        raise DataError(
+            f"{path}: the label's grid is not that of its image, their corners lie up to "
+            f"{distance:.3g} mm apart"
+        )
 
 
 def content_hash(array: Array) -> str:
@@ -128,27 +136,3 @@ def incomplete_groups(
         elif len(sizes) > 1:
             reasons[group] = f"the contrasts of {group} have different shapes {sorted(sizes)}"
     return reasons
-
-
-def _check_affine(volume: Volume, path: str) -> None:
-    matrix = volume.affine
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise DataError(f"{path}: the affine holds NaN or infinite numbers")
-    spacing = np.array(volume.spacing)
-    # A determinant is judged relative to the spacing: it is tiny for fine grids as well.
-    if (spacing <= 0).any() or abs(np.linalg.det(matrix[:3, :3])) < 1e-3 * spacing.prod():
-        raise DataError(
-            f"{path}: the affine is singular, it maps the voxels onto a plane or a line"
-        )
-
-
-def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
-    extent = [(0, n - 1) for n in image.array.shape]
-    corners = np.array([[*corner, 1] for corner in itertools.product(*extent)]).T
-    with np.errstate(invalid="ignore"):
-        distance = np.abs((label.affine - image.affine) @ corners)[:3].max()
-    if not distance <= GRID_TOLERANCE * min(image.spacing):
-        raise DataError(
-            f"{path}: the label's grid is not that of its image, their corners lie up to "
-            f"{distance:.3g} mm apart"
-        )

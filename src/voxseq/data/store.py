@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from voxseq.base.failures import read_named, unexplained_write_named, write_named
+from voxseq.catalogue.splits import words_of
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.index import read_table, write_table
-from voxseq.data.locations import class_locations
 from voxseq.data.packed import FILE_BYTES, PackedArray, damaged
 from voxseq.data.slabs import class_counts, percentiles, slabs
 from voxseq.data.volume import Array
@@ -258,6 +258,50 @@ class VolumeStore:
             self._arrays[key] = found
         self._arrays.move_to_end(key)
         return self._arrays[key]
+
+
+def class_locations(
+    label: Array, most: int, volume_id: str, shown: tuple[Array, float] | None = None
+) -> dict[int, Array]:
+    """Voxel positions of each class, for the centres of crops; see :meth:`VolumeStore.locations`.
+
+    Args:
+        label: (X, Y, Z) uint8.
+        most: positions of a class.
+        volume_id: for the seed.
+        shown: the image (X, Y, Z), and the value above which background counts (published code: the
+            window's lower end). Where no background lies above it, all of it counts.
+    """
+    boxes = list(slabs(label, axis=0))
+    counts = np.stack([class_counts(label[box]) for box in boxes])
+    if shown is not None:
+        image, floor = shown
+        above = [np.count_nonzero((label[b] == 0) & (image[b] > floor)) for b in boxes]
+        if any(above):
+            counts[:, 0] = above
+        else:
+            shown = None
+    positions = {}
+    for number in np.flatnonzero(counts.any(axis=0)).tolist():
+        total = int(counts[:, number].sum())
+        # Which of the class's voxels, counted in C order.
+        chosen = np.arange(min(total, most))
+        if total > most:
+            rng = np.random.default_rng([number, *words_of(volume_id)])
+            chosen = np.sort(rng.choice(total, most, replace=False))
+        borders = np.append(0, np.cumsum(counts[:, number]))
+        ends = np.searchsorted(chosen, borders)
+        found = []
+        for i, box in enumerate(boxes):
+            if ends[i] < ends[i + 1]:
+                mask = label[box] == number
+                if number == 0 and shown is not None:
+                    mask &= shown[0][box] > shown[1]
+                inside = np.flatnonzero(mask)[chosen[ends[i] : ends[i + 1]] - borders[i]]
+                found.append(inside + box[0].start * label[0].size)
+        places = np.stack(np.unravel_index(np.concatenate(found), label.shape), axis=1)
+        positions[number] = places.astype(np.int32)
+    return positions
 
 
 def stored_type(array: Array) -> np.dtype[Any]:

@@ -36,7 +36,9 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         labels = _array(folder, path, f"{split}_labels").reshape(-1)
         if not (np.isfinite(labels).all() and np.array_equal(labels, np.trunc(labels))):
             raise damaged(path, f"{split}_labels holds classes that are not whole numbers")
-        count = _count(folder, path, f"{split}_images")
+        # From the header alone: damaged voxels are found when they are read.
+        with reading(folder, path, "npz"), zipfile.ZipFile(folder / path) as archive:
+            count = (*_shape(archive, f"{split}_images"), 0)[0]
         if len(labels) != count:
             counts = f"{split}_images has {count} images but {split}_labels {len(labels)}"
             raise damaged(path, counts)
@@ -87,15 +89,6 @@ def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
         held = f"{array.dtype} with shape {array.shape}"
         raise damaged(path, f"{key} is {held}, expected numbers")
     return array
-
-
-def _count(folder: Path, path: str, key: str) -> int:
-    """Number of images from the array's header alone: damaged voxels are found when read."""
-    with reading(folder, path, "npz"):
-        require_regular(folder / path)
-        with zipfile.ZipFile(folder / path) as archive:
-            shape = _shape(archive, key)
-    return shape[0] if shape else 0
 
 
 def _shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:

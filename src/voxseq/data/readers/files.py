@@ -12,7 +12,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from voxseq.base.errors import DataError, ResourceError, VoxseqError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import is_of_the_machine
 from voxseq.base.files import read_text
 from voxseq.data.volume import Array
@@ -58,35 +58,32 @@ def read_exactly(stream: IO[bytes], size: int, most: int) -> Array:
 
 @contextmanager
 def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
-    """Raise whatever a library says of ``path`` in the block as :func:`unreadable` words it.
+    """Word whatever a library says of ``path`` in the block: each has many kinds of errors.
 
-    Libraries raise many kinds of errors for damaged files, by where the damage lies.
+    Reports are versioned, so the message holds no absolute path, and is the same on every machine.
+    A failure of the machine is no fault of the file, which must not be set aside for it.
+
+    Raises:
+        DataError: the file is missing, damaged or none of its ``kind``.
+        ResourceError: the machine failed.
     """
     try:
         yield
     except (DataError, MemoryError):
         raise
     except Exception as error:
-        raise unreadable(folder, path, kind, error) from None
-
-
-def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqError:
-    """The error for a file that its library refuses to read.
-
-    Reports are versioned, so the message holds no absolute path, and is the same on every machine.
-    A failure of the machine is no fault of the file, which must not be set aside for it.
-    """
-    said = " ".join(str(error).split()) or type(error).__name__
-    said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
-    if is_of_the_machine(error):
-        return ResourceError(
-            f"{path}: cannot be read now ({type(error).__name__}: {said[:200]})",
-            "look after memory and disk of this machine, then start again",
-        )
-    if not (folder / path).exists():
-        return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
-    said = f"{type(error).__name__}: {said[:200]}"
-    return damaged(path, f"damaged, truncated or no {kind} file ({said})")
+        said = " ".join(str(error).split()) or type(error).__name__
+        said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+        said = f"{type(error).__name__}: {said[:200]}"
+        if is_of_the_machine(error):
+            raise ResourceError(
+                f"{path}: cannot be read now ({said})",
+                "look after memory and disk of this machine, then start again",
+            ) from None
+        if not (folder / path).exists():
+            remedy = f"restore {path} or leave it out"
+            raise DataError(f"{path}: the file does not exist", remedy) from None
+        raise damaged(path, f"damaged, truncated or no {kind} file ({said})") from None
 
 
 def nothing_found(folder: Path, expected: str) -> DataError:

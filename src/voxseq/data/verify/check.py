@@ -12,12 +12,13 @@ import numpy as np
 from voxseq import catalogue
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.catalogue import DataSet
+from voxseq.catalogue.splits import TEST, VAL
 from voxseq.config.data import DataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.examine import check_splits, examine
 from voxseq.data.scorable import ALL_SPLITS
+from voxseq.data.verify import report as findings
 from voxseq.data.verify.copies import Seen, check_copies
-from voxseq.data.verify.files import check_fetched, check_header
 from voxseq.data.verify.report import Report, obtain_again, show_command
 from voxseq.data.volume import Scan
 
@@ -92,14 +93,11 @@ def verify(names: Sequence[str], root: Path, usage: Usage, workers: int = 0) -> 
     for dataset in [catalogue.get(name) for name in dict.fromkeys(names)]:
         rows = _verify_one(dataset, usage, workers, report)
         report.images[dataset.name] = len(rows)
-        used = {
-            "is_source": dataset.name in usage.sources,
-            "is_task": dataset.name in usage.tasks,
-        }
         for row in rows:
             # As a list of Python's numbers a thumbnail takes eight times the memory.
             compact = {**row, "thumbnail": np.asarray(row["thumbnail"], dtype=np.float32)}
-            seen.append(Seen.of(dataset, compact, **used))
+            is_held_out = dataset.name in usage.tasks and row["split"] in (VAL, TEST)
+            seen.append(Seen(dataset, compact, dataset.name in usage.sources, is_held_out))
     check_copies(report, seen)
     return report
 
@@ -118,7 +116,7 @@ def _verify_one(
         else:
             report.add("fault", dataset, "", "the folder does not exist", obtain)
         return []
-    check_fetched(report, dataset)
+    findings.check_fetched(report, dataset)
     try:
         examined = examine(dataset, folder, task, usage.split, workers=workers)
     except VoxseqError as error:
@@ -133,7 +131,7 @@ def _verify_one(
         remedy = listed if "later split" in reason else obtain_again(dataset)
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
     for row in examined.rows:
-        check_header(report, dataset, row)
+        findings.check_header(report, dataset, row)
     if task is not None and dataset.name in usage.scored:
         try:
             needs = task.model_copy(update={"splits": ALL_SPLITS})

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from voxseq.catalogue import DataSet
-from voxseq.catalogue.splits import TEST, VAL
 from voxseq.data.thumbnail import pictures, repeated
 from voxseq.data.verify.report import Report
 
@@ -38,19 +37,6 @@ class Seen:
     is_source: bool
     is_held_out: bool
 
-    @classmethod
-    def of(
-        cls, dataset: DataSet, row: Mapping[str, Any], *, is_source: bool, is_task: bool
-    ) -> Seen:
-        """An image of a source, of a data set that a task is trained and tested on, or of both."""
-        is_held_out = is_task and row["split"] in (VAL, TEST)
-        return cls(dataset, row, is_source and not is_held_out, is_held_out)
-
-    @property
-    def name(self) -> str:
-        """Volume id."""
-        return str(self.row["volume_id"])
-
     @property
     def person(self) -> tuple[str, str]:
         """Data set and subject."""
@@ -72,20 +58,22 @@ def check_copies(report: Report, images: Sequence[Seen]) -> None:
     shared: dict[tuple[str, str], list[tuple[Seen, Seen]]] = {}
     for one, other, text in (*_by_voxels(images), *_by_picture(images)):
         pairs = ((one, other), (other, one))
-        leak = next((pair for pair in pairs if pair[0].is_source and pair[1].is_held_out), None)
-        if leak is not None:
-            source, held_out = leak
-            reason = f"{text.format(held_out.name)}, which a task holds out"
+        leaks = [(a, b) for a, b in pairs if a.is_source and not a.is_held_out and b.is_held_out]
+        if leaks:
+            source, held_out = leaks[0]
+            reason = f"{text.format(held_out.row['volume_id'])}, which a task holds out"
             report.add("warning", source.dataset, source.row["path"], reason, _EXCLUDED)
         elif one.dataset == other.dataset:
-            reason = text.format(one.name)
+            reason = text.format(one.row["volume_id"])
             report.add("warning", other.dataset, other.row["path"], reason, _JOINED)
         else:
             key = (other.dataset.name, one.dataset.name)
             shared.setdefault(key, []).append((other, one))
     for (_, second), pairs_of_two in sorted(shared.items()):
         example, its_copy = pairs_of_two[0]
-        reason = f"{len(pairs_of_two)} images are also in {second}, such as {its_copy.name}"
+        reason = (
+            f"{len(pairs_of_two)} images are also in {second}, such as {its_copy.row['volume_id']}"
+        )
         report.add("warning", example.dataset, example.row["path"], reason, _TWICE)
 
 

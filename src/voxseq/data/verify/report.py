@@ -6,12 +6,22 @@ fetched. A *warning* is what the stages handle themselves, or what only looks od
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from voxseq.catalogue import DataSet
+import numpy as np
 
+from voxseq.base.errors import IntegrityError
+from voxseq.base.paths import files
+from voxseq.catalogue import DataSet
+from voxseq.data.readers import nifti
+from voxseq.fetch import RECORD, Record, read_record
+from voxseq.fetch.checksum import checksum
+
+#: Spacing in mm beyond which a header is more likely wrong than the scan unusual.
+SPACING = (0.05, 20.0)
 Severity = Literal["fault", "warning"]
 
 
@@ -85,3 +95,89 @@ def obtain_again(dataset: DataSet) -> str:
         f"obtain it again or leave it out; or move {dataset.folder} away and call "
         f"voxseq data download {dataset.name}"
     )
+
+
+def check_fetched(report: Report, dataset: DataSet) -> None:
+    """Compare a folder with its record; nothing is said of a folder that was not fetched."""
+    folder, show = report.root / dataset.folder, show_command(dataset)
+    try:
+        record = read_record(folder)
+    except IntegrityError as error:
+        report.add("fault", dataset, RECORD, error.what, f"{error.hint}; {show}")
+        return
+    if record is None:
+        return
+    if not record.is_of(dataset):
+        reason = "was fetched for another version of the catalogue's entry"
+        report.add("warning", dataset, RECORD, reason, show)
+    count = len(report.findings)
+    again = obtain_again(dataset)
+    # Files that were taken as they arrived have a checksum of their own.
+    for item in record.fetched:
+        path, (kind, found, _) = folder / item.path, item.checksum.partition(":")
+        if item.archive or item.files != 1 or not found:
+            continue
+        if not path.is_file():
+            report.add("fault", dataset, item.path, "was fetched and is missing", again)
+        elif checksum(path, kind) != item.checksum:
+            reason = "has changed since it was fetched: another checksum"
+            report.add("fault", dataset, item.path, reason, again)
+    if len(report.findings) == count:
+        _check_total(report, dataset, record)
+    weak = [item.source for item in record.fetched if item.vouched in ("length", "nothing")]
+    if weak:
+        reason = f"no checksum vouches for {len(weak)} files, such as {weak[0]}"
+        remedy = f"nothing to repair: no source states one; {show}"
+        report.add("warning", dataset, RECORD, reason, remedy)
+
+
+def _check_total(report: Report, dataset: DataSet, record: Record) -> None:
+    """Number and bytes of all files: unpacked files have no checksum of their own."""
+    folder, apart = report.root / dataset.folder, {RECORD, *record.lists}
+    sizes = [(folder / path).stat().st_size for path in files(folder) if path not in apart]
+    fetched = sum(item.files for item in record.fetched)
+    size = sum(item.bytes for item in record.fetched)
+    if len(sizes) > fetched:
+        reason = f"{len(sizes) - fetched} files were added to the {fetched} fetched ones"
+        remedy = f"nothing to repair if they are yours; {show_command(dataset)}"
+        report.add("warning", dataset, "", reason, remedy)
+    elif len(sizes) < fetched:
+        reason = f"{fetched - len(sizes)} of {fetched} fetched files are missing"
+        report.add("fault", dataset, "", reason, obtain_again(dataset))
+    elif sum(sizes) != size:
+        reason = f"its files have {sum(sizes)} bytes, fetched were {size}: some have changed"
+        report.add("fault", dataset, "", reason, obtain_again(dataset))
+
+
+def check_header(report: Report, dataset: DataSet, row: Mapping[str, Any]) -> None:
+    """Look at what the header of a usable image states, from its row of the index."""
+    path = str(row["path"])
+    spacing = [float(row[f"spacing_{a}"]) for a in "xyz"]
+    shape = [int(row[f"shape_{a}"]) for a in "xyz"]
+    items: list[tuple[Severity, str]] = []
+    if min(spacing) < SPACING[0] or max(spacing) > SPACING[1]:
+        usual = f"expected {SPACING[0]:g} to {SPACING[1]:g}"
+        items.append(("warning", f"suspicious spacing, {_product(spacing)} mm: {usual}"))
+    if min(shape) < 2:
+        items.append(("warning", f"a single slice, shape {_product(shape)}"))
+    matrix = np.reshape(np.asarray(row["affine"], dtype=float), (4, 4))[:3, :3]
+    # Slices of a series are put in order so that a mirrored grid can only come from its spacing.
+    mirrored = dataset.adapter == "dicom_tree" and np.linalg.det(matrix) < 0
+    if mirrored or (not row["orientation"] and (np.diag(matrix) < 0).any()):
+        items.append(("fault", "the file states a negative spacing"))
+    if path.endswith((".nii", ".nii.gz")):
+        header = nifti.stored_header(report.root / dataset.folder / path)
+        stated = [float(n) for n in header["pixdim"][1:4]]
+        # Without an affine beside it the reader refuses such a file.
+        if not all(n > 0 for n in stated):
+            shown = f"{_product(stated)} mm"
+            reason = f"the header states a spacing of {shown} beside a valid affine"
+            items.append(("warning", reason))
+    source = f"compare the header with its source ({show_command(dataset)})"
+    remedy = f"{source}; leave the file out if it is wrong"
+    for severity, reason in items:
+        report.add(severity, dataset, path, reason, remedy)
+
+
+def _product(numbers: list[float] | list[int]) -> str:
+    return " x ".join(f"{n:g}" for n in numbers)
