@@ -155,10 +155,10 @@ def test_small_volumes_are_kept_in_the_memory_of_the_open_files_and_no_more(tmp_
             found = store.crop(key, (1, 2, 3), (9, 9, 9))
             np.testing.assert_array_equal(found, images[key][0][1:10, 2:11, 3:12])
     # Two open files, for which the small volumes had to give way.
-    assert sorted(index for _, index in store._arrays) == [0, 1]
+    assert sorted(index for _, index, _ in store._arrays) == [0, 1]
     for key in (*range(3, 19), 0):
         store.image(key)
-    assert sorted(index for _, index in store._arrays) == [0, *range(11, 19)]
+    assert sorted(index for _, index, _ in store._arrays) == [0, *range(11, 19)]
     # A store goes to worker processes without its open files.
     copy = pickle.loads(pickle.dumps(store))  # noqa: S301
     assert copy._room == VolumeStore(tmp_path, 2)._room

@@ -143,16 +143,12 @@ def put(folder: Path, target: Path) -> Any:
     record = read_json(folder / RECORD)
     for name in record["files"]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(folder / name, target / name)
+        try:
+            (target / name).hardlink_to(folder / name)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Another file system, or one without links.
+            with write_named(target / name):
+                shutil.copyfile(folder / name, target / name)
     return record["content"]
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except FileExistsError:
-        raise
-    except OSError:
-        # Another file system, or one without links.
-        with write_named(target):
-            shutil.copyfile(source, target)

@@ -8,6 +8,7 @@ because names of subjects can hold anything.
 from __future__ import annotations
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -200,7 +201,7 @@ class VolumeStore:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
         self._room = open_files * FILE_BYTES
-        self._arrays: OrderedDict[tuple[str, int], PackedArray] = OrderedDict()
+        self._arrays: OrderedDict[tuple[str, int, int], PackedArray] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -249,9 +250,10 @@ class VolumeStore:
         return {int(c): table[table[:, 0] == c, 1:] for c in np.unique(table[:, 0])}
 
     def _open(self, kind: str, index: int) -> PackedArray:
-        key = (kind, int(index))
+        # A forked worker opens files of its own.
+        key = (kind, int(index), os.getpid())
         if key not in self._arrays:
-            found = PackedArray(_path(self.folder, *key))
+            found = PackedArray(_path(self.folder, *key[:2]))
             self._room -= found.memory
             while self._room < 0:
                 self._room += self._arrays.popitem(last=False)[1].memory

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from voxseq.base.errors import DataError
 from voxseq.config.base import Shape3
@@ -24,7 +22,7 @@ _TYPES: Mapping[str, np.dtype[Any]] = {"image": np.dtype(np.float32), "label": n
 CACHE_BYTES = 256 * 2**20
 
 
-class Volumes:
+class Volumes(VolumeStore):
     """A volume store with a limited memory of decompressed volumes.
 
     Args:
@@ -33,23 +31,10 @@ class Volumes:
     """
 
     def __init__(self, folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._left = cache_bytes
         self._cache: dict[tuple[str, int], Array] = {}
         self._locations: dict[int, dict[int, Array]] = {}
-        self._handle: tuple[int, VolumeStore] | None = None
-
-    @property
-    def store(self) -> VolumeStore:
-        """The store, opened anew in a worker process: open files are not shared."""
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), VolumeStore(self.folder))
-        return self._handle[1]
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One line per volume; see :mod:`voxseq.data.store`."""
-        return self.store.table
 
     def rows(self, split: str) -> tuple[int, ...]:
         """Rows of one split, ordered by volume id.
@@ -105,24 +90,19 @@ class Volumes:
         """Whole label (X, Y, Z) uint8; not to be written to."""
         return self._whole("label", row)
 
-    def image_crop(self, row: int, start: Shape3, shape: Shape3) -> Array:
+    def image_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """Part of an image that lies inside it, float32."""
         return self._part("image", row, start, shape)
 
-    def label_crop(self, row: int, start: Shape3, shape: Shape3) -> Array:
+    def label_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """Part of a label that lies inside it, uint8."""
         return self._part("label", row, start, shape)
 
     def locations(self, row: int) -> dict[int, Array]:
         """Class → voxel positions (n, 3) that have it."""
         if row not in self._locations:
-            found = self.store.locations(row)
-            self._locations[row] = {k: places for k, places in found.items() if len(places)}
+            self._locations[row] = super().locations(row)
         return self._locations[row]
-
-    def native_label(self, row: int) -> Array:
-        """Label (X, Y, Z) on the file's own grid, in RAS axes."""
-        return self.store.native_label(row)
 
     def native_classes(self, probabilities: Array, row: int) -> Array:
         """Most probable class of each voxel of the file's own grid, (X, Y, Z) uint8.
@@ -144,7 +124,7 @@ class Volumes:
             self._cache[kind, row] = array
         return array
 
-    def _part(self, kind: str, row: int, start: Shape3, shape: Shape3) -> Array:
+    def _part(self, kind: str, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         size = int(np.prod(self.shape(row))) * _TYPES[kind].itemsize
         if (kind, row) in self._cache or size <= self._left:
             window = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
@@ -152,6 +132,6 @@ class Volumes:
             return part
         return self._read(kind, row, start, shape)
 
-    def _read(self, kind: str, row: int, start: Shape3, shape: Shape3) -> Array:
-        read = self.store.crop if kind == "image" else self.store.label_crop
+    def _read(self, kind: str, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
+        read = super().crop if kind == "image" else super().label_crop
         return read(row, start, shape).astype(_TYPES[kind], copy=False)

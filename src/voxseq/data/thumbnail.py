@@ -89,7 +89,9 @@ def pictures(index: pd.DataFrame) -> Pictures:
     stored = np.column_stack(
         [index[f"shape_{a}"].to_numpy(float) * index[f"spacing_{a}"].to_numpy(float) for a in "xyz"]
     )
-    axes = np.array([_ras_axes(str(codes)) for codes in index["orientation"]])
+    # Stored axis that runs along each of right, anterior, superior; as stored where unknown.
+    turns = (nibabel.orientations.axcodes2ornt(str(c) or "RAS") for c in index["orientation"])
+    axes = np.array([np.argsort(turn[:, 0]) for turn in turns])
     return Pictures(
         np.stack(index["thumbnail"].to_list()).astype(np.float32),
         np.take_along_axis(stored, axes, axis=1),
@@ -125,13 +127,6 @@ def _matches(left: Pictures, right: Pictures) -> Iterator[tuple[int, int, float]
         fits = (np.abs(one - other) <= SIDE_TOLERANCE * np.maximum(one, other)).all(axis=1)
         found = (start + ones[fits], others[fits], product[ones[fits], others[fits]])
         yield from zip(*(part.tolist() for part in found), strict=True)
-
-
-def _ras_axes(codes: str) -> list[int]:
-    """Stored axis that runs along each of right, anterior, superior; as stored for ""."""
-    if not codes:
-        return [0, 1, 2]
-    return [int(a) for a in np.argsort(nibabel.orientations.axcodes2ornt(codes)[:, 0])]
 
 
 def _box_means(array: Array) -> NDArray[np.float64]:
