@@ -1,6 +1,6 @@
 """Checks and prepares CTs in a process of its own, and prints the memory that they took.
 
-Called as ``python -m tests.helpers.large FOLDER ROLE SLOPE``.
+Called as ``python -m tests.helpers.large FOLDER ROLE SLOPE [whole]``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tests.helpers import trees
 from voxseq.data import checks, grid, slabs, thumbnail
 from voxseq.data.readers import files, nifti
 
-#: Small parts of a large CT: they are an eighth as large as well.
+#: A large CT, and small parts of one; with these, slabs are an eighth as large as well.
+WHOLE = (512, 512, 1000)
 SHAPES = ((192, 192, 80), (256, 256, 160))
 SHRUNK = 8
 SLABS = (
@@ -27,7 +28,7 @@ SLABS = (
 
 
 def write(folder: Path, shape: tuple[int, int, int], slope: float) -> None:
-    """An MSD task of one case: a noisy body with a label, written slice by slice."""
+    """An MSD task of one case: a noisy body with a label, the same slice over and over."""
     place = folder / "msd" / "Task09_Spleen"
     rng = np.random.default_rng(0)
     x, y = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
@@ -40,12 +41,14 @@ def write(folder: Path, shape: tuple[int, int, int], slope: float) -> None:
         header["vox_offset"] = 352
         header.set_slope_inter(slope if dtype is np.int16 else 1, 0)
         (place / part).mkdir(parents=True)
-        with gzip.open(place / part / "a.nii.gz", "wb", compresslevel=1) as file:
-            file.write(header.binaryblock + bytes(4))
+        noise = rng.standard_normal(shape[:2], dtype=np.float32) * 20
+        plane = np.where(body, 40, -1000) + noise if dtype is np.int16 else organ
+        packed = gzip.compress(np.rint(plane).astype(dtype).T.tobytes(), compresslevel=1)
+        with (place / part / "a.nii.gz").open("wb") as file:
+            file.write(gzip.compress(header.binaryblock + bytes(4)))
+            # A file of many parts is as good as one in one part, and made at once.
             for _ in range(shape[2]):
-                noise = rng.standard_normal(shape[:2], dtype=np.float32) * 20
-                plane = np.where(body, 40, -1000) + noise if dtype is np.int16 else organ
-                file.write(np.rint(plane).astype(dtype).T.tobytes())
+                file.write(packed)
     item = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
     (place / "dataset.json").write_text(json.dumps({"training": [item]}))
 
@@ -57,14 +60,16 @@ def peak() -> int:
 
 
 def main() -> None:
-    """Check and prepare a tiny CT, a smaller and a larger one; print the peak after each."""
+    """Check and prepare a tiny CT, then others; print the peak after each."""
     folder, role, slope = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    for module, name in SLABS:
-        setattr(module, name, getattr(module, name) // SHRUNK)
+    is_whole = sys.argv[4:] == ["whole"]
+    if not is_whole:
+        for module, name in SLABS:
+            setattr(module, name, getattr(module, name) // SHRUNK)
     data = {"window": [-57, 175], "spacing": [1, 1, 1]} if role == "task" else None
     split = {"seed": 0, "ratio": [1.0, 0.0, 0.0], "validation_fraction": 0.1}
     peaks = []
-    for number, shape in enumerate(((48, 48, 20), *SHAPES)):
+    for number, shape in enumerate(((48, 48, 20), *((WHOLE,) if is_whole else SHAPES))):
         place = folder / str(number)
         write(place / "data", shape, slope)
         common = (place / "data", place, "task09_spleen")
