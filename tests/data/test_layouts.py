@@ -19,8 +19,10 @@ from voxseq.data import layouts as adapters
 from voxseq.data.index import entry_of, read_index
 from voxseq.data.layouts import ricord
 from voxseq.data.readers import dicom
-from voxseq.data.volume import Entry, affine_of_lps
+from voxseq.data.volume import affine_of_lps
 
+#: Stored values of a CT (columns, rows, slices).
+STORED = trees.image((6, 5, 4)).astype(np.int32) + 1000
 #: Data set, published path, subject and modality.
 PATHS = """
     ribfrac           Part1/RibFrac1-image.nii.gz                                 RibFrac1    CT
@@ -127,8 +129,7 @@ def test_nrrd_of_the_atrium_challenge_is_read_with_its_labels(tmp_path: Path) ->
 
 
 def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
-    stored = trees.image((6, 5, 4)).astype(np.int32) + 1000
-    trees.dicom_series(tmp_path / "s", stored)
+    trees.dicom_series(tmp_path / "s", STORED)
     volume = dicom.read_series(tmp_path, "s")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(sorted((str(p) for p in (tmp_path / "s").iterdir()), reverse=True))
@@ -138,14 +139,15 @@ def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.affine, affine_of_lps(steps, image.GetOrigin()), atol=1e-6)
     assert volume.spacing == pytest.approx((0.75, 0.5, 2.5))
     by_instance = dicom.read_series(tmp_path, "s", order="instance", values="stored")
-    np.testing.assert_array_equal(by_instance.array, stored.transpose(1, 0, 2))
+    np.testing.assert_array_equal(by_instance.array, STORED.transpose(1, 0, 2))
+    # RICORD's order: rows before columns, as PixelSpacing has them.
+    assert by_instance.spacing == pytest.approx((0.5, 0.75, 2.5))
     assert not by_instance.oriented
 
 
 def test_plain_and_compressed_pixels_are_read_alike(tmp_path: Path) -> None:
-    stored = trees.image((6, 5, 4)).astype(np.int32) + 1000
-    trees.dicom_series(tmp_path / "plain", stored)
-    trees.dicom_series(tmp_path / "packed", stored)
+    trees.dicom_series(tmp_path / "plain", STORED)
+    trees.dicom_series(tmp_path / "packed", STORED)
     for path in (tmp_path / "packed").iterdir():
         header = pydicom.dcmread(path)
         header.compress(pydicom.uid.RLELossless)
@@ -158,25 +160,24 @@ def test_plain_and_compressed_pixels_are_read_alike(tmp_path: Path) -> None:
 
 
 def test_slope_and_intercept_are_applied_slice_by_slice(tmp_path: Path) -> None:
-    stored = trees.image((6, 5, 4)).astype(np.int32) + 1000
-    trees.dicom_series(tmp_path / "s", stored, RescaleSlope=0.5, RescaleIntercept=-100.25)
+    trees.dicom_series(tmp_path / "s", STORED, RescaleSlope=0.5, RescaleIntercept=-100.25)
     path = tmp_path / "s" / "IM002.dcm"
     header = pydicom.dcmread(path)
     header.RescaleSlope, header.RescaleIntercept = 2, -1000
     header.save_as(path)
     volume = dicom.read_series(tmp_path, "s")
-    expected = stored * 0.5 - 100.25
-    expected[:, :, 2] = stored[:, :, 2] * 2.0 - 1000
+    expected = STORED * 0.5 - 100.25
+    expected[:, :, 2] = STORED[:, :, 2] * 2.0 - 1000
     # Slices are in order of position: the last instance lies lowest.
     np.testing.assert_array_equal(volume.array, expected[:, :, ::-1].astype(np.float32))
     assert volume.array.dtype == np.float32
     as_stored = dicom.read_series(tmp_path, "s", values="stored")
-    np.testing.assert_array_equal(as_stored.array, stored[:, :, ::-1])
+    np.testing.assert_array_equal(as_stored.array, STORED[:, :, ::-1])
     assert as_stored.array.dtype == np.uint16
-    trees.dicom_series(tmp_path / "whole", stored)
+    trees.dicom_series(tmp_path / "whole", STORED)
     whole = dicom.read_series(tmp_path, "whole")
     assert whole.array.dtype == np.int32
-    np.testing.assert_array_equal(whole.array, stored[:, :, ::-1] - 1024)
+    np.testing.assert_array_equal(whole.array, STORED[:, :, ::-1] - 1024)
 
 
 def test_series_of_one_folder_are_told_apart(tmp_path: Path) -> None:
@@ -197,9 +198,8 @@ def test_series_of_one_folder_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_file_without_a_header_is_set_aside_and_spoils_its_series(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "dicom"
-    array = trees.image((6, 5, 6)).astype(np.int32) + 1000
     for name in ("good", "loose"):
-        trees.dicom_series(folder / name, array, suffix="", PatientID=name)
+        trees.dicom_series(folder / name, STORED, suffix="", PatientID=name)
     (folder / "loose" / "broken.dcm").write_bytes(b"no DICOM")
     (folder / "good" / "notes.txt").write_text("not an image")
     out = trees.run_download(tmp_path / "data", tmp_path, "dicom_ct")
@@ -210,7 +210,7 @@ def test_a_file_without_a_header_is_set_aside_and_spoils_its_series(tmp_path: Pa
 
 
 def test_series_of_another_shape_inside_a_folder_are_left_out(tmp_path: Path) -> None:
-    trees.dicom_series(tmp_path / "s", trees.image((6, 5, 4)).astype(np.int32) + 1000)
+    trees.dicom_series(tmp_path / "s", STORED)
     scout = tmp_path / "scout"
     trees.dicom_series(scout, trees.image((9, 9, 1)).astype(np.int32) + 1000)
     (scout / "IM000.dcm").rename(tmp_path / "s" / "scout.dcm")
@@ -218,24 +218,23 @@ def test_series_of_another_shape_inside_a_folder_are_left_out(tmp_path: Path) ->
 
 
 def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
-    array = trees.image((6, 5, 4)).astype(np.int32) + 1000
     coronal = {"SeriesNumber": 602, "SeriesDescription": "COR 3X3"}
     sagittal = {"SeriesNumber": 605, "SeriesDescription": "SAG"}
     folder = trees.ricord(
         tmp_path / "data",
         [
-            ("train", 1, array, "1A-SITE2-000001", {}),
-            ("train", 0, array + 1, "1B-419639-000002", {"SeriesNumber": 4}),
-            ("val", 1, array + 2, "1A-419639-000003",
+            ("train", 1, STORED, "1A-SITE2-000001", {}),
+            ("train", 0, STORED + 1, "1B-419639-000002", {"SeriesNumber": 4}),
+            ("val", 1, STORED + 2, "1A-419639-000003",
              {**coronal, "ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}),
-            ("test", 1, array + 3, "1A-419639-000004",
+            ("test", 1, STORED + 3, "1A-419639-000004",
              {**sagittal, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}),
         ],
     )  # fmt: skip
     with (folder / "RICORD_train.txt").open("a") as file:
         name = "ID1-2_date10-19-2004_3.000000-NA-36469"
         file.write(f"RICORD_nii/MIDRC-RICORD-1B/{name}.nii.gz 0\n")
-    trees.dicom_series(folder / "unlisted", trees.image((6, 5, 4)).astype(np.int32) + 1000)
+    trees.dicom_series(folder / "unlisted", STORED)
     out = trees.run_download(tmp_path / "data", tmp_path, "ricord", trees.CLASSIFICATION)
     index = read_index(out).set_index("path")
     assert trees.set_aside(out) == {}
@@ -262,32 +261,17 @@ def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
     assert index.loc["any/place0", "minimum"] >= 0
 
 
-def test_ricord_keeps_rows_before_columns(tmp_path: Path) -> None:
-    array = trees.image((6, 5, 4)).astype(np.int32) + 1000
-    trees.dicom_series(tmp_path / "s", array)
-    volume = ricord.read_image(tmp_path, Entry("a", "b", "s", locator="stored"))
-    np.testing.assert_array_equal(volume.array, array.transpose(1, 0, 2))
-    # PixelSpacing is from row to row, then from column to column.
-    assert volume.spacing == pytest.approx((0.5, 0.75, 2.5))
-    assert not volume.oriented
-
-
 def test_every_line_of_the_published_lists_of_ricord_is_understood(root: Path) -> None:
     folder = root / "../shared/splits/ricord_official"
     if not folder.is_dir():
         pytest.skip(f"no published lists in {folder}")
-    sizes = {}
-    for split in ("train", "val", "test"):
-        items = ricord._read_list(folder, split)
-        sizes[split] = (len(items), sum(item.label for item in items))
-    assert sizes == {"train": (194, 120), "val": (52, 29), "test": (84, 61)}
-    table = (folder / "../ricord_series_map.tsv").read_text().splitlines()[1:]
     keys = set()
-    for line in table:
-        _, _, _, _, patient, _, uid, date, number = line.split("\t")[:9]
+    for line in (folder / "../ricord_series_map.tsv").read_text().splitlines()[1:]:
+        patient, _, uid, date, number = line.split("\t")[4:9]
         keys.add((patient, date.replace("-", ""), int(number), uid[-5:]))
-    listed = {i.key for s in ("train", "val", "test") for i in ricord._read_list(folder, s)}
-    assert listed == keys
+    listed = [ricord._read_list(folder, split) for split in ("train", "val", "test")]
+    assert [len(items) for items in listed] == [194, 52, 84]
+    assert {item.key for items in listed for item in items} == keys
 
 
 def test_deeplesion_has_one_entry_for_each_typed_lesion(tmp_path: Path) -> None:
