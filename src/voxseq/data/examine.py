@@ -109,7 +109,13 @@ def execute(context: RunContext[ExamineRun]) -> None:
     examined.notes += _write_axial(context.out, examined.rows)
     _write(context.out, dataset, examined)
     if not usable or usable < config.min_valid_fraction * count - 1e-9:
-        raise _too_few(examined, f"{dataset.title}: {usable} of {count} images in {folder}", config)
+        images = f"{dataset.title}: {usable} of {count} images in {folder} are usable"
+        lines = [f"{images}, data.min_valid_fraction asks for {config.min_valid_fraction:g}:"]
+        lines += [f"  {reason}" for _, reason in examined.aside[:_SHOWN]]
+        if len(examined.aside) > _SHOWN:
+            lines.append(f"  and {len(examined.aside) - _SHOWN} more")
+        remedy = "obtain these files again, or lower data.min_valid_fraction"
+        raise DataError("\n".join(lines), remedy)
     check_splits(dataset, examined.rows, config.task)
     _LOG.info("%s: %d images usable, %d set aside", dataset.name, usable, len(examined.aside))
 
@@ -349,11 +355,3 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(path, text.getvalue())
-
-
-def _too_few(examined: Examination, usable: str, config: ExamineRun) -> DataError:
-    shown = [f"  {reason}" for _, reason in examined.aside[:_SHOWN]]
-    more = len(examined.aside) - len(shown)
-    asked = f"data.min_valid_fraction asks for {config.min_valid_fraction:g}:"
-    lines = [f"{usable} are usable, {asked}", *shown, *[f"  and {more} more"] * (more > 0)]
-    return DataError("\n".join(lines), "obtain these files again, or lower data.min_valid_fraction")

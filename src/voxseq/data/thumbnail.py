@@ -134,7 +134,13 @@ def _box_means(array: Array) -> NDArray[np.float64]:
     # With axes by decreasing stride a slab is one stretch of memory.
     order = sorted(range(3), key=lambda axis: (-abs(array.strides[axis]), axis))
     ordered = array.transpose(order)
-    slowest, middle, fastest = (_weights(n) for n in ordered.shape)
+    # Share (8, n) of each voxel in each box's mean; rows sum to 1.
+    shares = []
+    for size in ordered.shape:
+        edges, voxels = np.linspace(0, size, SIDE + 1)[:, None], np.arange(size)
+        overlap = np.minimum(edges[1:], voxels + 1) - np.maximum(edges[:-1], voxels)
+        shares.append(np.maximum(overlap, 0.0) * (SIDE / size))
+    slowest, middle, fastest = shares
     result = np.zeros((SIDE, SIDE, SIDE))
     step = max(_SLAB // max(ordered[0].size, 1), 1)
     for start in range(0, len(ordered), step):
@@ -144,11 +150,3 @@ def _box_means(array: Array) -> NDArray[np.float64]:
         planes = middle @ (slab @ fastest.T)
         result += np.tensordot(slowest[:, start : start + step], planes, axes=1)
     return np.ascontiguousarray(result.transpose(np.argsort(order)))
-
-
-def _weights(size: int) -> NDArray[np.float64]:
-    """Share (8, size) of each voxel in each box's mean; rows sum to 1."""
-    edges = np.linspace(0, size, SIDE + 1)[:, None]
-    voxels = np.arange(size)
-    overlap = np.minimum(edges[1:], voxels + 1) - np.maximum(edges[:-1], voxels)
-    return np.asarray(np.maximum(overlap, 0.0) * (SIDE / size))

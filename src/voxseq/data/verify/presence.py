@@ -65,16 +65,11 @@ def optional_sources(workspace: Workspace, root: Path) -> Iterator[str]:
         dataset = catalogue.get(run.config.dataset)
         is_here = next(files(root / dataset.folder), None) is not None
         is_done = workspace.is_finished(run)
-        if is_done and is_left_out(workspace.folder(run)):
-            if is_here:
-                yield (
-                    f"{dataset.name} is in {root} now, but the results are without it: another "
-                    "value of data.release makes them anew"
-                )
-            else:
-                yield f"{dataset.name} is not in {root}: pre-training does without it"
-        elif not is_done and not is_here:
-            yield (
-                f"{dataset.name} is not in {root}: unless it is fetched, pre-training does "
-                "without it"
-            )
+        if is_done and not is_left_out(workspace.folder(run)):
+            continue
+        if is_done and is_here:
+            anew = "another value of data.release makes them anew"
+            yield f"{dataset.name} is in {root} now, but the results are without it: {anew}"
+        elif not is_here:
+            unless = "" if is_done else "unless it is fetched, "
+            yield f"{dataset.name} is not in {root}: {unless}pre-training does without it"
