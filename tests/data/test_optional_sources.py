@@ -13,8 +13,8 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import read_json
 from voxseq.config import load_config, read_yaml
 from voxseq.config.data import DataConfig
+from voxseq.data.verify.check import Usage, verify
 from voxseq.data.verify.presence import optional_sources
-from voxseq.data.verify.report import Study, verify
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import build_plan
 from voxseq.plan.context import RunContext
@@ -98,8 +98,8 @@ def test_verify_warns_of_it(tmp_path: Path) -> None:
     trees.msd(tmp_path, list("abc"))
     data = DataConfig()
     names = ["task09_spleen", "brats23"]
-    study = Study.of(names, data, {}, names, ["brats23"])
-    found = [f for f in verify(names, tmp_path, study).findings if f.dataset == "brats23"]
+    usage = Usage.of(names, data, {}, names, ["brats23"])
+    found = [f for f in verify(names, tmp_path, usage).findings if f.dataset == "brats23"]
     assert [f.severity for f in found] == ["warning"]
 
 

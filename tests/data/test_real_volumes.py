@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import trees
+from voxseq.data.grid import to_native
 from voxseq.data.index import read_index
-from voxseq.data.native import to_native
 from voxseq.data.readers import dicom
 from voxseq.data.store import VolumeStore
 

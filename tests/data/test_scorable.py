@@ -13,7 +13,7 @@ from voxseq.config import load_config
 from voxseq.config.data import DataConfig
 from voxseq.config.runs import TaskNeeds
 from voxseq.data.scorable import ALL_SPLITS, require_scorable
-from voxseq.data.verify.report import Study, verify
+from voxseq.data.verify.check import Usage, verify
 from voxseq.plan import build_plan
 
 SPLITS = ["train", "train", "val", "test"]
@@ -49,13 +49,9 @@ def test_too_few_cases_stop_the_download_and_are_a_fault(count: int, tmp_path: P
     trees.msd(root, list("ab")[:count])
     with pytest.raises(DataError, match="the val split has no case"):
         trees.run_download(root, tmp_path, "task09_spleen", SEGMENTATION)
-    study = Study.of(
-        ["task09_spleen"],
-        DataConfig(),
-        {"task09_spleen": TaskNeeds.model_validate(trees.SEGMENTATION)},
-        [],
-    )
-    found = verify(["task09_spleen"], root, study).findings
+    task = TaskNeeds.model_validate(trees.SEGMENTATION)
+    usage = Usage.of(["task09_spleen"], DataConfig(), {"task09_spleen": task}, [])
+    found = verify(["task09_spleen"], root, usage).findings
     assert any(f.severity == "fault" and "the val split has no case" in f.reason for f in found)
     # As a source they are enough.
     trees.run_download(root, tmp_path / "source", "task09_spleen")
@@ -65,8 +61,6 @@ def test_a_training_set_of_one_class_stops_the_download(tmp_path: Path) -> None:
     folder = trees.nodule(tmp_path / "data", {"train": 4, "val": 4, "test": 4})
     path = folder / "nodulemnist3d.npz"
     arrays = {name: array.copy() for name, array in np.load(path).items()}
-    for split in ("train", "val", "test"):
-        arrays[f"{split}_labels"][:] = np.array([[0], [1], [0], [1]])
     arrays["train_labels"][:] = 0
     np.savez(path, **arrays)
     with pytest.raises(DataError, match=r"train split have the classes \[0\].*nothing to learn"):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from voxseq.data import slabs
-from voxseq.data.grid import linear
 
 TYPES = ("int8", "uint8", "int16", "uint16", ">i2", "int32", "uint64", "float32", "float64", ">f4")
 shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)
@@ -71,16 +70,3 @@ def test_slabs_cover_every_voxel_once(
         assert count[box].size <= max(voxels, count.size // count.shape[len(box) - 1])
         count[box] += 1
     assert (count == 1).all()
-
-
-@given(shapes, shapes, st.integers(1, 60))
-def test_resampling_slab_by_slab_is_resampling_at_once(
-    old: tuple[int, int, int], new: tuple[int, int, int], voxels: int
-) -> None:
-    array = np.random.default_rng(0).normal(size=old).astype(np.float32)
-    whole = linear(array, new)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("voxseq.data.grid.VOXELS", voxels)
-        assert linear(array, new).tobytes() == whole.tobytes()
-        both = linear(np.stack([array, -array]), new)
-    np.testing.assert_array_equal(both, np.stack([whole, -whole]))

@@ -17,43 +17,33 @@ from pydantic import ValidationError
 from tests.helpers import trees
 from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.config.data import Codec, StoreConfig
-from voxseq.data.index import INDEX
-from voxseq.data.locations import class_locations
-from voxseq.data.store import StoreWriter, VolumeStore, compact
+from voxseq.data.index import INDEX, read_index
+from voxseq.data.store import StoreWriter, VolumeStore, class_locations, stored_type
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
 
 
-def _row(name: str) -> dict[str, Any]:
-    text = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
-    row: dict[str, Any] = dict.fromkeys(
-        (*text, "split", "orientation", "dtype", "content_hash"), ""
-    )
-    numbers = [
-        f"{k}_{a}" for k in ("shape", "p", "crop_start", "crop_shape", "native") for a in "xyz"
-    ]
-    row |= dict.fromkeys((*numbers, "label", "centre_x", "centre_y"), 1)
-    row |= dict.fromkeys([f"{k}_{a}" for k in ("spacing", "p_spacing") for a in "xyz"], 1.0)
-    return row | {"volume_id": name, "minimum": 0.0, "maximum": 1.0}
+def made(folder: Path, *volumes: tuple[np.ndarray, ...], config: StoreConfig = CONFIG) -> Path:
+    """A store of images, some with a label and a native label."""
+    writer = StoreWriter(folder, config)
+    for key, volume in enumerate(volumes):
+        image, label, native = (*volume, None, None)[:3]
+        writer.add(key, image, label, {"volume_id": str(key)}, native)
+    writer.close()
+    return folder
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> VolumeStore:
-    writer = StoreWriter(tmp_path, CONFIG)
-    writer.add(0, trees.image((20, 17, 9)), trees.label((20, 17, 9)), _row("a"), trees.label())
-    writer.add(1, trees.image((5, 30, 12), 1).astype(np.float32) / 3, None, _row("b"))
-    writer.close()
-    return VolumeStore(tmp_path)
+    whole = trees.image((20, 17, 9)), trees.label((20, 17, 9)), trees.label()
+    fractions = trees.image((5, 30, 12), 1).astype(np.float32) / 3
+    return VolumeStore(made(tmp_path, whole, (fractions,)))
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> VolumeStore:
-    folder = tmp_path_factory.mktemp("store")
-    writer = StoreWriter(folder, CONFIG)
-    for key, shape in enumerate(((20, 17, 9), (5, 30, 12))):
-        writer.add(key, trees.image(shape, key), None, _row(str(key)))
-    writer.close()
-    return VolumeStore(folder, open_files=1)
+    volumes = [(trees.image(s, n),) for n, s in enumerate(((20, 17, 9), (5, 30, 12)))]
+    return VolumeStore(made(tmp_path_factory.mktemp("store"), *volumes), open_files=1)
 
 
 def test_images_and_labels_come_back(store: VolumeStore) -> None:
@@ -90,12 +80,11 @@ def test_every_codec_gives_the_same_voxels_and_the_same_bytes_each_time(
     image, label = trees.image((40, 17, 30)).astype(dtype), trees.label((40, 17, 30))
     if dtype is np.float32:
         image /= 3
-    made = []
+    files = []
     for folder in (tmp_path / "first", tmp_path / "second"):
-        writer = StoreWriter(folder, StoreConfig(chunk_shape=(16, 32, 16), codec=codec))
-        writer.add(0, image, label, _row("a"), label)
-        writer.close()
-        made.append({p.name: p.read_bytes() for p in folder.rglob("*.b2nd")})
+        config = StoreConfig(chunk_shape=(16, 32, 16), codec=codec)
+        made(folder, (image, label, label), config=config)
+        files.append({p.name: p.read_bytes() for p in folder.rglob("*.b2nd")})
         store = VolumeStore(folder)
         packed = blosc2.open(str(folder / "images" / "000000.b2nd"), mode="r")
         assert packed.schunk.cparams.codec.name.lower() == codec
@@ -103,7 +92,7 @@ def test_every_codec_gives_the_same_voxels_and_the_same_bytes_each_time(
         np.testing.assert_array_equal(store.image(0)[...], image)
         np.testing.assert_array_equal(store.label(0)[...], label)
         np.testing.assert_array_equal(store.native_label(0), label)
-    assert made[0] == made[1]
+    assert files[0] == files[1]
 
 
 def test_a_store_of_an_earlier_version_is_read(store: VolumeStore) -> None:
@@ -131,7 +120,7 @@ def test_a_crop_that_leaves_the_image_is_refused(
         store.crop(0, start, (8, 8, 8))
 
 
-def test_locations_are_voxels_of_their_class(store: VolumeStore) -> None:
+def test_locations_are_voxels_of_their_class_and_depend_on_the_volume(store: VolumeStore) -> None:
     locations = store.locations(0)
     label = store.label(0)[...]
     assert sorted(locations) == [0, 1]
@@ -141,13 +130,8 @@ def test_locations_are_voxels_of_their_class(store: VolumeStore) -> None:
         assert (label[tuple(places.T)] == number).all()
         assert places.tolist() == sorted(places.tolist())
         assert len(np.unique(places, axis=0)) == 20
-
-
-def test_locations_depend_on_the_volume_and_not_on_the_call() -> None:
-    label = trees.label((20, 17, 9))
-    first = class_locations(label, 20, "a")[1]
-    np.testing.assert_array_equal(first, class_locations(label, 20, "a")[1])
-    assert not np.array_equal(first, class_locations(label, 20, "b")[1])
+    np.testing.assert_array_equal(locations[1], class_locations(label, 20, "0")[1])
+    assert not np.array_equal(locations[1], class_locations(label, 20, "b")[1])
     assert len(class_locations(label, 1000, "a")[1]) == 48
 
 
@@ -163,30 +147,22 @@ def test_a_small_volume_is_kept_and_cannot_be_changed_through_a_crop(store: Volu
 
 
 def test_small_volumes_are_kept_in_the_memory_of_the_open_files_and_no_more(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path, CONFIG)
     shapes = [(50, 50, 50)] * 3 + [(20, 20, 20)] * 20
-    for key, shape in enumerate(shapes):
-        writer.add(key, trees.image(shape, key), None, _row(str(key)))
-    writer.close()
-    store = VolumeStore(tmp_path, open_files=2)
+    images = [(trees.image(shape, key),) for key, shape in enumerate(shapes)]
+    store = VolumeStore(made(tmp_path, *images), open_files=2)
     for order in (range(23), range(23), range(22, -1, -1)):
         for key in order:
-            np.testing.assert_array_equal(
-                store.crop(key, (1, 2, 3), (9, 9, 9)),
-                trees.image(shapes[key], key)[1:10, 2:11, 3:12],
-            )
+            found = store.crop(key, (1, 2, 3), (9, 9, 9))
+            np.testing.assert_array_equal(found, images[key][0][1:10, 2:11, 3:12])
     # Two open files, for which the small volumes had to give way.
-    assert sorted(index for _, index in store._arrays) == [0, 1]
+    assert sorted(index for _, index, _ in store._arrays) == [0, 1]
     for key in (*range(3, 19), 0):
         store.image(key)
-    assert sorted(index for _, index in store._arrays) == [0, *range(11, 19)]
-    assert pickle.loads(pickle.dumps(store))._room == VolumeStore(tmp_path, 2)._room  # noqa: S301
-
-
-def test_a_store_goes_to_worker_processes_without_its_open_files(store: VolumeStore) -> None:
-    store.image(0)
+    assert sorted(index for _, index, _ in store._arrays) == [0, *range(11, 19)]
+    # A store goes to worker processes without its open files.
     copy = pickle.loads(pickle.dumps(store))  # noqa: S301
-    np.testing.assert_array_equal(copy.image(0)[...], store.image(0)[...])
+    assert copy._room == VolumeStore(tmp_path, 2)._room
+    np.testing.assert_array_equal(copy.image(0)[...], images[0][0])
 
 
 def test_damage_is_named(store: VolumeStore) -> None:
@@ -200,14 +176,12 @@ def test_damage_is_named(store: VolumeStore) -> None:
     with pytest.raises(IntegrityError, match=r"store\.parquet"):
         VolumeStore(store.folder)
     with pytest.raises(IntegrityError, match=INDEX):
-        from voxseq.data.index import read_index
-
         read_index(store.folder)
 
 
 def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None:
     with pytest.raises(FileExistsError):
-        StoreWriter(store.folder, CONFIG).add(0, trees.image(), None, _row("a"))
+        made(store.folder, (trees.image(),))
 
 
 @pytest.mark.parametrize(
@@ -222,8 +196,8 @@ def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None
     ],
 )
 def test_small_whole_numbers_take_two_bytes(values: np.ndarray, kind: type) -> None:
-    assert compact(values).dtype == kind
-    np.testing.assert_array_equal(compact(values), values)
+    assert stored_type(values) == kind
+    np.testing.assert_array_equal(values.astype(kind), values)
 
 
 def test_background_locations_lie_above_the_floor(tmp_path: Path) -> None:
@@ -257,10 +231,8 @@ def test_a_write_that_fails_without_a_word_is_noticed(
         real(self, path, other, dtype)
 
     monkeypatch.setattr(StoreWriter, "_pack", lose_bytes)
-    writer = StoreWriter(tmp_path, StoreConfig())
-    image = np.arange(20 * 20 * 20, dtype=np.int16).reshape(20, 20, 20)
     with pytest.raises(ResourceError, match=r"000000\.b2nd: cannot be written"):
-        writer.add(0, image, None, _row("a"))
+        made(tmp_path, (trees.image((20, 20, 20)),))
 
 
 def test_a_passing_failure_of_a_read_is_no_damage(

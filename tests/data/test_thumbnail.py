@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tracemalloc
 
 import nibabel
 import numpy as np
@@ -136,17 +135,6 @@ def test_values_that_are_not_finite_do_not_spread() -> None:
     assert result @ thumbnail(Volume(body(0), np.eye(4))) / SIZE > 0.98
 
 
-def test_an_image_is_read_slab_by_slab() -> None:
-    array = np.zeros((256, 256, 320), np.int16, order="F")
-    array[100:] = 5
-    tracemalloc.start()
-    thumbnail(Volume(array, np.eye(4)))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # As 64 bits the whole image would need 168 MB; a slab has 33 MB, its sums as much at most.
-    assert peak < 80e6
-
-
 # Copies
 
 #: What was done to a copy → whether it must be found.
@@ -179,12 +167,11 @@ def test_an_altered_copy_is_found(kind: str) -> None:
 
 def test_other_images_of_the_same_size_are_not_copies() -> None:
     images = shown(*(Volume(body(seed), np.eye(4)) for seed in range(40)))
+    assert repeated(images) == []
     half = Pictures(images.thumbnails[:20], images.sides[:20])
-    rest = Pictures(images.thumbnails[20:], images.sides[20:])
-    found, correlation = copies(half, rest)
+    found, correlation = copies(half, Pictures(images.thumbnails[20:], images.sides[20:]))
     assert (found == -1).all()
     assert not correlation.any()
-    assert repeated(images) == []
 
 
 def test_the_same_picture_at_another_size_is_no_copy() -> None:
@@ -192,7 +179,6 @@ def test_the_same_picture_at_another_size_is_no_copy() -> None:
     array = body(0)
     one, other = Volume(array, np.eye(4)), Volume(array, scaling_affine((1, 1, 1.2)))
     assert copies(shown(one), shown(other))[0].tolist() == [-1]
-    assert copies(shown(one), shown(other), tolerance=0.2)[0].tolist() == [0]
 
 
 def test_the_most_similar_of_several_is_named() -> None:

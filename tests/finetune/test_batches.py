@@ -19,7 +19,6 @@ from tests.helpers.finetune_store import (
 from voxseq.base.errors import DataError
 from voxseq.base.random import numpy_generator
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.data.native import to_native
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.batches import (
     CropBatches,
@@ -237,24 +236,6 @@ def test_images_keep_their_class(tmp_path: Path) -> None:
         for image, target, row in zip(batch["image"], batch["target"], batch["ids"], strict=True):
             np.testing.assert_array_equal(image[0].numpy(), volumes.image(int(row)))
             assert int(target) == volumes.target(int(row))
-
-
-def test_native_classes_are_the_largest_of_mapped_probabilities(store: Path) -> None:
-    """Also where the prepared grid is another one than that of the crop."""
-    volumes = Volumes(store)
-    prepared, crop = (5, 6, 7), volumes.shape(0)
-    for axis, size in zip("xyz", prepared, strict=True):
-        volumes.table.loc[0, f"p_{axis}"] = size
-    rng = np.random.default_rng(0)
-    # Eighths, so that classes tie.
-    probabilities = (rng.integers(0, 9, (4, *prepared)) / 8).astype(np.float32)
-    line = {str(key): value for key, value in volumes.table.iloc[0].items()}
-    expected = to_native(probabilities, line).argmax(axis=0)
-    found = volumes.native_classes(probabilities, 0)
-    assert found.shape == tuple(size + 2 for size in crop)
-    assert found.dtype == np.uint8
-    assert set(np.unique(found)) == {0, 1, 2, 3}
-    np.testing.assert_array_equal(found, expected)
 
 
 def test_rows_are_in_the_order_of_their_ids(store: Path) -> None:

@@ -33,25 +33,6 @@ def picture(seed: int) -> np.ndarray:
     return (coarse + rng.normal(0, 20, SHAPE)).astype(np.int16)
 
 
-def ricord(root: Path) -> None:
-    """Five series of five patients in three lists."""
-    lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for number, split in enumerate(("train", "train", "train", "val", "test")):
-        uid = f"1.2.3.5555{number}"
-        trees.dicom_series(
-            root / "ricord" / f"place{number}",
-            picture(100 + number)[:, :, :6].astype(np.int32) + 1024,
-            PatientID=f"MIDRC-RICORD-1A-41963-00000{number}",
-            SeriesInstanceUID=uid,
-            SeriesNumber=3,
-            StudyDate="20041019",
-        )
-        name = f"ID41963-00000{number}_date10-19-2004_3.000000-NA-{uid[-5:]}"
-        lines[split].append(f"RICORD_nii/MIDRC-RICORD-1A/{name}.nii.gz 1\n")
-    for split, text in lines.items():
-        (root / "ricord" / f"RICORD_{split}.txt").write_text("".join(text))
-
-
 def write_good(root: Path) -> Path:
     """Data sets in which nothing is wrong, only incomplete."""
     folder = trees.msd(root, [f"spleen_{n}" for n in range(10)])
@@ -63,16 +44,19 @@ def write_good(root: Path) -> Path:
     for number in range(5):
         path = root / "totalsegmentator" / f"s000{number}" / "ct.nii.gz"
         trees.write_nifti(path, picture(20 + number), np.diag([1.5, 1.5, 3, 1]))
-        trees.dicom_series(
-            root / "dicom" / f"series{number}",
-            picture(40 + number)[:, :, :6].astype(np.int32) + 1024,
-            PatientID=f"p{number}",
-            SeriesInstanceUID=f"1.2.{number}",
-        )
+        series = picture(40 + number)[:, :, :6].astype(np.int32) + 1024
+        tags = {"PatientID": f"p{number}", "SeriesInstanceUID": f"1.2.{number}"}
+        trees.dicom_series(root / "dicom" / f"series{number}", series, **tags)
     trees.la(root, ["A" * 20, "B" * 20, "C" * 20, "D" * 20], ["E" * 20, "F" * 20])
     trees.brats(root, ["BraTS-GLI-00001-000", "BraTS-GLI-00002-000", "BraTS-GLI-00003-000"])
     trees.lesions(root)
-    ricord(root)
+    trees.ricord(
+        root,
+        [
+            (split, 1, picture(100 + n)[:, :, :6].astype(np.int32) + 1024, f"1A-41963-00000{n}", {})
+            for n, split in enumerate(("train", "train", "train", "val", "test"))
+        ],
+    )
     return root
 
 
@@ -85,25 +69,10 @@ def held_out(root: Path) -> str:
     return f"{SPLEEN}/imagesTr/{next(s for s, p in sorted(parts.items()) if p == 'test')}.nii.gz"
 
 
-def truncated(root: Path) -> None:
-    content = (root / IMAGE).read_bytes()
-    (root / IMAGE).write_bytes(content[: len(content) // 2])
-
-
 def bit_of_the_packed_data(root: Path) -> None:
     content = bytearray((root / IMAGE).read_bytes())
     content[len(content) // 2] ^= 1
     (root / IMAGE).write_bytes(content)
-
-
-def bit_of_the_checksum(root: Path) -> None:
-    content = bytearray(gzip.compress(gzip.decompress((root / IMAGE).read_bytes())))
-    content[-6] ^= 1
-    (root / IMAGE).write_bytes(content)
-
-
-def empty_file(root: Path) -> None:
-    (root / IMAGE).write_bytes(b"")
 
 
 def rewritten(path: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
@@ -123,15 +92,6 @@ def with_affine(path: str, affine: np.ndarray) -> Callable[[Path], None]:
         trees.write_nifti(root / path, array, affine)
 
     return plant
-
-
-def _value(value: float) -> Callable[[np.ndarray], np.ndarray]:
-    def change(array: np.ndarray) -> np.ndarray:
-        array = array.astype(np.float32 if value != int(np.nan_to_num(value, nan=0.5)) else "i2")
-        array[1, 2, 3] = value
-        return array
-
-    return change
 
 
 def copied(source: Callable[[Path], str] | str, target: str, kind: str) -> Callable[[Path], None]:
@@ -160,39 +120,29 @@ def copied(source: Callable[[Path], str] | str, target: str, kind: str) -> Calla
     return plant
 
 
-def lost_slice(root: Path) -> None:
-    (root / "dicom/series2/IM003.dcm").unlink()
+def removed(pattern: str) -> Callable[[Path], None]:
+    """Remove the one file or folder that fits."""
+
+    def plant(root: Path) -> None:
+        (path,) = root.glob(pattern)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return plant
 
 
-def repeated_slice(root: Path) -> None:
-    shutil.copyfile(root / "dicom/series2/IM003.dcm", root / "dicom/series2/IM099.dcm")
+def edited(path: str, change: Callable[[bytes], bytes], target: str = "") -> Callable[[Path], None]:
+    """Replace the bytes of a file, or put them at another place."""
 
+    def plant(root: Path) -> None:
+        (root / (target or path)).write_bytes(change((root / path).read_bytes()))
 
-def damaged_slice(root: Path) -> None:
-    path = root / "dicom/series2/IM003.dcm"
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def lost_image(root: Path) -> None:
-    (root / IMAGE).unlink()
-
-
-def lost_label(root: Path) -> None:
-    (root / LABEL).unlink()
-
-
-def lost_contrast(root: Path) -> None:
-    next((root / "brats").rglob("BraTS-GLI-00002-000-t2w.nii.gz")).unlink()
-
-
-def lost_folder(root: Path) -> None:
-    shutil.rmtree(root / "totalsegmentator")
+    return plant
 
 
 def subject_in_two_lists(root: Path) -> None:
     """Another series of the test patient is listed for training."""
-    series = sorted((root / "ricord/place4").iterdir())
-    target = root / "ricord/place9"
+    series = sorted((root / "ricord/any/place4").iterdir())
+    target = root / "ricord/any/place9"
     target.mkdir()
     for path in series:
         header = pydicom.dcmread(path)
@@ -204,26 +154,11 @@ def subject_in_two_lists(root: Path) -> None:
         file.write(f"RICORD_nii/MIDRC-RICORD-1A/{name}.nii.gz 1\n")
 
 
-def case_in_two_lists(root: Path) -> None:
-    with (root / "la/train.list").open("a") as file:
-        file.write("E" * 20 + "\n")
-
-
-def negative_lesion_spacing(root: Path) -> None:
-    path = root / "deeplesion/DL_info.csv"
-    path.write_text(path.read_text().replace("0.8, 0.9, 5", "0.8, -0.9, 5", 1))
-
-
-def header_spacing(stated: tuple[float, float, float], sform: int) -> Callable[[Path], None]:
+def zero_spacing(root: Path) -> None:
     """Write a spacing into the header of a file as it is, without the library's corrections."""
-
-    def plant(root: Path) -> None:
-        content = bytearray(gzip.decompress((root / CT).read_bytes()))
-        struct.pack_into("<3f", content, 80, *stated)
-        struct.pack_into("<2h", content, 252, 1, sform)
-        (root / CT).write_bytes(gzip.compress(bytes(content)))
-
-    return plant
+    content = bytearray(gzip.decompress((root / CT).read_bytes()))
+    struct.pack_into("<3f", content, 80, 1, 0, 2)
+    (root / CT).write_bytes(gzip.compress(bytes(content)))
 
 
 def negative_slice_spacing(root: Path) -> None:
@@ -233,44 +168,22 @@ def negative_slice_spacing(root: Path) -> None:
         header.save_as(path)
 
 
-def fetched(root: Path, name: str) -> None:
-    """Say that a data set's folder was fetched as it is now."""
-    dataset = catalogue.get(name)
-    folder = root / dataset.folder
-    paths = sorted(p for p in folder.rglob("*") if p.is_file())
-    size = sum(p.stat().st_size for p in paths)
-    first, *others = units(dataset)
-    assert not others
-    item = Fetched(
-        *(unit_id(first), first.url, first.path, "tar", first.url, "md5:0", "checksum", 1),
-        *(len(paths), size),
-    )
-    write_record(folder, Record(name, dataset.version, (item,)))
+def fetched(plant: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Record the spleens as fetched as they are now, before a change."""
 
+    def record_and_plant(root: Path) -> None:
+        dataset = catalogue.get("task09_spleen")
+        folder = root / dataset.folder
+        sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
+        (unit,) = units(dataset)
+        item = Fetched(
+            *(unit_id(unit), unit.url, unit.path, "tar", unit.url, "md5:0", "checksum", 1),
+            *(len(sizes), sum(sizes)),
+        )
+        write_record(folder, Record(dataset.name, dataset.version, (item,)))
+        plant(root)
 
-def changed_after_fetch(root: Path) -> None:
-    fetched(root, "task09_spleen")
-    rewritten(IMAGE, lambda a: a + 3)(root)
-    (root / LABEL).write_bytes((root / LABEL).read_bytes() + b"\0" * 5)
-
-
-def removed_after_fetch(root: Path) -> None:
-    fetched(root, "task09_spleen")
-    (root / SPLEEN / "imagesTr" / "spleen_9.nii.gz").unlink()
-
-
-def added_after_fetch(root: Path) -> None:
-    fetched(root, "task09_spleen")
-    (root / SPLEEN / "notes.txt").write_text("mine")
-
-
-def damaged_record(root: Path) -> None:
-    fetched(root, "task09_spleen")
-    path = root / SPLEEN / RECORD
-    path.write_text(path.read_text()[:-20])
-
-
-SHOW = r"voxseq data show "
+    return record_and_plant
 
 
 @dataclass(frozen=True)
@@ -284,79 +197,44 @@ class Plant:
     next: str = r"voxseq data (show|download) \w+"
 
 
-SHEAR = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
-SOME_TEST = f"{SPLEEN}/imagesTr/spleen_\\d.nii.gz"
+def _seven(array: np.ndarray) -> np.ndarray:
+    array[1, 2, 3] = 7
+    return array
+
+
 EXCLUDED = r"snakemake --cores all sequences"
+PICTURE = r"the same picture as task09_spleen/spleen_./image .*a task holds out"
+SLICE = "dicom/series2/IM003.dcm"
+SOURCE = "totalsegmentator/s0001/ct.nii.gz"
+#: Faults of a single file are in tests/faults; here is one of each kind of file and message.
 FAULTS: dict[str, Plant] = {
-    "truncated gzip": Plant(truncated, "fault", IMAGE, "damaged, truncated"),
     "flipped bit": Plant(bit_of_the_packed_data, "fault", IMAGE, "damaged, truncated"),
-    "flipped bit of the checksum": Plant(bit_of_the_checksum, "fault", IMAGE, "CRC"),
-    "empty file": Plant(empty_file, "fault", IMAGE, "damaged, truncated"),
-    "NaN": Plant(rewritten(IMAGE, _value(np.nan)), "fault", IMAGE, r"1 of \d+ voxels are NaN"),
-    "infinite": Plant(rewritten(IMAGE, _value(np.inf)), "fault", IMAGE, r"1 of \d+ voxels are"),
-    "constant image": Plant(
-        rewritten(CT, lambda a: a * 0 - 1024), "fault", CT, "every voxel has the value -1024"
-    ),
-    "label on another grid": Plant(
-        with_affine(LABEL, np.diag([1, 1, 1.2, 1])), "fault", LABEL, "grid is not that of its image"
-    ),
-    "label of another shape": Plant(
-        rewritten(LABEL, lambda a: a[:-1]), "fault", LABEL, r"shape \(19, 18, 16\) is not that"
-    ),
     "unknown label value": Plant(
-        rewritten(LABEL, _value(7)), "fault", LABEL, "unknown label values 7, expected 0, 1"
+        rewritten(LABEL, _seven), "fault", LABEL, "unknown label values 7, expected 0, 1"
     ),
     "label without image": Plant(
-        lost_image, "warning", SPLEEN, r"lists name are missing.*spleen_3"
+        removed(IMAGE), "warning", SPLEEN, r"lists name are missing.*spleen_3"
     ),
-    "image without label": Plant(lost_label, "fault", LABEL, "the file does not exist"),
-    "singular affine": Plant(with_affine(CT, SHEAR), "fault", CT, "the affine is singular"),
-    "affine with NaN": Plant(
-        with_affine(CT, np.diag([1, np.nan, 1, 1])), "fault", CT, "affine holds NaN|damaged"
-    ),
-    "zero spacing": Plant(with_affine(CT, np.diag([1, 0, 1, 1])), "fault", CT, "singular"),
-    "zero spacing in the header": Plant(
-        header_spacing((1, 0, 2), 0), "fault", CT, r"a spacing of \[1\.0, 0\.0, 2\.0\] mm, expected"
-    ),
+    "image without label": Plant(removed(LABEL), "fault", LABEL, "the file does not exist"),
     "zero spacing beside a valid affine": Plant(
-        header_spacing((1, 0, 2), 1), "warning", CT, "spacing of 1 x 0 x 2 mm beside a valid"
-    ),
-    "negative spacing in the header": Plant(
-        header_spacing((1, 1, -2), 0), "fault", CT, r"a spacing of \[1\.0, 1\.0, -2\.0\] mm"
-    ),
-    "NaN spacing": Plant(
-        header_spacing((1, 1, float("nan")), 0), "fault", CT, r"a spacing of \[1\.0, 1\.0, nan\] mm"
+        zero_spacing, "warning", CT, "spacing of 1 x 0 x 2 mm beside a valid"
     ),
     "negative spacing of slices": Plant(
-        negative_slice_spacing,
-        "fault",
-        "dicom/series2/IM005.dcm",
-        r"-0\.5, 2\.5\) mm, expected",
-    ),
-    "negative spacing of a lesion": Plant(
-        negative_lesion_spacing,
-        "fault",
-        "deeplesion/Images_png/000001_01_01_004.png",
-        r"cannot be understood \(spacing",
+        negative_slice_spacing, "fault", "dicom/series2/IM005.dcm", r"-0\.5, 2\.5\) mm, expected"
     ),
     "absurd spacing": Plant(
         with_affine(CT, np.diag([1, 1, 60, 1])), "warning", CT, "suspicious spacing, 1 x 1 x 60 mm"
     ),
-    "spacing in metres": Plant(
-        with_affine(CT, np.diag([1e-3, 1e-3, 3e-3, 1])), "warning", CT, "suspicious spacing"
-    ),
-    "four axes": Plant(
-        rewritten(CT, lambda a: np.stack([a, a + 1], axis=-1)), "fault", CT, "the image has 4 axes"
+    "single slice": Plant(
+        rewritten(CT, lambda a: a[:, :, :1]), "warning", CT, "a single slice, shape 20 x 18 x 1"
     ),
     "one image under two subjects": Plant(
-        copied("totalsegmentator/s0001/ct.nii.gz", CT, "the same"),
-        *("warning", CT, "the same voxels as totalsegmentator/s0001/ct"),
-        next="one person",
+        copied(SOURCE, CT, "the same"),
+        *("warning", CT, "the same voxels as totalsegmentator/s0001/ct", "one person"),
     ),
     "one picture under two subjects": Plant(
-        copied("totalsegmentator/s0001/ct.nii.gz", CT, "resampled"),
-        *("warning", CT, r"the same picture as totalsegmentator/s0001/ct \(correlation 0\.99"),
-        next="one person",
+        copied(SOURCE, CT, "resampled"),
+        *("warning", CT, r"picture as totalsegmentator/s0001/ct \(correlation 0\.99", "one person"),
     ),
     "test image in a source": Plant(
         copied(held_out, CT, "the same"),
@@ -364,41 +242,56 @@ FAULTS: dict[str, Plant] = {
         EXCLUDED,
     ),
     "test image in a source, turned": Plant(
-        copied(held_out, CT, "turned"),
-        *("warning", CT, "the same picture as task09_spleen/spleen_./image .*a task holds out"),
-        EXCLUDED,
+        copied(held_out, CT, "turned"), "warning", CT, PICTURE, EXCLUDED
     ),
     "test image in a source, resampled": Plant(
-        copied(held_out, CT, "resampled"),
-        *("warning", CT, "the same picture as task09_spleen/spleen_./image .*a task holds out"),
-        EXCLUDED,
+        copied(held_out, CT, "resampled"), "warning", CT, PICTURE, EXCLUDED
     ),
-    "missing slice": Plant(lost_slice, "fault", "dicom/series2", "a slice is missing"),
-    "repeated slice": Plant(repeated_slice, "fault", "dicom/series2", "lie at the same place"),
-    "damaged slice": Plant(damaged_slice, "fault", "dicom/series2/IM003.dcm", "damaged"),
+    "missing slice": Plant(removed(SLICE), "fault", "dicom/series2", "a slice is missing"),
+    "repeated slice": Plant(
+        edited(SLICE, bytes, "dicom/series2/IM099.dcm"),
+        "fault",
+        "dicom/series2",
+        "lie at the same place",
+    ),
+    "damaged slice": Plant(
+        edited(SLICE, lambda c: c[:-40]), "fault", "dicom/series2/IM003.dcm", "damaged"
+    ),
     "missing contrast": Plant(
-        lost_contrast, "fault", r"brats/.*BraTS-GLI-00002-000-t1n.nii.gz", "the contrast t2w"
+        removed("brats/**/BraTS-GLI-00002-000-t2w.nii.gz"),
+        "fault",
+        r"brats/.*BraTS-GLI-00002-000-t1n.nii.gz",
+        "the contrast t2w",
     ),
     "missing data set": Plant(
-        lost_folder,
+        removed("totalsegmentator"),
         *("fault", "totalsegmentator", "the folder does not exist"),
         "voxseq data download totalsegmentator",
     ),
-    "wrong count": Plant(lost_image, "warning", SPLEEN, "9 of 41 published images are there"),
+    "wrong count": Plant(removed(IMAGE), "warning", SPLEEN, "9 of 41 published images are there"),
     "subject in two published lists": Plant(
-        subject_in_two_lists, "fault", "ricord/place9", "its subject is also in a later split"
+        subject_in_two_lists, "fault", "ricord/any/place9", "its subject is also in a later split"
     ),
     "case in two published lists": Plant(
-        case_in_two_lists, "fault", "la", "name E{20} more than once", "obtain the lists again"
+        edited("la/train.list", lambda c: c + b"E" * 20 + b"\n"),
+        "fault",
+        "la",
+        "name E{20} more than once",
+        "obtain the lists again",
     ),
     "changed file after fetch": Plant(
-        changed_after_fetch, "fault", SPLEEN, r"its files have \d+ bytes, fetched were \d+"
+        fetched(edited(LABEL, lambda c: c + bytes(5))),
+        *("fault", SPLEEN, r"its files have \d+ bytes, fetched were \d+"),
     ),
     "removed file after fetch": Plant(
-        removed_after_fetch, "fault", SPLEEN, "1 of 21 fetched files are missing"
+        fetched(removed(IMAGE)), "fault", SPLEEN, "1 of 21 fetched files are missing"
     ),
     "added file after fetch": Plant(
-        added_after_fetch, "warning", SPLEEN, "1 files were added to the 21 fetched ones"
+        fetched(edited(LABEL, bytes, f"{SPLEEN}/notes.txt")),
+        *("warning", SPLEEN, "1 files were added to the 21 fetched ones"),
     ),
-    "damaged record": Plant(damaged_record, "fault", f"{SPLEEN}/{RECORD}", "cannot be read"),
+    "damaged record": Plant(
+        fetched(edited(f"{SPLEEN}/{RECORD}", lambda c: c[:-20])),
+        *("fault", f"{SPLEEN}/{RECORD}", "cannot be read"),
+    ),
 }

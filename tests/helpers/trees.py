@@ -127,6 +127,25 @@ def dicom_series(folder: Path, array: np.ndarray, suffix: str = ".dcm", **tags: 
         header.save_as(folder / f"IM{number:03d}{suffix}", enforce_file_format=True)
 
 
+def ricord(
+    root: Path, series: Sequence[tuple[str, int, np.ndarray, str, Mapping[str, Any]]]
+) -> Path:
+    """RICORD: split, class, voxels, patient such as "1A-1-2" and other tags of each series."""
+    folder = root / "ricord"
+    lines = dict.fromkeys(("train", "val", "test"), "")
+    for number, (split, label, array, patient, changes) in enumerate(series):
+        tags = {"SeriesInstanceUID": f"1.2.3.5555{number}", "SeriesNumber": 3, **changes}
+        tags |= {"PatientID": f"MIDRC-RICORD-{patient}", "StudyDate": "20041019"}
+        dicom_series(folder / "any" / f"place{number}", array, **tags)
+        described = tags.get("SeriesDescription", "").replace(" ", "-") or "NA"
+        end = tags["SeriesInstanceUID"][-5:]
+        name = f"{patient[3:]}_date10-19-2004_{tags['SeriesNumber']}.000000-{described}-{end}"
+        lines[split] += f"RICORD_nii/MIDRC-RICORD-{patient[:2]}/ID{name}.nii.gz {label}\n"
+    for split, text in lines.items():
+        (folder / f"RICORD_{split}.txt").write_text(text)
+    return folder
+
+
 def lesions(root: Path) -> Path:
     """Two typed lesions and one without a type in one DeepLesion series."""
     folder = root / "deeplesion"

@@ -73,7 +73,7 @@ def verify(
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
     from voxseq.config.data import DataConfig
     from voxseq.config.runs import TaskNeeds
-    from voxseq.data.verify.report import Study, verify
+    from voxseq.data.verify.check import Usage, verify
 
     tasks: dict[str, TaskNeeds] = {}
     sources, optional = None, set[str]()
@@ -86,7 +86,7 @@ def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: 
         names = names or tuple(dict.fromkeys((*sources, *tasks)))
     chosen = {name: task for name, task in tasks.items() if name in names}
     data = DataConfig() if config is None else config.data
-    return verify(names, root, Study.of(names, data, chosen, sources, optional), workers)
+    return verify(names, root, Usage.of(names, data, chosen, sources, optional), workers)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -6,12 +6,13 @@ import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from voxseq.base.errors import DataError
 from voxseq.data.slabs import class_counts, slabs
-from voxseq.data.volume import Array, Entry, Volume
+from voxseq.data.volume import Array, Volume
 
 #: A label whose grid lies further than this many voxels from the image's belongs to another image.
 GRID_TOLERANCE = 0.5
@@ -36,10 +37,17 @@ def check_image(volume: Volume, path: str) -> Measured:
     Raises:
         DataError: naming ``path`` and the reason.
     """
-    array = volume.array
+    array, matrix = volume.array, volume.affine
     if array.ndim != 3 or 0 in array.shape:
         raise DataError(f"{path}: no voxels, shape {array.shape}")
-    _check_affine(volume, path)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise DataError(f"{path}: the affine holds NaN or infinite numbers")
+    spacing = np.array(volume.spacing)
+    # A determinant is judged relative to the spacing: it is tiny for fine grids as well.
+    if (spacing <= 0).any() or abs(np.linalg.det(matrix[:3, :3])) < 1e-3 * spacing.prod():
+        raise DataError(
+            f"{path}: the affine is singular, it maps the voxels onto a plane or a line"
+        )
     minimum, maximum = float(array.min()), float(array.max())
     if not (np.isfinite(minimum) and np.isfinite(maximum)):
         # NaN survives min and max; counting is only needed for the message.
@@ -61,86 +69,29 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
     Raises:
         DataError: another shape or grid, or values that are not in ``allowed``.
     """
-    if label.array.shape != image.array.shape:
+    array = label.array
+    if array.shape != image.array.shape:
         raise DataError(
-            f"{path}: the label's shape {label.array.shape} is not that of its image, "
-            f"{image.array.shape}"
+            f"{path}: the label's shape {array.shape} is not that of its image, {image.array.shape}"
         )
     if label.oriented and image.oriented:
         _check_same_grid(label, image, path)
-    values = label_values(label.array, path)
-    unknown = sorted(set(values) - set(allowed))
-    if unknown:
-        raise DataError(
-            f"{path}: unknown label values {', '.join(str(v) for v in unknown[:5])}, expected "
-            f"{', '.join(str(v) for v in sorted(allowed))}"
-        )
-    return values
-
-
-def label_values(array: Array, path: str) -> list[int]:
-    """Sorted values of a segmentation.
-
-    Raises:
-        DataError: a value is not a whole number from 0 to 255.
-    """
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= _MOST_CLASSES):
         raise DataError(f"{path}: unknown label values from {low:g} to {high:g}")
     counts = np.zeros(_MOST_CLASSES + 1, np.int64)
     for box in slabs(array):
-        part = array[box]
-        whole = part.astype(np.uint8)
-        if array.dtype.kind == "f" and not np.array_equal(whole, part):
+        whole = array[box].astype(np.uint8)
+        if array.dtype.kind == "f" and not np.array_equal(whole, array[box]):
             raise DataError(f"{path}: label values are not whole numbers")
         counts += class_counts(whole)
-    return [int(v) for v in np.flatnonzero(counts)]
-
-
-def content_hash(array: Array) -> str:
-    """SHA-256 of the voxel values as float32 in C order, and of the shape."""
-    digest = hashlib.sha256(repr(tuple(int(n) for n in array.shape)).encode())
-    for box in slabs(array, axis=0, voxels=_HASHED):
-        digest.update(np.ascontiguousarray(array[box], dtype=np.float32).data)
-    return digest.hexdigest()
-
-
-def incomplete_groups(
-    entries: Iterable[Entry],
-    shapes: Mapping[str, tuple[int, ...]],
-    contrasts: Sequence[str],
-) -> dict[str, str]:
-    """Reasons why a group of aligned contrasts cannot be used, by the name of the group.
-
-    Args:
-        entries: usable images of the data set.
-        shapes: shape of each by its path.
-        contrasts: those that every group needs.
-    """
-    groups: dict[str, dict[str, Entry]] = {}
-    for entry in entries:
-        groups.setdefault(entry.group, {})[entry.contrast] = entry
-    reasons = {}
-    for group, members in groups.items():
-        missing = [c for c in contrasts if c not in members]
-        sizes = {shapes[e.path] for e in members.values()}
-        if missing:
-            reasons[group] = f"the contrast {', '.join(missing)} of {group} is missing or unusable"
-        elif len(sizes) > 1:
-            reasons[group] = f"the contrasts of {group} have different shapes {sorted(sizes)}"
-    return reasons
-
-
-def _check_affine(volume: Volume, path: str) -> None:
-    matrix = volume.affine
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise DataError(f"{path}: the affine holds NaN or infinite numbers")
-    spacing = np.array(volume.spacing)
-    # A determinant is judged relative to the spacing: it is tiny for fine grids as well.
-    if (spacing <= 0).any() or abs(np.linalg.det(matrix[:3, :3])) < 1e-3 * spacing.prod():
-        raise DataError(
-            f"{path}: the affine is singular, it maps the voxels onto a plane or a line"
-        )
+    values = np.flatnonzero(counts).tolist()
+    unknown = [value for value in values if value not in allowed]
+    if unknown:
+        shown = ", ".join(str(v) for v in unknown[:5])
+        expected = ", ".join(str(v) for v in sorted(allowed))
+        raise DataError(f"{path}: unknown label values {shown}, expected {expected}")
+    return values
 
 
 def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
@@ -153,3 +104,35 @@ def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
             f"{path}: the label's grid is not that of its image, their corners lie up to "
             f"{distance:.3g} mm apart"
         )
+
+
+def content_hash(array: Array) -> str:
+    """SHA-256 of the voxel values as float32 in C order, and of the shape."""
+    digest = hashlib.sha256(repr(tuple(int(n) for n in array.shape)).encode())
+    for box in slabs(array, axis=0, voxels=_HASHED):
+        digest.update(np.ascontiguousarray(array[box], dtype=np.float32).data)
+    return digest.hexdigest()
+
+
+def incomplete_groups(
+    rows: Iterable[Mapping[str, Any]], contrasts: Sequence[str]
+) -> dict[str, str]:
+    """Reasons why a group of aligned contrasts cannot be used, by the name of the group.
+
+    Args:
+        rows: of the usable images in the index.
+        contrasts: those that every group needs.
+    """
+    groups: dict[str, dict[str, tuple[int, ...]]] = {}
+    for row in rows:
+        shape = tuple(row[f"shape_{axis}"] for axis in "xyz")
+        groups.setdefault(row["group"], {})[row["contrast"]] = shape
+    reasons = {}
+    for group, members in groups.items():
+        missing = [c for c in contrasts if c not in members]
+        sizes = set(members.values())
+        if missing:
+            reasons[group] = f"the contrast {', '.join(missing)} of {group} is missing or unusable"
+        elif len(sizes) > 1:
+            reasons[group] = f"the contrasts of {group} have different shapes {sorted(sizes)}"
+    return reasons

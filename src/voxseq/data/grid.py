@@ -1,26 +1,44 @@
-"""Resampling to another grid of voxels, and the axes' order and direction.
+"""From a file's grid of voxels to that of a task, and back.
 
 A grid is given by the places of its voxels along each axis, counted in voxels of the array that is
 resampled. There are two kinds: one covers the extent of the array with another number of voxels
 (:func:`covering`); the other starts at the array's first voxel and keeps a spacing exactly
 (:func:`spaced`), as MONAI's ``Spacing`` does in the published pipelines. Outside the outermost
 voxels the border value is kept. Interpolation is separable, so one axis is done after the other.
+
+A file's axes are turned to RAS (:func:`to_ras`), the foreground is cut out and resampled
+(:func:`regrid`); :func:`to_native` undoes the latter, :func:`to_file_grid` all of it. Resampling to
+a spacing follows the published chain: the whole image first, on the grid that MONAI's ``Spacing``
+makes, then the foreground of the result. Resizing to a shape takes the foreground of the image as
+it is.
 """
 
 from __future__ import annotations
 
+import gzip
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel import orientations
 
-from voxseq.data.slabs import VOXELS
+from voxseq.base.files import atomic_path
+from voxseq.config.data import TaskDataConfig
+from voxseq.data.slabs import VOXELS, Box, slabs
 from voxseq.data.volume import Array, Volume
 
-Triple = tuple[int, int, int]
+#: A number for each of three axes.
+Triple = tuple[int, ...]
 #: Rising places (n,) float64 along each of three axes.
-Places = tuple[Array, Array, Array]
+Places = tuple[Array, ...]
+#: Of places, in voxels.
+_ROUNDING = 1e-6
+#: Axes right, anterior, superior, none of them flipped.
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 
 def covering(old: Sequence[int], new: Sequence[int]) -> Places:
@@ -28,8 +46,7 @@ def covering(old: Sequence[int], new: Sequence[int]) -> Places:
 
     The centre of voxel i of n lies at (i + 1/2) m / n - 1/2 of m.
     """
-    x, y, z = ((np.arange(n) + 0.5) * (m / n) - 0.5 for m, n in zip(old, new, strict=True))
-    return (x, y, z)
+    return tuple((np.arange(n) + 0.5) * (m / n) - 0.5 for m, n in zip(old, new, strict=True))
 
 
 def spaced(shape: Sequence[int], steps: Sequence[float]) -> Places:
@@ -38,8 +55,7 @@ def spaced(shape: Sequence[int], steps: Sequence[float]) -> Places:
     Of n voxels come round((n - 1) / step + 1), as in MONAI's ``Spacing``: the last place is at most
     half a step before or behind the array's last voxel.
     """
-    x, y, z = (np.arange(round((n - 1) / s + 1)) * s for n, s in zip(shape, steps, strict=True))
-    return (x, y, z)
+    return tuple(np.arange(round((n - 1) / s + 1)) * s for n, s in zip(shape, steps, strict=True))
 
 
 def linear(array: Array, shape: Sequence[int]) -> Array:
@@ -55,48 +71,32 @@ def linear_at(array: Array, places: Places) -> Array:
     """
     array, places = _needed(array, places)
     shape = [len(p) for p in places]
-    *first, last = _cheapest_first(array.shape[-3:], shape)
+    # Shrinking axes first leaves less to interpolate.
+    *first, last = sorted(range(3), key=lambda a: (shape[a] / array.shape[a - 3], a))
     result = np.empty((*array.shape[:-3], *shape), np.float32)
-    size, count = array.shape[last - 3], shape[last]
     # A slab is bounded before and after its other axes are resampled.
-    largest = max(array.size / count, result.size / count, 1)
+    largest = max(array.size / shape[last], result.size / shape[last], 1)
     step = max(int(VOXELS / largest), 1)
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        below, weight = _neighbours(size, places[last][start:stop])
-        planes = slice(int(below[0]), min(int(below[-1]) + 2, size))
+    for start in range(0, shape[last], step):
+        wanted = places[last][start : start + step]
+        lowest = int(wanted[0])
+        planes = slice(lowest, math.ceil(wanted[-1]) + 1)
         part = np.asarray(_planes(array, last, planes), dtype=np.float32)
         for axis in first:
-            part = _linear_axis(part, axis, places[axis])
-        if _is_same(size, places[last]):
-            part = _planes(part, last, slice(0, stop - start))
-        else:
-            part = _between(part, last, below - below[0], weight)
-        _planes(result, last, slice(start, stop))[...] = part
+            part = _interpolated(part, axis, places[axis])
+        part = _interpolated(part, last, wanted - lowest)
+        _planes(result, last, slice(start, start + step))[...] = part
     return result
 
 
-def nearest(array: Array, shape: Sequence[int]) -> Array:
-    """The nearest voxel, the later one of two, of ``shape`` that cover the array's extent."""
-    x, y, z = covering(array.shape[-3:], shape)
-    return _taken(array, (np.floor(x + 0.5), np.floor(y + 0.5), np.floor(z + 0.5)))
-
-
 def nearest_at(array: Array, places: Places) -> Array:
-    """Resample the last three axes of ``array`` by the nearest voxel.
+    """Resample an array (X, Y, Z) by the nearest voxel.
 
     Of two it is the one of even number, as in MONAI; halves then move no border on average.
     """
-    x, y, z = places
-    return _taken(array, (np.rint(x), np.rint(y), np.rint(z)))
-
-
-def _taken(array: Array, chosen: Places) -> Array:
-    for axis in _cheapest_first(array.shape[-3:], [len(c) for c in chosen]):
-        size = array.shape[axis - 3]
-        if not _is_same(size, chosen[axis]):
-            inside = chosen[axis].clip(0, size - 1).astype(np.intp)
-            array = array.take(inside, axis=axis - 3)
+    for axis, along in enumerate(places):
+        last = array.shape[axis] - 1
+        array = array.take(np.rint(along).clip(0, last).astype(np.intp), axis=axis)
     return np.ascontiguousarray(array)
 
 
@@ -108,24 +108,211 @@ def to_ras(volume: Volume) -> tuple[Array, tuple[float, float, float]]:
     """
     if not volume.oriented:
         return volume.array, volume.spacing
-    orientation = nibabel.orientations.io_orientation(volume.affine)
-    array = nibabel.orientations.apply_orientation(volume.array, orientation)
+    turned = orientations.io_orientation(volume.affine)
     spacing = [0.0, 0.0, 0.0]
-    for axis, target in enumerate(orientation[:, 0]):
+    for axis, target in enumerate(turned[:, 0]):
         spacing[int(target)] = volume.spacing[axis]
+    array = orientations.apply_orientation(volume.array, turned)
     return array, (spacing[0], spacing[1], spacing[2])
 
 
-def _cheapest_first(old: Sequence[int], new: Sequence[int]) -> list[int]:
-    """Axes in the order of their growth: shrinking first leaves less to interpolate."""
-    return sorted(range(3), key=lambda axis: (new[axis] / old[axis], axis))
+@dataclass(frozen=True, eq=False)
+class Regridded:
+    """An image on its prepared grid.
+
+    Attributes:
+        image: (X, Y, Z) float32, values as stored.
+        places: of its voxels along each axis, in voxels of the image's own grid.
+        box: start and shape of what its voxels cover, in the same.
+    """
+
+    image: Array
+    places: Places
+    box: tuple[Sequence[float], Sequence[float]]
+
+
+def regrid(image: Array, spacing: Sequence[float], data: TaskDataConfig) -> Regridded:
+    """Bring an image (X, Y, Z) with ``spacing`` in mm to the grid of a task's recipe."""
+    if data.resize is not None:
+        start, shape = foreground_box(image, data)
+        places = tuple(p + s for p, s in zip(covering(shape, data.resize), start, strict=True))
+        cropped = image[_box(start, shape)]
+        return Regridded(linear(cropped, data.resize), places, (start, shape))
+    steps = [t / s for s, t in zip(spacing, data.spacing or spacing, strict=True)]
+    grid = spaced(image.shape, steps)
+    start, values = _foreground(image, grid, steps, data)
+    edges = [s * step + (1 - step) / 2 for s, step in zip(start, steps, strict=True)]
+    covered = [n * step for n, step in zip(values.shape, steps, strict=True)]
+    return Regridded(values, _part(grid, start, values.shape), (edges, covered))
+
+
+def foreground_box(image: Array, data: TaskDataConfig) -> tuple[Triple, Triple]:
+    """Start and shape of the smallest box around the foreground, plus the margin.
+
+    Foreground is what lies above the window's lower end (above zero after windowing, as published)
+    or, without a window, above the image's minimum. An image without any is taken whole.
+    """
+    bounds = _bounds(image, _floor(image, data)) if data.foreground_crop else None
+    if bounds is None:
+        return (0, 0, 0), image.shape
+    return _widened(bounds, data.crop_margin, image.shape)
+
+
+def _foreground(
+    image: Array, grid: Places, steps: Sequence[float], data: TaskDataConfig
+) -> tuple[Triple, Array]:
+    """Start on the grid, and the values there, of the foreground with its margin.
+
+    Values above the floor come only next to voxels that have one; only these are computed.
+    """
+    shape = [len(along) for along in grid]
+    floor, margin = _floor(image, data), data.crop_margin
+    bounds = _bounds(image, floor) if data.foreground_crop else None
+    if bounds is not None:
+        near = [
+            (math.floor((first - 1) / step), math.ceil((last + 1) / step))
+            for (first, last), step in zip(bounds, steps, strict=True)
+        ]
+        start, size = _widened(near, margin, shape)
+        values = linear_at(image, _part(grid, start, size))
+        bounds = _bounds(values, floor)
+        if bounds is not None:
+            inner, size = _widened(bounds, margin, size)
+            moved = tuple(s + i for s, i in zip(start, inner, strict=True))
+            return moved, _cut(values, inner, size)
+    return (0, 0, 0), linear_at(image, grid)
+
+
+def _floor(image: Array, data: TaskDataConfig) -> float:
+    """The stored value above which a voxel belongs to the foreground."""
+    if data.normalise == "window" and data.window is not None:
+        return data.window[0] * data.scale
+    return float(image.min())
+
+
+def _bounds(image: Array, floor: float) -> list[tuple[int, int]] | None:
+    """First and last plane along each axis with a value above ``floor``; None where none is."""
+    occupied = [np.zeros(n, bool) for n in image.shape]
+    for box in slabs(image):
+        mask = image[box] > floor
+        part = (*box, *[slice(None)] * (3 - len(box)))
+        for axis in range(3):
+            occupied[axis][part[axis]] |= mask.any(axis=tuple(a for a in range(3) if a != axis))
+    if not occupied[0].any():
+        return None
+    inside = [np.flatnonzero(planes) for planes in occupied]
+    return [(int(planes[0]), int(planes[-1])) for planes in inside]
+
+
+def _widened(
+    bounds: Sequence[tuple[int, int]], margin: int, shape: Sequence[int]
+) -> tuple[Triple, Triple]:
+    """Start and shape of the box from first to last planes, plus a margin inside ``shape``."""
+    start = [max(first - margin, 0) for first, _ in bounds]
+    stop = [min(last + margin + 1, n) for (_, last), n in zip(bounds, shape, strict=True)]
+    return tuple(start), tuple(e - s for s, e in zip(start, stop, strict=True))
+
+
+def _cut(values: Array, start: Triple, shape: Triple) -> Array:
+    """A box of a new array, moved to the front of its memory: a copy would take as much again."""
+    cut: Array = values.reshape(-1)[: math.prod(shape)].reshape(shape)
+    for plane in range(shape[0]):
+        # Never behind what is still to be moved.
+        cut[plane] = values[_box(start, shape)][plane]
+    return cut
+
+
+def _box(start: Sequence[int], shape: Sequence[int]) -> Box:
+    return tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
+
+
+def _part(grid: Places, start: Sequence[int], shape: Sequence[int]) -> Places:
+    return tuple(g[s : s + n] for g, s, n in zip(grid, start, shape, strict=True))
+
+
+def to_native(prediction: Array, row: Mapping[str, Any]) -> Array:
+    """Map a prediction on the prepared grid back to the image's reoriented, uncropped grid.
+
+    Args:
+        prediction: classes (X, Y, Z), mapped by the nearest voxel; or class probabilities
+            (C, X, Y, Z), background first, mapped linearly, in the memory of two classes.
+        row: the volume's row of the store's table.
+
+    Returns:
+        Classes (X, Y, Z) uint8, of probabilities the most probable; what the crop left out is
+        background.
+    """
+    classes = np.zeros([int(row[f"native_{a}"]) for a in "xyz"], np.uint8)
+    prepared = tuple(int(row[f"p_{a}"]) for a in "xyz")
+    if prediction.shape[-3:] != prepared or prediction.ndim not in {3, 4}:
+        raise ValueError(f"a prediction of shape {prediction.shape}, expected {prepared}")
+    box, places = _native_places(row, prepared)
+    if prediction.ndim == 3:
+        classes[box] = nearest_at(prediction, places)
+        return classes
+    inside = classes[box]
+    best = linear_at(prediction[0], places)
+    for number, values in enumerate(prediction[1:], start=1):
+        mapped = linear_at(values, places)
+        inside[mapped > best] = number
+        np.maximum(best, mapped, out=best)
+    return classes
+
+
+def _native_places(row: Mapping[str, Any], prepared: Sequence[int]) -> tuple[Box, Places]:
+    """The native voxels whose centres the prepared grid covers, and their places on that grid."""
+    box, places = [], []
+    for axis, count in zip("xyz", prepared, strict=True):
+        start, covered = float(row[f"crop_start_{axis}"]), float(row[f"crop_shape_{axis}"])
+        step = count / covered
+        along = (np.arange(int(row[f"native_{axis}"])) - start + 0.5) * step - 0.5
+        distance = np.abs(along - (count - 1) / 2)
+        # A thin crop of a finer grid may lie between two voxels; the nearest then stands for it.
+        inside = np.flatnonzero(distance <= max(count / 2 + _ROUNDING, distance.min()))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+        places.append(along[box[-1]])
+    return tuple(box), tuple(places)
+
+
+def to_file_grid(prediction: Array, row: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Map a prediction as :func:`to_native` does, and its axes back to those of the original file.
+
+    Returns:
+        Classes (X, Y, Z) in the file's order and direction, and the file's affine (4, 4), voxel
+        indices to mm in RAS+.
+    """
+    classes = to_native(prediction, row)
+    affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)
+    # A file that states no orientation was never turned.
+    if row["orientation"]:
+        back = orientations.ornt_transform(_RAS, orientations.io_orientation(affine))
+        classes = orientations.apply_orientation(classes, back)
+    return np.ascontiguousarray(classes), affine
+
+
+def save_prediction(path: Path, prediction: Array, row: Mapping[str, Any]) -> None:
+    """Write a prediction as NIfTI on the grid of the original file, the same bytes each time.
+
+    Args:
+        path: ends in ``.nii.gz`` or ``.nii``.
+        prediction: as for :func:`to_native`.
+        row: the volume's row of the store's table.
+    """
+    classes, affine = to_file_grid(prediction, row)
+    image = nibabel.Nifti1Image(classes, affine)
+    # As in the original, no orientation is stated where none is known.
+    image.set_sform(affine, code=1 if row["orientation"] else 0)
+    image.set_qform(None, code=0)
+    content = image.to_bytes()
+    with atomic_path(path) as temporary:
+        is_packed = path.name.endswith(".gz")
+        temporary.write_bytes(gzip.compress(content, mtime=0) if is_packed else content)
 
 
 def _planes(array: Array, axis: int, planes: slice) -> Array:
     """Those of the planes across one of the last three axes, as a view."""
-    box = [slice(None)] * array.ndim
-    box[axis - 3] = planes
-    view: Array = array[tuple(box)]
+    box: tuple[Any, ...] = (..., planes, *[slice(None)] * (2 - axis))
+    view: Array = array[box]
     return view
 
 
@@ -139,32 +326,18 @@ def _needed(array: Array, places: Places) -> tuple[Array, Places]:
         array = _planes(array, axis, slice(first, last + 1))
         # Behind the border counts as on it, whatever is left of the array.
         moved.append(np.clip(along, 0, size - 1) - first)
-    x, y, z = moved
-    return array, (x, y, z)
+    return array, tuple(moved)
 
 
-def _is_same(size: int, places: Array) -> bool:
-    """Whether the places are those of the array's own voxels."""
-    return len(places) == size and bool((places == np.arange(size)).all())
-
-
-def _linear_axis(array: Array, axis: int, places: Array) -> Array:
+def _interpolated(array: Array, axis: int, places: Array) -> Array:
+    """Interpolate along one of the last three axes at ``places`` inside the array."""
     size = array.shape[axis - 3]
-    if _is_same(size, places):
+    if len(places) == size and (places == np.arange(size)).all():
         return array
-    return _between(array, axis, *_neighbours(size, places))
-
-
-def _neighbours(size: int, places: Array) -> tuple[Array, Array]:
-    """For each place: index of the one of ``size`` voxels below, weight of the one above."""
-    centres = np.clip(places, 0, size - 1)
-    below = centres.astype(np.intp)
-    return below, (centres - below).astype(np.float32)
-
-
-def _between(array: Array, axis: int, below: Array, weight: Array) -> Array:
+    below = places.astype(np.intp)
+    weight = (places - below).astype(np.float32)
     low: Array = array.take(below, axis=axis - 3)
-    high: Array = array.take(np.minimum(below + 1, array.shape[axis - 3] - 1), axis=axis - 3)
+    high: Array = array.take(np.minimum(below + 1, size - 1), axis=axis - 3)
     # low + w (high - low) keeps a constant image constant to the last bit.
     high -= low
     high *= weight.reshape(-1, *[1] * (2 - axis))

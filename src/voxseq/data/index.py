@@ -1,4 +1,4 @@
-"""The table of a data set's usable images, ``index.parquet``."""
+"""What the examination of a data set leaves for the stages after it: ``index.parquet`` and more."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import nibabel
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from voxseq import catalogue
 from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
-from voxseq.base.files import atomic_path
+from voxseq.base.files import atomic_path, read_json
 from voxseq.data.checks import Measured
 from voxseq.data.thumbnail import SIZE, thumbnail
 from voxseq.data.volume import Entry, Volume, volume_id
@@ -21,25 +22,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = "index.parquet"
+SUMMARY = "summary.json"
+#: Note of an optional source that is not here.
+LEFT_OUT = "not in the data root: left out of pre-training"
+#: Columns that are fields of an entry.
+_TEXTS = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
 #: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
 #: voxel indices to mm in RAS+, row by row. Hashes: see :func:`voxseq.data.checks.content_hash`;
 #: label_hash is "" where no segmentation was read. thumbnail: see :mod:`voxseq.data.thumbnail`.
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("volume_id", "subject", "image", "path", "locator")),
-        *((name, pa.string()) for name in ("modality", "contrast", "group", "label_path")),
+        *((name, pa.string()) for name in ("volume_id", *_TEXTS)),
         ("label", pa.int32()),
         ("split", pa.string()),
         *((f"shape_{axis}", pa.int32()) for axis in "xyz"),
         *((f"spacing_{axis}", pa.float64()) for axis in "xyz"),
-        ("orientation", pa.string()),
-        ("dtype", pa.string()),
-        ("content_hash", pa.string()),
-        ("label_hash", pa.string()),
-        ("centre_x", pa.int32()),
-        ("centre_y", pa.int32()),
-        ("minimum", pa.float64()),
-        ("maximum", pa.float64()),
+        *((name, pa.string()) for name in ("orientation", "dtype", "content_hash", "label_hash")),
+        *((name, pa.int32()) for name in ("centre_x", "centre_y")),
+        *((name, pa.float64()) for name in ("minimum", "maximum")),
         ("affine", pa.list_(pa.float64(), 16)),
         ("thumbnail", pa.list_(pa.float32(), SIZE)),
     ]
@@ -52,16 +52,7 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
     centre = entry.centre or (-1, -1)
     return {
         "volume_id": volume_id(dataset, entry),
-        "subject": entry.subject,
-        "image": entry.image,
-        "path": entry.path,
-        "locator": entry.locator,
-        "modality": entry.modality,
-        "contrast": entry.contrast,
-        "group": entry.group,
-        "label_path": entry.label_path,
-        "label": entry.label,
-        "split": entry.split,
+        **{name: getattr(entry, name) for name in (*_TEXTS, "label", "split")},
         **{f"shape_{a}": int(n) for a, n in zip("xyz", shape, strict=True)},
         **{f"spacing_{a}": float(n) for a, n in zip("xyz", spacing, strict=True)},
         "orientation": orientation(volume),
@@ -88,18 +79,20 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
     """The entry that a row of the index was made from."""
     centre = (int(row["centre_x"]), int(row["centre_y"]))
     return Entry(
-        subject=row["subject"],
-        image=row["image"],
-        path=row["path"],
-        locator=row["locator"],
-        modality=row["modality"],
-        contrast=row["contrast"],
-        label_path=row["label_path"],
+        **{name: row[name] for name in (*_TEXTS, "split")},
         label=int(row["label"]),
-        split=row["split"],
         centre=None if centre == (-1, -1) else centre,
-        group=row["group"],
     )
+
+
+def dataset_folder(examined: Path, data_root: Path | None, dataset: str) -> Path:
+    """Folder with the files of ``dataset``: the user's, or the generated one of the run."""
+    return examined / "raw" if data_root is None else data_root / catalogue.get(dataset).folder
+
+
+def is_left_out(examined: Path) -> bool:
+    """Whether a finished examination found an optional source absent."""
+    return LEFT_OUT in read_json(examined / SUMMARY)["notes"]
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -129,12 +122,12 @@ def _read(path: Path) -> pa.Table:
         ) from None
 
 
-def read_index(download_out: Path) -> pd.DataFrame:
-    """The usable images of a data set, from the finished folder of its download run."""
-    return read_table(download_out / INDEX)
+def read_index(examined: Path) -> pd.DataFrame:
+    """The usable images of a data set, from the finished folder of its examination."""
+    return read_table(examined / INDEX)
 
 
-def read_rows(download_out: Path) -> list[dict[str, Any]]:
+def read_rows(examined: Path) -> list[dict[str, Any]]:
     """The same as a list of rows of plain numbers, texts and lists."""
-    rows: list[dict[str, Any]] = _read(download_out / INDEX).to_pylist()
+    rows: list[dict[str, Any]] = _read(examined / INDEX).to_pylist()
     return rows

@@ -26,12 +26,27 @@ class Journal:
     """Small results, one line of JSON each; a line that was cut off counts as not written.
 
     Args:
-        path: file; made when the first result is added.
+        path: file, made when the first result is added; None keeps nothing for later.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._results = _whole_lines(path)
+        self._results: dict[str, Any] = {}
+        if path is None or not path.exists():
+            return
+        good = 0
+        with read_named(path), path.open("r+b") as file:
+            for line in file:
+                try:
+                    key, result = json.loads(line)
+                except (ValueError, TypeError, RecursionError):
+                    break
+                if not line.endswith(b"\n") or not isinstance(result, dict):
+                    break
+                self._results[str(key)] = result
+                good += len(line)
+            # What a stopped process left of the last line is cut off.
+            file.truncate(good)
 
     def get(self, key: str) -> Any:
         """The result of ``key``, None where there is none."""
@@ -40,29 +55,10 @@ class Journal:
     def add(self, key: str, result: Any) -> None:
         """Keep a result."""
         self._results[key] = result
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with write_named(self.path), self.path.open("ab") as file:
-            file.write(json.dumps([key, result]).encode() + b"\n")
-
-
-def _whole_lines(path: Path) -> dict[str, Any]:
-    """Read the lines, and cut off what a stopped process left of the last one."""
-    if not path.exists():
-        return {}
-    results: dict[str, Any] = {}
-    good = 0
-    with read_named(path), path.open("r+b") as file:
-        for line in file:
-            try:
-                key, result = json.loads(line)
-            except (ValueError, TypeError, RecursionError):
-                break
-            if not line.endswith(b"\n") or not isinstance(result, dict):
-                break
-            results[str(key)] = result
-            good += len(line)
-        file.truncate(good)
-    return results
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with write_named(self.path), self.path.open("ab") as file:
+                file.write(json.dumps([key, result]).encode() + b"\n")
 
 
 def state_of(folder: Path, path: str) -> list[Any]:
@@ -147,16 +143,12 @@ def put(folder: Path, target: Path) -> Any:
     record = read_json(folder / RECORD)
     for name in record["files"]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(folder / name, target / name)
+        try:
+            (target / name).hardlink_to(folder / name)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Another file system, or one without links.
+            with write_named(target / name):
+                shutil.copyfile(folder / name, target / name)
     return record["content"]
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except FileExistsError:
-        raise
-    except OSError:
-        # Another file system, or one without links.
-        with write_named(target):
-            shutil.copyfile(source, target)

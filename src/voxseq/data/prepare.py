@@ -29,10 +29,9 @@ from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
 from voxseq.data.checks import content_hash
-from voxseq.data.examined import dataset_folder, is_left_out
-from voxseq.data.index import entry_of, read_rows
+from voxseq.data.grid import regrid
+from voxseq.data.index import dataset_folder, entry_of, is_left_out, read_rows
 from voxseq.data.layouts import Adapter
-from voxseq.data.regrid import regrid
 from voxseq.data.scorable import require_scorable
 from voxseq.data.slabs import slabs, standard_deviation
 from voxseq.data.store import StoreWriter
@@ -154,21 +153,17 @@ def execute(context: RunContext[PrepareRun]) -> None:
     for key, row in enumerate(rows):
         writer.adopt(key, {**row, **staging.put(job.place(key), context.out)})
     if config.task is not None:
-        name = context.run_id.removeprefix("preprocess/")
-        _require_scorable(name, config.task, [writer.row(key) for key in range(len(rows))])
+        # Merging may have left a case or a split without a class.
+        task, made = config.task, [writer.row(key) for key in range(len(rows))]
+        require_scorable(
+            context.run_id.removeprefix("preprocess/"),
+            task.type,
+            [row["split"] for row in made],
+            [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in made],
+            wanted=range(1, task.labels + 1) if task.type == "segmentation" else (),
+            needed=task.splits,
+        )
     writer.close()
-
-
-def _require_scorable(name: str, task: TaskPreparation, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse prepared cases on which the task cannot be done, with its merged classes."""
-    require_scorable(
-        name,
-        task.type,
-        [row["split"] for row in rows],
-        [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in rows],
-        wanted=range(1, task.labels + 1) if task.type == "segmentation" else (),
-        needed=task.splits,
-    )
 
 
 def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: str) -> None:
@@ -188,17 +183,49 @@ def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: 
 
 def _prepare(job: _Job, item: _Item) -> None:
     """Prepare one volume and keep it."""
-    key, row = item.key, item.row
     adapter = adapters.get(catalogue.get(job.config.dataset).layout)
-    reader = _Reader(adapter, job.folder)
-    with staging.staged(job.place(key)) as folder:
+    with staging.staged(job.place(item.key)) as folder:
         writer = StoreWriter(folder, job.config.store)
-        if job.config.task is None:
-            _add_source(writer, key, row, reader)
-        else:
-            _add_task(writer, key, row, reader, job.config.task)
-        made = {name: value for name, value in writer.row(key).items() if name not in row}
+        _add(writer, item.key, item.row, _Reader(adapter, job.folder), job.config.task)
+        made = {k: value for k, value in writer.row(item.key).items() if k not in item.row}
         staging.write_record(folder, item.source, made)
+
+
+def _add(
+    writer: StoreWriter,
+    key: int,
+    row: dict[str, Any],
+    reader: _Reader,
+    task: TaskPreparation | None,
+) -> None:
+    """Add a volume to a store, as a source of pre-training where ``task`` is None."""
+    whole = None
+    if task is not None and task.type == "segmentation":
+        # Read first: merged classes take less memory than what is stored.
+        values = reader.label(row)
+        whole = merge_labels(values, task.data.merge_labels, task.labels, row["label_path"])
+        del values
+    volume = reader.image(row)
+    image, spacing = resample.to_ras(volume)
+    if whole is not None:
+        # It is the image's affine that orients the classes: some labels state no orientation, or
+        # a slightly different one.
+        whole, _ = resample.to_ras(replace(volume, array=whole))
+    del volume
+    if task is None:
+        box = ((0, 0, 0), image.shape)
+        writer.add(key, image, None, {**row, **_geometry(image.shape, box, image.shape, spacing)})
+        return
+    native_shape = image.shape
+    regridded = regrid(image, spacing, task.data)
+    del image
+    prepared = regridded.image
+    _normalise_in_place(prepared, task.data)
+    label = None if whole is None else resample.nearest_at(whole, regridded.places)
+    is_scored = task.native_labels and row["split"] in {VAL, TEST}
+    geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
+    floor = 0.0 if task.data.normalise == "window" else float(prepared.min())
+    writer.add(key, prepared, label, {**row, **geometry}, whole if is_scored else None, floor)
 
 
 def normalise(image: Array, data: TaskDataConfig) -> Array:
@@ -249,57 +276,6 @@ def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str
     return merged
 
 
-def _add_source(writer: StoreWriter, key: int, row: dict[str, Any], reader: _Reader) -> None:
-    image, spacing = resample.to_ras(reader.image(row))
-    box = ((0, 0, 0), image.shape)
-    writer.add(key, image, None, {**row, **_geometry(image.shape, box, image.shape, spacing)})
-
-
-def _add_task(
-    writer: StoreWriter,
-    key: int,
-    row: dict[str, Any],
-    reader: _Reader,
-    task: TaskPreparation,
-) -> None:
-    data = task.data
-    image, spacing, whole = _read(reader, row, task)
-    native_shape = image.shape
-    regridded = regrid(image, spacing, data)
-    del image
-    prepared = regridded.image
-    _normalise_in_place(prepared, data)
-    label = native = None
-    if whole is not None:
-        label = resample.nearest_at(whole, regridded.places)
-        if task.native_labels and row["split"] in {VAL, TEST}:
-            native = whole
-    geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
-    floor = 0.0 if data.normalise == "window" else float(prepared.min())
-    writer.add(key, prepared, label, {**row, **geometry}, native, floor)
-
-
-def _read(
-    reader: _Reader, row: Mapping[str, Any], task: TaskPreparation
-) -> tuple[Array, tuple[float, float, float], Array | None]:
-    """The image (X, Y, Z) in RAS, its spacing in mm, and the merged classes on its grid.
-
-    It is the image's affine that orients the classes: some labels state no orientation, or a
-    slightly different one.
-    """
-    merged = None
-    if task.type == "segmentation":
-        # Read first: merged classes take less memory than what is stored.
-        values = reader.label(row)
-        merged = merge_labels(values, task.data.merge_labels, task.labels, row["label_path"])
-        del values
-    volume = reader.image(row)
-    image, spacing = resample.to_ras(volume)
-    if merged is not None:
-        merged, _ = resample.to_ras(replace(volume, array=merged))
-    return image, spacing, merged
-
-
 def _geometry(
     prepared: Sequence[int],
     box: tuple[Sequence[float], Sequence[float]],
@@ -308,10 +284,9 @@ def _geometry(
 ) -> dict[str, int | float]:
     """Columns that describe the way from the image's own grid to the prepared one."""
     columns: dict[str, int | float] = {}
-    for i, axis in enumerate("xyz"):
-        start, size = box[0][i], box[1][i]
+    for axis, start, size, n, whole, mm in zip("xyz", *box, prepared, native, spacing, strict=True):
         columns[f"crop_start_{axis}"] = float(start)
         columns[f"crop_shape_{axis}"] = float(size)
-        columns[f"native_{axis}"] = int(native[i])
-        columns[f"p_spacing_{axis}"] = float(spacing[i]) * size / prepared[i]
+        columns[f"native_{axis}"] = int(whole)
+        columns[f"p_spacing_{axis}"] = float(mm) * size / n
     return columns

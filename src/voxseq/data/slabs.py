@@ -5,17 +5,15 @@ numpy's own functions copy an array of 512 x 512 x 1000 voxels into 2 GiB of 64-
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxseq.data.volume import Array
 
-#: Voxels that are converted, masked or sorted at a time.
+#: Voxels that are converted or masked at a time.
 VOXELS = 1 << 22
-#: Bits of a key that are counted at a time.
-_DIGIT = 16
 
 Box = tuple[slice, ...]
 
@@ -46,18 +44,21 @@ def class_counts(label: Array) -> NDArray[np.int64]:
 
 
 def percentiles(array: Array, wanted: Sequence[float]) -> NDArray[np.float64]:
-    """``np.percentile(array, wanted)`` of numbers that are not NaN."""
-    position = (array.size - 1) * (np.asarray(wanted, dtype=np.float64) / 100)
-    below = np.floor(position).astype(np.intp)
-    above = np.minimum(below + 1, array.size - 1)
-    found = _order_statistics(array, sorted({*below.tolist(), *above.tolist()}))
-    low, high = (np.array([found[rank] for rank in ranks.tolist()]) for ranks in (below, above))
-    share = position - below
-    step = high - low
-    result: NDArray[np.float64] = np.where(
-        share >= 0.5, high - step * (1 - share), low + step * share
+    """``np.percentile(array, wanted)``; small whole numbers are counted, without a copy."""
+    if array.dtype.kind not in "iu" or array.dtype.itemsize > 2:
+        return np.asarray(np.percentile(array, wanted), dtype=np.float64)
+    lowest = np.iinfo(array.dtype).min
+    counts = np.zeros(1 << 8 * array.dtype.itemsize, np.int64)
+    for box in slabs(array):
+        counts += np.bincount(array[box].ravel().astype(np.intp) - lowest, minlength=len(counts))
+    rank = (array.size - 1) * (np.asarray(wanted, dtype=np.float64) / 100)
+    low, high = (
+        np.searchsorted(np.cumsum(counts), whole, side="right") + float(lowest)
+        for whole in (np.floor(rank), np.ceil(rank))
     )
-    return result
+    share, step = rank - np.floor(rank), high - low
+    # As numpy interpolates, from the nearer end.
+    return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
 
 
 def standard_deviation(values: Array) -> float:
@@ -75,74 +76,3 @@ def _sum_of_squares(flat: Array, mean: np.float64) -> np.float64:
     deviations = flat - mean
     total: np.float64 = np.add.reduce(np.square(deviations, out=deviations))
     return total
-
-
-def _order_statistics(array: Array, ranks: Iterable[int]) -> dict[int, np.generic]:
-    """The values that sorting would put at ``ranks``.
-
-    Voxels become unsigned numbers of the same order; their digits are counted from the highest on,
-    each time among the voxels that share the digits found before.
-    """
-    dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
-    if dtype.itemsize > 8:
-        ordered = np.sort(array, axis=None)
-        return {rank: ordered[rank] for rank in ranks}
-    bits = 8 * dtype.itemsize
-    # Digits found so far → rank wanted, and its rank among the voxels that share them.
-    groups: dict[int, list[tuple[int, int]]] = {0: [(rank, rank) for rank in ranks]}
-    for done in range(0, bits, _DIGIT):
-        width = min(_DIGIT, bits - done)
-        counts = _count_digits(array, dtype, list(groups), done, width)
-        finer: dict[int, list[tuple[int, int]]] = {}
-        for prefix, members in groups.items():
-            ends = np.cumsum(counts[prefix])
-            for rank, left in members:
-                digit = int(np.searchsorted(ends, left, side="right"))
-                before = int(ends[digit - 1]) if digit else 0
-                finer.setdefault((prefix << width) | digit, []).append((rank, left - before))
-        groups = finer
-    return {
-        rank: _value(key, dtype, bits) for key, members in groups.items() for rank, _ in members
-    }
-
-
-def _count_digits(
-    array: Array, dtype: np.dtype, prefixes: Sequence[int], done: int, width: int
-) -> dict[int, NDArray[np.int64]]:
-    bits = 8 * dtype.itemsize
-    counts = {prefix: np.zeros(1 << width, np.int64) for prefix in prefixes}
-    for box in slabs(array):
-        keys = _keys(array[box], dtype, bits)
-        for prefix in prefixes:
-            chosen = keys if done == 0 else keys[keys >> keys.dtype.type(bits - done) == prefix]
-            digits = chosen >> keys.dtype.type(bits - done - width)
-            digits &= keys.dtype.type((1 << width) - 1)
-            counts[prefix] += np.bincount(digits.astype(np.intp), minlength=1 << width)
-    return counts
-
-
-def _keys(part: Array, dtype: np.dtype, bits: int) -> Array:
-    """Unsigned numbers in the order of the values."""
-    flat = part.ravel(order="K").astype(dtype)
-    unsigned = np.dtype(f"u{dtype.itemsize}")
-    top = unsigned.type(1 << (bits - 1))
-    if dtype.kind == "u":
-        return flat
-    if dtype.kind == "i":
-        flipped: Array = flat.view(unsigned) ^ top
-        return flipped
-    flat += dtype.type(0)  # -0 becomes 0
-    pattern = flat.view(unsigned)
-    keys: Array = np.where(pattern & top, ~pattern, pattern | top)
-    return keys
-
-
-def _value(key: int, dtype: np.dtype, bits: int) -> np.generic:
-    unsigned = np.dtype(f"u{dtype.itemsize}")
-    top = 1 << (bits - 1)
-    if dtype.kind == "i":
-        key ^= top
-    elif dtype.kind == "f":
-        key = key ^ top if key & top else key ^ ((1 << bits) - 1)
-    value: np.generic = np.array([key], unsigned).view(dtype)[0]
-    return value

@@ -8,6 +8,7 @@ because names of subjects can hold anything.
 from __future__ import annotations
 
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +18,12 @@ import blosc2
 import numpy as np
 import pyarrow as pa
 
-from voxseq.base.errors import IntegrityError
-from voxseq.base.failures import read_named, read_twice, unexplained_write_named, write_named
+from voxseq.base.failures import read_named, unexplained_write_named, write_named
+from voxseq.catalogue.splits import words_of
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.index import read_table, write_table
-from voxseq.data.locations import class_locations
-from voxseq.data.readahead import ReadAhead
+from voxseq.data.packed import FILE_BYTES, PackedArray, damaged
 from voxseq.data.slabs import class_counts, percentiles, slabs
 from voxseq.data.volume import Array
 
@@ -53,15 +53,11 @@ _INT16 = np.iinfo(np.int16)
 #: Blosc2 would choose blocks by the size of this machine's caches; a fixed size keeps the bytes.
 #: A crop unpacks whole blocks: 16 reads crops of 24 voxels twice as fast as 32, and packs as well.
 _BLOCK_SIDE = 16
-#: Bytes that an open file takes, and up to which the voxels are kept instead.
-_FILE_BYTES = 2**17
 _CODECS: Mapping[Codec, blosc2.Codec] = {
     "lz4": blosc2.Codec.LZ4,
     "lz4hc": blosc2.Codec.LZ4HC,
     "zstd": blosc2.Codec.ZSTD,
 }
-#: A file as an array of Blosc2 and the places of its chunks, or all of its voxels and None.
-_Opened = tuple[Any, ReadAhead | None]
 
 
 class StoreWriter:
@@ -148,6 +144,9 @@ class StoreWriter:
 
     def _pack(self, path: Path, array: Array, dtype: np.dtype[Any]) -> None:
         chunks = tuple(min(c, n) for c, n in zip(self.config.chunk_shape, array.shape, strict=True))
+        # The high bytes of neighbouring voxels are alike. Shuffling bits packs LZ4 tighter where
+        # there is noise, but takes as long to undo as the rest of the reading.
+        shuffle = blosc2.Filter.SHUFFLE if dtype.itemsize > 1 else blosc2.Filter.NOFILTER
         packed = blosc2.empty(
             array.shape,
             dtype=dtype,
@@ -157,7 +156,13 @@ class StoreWriter:
             mode="w",
             # The bytes of a sparse array are not the same from call to call.
             contiguous=True,
-            cparams=self._compression(dtype),
+            cparams=blosc2.CParams(
+                codec=_CODECS[self.config.codec],
+                clevel=self.config.compression_level,
+                filters=[shuffle],
+                filters_meta=[0],
+                nthreads=1,
+            ),
         )
         # Chunks in their order give the same bytes as the whole array at once.
         for start in range(0, array.shape[0], chunks[0]):
@@ -171,18 +176,6 @@ class StoreWriter:
             rows = slice(start, min(start + packed.chunks[0], array.shape[0]))
             if not np.array_equal(packed[rows], array[rows].astype(dtype, copy=False), True):
                 raise RuntimeError("what was read again differs")
-
-    def _compression(self, dtype: np.dtype[Any]) -> blosc2.CParams:
-        # The high bytes of neighbouring voxels are alike. Shuffling bits packs LZ4 tighter where
-        # there is noise, but takes as long to undo as the rest of the reading.
-        shuffled = dtype.itemsize > 1
-        return blosc2.CParams(
-            codec=_CODECS[self.config.codec],
-            clevel=self.config.compression_level,
-            filters=[blosc2.Filter.SHUFFLE if shuffled else blosc2.Filter.NOFILTER],
-            filters_meta=[0],
-            nthreads=1,
-        )
 
     def _write_locations(self, key: int, positions: Mapping[int, Array]) -> None:
         table = np.concatenate(
@@ -207,28 +200,28 @@ class VolumeStore:
     def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
-        self._room = open_files * _FILE_BYTES
-        self._arrays: OrderedDict[tuple[str, int], _Opened] = OrderedDict()
+        self._room = open_files * FILE_BYTES
+        self._arrays: OrderedDict[tuple[str, int, int], PackedArray] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes open the files for themselves.
-        room = self._room + sum(map(_taken, self._arrays.values()))
+        room = self._room + sum(array.memory for array in self._arrays.values())
         return {**self.__dict__, "_arrays": OrderedDict(), "_room": room}
 
     def image(self, index: int) -> Any:
         """Image ``index`` as an array (X, Y, Z), int16 or float32, that is read when sliced."""
-        return self._open("images", index)[0]
+        return self._open("images", index).values
 
     def label(self, index: int) -> Any:
         """Its classes as an array (X, Y, Z) uint8 that is read when sliced."""
-        return self._open("labels", index)[0]
+        return self._open("labels", index).values
 
     def native_label(self, index: int) -> Array:
         """Its classes on the reoriented, uncropped grid of the file, (X, Y, Z) uint8."""
-        return _values(self._open("native_labels", index)[0], ...)
+        return self._open("native_labels", index).read()
 
     def crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The box of ``shape`` voxels at ``start`` of image ``index``.
@@ -236,11 +229,11 @@ class VolumeStore:
         Raises:
             ValueError: the box leaves the image.
         """
-        return _crop(*self._open("images", index), start, shape)
+        return self._open("images", index).crop(start, shape)
 
     def label_crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The same box of the classes."""
-        return _crop(*self._open("labels", index), start, shape)
+        return self._open("labels", index).crop(start, shape)
 
     def locations(self, index: int) -> dict[int, Array]:
         """For every class present, background included, voxel positions (n, 3) int32.
@@ -253,25 +246,64 @@ class VolumeStore:
             with read_named(path):
                 table = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
         return {int(c): table[table[:, 0] == c, 1:] for c in np.unique(table[:, 0])}
 
-    def _open(self, kind: str, index: int) -> _Opened:
-        key = (kind, int(index))
-        found = self._arrays.get(key)
-        if found is None:
-            found = _opened(_path(self.folder, kind, int(index)))
-            self._room -= _taken(found)
+    def _open(self, kind: str, index: int) -> PackedArray:
+        # A forked worker opens files of its own.
+        key = (kind, int(index), os.getpid())
+        if key not in self._arrays:
+            found = PackedArray(_path(self.folder, *key[:2]))
+            self._room -= found.memory
             while self._room < 0:
-                self._room += _taken(self._arrays.popitem(last=False)[1])
+                self._room += self._arrays.popitem(last=False)[1].memory
             self._arrays[key] = found
         self._arrays.move_to_end(key)
-        return found
+        return self._arrays[key]
 
 
-def compact(array: Array) -> Array:
-    """``array`` as int16 if that keeps every value, else as float32."""
-    return array.astype(stored_type(array))
+def class_locations(
+    label: Array, most: int, volume_id: str, shown: tuple[Array, float] | None = None
+) -> dict[int, Array]:
+    """Voxel positions of each class, for the centres of crops; see :meth:`VolumeStore.locations`.
+
+    Args:
+        label: (X, Y, Z) uint8.
+        most: positions of a class.
+        volume_id: for the seed.
+        shown: the image (X, Y, Z), and the value above which background counts (published code: the
+            window's lower end). Where no background lies above it, all of it counts.
+    """
+    boxes = list(slabs(label, axis=0))
+    counts = np.stack([class_counts(label[box]) for box in boxes])
+    if shown is not None:
+        image, floor = shown
+        above = [np.count_nonzero((label[b] == 0) & (image[b] > floor)) for b in boxes]
+        if any(above):
+            counts[:, 0] = above
+        else:
+            shown = None
+    positions = {}
+    for number in np.flatnonzero(counts.any(axis=0)).tolist():
+        total = int(counts[:, number].sum())
+        # Which of the class's voxels, counted in C order.
+        chosen = np.arange(min(total, most))
+        if total > most:
+            rng = np.random.default_rng([number, *words_of(volume_id)])
+            chosen = np.sort(rng.choice(total, most, replace=False))
+        borders = np.append(0, np.cumsum(counts[:, number]))
+        ends = np.searchsorted(chosen, borders)
+        found = []
+        for i, box in enumerate(boxes):
+            if ends[i] < ends[i + 1]:
+                mask = label[box] == number
+                if number == 0 and shown is not None:
+                    mask &= shown[0][box] > shown[1]
+                inside = np.flatnonzero(mask)[chosen[ends[i] : ends[i + 1]] - borders[i]]
+                found.append(inside + box[0].start * label[0].size)
+        places = np.stack(np.unravel_index(np.concatenate(found), label.shape), axis=1)
+        positions[number] = places.astype(np.int32)
+    return positions
 
 
 def stored_type(array: Array) -> np.dtype[Any]:
@@ -288,52 +320,3 @@ def stored_type(array: Array) -> np.dtype[Any]:
 
 def _path(folder: Path, kind: str, key: int) -> Path:
     return folder / kind / f"{key:06d}{'.npy' if kind == 'locations' else '.b2nd'}"
-
-
-def _opened(path: Path) -> _Opened:
-    try:
-        return read_twice(path, lambda: _open(path))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def _open(path: Path) -> _Opened:
-    array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
-    if array.nbytes > _FILE_BYTES:
-        return array, ReadAhead(path, array)
-    voxels = array[...]
-    voxels.flags.writeable = False
-    return voxels, None
-
-
-def _taken(opened: _Opened) -> int:
-    """Bytes of memory."""
-    array, ahead = opened
-    return int(array.nbytes) if ahead is None else _FILE_BYTES
-
-
-def _crop(array: Any, ahead: ReadAhead | None, start: Sequence[int], shape: Sequence[int]) -> Array:
-    ends = [int(s) + int(n) for s, n in zip(start, shape, strict=True)]
-    if min(start) < 0 or any(e > n for e, n in zip(ends, array.shape, strict=True)):
-        raise ValueError(f"a box at {tuple(start)} of {tuple(shape)} leaves {array.shape}")
-    if ahead is not None:
-        ahead.ask(start, shape)
-    return _values(array, tuple(slice(int(s), e) for s, e in zip(start, ends, strict=True)))
-
-
-def _values(array: Any, box: Any) -> Array:
-    """Voxels of a box, in memory of their own."""
-    if isinstance(array, np.ndarray):
-        # A volume that is kept gives a view of itself.
-        kept: Array = array[box].copy()
-        return kept
-    path = Path(array.schunk.urlpath)
-    try:
-        values: Array = read_twice(path, lambda: array[box])
-    except RuntimeError as error:
-        raise _damaged(path, error) from None
-    return values
-
-
-def _damaged(path: Path, error: Exception) -> IntegrityError:
-    return IntegrityError(f"{path}: missing or damaged ({error})", "run the stage preprocess again")

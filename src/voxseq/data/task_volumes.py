@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from voxseq.base.errors import DataError
 from voxseq.config.base import Shape3
-from voxseq.data import grid as resample
-from voxseq.data.native import native_places
+from voxseq.data.grid import to_native
 from voxseq.data.store import VolumeStore
+from voxseq.data.volume import Array
 
-Array = NDArray[Any]
+#: Types in which voxels are handed out.
+_TYPES: Mapping[str, np.dtype[Any]] = {"image": np.dtype(np.float32), "label": np.dtype(np.uint8)}
 #: Memory for decompressed volumes; what does not fit is read from the store crop by crop.
 CACHE_BYTES = 256 * 2**20
 
 
-class Volumes:
+class Volumes(VolumeStore):
     """A volume store with a limited memory of decompressed volumes.
 
     Args:
@@ -33,23 +31,10 @@ class Volumes:
     """
 
     def __init__(self, folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._left = cache_bytes
         self._cache: dict[tuple[str, int], Array] = {}
         self._locations: dict[int, dict[int, Array]] = {}
-        self._handle: tuple[int, VolumeStore] | None = None
-
-    @property
-    def store(self) -> VolumeStore:
-        """The store, opened anew in a worker process: open files are not shared."""
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), VolumeStore(self.folder))
-        return self._handle[1]
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One line per volume; see :mod:`voxseq.data.store`."""
-        return self.store.table
 
     def rows(self, split: str) -> tuple[int, ...]:
         """Rows of one split, ordered by volume id.
@@ -80,6 +65,7 @@ class Volumes:
         return self._shapes[row]
 
     # Plain lists: pandas takes longer to look one number up than a crop takes to be cut.
+
     @cached_property
     def _targets(self) -> list[int]:
         return [int(label) for label in self.table["label"]]
@@ -104,71 +90,48 @@ class Volumes:
         """Whole label (X, Y, Z) uint8; not to be written to."""
         return self._whole("label", row)
 
-    def image_crop(self, row: int, start: Shape3, shape: Shape3) -> Array:
+    def image_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """Part of an image that lies inside it, float32."""
         return self._part("image", row, start, shape)
 
-    def label_crop(self, row: int, start: Shape3, shape: Shape3) -> Array:
+    def label_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """Part of a label that lies inside it, uint8."""
         return self._part("label", row, start, shape)
 
     def locations(self, row: int) -> dict[int, Array]:
         """Class → voxel positions (n, 3) that have it."""
         if row not in self._locations:
-            found = self.store.locations(row)
-            self._locations[row] = {k: places for k, places in found.items() if len(places)}
+            self._locations[row] = super().locations(row)
         return self._locations[row]
-
-    def native_label(self, row: int) -> Array:
-        """Label (X, Y, Z) on the file's own grid, in RAS axes."""
-        return self.store.native_label(row)
 
     def native_classes(self, probabilities: Array, row: int) -> Array:
         """Most probable class of each voxel of the file's own grid, (X, Y, Z) uint8.
-
-        The same as the largest of what :func:`voxseq.data.native.to_native` gives, in the memory of
-        two classes: they are mapped one after the other.
 
         Args:
             probabilities: (C, X, Y, Z) on the prepared grid, background first.
             row: of the volume.
         """
-        line = self.table.iloc[row]
-        box, places = native_places(cast(Mapping[str, Any], line), probabilities.shape[1:])
-        # What the crop left out is background.
-        classes = np.zeros([int(line[f"native_{axis}"]) for axis in "xyz"], np.uint8)
-        inside = classes[box]
-        best = resample.linear_at(probabilities[0], places)
-        for number, values in enumerate(probabilities[1:], start=1):
-            mapped = resample.linear_at(values, places)
-            inside[mapped > best] = number
-            np.maximum(best, mapped, out=best)
-        return classes
+        line = {str(name): value for name, value in self.table.iloc[row].items()}
+        return to_native(probabilities, line)
 
     def _whole(self, kind: str, row: int) -> Array:
         if (kind, row) in self._cache:
             return self._cache[kind, row]
-        array = self._read(kind, row)
+        array = np.ascontiguousarray(self._read(kind, row, (0, 0, 0), self.shape(row)))
+        array.setflags(write=False)
         if array.nbytes <= self._left:
             self._left -= array.nbytes
             self._cache[kind, row] = array
         return array
 
-    def _part(self, kind: str, row: int, start: Shape3, shape: Shape3) -> Array:
-        size = int(np.prod(self.shape(row))) * _dtype(kind).itemsize
+    def _part(self, kind: str, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
+        size = int(np.prod(self.shape(row))) * _TYPES[kind].itemsize
         if (kind, row) in self._cache or size <= self._left:
             window = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
             part: Array = self._whole(kind, row)[window]
             return part
-        read = self.store.crop if kind == "image" else self.store.label_crop
-        return np.asarray(read(row, start, shape)).astype(_dtype(kind), copy=False)
+        return self._read(kind, row, start, shape)
 
-    def _read(self, kind: str, row: int) -> Array:
-        read = self.store.crop if kind == "image" else self.store.label_crop
-        array = np.ascontiguousarray(read(row, (0, 0, 0), self.shape(row)), dtype=_dtype(kind))
-        array.setflags(write=False)
-        return array
-
-
-def _dtype(kind: str) -> np.dtype[Any]:
-    return np.dtype(np.float32 if kind == "image" else np.uint8)
+    def _read(self, kind: str, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
+        read = super().crop if kind == "image" else super().label_crop
+        return read(row, start, shape).astype(_TYPES[kind], copy=False)

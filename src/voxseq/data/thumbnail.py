@@ -89,19 +89,16 @@ def pictures(index: pd.DataFrame) -> Pictures:
     stored = np.column_stack(
         [index[f"shape_{a}"].to_numpy(float) * index[f"spacing_{a}"].to_numpy(float) for a in "xyz"]
     )
-    axes = np.array([_ras_axes(str(codes)) for codes in index["orientation"]])
+    # Stored axis that runs along each of right, anterior, superior; as stored where unknown.
+    turns = (nibabel.orientations.axcodes2ornt(str(c) or "RAS") for c in index["orientation"])
+    axes = np.array([np.argsort(turn[:, 0]) for turn in turns])
     return Pictures(
         np.stack(index["thumbnail"].to_list()).astype(np.float32),
         np.take_along_axis(stored, axes, axis=1),
     )
 
 
-def copies(
-    sources: Pictures,
-    held_out: Pictures,
-    threshold: float = SAME_PICTURE,
-    tolerance: float = SIDE_TOLERANCE,
-) -> tuple[Integers, Floats]:
+def copies(sources: Pictures, held_out: Pictures) -> tuple[Integers, Floats]:
     """Which held-out picture each source shows.
 
     Returns:
@@ -110,42 +107,26 @@ def copies(
     """
     nearest = np.full(len(sources), -1, np.int64)
     highest = np.zeros(len(sources), np.float32)
-    for ones, others, correlations in _matches(sources, held_out, threshold, tolerance):
-        for one, other, correlation in zip(ones, others, correlations, strict=True):
-            if correlation > highest[one]:
-                nearest[one], highest[one] = other, correlation
+    for one, other, correlation in _matches(sources, held_out):
+        if correlation > highest[one]:
+            nearest[one], highest[one] = other, correlation
     return nearest, highest
 
 
-def repeated(
-    images: Pictures, threshold: float = SAME_PICTURE, tolerance: float = SIDE_TOLERANCE
-) -> list[tuple[int, int, float]]:
+def repeated(images: Pictures) -> list[tuple[int, int, float]]:
     """Pairs of images that show one picture: both indices, the smaller first, and correlation."""
-    return [
-        (int(one), int(other), float(correlation))
-        for block in _matches(images, images, threshold, tolerance)
-        for one, other, correlation in zip(*block, strict=True)
-        if one < other
-    ]
+    return [match for match in _matches(images, images) if match[0] < match[1]]
 
 
-def _matches(
-    left: Pictures, right: Pictures, threshold: float, tolerance: float
-) -> Iterator[tuple[Integers, Integers, Floats]]:
-    """Indices in both sets and correlation of the pairs that pass, block by block of the left."""
+def _matches(left: Pictures, right: Pictures) -> Iterator[tuple[int, int, float]]:
+    """Indices in both sets and correlation of the pairs that pass."""
     for start in range(0, len(left), _BLOCK):
         product = left.thumbnails[start : start + _BLOCK] @ right.thumbnails.T / np.float32(SIZE)
-        ones, others = np.nonzero(product >= threshold)
+        ones, others = np.nonzero(product >= SAME_PICTURE)
         one, other = left.sides[start + ones], right.sides[others]
-        fits = (np.abs(one - other) <= tolerance * np.maximum(one, other)).all(axis=1)
-        yield start + ones[fits], others[fits], product[ones[fits], others[fits]]
-
-
-def _ras_axes(codes: str) -> list[int]:
-    """Stored axis that runs along each of right, anterior, superior; as stored for ""."""
-    if not codes:
-        return [0, 1, 2]
-    return [int(a) for a in np.argsort(nibabel.orientations.axcodes2ornt(codes)[:, 0])]
+        fits = (np.abs(one - other) <= SIDE_TOLERANCE * np.maximum(one, other)).all(axis=1)
+        found = (start + ones[fits], others[fits], product[ones[fits], others[fits]])
+        yield from zip(*(part.tolist() for part in found), strict=True)
 
 
 def _box_means(array: Array) -> NDArray[np.float64]:
@@ -153,7 +134,13 @@ def _box_means(array: Array) -> NDArray[np.float64]:
     # With axes by decreasing stride a slab is one stretch of memory.
     order = sorted(range(3), key=lambda axis: (-abs(array.strides[axis]), axis))
     ordered = array.transpose(order)
-    slowest, middle, fastest = (_weights(n) for n in ordered.shape)
+    # Share (8, n) of each voxel in each box's mean; rows sum to 1.
+    shares = []
+    for size in ordered.shape:
+        edges, voxels = np.linspace(0, size, SIDE + 1)[:, None], np.arange(size)
+        overlap = np.minimum(edges[1:], voxels + 1) - np.maximum(edges[:-1], voxels)
+        shares.append(np.maximum(overlap, 0.0) * (SIDE / size))
+    slowest, middle, fastest = shares
     result = np.zeros((SIDE, SIDE, SIDE))
     step = max(_SLAB // max(ordered[0].size, 1), 1)
     for start in range(0, len(ordered), step):
@@ -163,11 +150,3 @@ def _box_means(array: Array) -> NDArray[np.float64]:
         planes = middle @ (slab @ fastest.T)
         result += np.tensordot(slowest[:, start : start + step], planes, axes=1)
     return np.ascontiguousarray(result.transpose(np.argsort(order)))
-
-
-def _weights(size: int) -> NDArray[np.float64]:
-    """Share (8, size) of each voxel in each box's mean; rows sum to 1."""
-    edges = np.linspace(0, size, SIDE + 1)[:, None]
-    voxels = np.arange(size)
-    overlap = np.minimum(edges[1:], voxels + 1) - np.maximum(edges[:-1], voxels)
-    return np.asarray(np.maximum(overlap, 0.0) * (SIDE / size))

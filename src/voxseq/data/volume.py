@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 #: Contrast of a CT series whose slices are not axial.
 REFORMATTED = "reformatted"
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,18 @@ class Volume:
 def scaling_affine(spacing: tuple[float, float, float]) -> Array:
     """Affine (4, 4) of a grid with ``spacing`` in mm along the axes and no known orientation."""
     return np.diag([*spacing, 1.0]).astype(np.float64)
+
+
+def affine_of_lps(axes: ArrayLike, origin: ArrayLike) -> Array:
+    """Affine (4, 4) of a grid that is given in the LPS+ world of DICOM and ITK.
+
+    Args:
+        axes: (3, 3); column i is the step in mm from voxel to voxel along axis i.
+        origin: (3,) centre of the first voxel in mm.
+    """
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes, origin
+    return _LPS_TO_RAS @ affine
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,9 @@ class Scan:
     rejected: tuple[tuple[Entry, str], ...] = ()
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.rejected)
 
 
 def volume_id(dataset: str, entry: Entry) -> str:

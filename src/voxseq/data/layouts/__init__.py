@@ -1,42 +1,54 @@
-"""Readers of the layouts in which the data sets are published, one module a layout.
+"""Readers of the layouts in which the data sets are published, one module per layout.
 
-Each has ``scan(folder, dataset)``, which lists the images without reading voxels, and
-``read_image(folder, entry)`` and ``read_label(folder, entry)``. A file that cannot be read is a
-:class:`~voxseq.base.errors.DataError` that names it, relative to the data set's folder.
+Each has ``scan(folder, dataset)``, which lists the images without reading voxels; where images are
+no NIfTI files ``read_image(folder, entry)``; and where there are segmentations ``read_label(folder,
+entry)``. A file that cannot be read is a :class:`~voxseq.base.errors.DataError` that names it,
+relative to the data set's folder.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
 
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.model import LAYOUTS
+from voxseq.data.readers import nifti
 from voxseq.data.volume import Entry, Scan, Volume
 
 #: Modules of this package that read a layout.
 NAMES = tuple(LAYOUTS)
 
 
-class Adapter(Protocol):
-    """What every layout's module offers."""
+def _read_nifti(folder: Path, entry: Entry) -> Volume:
+    return nifti.read(folder, entry.path)
 
-    def scan(self, folder: Path, dataset: DataSet) -> Scan:
-        """List the images below ``folder``; raise DataError where the layout is not there."""
-        ...
 
-    def read_image(self, folder: Path, entry: Entry) -> Volume:
-        """Read the voxels (X, Y, Z) of one image."""
-        ...
+def _no_label(_: Path, __: Entry) -> None:
+    return None
 
-    def read_label(self, folder: Path, entry: Entry) -> Volume | None:
-        """Read its segmentation on the same grid; None where it has none."""
-        ...
+
+@dataclass(frozen=True)
+class Adapter:
+    """The reader of one layout.
+
+    Attributes:
+        scan: lists the images below a folder; raises DataError where the layout is not there.
+        read_image: reads the voxels (X, Y, Z) of one image.
+        read_label: reads its segmentation on the same grid; None where it has none.
+    """
+
+    scan: Callable[[Path, DataSet], Scan]
+    read_image: Callable[[Path, Entry], Volume] = _read_nifti
+    read_label: Callable[[Path, Entry], Volume | None] = _no_label
 
 
 def get(name: str) -> Adapter:
     """The reader of the layout called ``name``; its libraries are loaded only now."""
     if name not in NAMES:
         raise ValueError(f"unknown layout {name!r}, expected one of {', '.join(NAMES)}")
-    return cast(Adapter, importlib.import_module(f"voxseq.data.layouts.{name}"))
+    module = importlib.import_module(f"voxseq.data.layouts.{name}")
+    offered = ("scan", "read_image", "read_label")
+    return Adapter(**{part: getattr(module, part) for part in offered if hasattr(module, part)})

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from voxseq.base.errors import DataError
-from voxseq.base.files import read_text, require_regular
+from voxseq.base.files import require_regular
 from voxseq.base.paths import plain
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import nothing_found, unreadable
+from voxseq.data.readers.files import damaged, nothing_found, published_text, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 TABLE = "DL_info.csv"
@@ -55,11 +55,9 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
             bad = Entry("unknown", plain(f"{name}_{count[name]}"), path)
             rejected.append((bad, f"{TABLE} line {number}: cannot be understood ({error})"))
             continue
-        if entry is None:
-            continue
-        if (folder / entry.path).is_dir():
+        if entry is not None and (folder / entry.path).is_dir():
             entries.append(entry)
-        else:
+        elif entry is not None:
             absent.append(f"{entry.subject}/{entry.image}")
     if not entries:
         raise nothing_found(folder, f"{IMAGES}/<series>/<slice>.png of typed lesions of {TABLE}")
@@ -77,11 +75,6 @@ def read_image(folder: Path, entry: Entry) -> Volume:
         raise DataError(f"{entry.path}: slices of different shapes {sorted(shapes)}")
     spacing = (float(row), float(column), float(step))
     return Volume(np.stack(planes, axis=-1), scaling_affine(spacing), oriented=False)
-
-
-def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """Lesions have a type and a box, no segmentation."""
-    return None
 
 
 def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:
@@ -113,29 +106,23 @@ def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:
 
 def _table(folder: Path) -> list[dict[str, str]]:
     path = folder / TABLE
-    if not path.exists():
-        raise nothing_found(folder, f"{TABLE} and {IMAGES}")
+    content = published_text(path, nothing_found(folder, f"{TABLE} and {IMAGES}"))
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error})", "obtain the table again") from None
+        rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    except csv.Error as error:
+        raise damaged(path, f"cannot be read ({error})") from None
     needed = {"File_name", "Coarse_lesion_type", "Slice_range", "Bounding_boxes", "Spacing_mm_px_"}
     missing = sorted(needed - set(rows[0] if rows else ()))
     if missing:
-        raise DataError(
-            f"{path}: the columns {', '.join(missing)} are missing", "obtain the table again"
-        )
+        raise damaged(path, f"the columns {', '.join(missing)} are missing")
     return rows
 
 
 def _read(folder: Path, path: str) -> Array:
-    try:
+    with reading(folder, path, "PNG"):
         require_regular(folder / path)
         with Image.open(folder / path) as image:
             values = np.asarray(image)
-    except Exception as error:
-        # Pillow raises OSError, SyntaxError or ValueError by where the damage lies.
-        raise unreadable(folder, path, "PNG", error) from None
     if values.ndim != 2 or values.dtype.kind not in "ui" or values.dtype.itemsize < 2:
         raise DataError(f"{path}: {values.dtype} pixels of shape {values.shape}, expected 16 bits")
     return (values.astype(np.int32) - OFFSET).astype(np.int16)

@@ -31,16 +31,21 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         if pattern and match is None:
             continue
         found = dicom_names(folder / place, names)
-        if not found:
-            continue
-        if match is not None and dataset.options.get("one_series"):
+        if found and match is not None and dataset.options.get("one_series"):
             groups = match.groupdict()
             image = plain(groups.get("image") or "series")
             entries.append(Entry(groups["subject"], image, place, modality=dataset.modality))
-        else:
-            some, bad = _by_series(folder, place, found)
-            entries += some
-            rejected += bad
+            continue
+        first: dict[str, Dataset] = {}
+        for path in (str(PurePosixPath(place) / name) for name in found):
+            try:
+                header = read_header(folder, path)
+            except DataError as error:
+                bad = Entry(plain(place or "."), plain(PurePosixPath(path).name), path)
+                rejected.append((bad, error.what))
+                continue
+            first.setdefault(text(header, "SeriesInstanceUID"), header)
+        entries += [_entry(place, uid, header) for uid, header in first.items()]
     if not entries and not rejected:
         raise nothing_found(folder, "folders of DICOM slices")
     return Scan(tuple(unique(entries)), tuple(rejected))
@@ -49,27 +54,6 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read a series in Hounsfield units, slices in order of their position."""
     return read_series(folder, entry.path, uid=entry.locator)
-
-
-def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """Labels of these data sets are not used."""
-    return None
-
-
-def _by_series(
-    folder: Path, place: str, names: list[str]
-) -> tuple[list[Entry], list[tuple[Entry, str]]]:
-    first: dict[str, Dataset] = {}
-    rejected = []
-    for name in names:
-        path = str(PurePosixPath(place) / name)
-        try:
-            header = read_header(folder, path)
-        except DataError as error:
-            rejected.append((Entry(plain(place or "."), plain(name), path), error.what))
-            continue
-        first.setdefault(text(header, "SeriesInstanceUID"), header)
-    return [_entry(place, uid, header) for uid, header in first.items()], rejected
 
 
 def _entry(place: str, uid: str, header: Dataset) -> Entry:

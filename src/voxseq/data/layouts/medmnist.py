@@ -15,7 +15,7 @@ import numpy as np
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import check_size, nothing_found, unreadable
+from voxseq.data.readers.files import check_size, damaged, nothing_found, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 SPLITS = ("train", "val", "test")
@@ -33,13 +33,15 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         raise nothing_found(folder, path)
     entries = []
     for split in SPLITS:
-        labels = _whole(_array(folder, path, f"{split}_labels").reshape(-1), path, split)
-        count = _count(folder, path, f"{split}_images")
+        labels = _array(folder, path, f"{split}_labels").reshape(-1)
+        if not (np.isfinite(labels).all() and np.array_equal(labels, np.trunc(labels))):
+            raise damaged(path, f"{split}_labels holds classes that are not whole numbers")
+        # From the header alone: damaged voxels are found when they are read.
+        with reading(folder, path, "npz"), zipfile.ZipFile(folder / path) as archive:
+            count = (*_shape(archive, f"{split}_images"), 0)[0]
         if len(labels) != count:
-            raise DataError(
-                f"{path}: {split}_images has {count} images but {split}_labels {len(labels)}",
-                "obtain the file again",
-            )
+            counts = f"{split}_images has {count} images but {split}_labels {len(labels)}"
+            raise damaged(path, counts)
         entries += [
             Entry(
                 subject=f"{split}{index:04d}",
@@ -65,17 +67,10 @@ def read_image(folder: Path, entry: Entry) -> Volume:
     return Volume(array, scaling_affine((1.0, 1.0, 1.0)), oriented=False)
 
 
-def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """The images are labelled as a whole."""
-    return None
-
-
 def _array(folder: Path, path: str, key: str) -> Array:
     # Size and time are part of the cache's key: a replaced file is read anew.
-    try:
+    with reading(folder, path, "npz"):
         state = (folder / path).stat()
-    except OSError as error:
-        raise unreadable(folder, path, "npz", error) from None
     return _load(folder, path, key, state.st_size, state.st_mtime_ns)
 
 
@@ -83,57 +78,25 @@ def _array(folder: Path, path: str, key: str) -> Array:
 def _load(folder: Path, path: str, key: str, size: int, changed: int) -> Array:
     """Read one array; never unpickles, whatever the file holds."""
     del size, changed
-    try:
+    with reading(folder, path, "npz"):
         require_regular(folder / path)
         with np.load(folder / path, allow_pickle=False) as archive:
             if key not in archive:
-                raise DataError(
-                    f"{path}: has no array {key!r}, only {sorted(archive)}", "obtain the file again"
-                )
+                raise damaged(path, f"has no array {key!r}, only {sorted(archive)}")
             check_size(path, _shape(archive.zip, key))
             array: Array = archive[key]
-    except DataError:
-        raise
-    except Exception as error:
-        # zipfile, zlib and numpy each have their own errors for damaged files.
-        raise unreadable(folder, path, "npz", error) from None
     if array.dtype.kind not in "buif" or array.ndim == 0:
-        raise DataError(
-            f"{path}: {key} is {array.dtype} with shape {array.shape}, expected numbers",
-            "obtain the file again",
-        )
+        held = f"{array.dtype} with shape {array.shape}"
+        raise damaged(path, f"{key} is {held}, expected numbers")
     return array
-
-
-def _whole(labels: Array, path: str, split: str) -> Array:
-    if not (np.isfinite(labels).all() and np.array_equal(labels, np.trunc(labels))):
-        raise DataError(
-            f"{path}: {split}_labels holds classes that are not whole numbers",
-            "obtain the file again",
-        )
-    return labels
-
-
-def _count(folder: Path, path: str, key: str) -> int:
-    """Number of images from the array's header alone: damaged voxels are found when read."""
-    try:
-        require_regular(folder / path)
-        with zipfile.ZipFile(folder / path) as archive:
-            shape = _shape(archive, key)
-    except Exception as error:
-        raise unreadable(folder, path, "npz", error) from None
-    return shape[0] if shape else 0
 
 
 def _shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
     """Shape of an array as its header says."""
     with archive.open(f"{key}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
+        is_first = np.lib.format.read_magic(member) == (1, 0)
+        formats = np.lib.format
+        read = formats.read_array_header_1_0 if is_first else formats.read_array_header_2_0
         shape, _, _ = read(member)
     if min(shape, default=0) < 0:
         raise ValueError(f"an array of shape {shape}")

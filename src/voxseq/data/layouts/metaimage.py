@@ -10,19 +10,12 @@ import dataclasses
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 from voxseq.base.errors import DataError
-from voxseq.base.files import require_regular
 from voxseq.catalogue import DataSet
 from voxseq.data.layouts import nifti_tree
-from voxseq.data.readers.files import unreadable
-from voxseq.data.readers.mha import read_mha
-from voxseq.data.readers.nrrd import read_nrrd
-from voxseq.data.volume import Array, Entry, Scan, Volume
-
-#: ITK's world is LPS+, that of NIfTI is RAS+.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from voxseq.data.readers import itk
+from voxseq.data.volume import Entry, Scan, Volume
 
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
@@ -43,14 +36,14 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
 
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read one file; ITK's (z, y, x) becomes (x, y, z)."""
-    return _read(folder, entry.path)
+    return itk.read(folder, entry.path)
 
 
 def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """Read its segmentation: 0 and 1 where one other value stands for class 1."""
+    """Read an image's segmentation: 0 and 1 where one other value stands for class 1."""
     if not entry.label_path:
         return None
-    label = _read(folder, entry.label_path)
+    label = itk.read(folder, entry.label_path)
     one = int(entry.locator)
     if one == 1:
         return label
@@ -60,27 +53,3 @@ def read_label(folder: Path, entry: Entry) -> Volume | None:
             f"{entry.label_path}: unknown label value {strange[0]}, expected 0 or {one}"
         )
     return dataclasses.replace(label, array=(label.array == one).astype(np.uint8))
-
-
-def _read(folder: Path, path: str) -> Volume:
-    is_nrrd = path.lower().endswith((".nrrd", ".nhdr"))
-    try:
-        require_regular(folder / path)
-        if is_nrrd:
-            image = read_nrrd(folder, path)
-            return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine_of(image))
-        array, affine = read_mha(folder, path)
-    except DataError:
-        raise
-    except Exception as error:
-        raise unreadable(folder, path, "NRRD" if is_nrrd else "MetaImage", error) from None
-    return Volume(array, _LPS_TO_RAS @ affine)
-
-
-def affine_of(image: sitk.Image) -> Array:
-    """Affine (4, 4) of an ITK image in the RAS+ world of NIfTI."""
-    affine = np.eye(4)
-    directions = np.array(image.GetDirection()).reshape(3, 3)
-    affine[:3, :3] = directions * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return _LPS_TO_RAS @ affine

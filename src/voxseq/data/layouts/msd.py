@@ -13,7 +13,7 @@ from voxseq.base.files import read_json
 from voxseq.base.paths import inside, is_junk
 from voxseq.catalogue import DataSet
 from voxseq.data.readers import nifti
-from voxseq.data.readers.files import nothing_found
+from voxseq.data.readers.files import damaged, nothing_found
 from voxseq.data.volume import Entry, Scan, Volume
 
 
@@ -29,27 +29,25 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     for image, label in _training(folder):
         subject = _stem(image)
         if subject in seen:
-            raise DataError(
-                f"{folder / 'dataset.json'}: {image} is listed more than once",
-                "obtain the file again",
-            )
+            raise damaged(folder / "dataset.json", f"{image} is listed more than once")
         seen.add(subject)
-        if not (folder / image).exists():
+        if (folder / image).exists():
+            entries.append(
+                Entry(subject, "image", image, modality=dataset.modality, label_path=label)
+            )
+        else:
             absent.append(image)
-            continue
-        entries.append(Entry(subject, "image", image, modality=dataset.modality, label_path=label))
     if not entries:
         raise nothing_found(folder, "the images that its dataset.json lists under training")
-    return Scan(tuple(entries), absent=tuple(absent), notes=tuple(_unlisted(folder, seen)))
+    images = folder / "imagesTr"
+    names = sorted(p.name for p in images.iterdir()) if images.is_dir() else []
+    extra = [n for n in names if not is_junk(n) and _stem(n) not in seen]
+    note = f"{len(extra)} files in imagesTr that dataset.json does not list: {extra[:5]}"
+    return Scan(tuple(entries), absent=tuple(absent), notes=(note,) if extra else ())
 
 
-def read_image(folder: Path, entry: Entry) -> Volume:
-    """Read the image."""
-    return nifti.read(folder, entry.path)
-
-
-def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """Read its segmentation."""
+def read_label(folder: Path, entry: Entry) -> Volume:
+    """Read an image's segmentation."""
     return nifti.read(folder, entry.label_path)
 
 
@@ -64,24 +62,10 @@ def _training(folder: Path) -> list[tuple[str, str]]:
     except (DataError, ResourceError):
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise DataError(
-            f'{path}: expected JSON with "training": [{{"image": …, "label": …}}, …] '
-            f"({type(error).__name__}: {error})",
-            "obtain the file again",
-        ) from None
-
-
-def _unlisted(folder: Path, listed: set[str]) -> list[str]:
-    images = folder / "imagesTr"
-    names = sorted(p.name for p in images.iterdir()) if images.is_dir() else []
-    extra = [n for n in names if not is_junk(n) and _stem(n) not in listed]
-    return [f"{len(extra)} files in imagesTr that dataset.json does not list: {extra[:5]}"] * bool(
-        extra
-    )
+        expected = 'JSON with "training": [{"image": …, "label": …}, …]'
+        said = f"{type(error).__name__}: {error}"
+        raise damaged(path, f"expected {expected} ({said})") from None
 
 
 def _stem(path: str) -> str:
-    name = PurePosixPath(path).name
-    for suffix in (".nii.gz", ".nii"):
-        name = name.removesuffix(suffix)
-    return name
+    return PurePosixPath(path).name.removesuffix(".nii.gz").removesuffix(".nii")

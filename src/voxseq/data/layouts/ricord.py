@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from pydicom.dataset import Dataset
-
 from voxseq.base.errors import DataError
-from voxseq.base.files import read_text
 from voxseq.base.paths import plain, walk
 from voxseq.catalogue import DataSet
 from voxseq.data.readers.dicom import Values, dicom_names, is_axial, read_header, read_series, text
-from voxseq.data.readers.files import nothing_found
+from voxseq.data.readers.files import damaged, nothing_found, published_text
 from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume
 
 _LINE = re.compile(
@@ -45,12 +42,6 @@ class _Listed:
     split: str
 
 
-@dataclass(frozen=True)
-class _Found:
-    place: str
-    axial: bool
-
-
 def scan(folder: Path, dataset: DataSet) -> Scan:
     """Match the lines of the lists to the series on disk; see :class:`Scan`.
 
@@ -67,7 +58,17 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         if not places:
             absent.append(f"{item.key[0]}/{item.image}")
             continue
-        entry = _entry(item, places[0], dataset)
+        place, axial = places[0]
+        entry = Entry(
+            subject=plain(item.key[0]),
+            image=item.image,
+            path=place,
+            locator=dataset.options["values"],
+            modality=dataset.modality,
+            contrast="" if axial else REFORMATTED,
+            label=item.label,
+            split=item.split,
+        )
         if len(places) == 1:
             entries.append(entry)
         else:
@@ -85,26 +86,9 @@ def read_image(folder: Path, entry: Entry) -> Volume:
     return read_series(folder, entry.path, uid=uid, order="instance", values=cast(Values, values))
 
 
-def read_label(folder: Path, entry: Entry) -> Volume | None:
-    """The series are labelled as a whole."""
-    return None
-
-
-def _entry(item: _Listed, found: _Found, dataset: DataSet) -> Entry:
-    return Entry(
-        subject=plain(item.key[0]),
-        image=item.image,
-        path=found.place,
-        locator=dataset.options["values"],
-        modality=dataset.modality,
-        contrast="" if found.axial else REFORMATTED,
-        label=item.label,
-        split=item.split,
-    )
-
-
-def _series(folder: Path) -> tuple[dict[Key, list[_Found]], list[str]]:
-    found: dict[Key, list[_Found]] = {}
+def _series(folder: Path) -> tuple[dict[Key, list[tuple[str, bool]]], list[str]]:
+    """Folder of each series, and whether it is axial; and folders that cannot be read."""
+    found: dict[Key, list[tuple[str, bool]]] = {}
     broken = []
     for place, names in walk(folder):
         files = dicom_names(folder / place, names)
@@ -115,18 +99,11 @@ def _series(folder: Path) -> tuple[dict[Key, list[_Found]], list[str]]:
         except DataError:
             broken.append(place)
             continue
-        found.setdefault(_key(header), []).append(_Found(place or ".", is_axial(header)))
+        number = _integer(text(header, "SeriesNumber"))
+        end = text(header, "SeriesInstanceUID")[-5:]
+        key = (text(header, "PatientID"), text(header, "StudyDate"), number, end)
+        found.setdefault(key, []).append((place or ".", is_axial(header)))
     return found, broken
-
-
-def _key(header: Dataset) -> Key:
-    number = text(header, "SeriesNumber")
-    return (
-        text(header, "PatientID"),
-        text(header, "StudyDate"),
-        _integer(number),
-        text(header, "SeriesInstanceUID")[-5:],
-    )
 
 
 def _integer(number: str) -> int:
@@ -138,17 +115,12 @@ def _integer(number: str) -> int:
 
 
 def _read_list(folder: Path, split: str) -> list[_Listed]:
-    name = f"RICORD_{split}.txt"
-    path = folder / name
-    if not path.exists():
-        raise DataError(
-            f"{path}: the list of the {split} split is missing",
-            "the three lists are published with MedCoSS",
-        )
-    try:
-        lines = read_text(path).split("\n")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
+    path = folder / f"RICORD_{split}.txt"
+    absent = DataError(
+        f"{path}: the list of the {split} split is missing",
+        "the three lists are published with MedCoSS",
+    )
+    lines = published_text(path, absent).split("\n")
     return [_parse(line.strip(), path, split) for line in lines if line.strip()]
 
 
@@ -157,16 +129,9 @@ def _parse(line: str, path: Path, split: str) -> _Listed:
     match = _LINE.fullmatch(line) if len(line) <= _LONGEST else None
     number = _integer(match["number"]) if match else -1
     if match is None or number < 0:
-        raise DataError(
-            f"{path}: the line {line[:120]!r} is not of the published form",
-            "obtain the list again",
-        )
+        raise damaged(path, f"the line {line[:120]!r} is not of the published form")
     month, day, year = match["date"].split("-")
-    key = (
-        f"{match['collection']}-{match['patient']}",
-        f"{year}{month}{day}",
-        number,
-        match["end"],
-    )
+    patient = f"{match['collection']}-{match['patient']}"
+    key = (patient, f"{year}{month}{day}", number, match["end"])
     image = f"{match['date']}_{match['number']}-{match['description']}-{match['end']}"
     return _Listed(key, plain(image), int(match["label"]), split)

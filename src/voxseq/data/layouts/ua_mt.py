@@ -7,16 +7,17 @@ files do not state.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from voxseq.base.errors import DataError
-from voxseq.base.files import read_text, require_regular
+from voxseq.base.files import require_regular
 from voxseq.base.paths import inside
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import check_size, nothing_found, unreadable
+from voxseq.data.readers.files import check_size, nothing_found, published_text, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 FOLDERS = ("2018LA_Seg_Training Set", "2018LA_Seg_Training_Set")
@@ -35,22 +36,23 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     spacing = " ".join(str(value) for value in dataset.options["spacing"])
     entries, absent = [], []
     lists = {split: _read_list(folder, base, split) for split in ("train", "test")}
-    _refuse_duplicates(lists)
+    names = [case for cases in lists.values() for case in cases]
+    twice = sorted(case for case, count in Counter(names).items() if count > 1)
+    if twice:
+        raise DataError(
+            f"train.list and test.list name {', '.join(twice[:5])} more than once",
+            "every case belongs to one list; obtain the lists again",
+        )
     for split, cases in lists.items():
-        for case in cases:
-            if not (folder / base / case).exists():
-                absent.append(case)
-                continue
+        absent += [case for case in cases if not (folder / base / case).exists()]
+        for case in (case for case in cases if (folder / base / case).exists()):
             path = f"{base}/{case}/{FILE}"
             entries.append(
                 Entry(case, "lge", path, spacing, dataset.modality, label_path=path, split=split)
             )
     if not entries:
         raise nothing_found(folder, f"the cases of its lists as {FOLDERS[0]}/<case>/{FILE}")
-    listed = {case for cases in lists.values() for case in cases}
-    extra = sorted(
-        p.name for p in (folder / base).iterdir() if (p / FILE).exists() and p.name not in listed
-    )
+    extra = sorted({p.parent.name for p in (folder / base).glob(f"*/{FILE}")} - set(names))
     notes = (f"{len(extra)} cases that no list names: {extra[:5]}",) if extra else ()
     return Scan(tuple(entries), absent=tuple(absent), notes=notes)
 
@@ -60,7 +62,7 @@ def read_image(folder: Path, entry: Entry) -> Volume:
     return _volume(folder, entry, entry.path, "image")
 
 
-def read_label(folder: Path, entry: Entry) -> Volume | None:
+def read_label(folder: Path, entry: Entry) -> Volume:
     """Read the segmentation from the same file."""
     return _volume(folder, entry, entry.label_path, "label")
 
@@ -72,7 +74,7 @@ def _volume(folder: Path, entry: Entry, path: str, key: str) -> Volume:
 
 
 def _read(folder: Path, path: str, key: str) -> Array:
-    try:
+    with reading(folder, path, "h5"):
         require_regular(folder / path)
         with h5py.File(folder / path, "r") as file:
             if key in file and not isinstance(file.get(key, getlink=True), h5py.HardLink):
@@ -89,33 +91,15 @@ def _read(folder: Path, path: str, key: str) -> Array:
                 raise DataError(f'{path}: "{key}" lies in another file, expected it in this one')
             check_size(path, item.shape)
             return np.asarray(item[()])
-    except DataError:
-        raise
-    except Exception as error:
-        # h5py raises OSError, KeyError, RuntimeError or ValueError by where the damage lies.
-        raise unreadable(folder, path, "h5", error) from None
 
 
 def _read_list(folder: Path, base: str, split: str) -> list[str]:
     name = f"{split}.list"
-    path = next((p for p in (folder / name, folder / base / name) if p.exists()), None)
-    if path is None:
-        raise DataError(
-            f"{folder / name}: the list of {split} cases is missing",
-            "it is in the folder data of github.com/yulequan/UA-MT",
-        )
-    try:
-        lines = read_text(path).split("\n")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})", "obtain the list again") from None
+    places = (folder / name, folder / base / name)
+    path = next((place for place in places if place.exists()), places[0])
+    absent = DataError(
+        f"{path}: the list of {split} cases is missing",
+        "it is in the folder data of github.com/yulequan/UA-MT",
+    )
+    lines = published_text(path, absent).split("\n")
     return [inside(line.strip(), str(path)) for line in lines if line.strip()]
-
-
-def _refuse_duplicates(lists: dict[str, list[str]]) -> None:
-    cases = [case for names in lists.values() for case in names]
-    twice = sorted({case for case in cases if cases.count(case) > 1})
-    if twice:
-        raise DataError(
-            f"train.list and test.list name {', '.join(twice[:5])} more than once",
-            "every case belongs to one list; obtain the lists again",
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -16,27 +16,18 @@ from pydicom.dataset import Dataset
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.paths import is_junk
-from voxseq.data.layouts.metaimage import _LPS_TO_RAS
-from voxseq.data.readers.files import unreadable
-from voxseq.data.volume import Array, Volume, scaling_affine
+from voxseq.data.readers.files import reading
+from voxseq.data.volume import Array, Volume, affine_of_lps, scaling_affine
 
 Values = Literal["stored", "hu"]
 Order = Literal["position", "instance"]
 
-_HEADER_TAGS = [
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "StudyDate",
-    "SeriesNumber",
-    "SeriesDescription",
-    "Modality",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-]
+#: Tags that say which series a file belongs to and how it lies.
+_HEADER_TAGS = (
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDate", "Modality"),
+    *("SeriesNumber", "SeriesDescription", "InstanceNumber", "SliceThickness"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+)
 #: Transfer syntaxes whose pixels are plain little-endian numbers.
 _PLAIN = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})
 #: Preamble and magic of a DICOM file.
@@ -63,28 +54,23 @@ class Slice:
 
 def dicom_names(folder: Path, names: Iterable[str]) -> list[str]:
     """Those of the files in ``folder`` that are DICOM by name (.dcm) or by their magic."""
-    return [n for n in names if n.lower().endswith(".dcm") or _has_magic(folder / n)]
 
+    def has_magic(path: Path) -> bool:
+        try:
+            with read_named(path), path.open("rb") as file:
+                return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+        except OSError:
+            return False
 
-def _has_magic(path: Path) -> bool:
-    try:
-        with read_named(path), path.open("rb") as file:
-            file.seek(_MAGIC_AT)
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
+    return [n for n in names if n.lower().endswith(".dcm") or has_magic(folder / n)]
 
 
 def read_header(folder: Path, path: str) -> Dataset:
     """The tags of a file that say which series it belongs to and how it lies."""
-    try:
+    with reading(folder, path, "DICOM"):
         _refuse_deflated(folder / path)
-        return pydicom.dcmread(
-            folder / path, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS)
-        )
-    except Exception as error:
-        # pydicom raises many kinds of errors for damaged files.
-        raise unreadable(folder, path, "DICOM", error) from None
+        tags = [*_HEADER_TAGS]
+        return pydicom.dcmread(folder / path, stop_before_pixels=True, specific_tags=tags)
 
 
 def text(header: Dataset, tag: str) -> str:
@@ -133,28 +119,31 @@ def read_series(
     paths = [str(PurePosixPath(place) / n) for n in dicom_names(folder / place, names)]
     slices = [_read_slice(folder, path) for path in paths]
     slices = [s for s in slices if not uid or text(s.header, "SeriesInstanceUID") == uid]
-    try:
-        return _volume(_majority(slices, place), place, order, values)
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        # A tag that is not of its type raises only here, where it is used.
-        raise unreadable(folder, place, "DICOM series", error) from None
+    # A tag that is not of its type raises only here, where it is used.
+    with reading(folder, place, "DICOM series"):
+        return _volume(slices, place, order, values)
 
 
 def _volume(slices: list[Slice], place: str, order: Order, values: Values) -> Volume:
+    if not slices:
+        raise DataError(f"{place}: no DICOM slice found", "obtain the series again")
+    # Series may hold a scout of another shape than most of their slices have.
+    shapes = Counter(s.pixels.shape for s in slices)
+    shape = max(shapes, key=lambda key: (shapes[key], key))
+    slices = [s for s in slices if s.pixels.shape == shape]
     by_position = order == "position"
     if by_position:
         slices, affine = _by_position(slices, place)
     else:
-        slices.sort(key=_instance)
+        slices.sort(key=lambda item: (int(_number(item.header, "InstanceNumber")), item.path))
         column, row, step = _spacing(slices)
         affine = scaling_affine((row, column, step))
-    stored = values == "stored"
-    kinds = [s.pixels.dtype if stored else _hounsfield_type(s) for s in slices]
-    planes = np.empty((len(slices), *slices[0].pixels.shape), np.result_type(*kinds))
+    convert = _stored if values == "stored" else _hounsfield
+    # Types first: converted planes then go into their place one after the other.
+    kinds = (convert(replace(s, pixels=s.pixels[:1])).dtype for s in slices)
+    planes = np.empty((len(slices), *shape), np.result_type(*kinds))
     for number, item in enumerate(slices):
-        planes[number] = item.pixels if stored else _hounsfield(item)
+        planes[number] = convert(item)
     # The patient's x runs along the columns; without a patient the published order is kept.
     axes = (2, 1, 0) if by_position else (1, 2, 0)
     return Volume(planes.transpose(axes), affine, oriented=by_position)
@@ -170,7 +159,7 @@ def is_axial(header: Dataset) -> bool:
 
 
 def _read_slice(folder: Path, path: str) -> Slice:
-    try:
+    with reading(folder, path, "DICOM image"):
         _refuse_deflated(folder / path)
         header = pydicom.dcmread(folder / path)
         if int(header.Rows) * int(header.Columns) > _LARGEST_SLICE:
@@ -178,9 +167,6 @@ def _read_slice(folder: Path, path: str) -> Slice:
         pixels = _pixels(folder / path, header)
         # The header would keep the packed pixels as well.
         del header.PixelData
-    except Exception as error:
-        # pydicom raises many kinds of errors for damaged files.
-        raise unreadable(folder, path, "DICOM image", error) from None
     if pixels.ndim != 2:
         raise DataError(
             f"{path}: pixels of shape {pixels.shape}, expected one grey slice",
@@ -190,26 +176,22 @@ def _read_slice(folder: Path, path: str) -> Slice:
 
 
 def _pixels(path: Path, header: Dataset) -> Array:
-    if _is_plain(header):
-        # What pydicom's decoder does in this case, four times as fast.
-        kind = "<i2" if header.PixelRepresentation else "<u2"
-        shape = (header.Rows, header.Columns)
-        return np.frombuffer(header.PixelData, kind, count=shape[0] * shape[1]).reshape(shape)
-    try:
-        decoded: Array = header.pixel_array
-    except (RuntimeError, NotImplementedError):
-        # pydicom lacks a decoder for this compression; ITK's own reader has most of them.
-        return _decoded_by_itk(path, header)
-    return decoded
-
-
-def _is_plain(header: Dataset) -> bool:
-    return (
+    is_plain = (
         header.file_meta.get("TransferSyntaxUID") in _PLAIN
         and header.BitsAllocated == header.BitsStored == 16
         and header.get("SamplesPerPixel", 1) == 1
         and not header.get("NumberOfFrames")
     )
+    if is_plain:
+        # What pydicom's decoder does in this case, four times as fast.
+        kind = "<i2" if header.PixelRepresentation else "<u2"
+        shape = (header.Rows, header.Columns)
+        return np.frombuffer(header.PixelData, kind, count=shape[0] * shape[1]).reshape(shape)
+    try:
+        return np.asarray(header.pixel_array)
+    except (RuntimeError, NotImplementedError):
+        # pydicom lacks a decoder for this compression; ITK's own reader has most of them.
+        return _decoded_by_itk(path, header)
 
 
 def _decoded_by_itk(path: Path, header: Dataset) -> Array:
@@ -217,7 +199,7 @@ def _decoded_by_itk(path: Path, header: Dataset) -> Array:
     # By its name: otherwise any format that the content resembles would be tried.
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
-    decoded: Array = sitk.GetArrayFromImage(reader.Execute())[0].astype(np.float64)
+    decoded = sitk.GetArrayFromImage(reader.Execute())[0].astype(np.float64)
     slope, intercept = _rescale(header)
     # ITK has applied the rescaling; the stored values are whole numbers.
     stored: Array = np.rint((decoded - intercept) / slope).astype(np.int32)
@@ -225,38 +207,24 @@ def _decoded_by_itk(path: Path, header: Dataset) -> Array:
 
 
 def _rescale(header: Dataset) -> tuple[float, float]:
-    slope = header.get("RescaleSlope")
-    intercept = header.get("RescaleIntercept")
-    return (
-        float(slope) if slope not in (None, "", 0) else 1.0,
-        float(intercept) if intercept not in (None, "") else 0.0,
-    )
+    return _number(header, "RescaleSlope") or 1.0, _number(header, "RescaleIntercept")
+
+
+def _number(header: Dataset, tag: str) -> float:
+    """A tag's number, 0 where it is missing or empty."""
+    value = header.get(tag)
+    return 0.0 if value in (None, "") else float(value)
+
+
+def _stored(item: Slice) -> Array:
+    return item.pixels
 
 
 def _hounsfield(item: Slice) -> Array:
     slope, intercept = _rescale(item.header)
-    if _hounsfield_type(item).kind == "i":
+    if slope == 1.0 and intercept.is_integer():
         return item.pixels.astype(np.int32) + np.int32(intercept)
     return (item.pixels * slope + intercept).astype(np.float32)
-
-
-def _hounsfield_type(item: Slice) -> np.dtype[Any]:
-    slope, intercept = _rescale(item.header)
-    return np.dtype(np.int32 if slope == 1.0 and intercept.is_integer() else np.float32)
-
-
-def _majority(slices: Sequence[Slice], place: str) -> list[Slice]:
-    """Keep the slices of the most frequent shape: series may hold a scout of another size."""
-    if not slices:
-        raise DataError(f"{place}: no DICOM slice found", "obtain the series again")
-    shapes = Counter(s.pixels.shape for s in slices)
-    shape = max(shapes, key=lambda key: (shapes[key], key))
-    return [s for s in slices if s.pixels.shape == shape]
-
-
-def _instance(item: Slice) -> tuple[int, str]:
-    number = item.header.get("InstanceNumber")
-    return (int(number) if number not in (None, "") else 0, item.path)
 
 
 def _numbers(value: Any, count: int) -> Array | None:
@@ -277,9 +245,8 @@ def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     step = 0.0
     if len(positions) == 2 and positions[0] is not None and positions[1] is not None:
         step = float(np.linalg.norm(positions[1] - positions[0]))
-    thickness = first.get("SliceThickness")
     if step <= 0.0:
-        step = float(thickness) if thickness not in (None, "", 0) else 1.0
+        step = _number(first, "SliceThickness") or 1.0
     spacing = (float(column), float(row), step)
     if not all(0 < length < np.inf for length in spacing):
         raise DataError(
@@ -291,8 +258,7 @@ def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
 
 def _by_position(slices: Sequence[Slice], place: str) -> tuple[list[Slice], Array]:
     """Slices sorted along their normal, and the affine (4, 4) in the RAS+ world of NIfTI."""
-    first = slices[0].header
-    directions = _numbers(first.get("ImageOrientationPatient"), 6)
+    directions = _numbers(slices[0].header.get("ImageOrientationPatient"), 6)
     corners = [_numbers(s.header.get("ImagePositionPatient"), 3) for s in slices]
     if directions is None or any(c is None for c in corners):
         raise DataError(
@@ -309,27 +275,18 @@ def _by_position(slices: Sequence[Slice], place: str) -> tuple[list[Slice], Arra
     stacked = np.array(corners, dtype=np.float64)
     depth = stacked @ normal
     order = np.argsort(depth, kind="stable")
-    _check_steps(np.diff(depth[order]), place)
-    ordered = [slices[i] for i in order]
-    affine = np.eye(4)
-    column, row, thickness = _spacing(ordered)
-    affine[:3, 0] = directions[:3] * column
-    affine[:3, 1] = directions[3:] * row
-    count = len(ordered)
-    ends = stacked[order[0]], stacked[order[-1]]
-    affine[:3, 2] = (ends[1] - ends[0]) / (count - 1) if count > 1 else normal * thickness
-    affine[:3, 3] = ends[0]
-    return ordered, _LPS_TO_RAS @ affine
-
-
-def _check_steps(steps: Array, place: str) -> None:
-    if not len(steps):
-        return
-    usual = float(np.median(steps))
-    if usual <= 0 or steps.min() < _REPEAT * usual:
+    steps = np.diff(depth[order])
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    if len(steps) and (usual <= 0 or steps.min() < _REPEAT * usual):
         raise DataError(f"{place}: several slices lie at the same place", "leave the series out")
-    if steps.max() > _GAP * usual:
+    if len(steps) and steps.max() > _GAP * usual:
         raise DataError(
             f"{place}: a slice is missing (step of {steps.max():g} mm, usually {usual:g} mm)",
             "obtain the series again",
         )
+    ordered = [slices[i] for i in order]
+    column, row, thickness = _spacing(ordered)
+    first, last, count = stacked[order[0]], stacked[order[-1]], len(ordered)
+    step = (last - first) / (count - 1) if count > 1 else normal * thickness
+    axes = np.column_stack([directions[:3] * column, directions[3:] * row, step])
+    return ordered, affine_of_lps(axes, first)

@@ -1,19 +1,28 @@
-"""Finding files below a data set's folder, and saying what is wrong with one."""
+"""Reading the bytes of a file, and saying what is wrong with it."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
-from voxseq.base.errors import DataError, ResourceError, VoxseqError
+import numpy as np
+
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import is_of_the_machine
+from voxseq.base.files import read_text
+from voxseq.data.volume import Array
 
 #: More voxels than any image of a patient has: whole bodies in half millimetres are below.
 LARGEST = 1 << 31
 #: Most that deflate can pack: a file that promises more is damaged.
 MOST_PACKED = 1100
+#: Bytes that are read at a time.
+_PIECE = 1 << 24
 
 
 def check_size(path: str, shape: Sequence[int]) -> None:
@@ -24,32 +33,57 @@ def check_size(path: str, shape: Sequence[int]) -> None:
     """
     count = math.prod(int(n) for n in shape)
     if count > LARGEST:
-        raise DataError(
-            f"{path}: its header promises {count} voxels, shape {tuple(shape)}, expected at most "
-            f"{LARGEST}",
-            "obtain the file again",
-        )
+        promised = f"{count} voxels, shape {tuple(shape)}"
+        raise damaged(path, f"its header promises {promised}, expected at most {LARGEST}")
 
 
-def unreadable(folder: Path, path: str, kind: str, error: Exception) -> VoxseqError:
-    """The error for a file that its library refuses to read.
+def read_exactly(stream: IO[bytes], size: int, most: int) -> Array:
+    """Read ``size`` bytes of voxels, piece by piece, as unsigned bytes.
+
+    Raises:
+        ValueError: there are fewer; more than ``most``, which the file can hold, take no memory.
+    """
+    if size > most:
+        raise ValueError(f"expected {size} bytes of voxels, more than the file can hold")
+    buffer = np.empty(size, np.uint8)
+    done = 0
+    while done < size:
+        piece = buffer.data[done : done + _PIECE]
+        got = cast(io.BufferedIOBase, stream).readinto(piece)
+        if not got:
+            raise ValueError(f"expected {size} bytes of voxels, got {done}")
+        done += got
+    return buffer
+
+
+@contextmanager
+def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
+    """Word whatever a library says of ``path`` in the block: each has many kinds of errors.
 
     Reports are versioned, so the message holds no absolute path, and is the same on every machine.
     A failure of the machine is no fault of the file, which must not be set aside for it.
+
+    Raises:
+        DataError: the file is missing, damaged or none of its ``kind``.
+        ResourceError: the machine failed.
     """
-    said = " ".join(str(error).split()) or type(error).__name__
-    said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
-    if is_of_the_machine(error):
-        return ResourceError(
-            f"{path}: cannot be read now ({type(error).__name__}: {said[:200]})",
-            "look after memory and disk of this machine, then start again",
-        )
-    if not (folder / path).exists():
-        return DataError(f"{path}: the file does not exist", f"restore {path} or leave it out")
-    return DataError(
-        f"{path}: damaged, truncated or no {kind} file ({type(error).__name__}: {said[:200]})",
-        "obtain the file again",
-    )
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        said = said.replace(f"{folder}{os.sep}", "").replace(str(folder), ".")
+        said = f"{type(error).__name__}: {said[:200]}"
+        if is_of_the_machine(error):
+            raise ResourceError(
+                f"{path}: cannot be read now ({said})",
+                "look after memory and disk of this machine, then start again",
+            ) from None
+        if not (folder / path).exists():
+            remedy = f"restore {path} or leave it out"
+            raise DataError(f"{path}: the file does not exist", remedy) from None
+        raise damaged(path, f"damaged, truncated or no {kind} file ({said})") from None
 
 
 def nothing_found(folder: Path, expected: str) -> DataError:
@@ -58,3 +92,22 @@ def nothing_found(folder: Path, expected: str) -> DataError:
         f"{folder}: no image found; expected {expected}",
         "check that the folder holds the data set as published, archives unpacked",
     )
+
+
+def damaged(path: Path | str, reason: str) -> DataError:
+    """The error for a file whose content is not as published."""
+    return DataError(f"{path}: {reason}", "obtain the file again")
+
+
+def published_text(path: Path, absent: DataError) -> str:
+    """Text of a list or table of a data set.
+
+    Raises:
+        DataError: it cannot be read; ``absent`` where it is not there.
+    """
+    if not path.exists():
+        raise absent
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        raise damaged(path, f"cannot be read ({error})") from None

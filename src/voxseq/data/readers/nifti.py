@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -13,13 +13,17 @@ from nibabel.volumeutils import apply_read_scaling
 
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
-from voxseq.data.readers.files import MOST_PACKED, check_size, unreadable
+from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, reading
 from voxseq.data.slabs import slabs
 from voxseq.data.volume import Array, Volume
 
 _GZIP_MAGIC = b"\x1f\x8b"
-#: Bytes that are read, or converted, at a time.
+#: Bytes that are converted at a time.
 _PIECE = 1 << 24
+#: Bytes of a NIfTI-2 header, the longer one.
+_LONGEST_HEADER = 540
+#: The first four bytes of NIfTI-2: its header size, in both byte orders.
+_NIFTI2_SIZES = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
 
 
 def read(folder: Path, path: str) -> Volume:
@@ -32,12 +36,12 @@ def read(folder: Path, path: str) -> Volume:
     Raises:
         DataError: unreadable, not three-dimensional, or not of real numbers.
     """
-    try:
+    with reading(folder, path, "NIfTI"):
         require_regular(folder / path)
         with (folder / path).open("rb") as file:
             size = (folder / path).stat().st_size
-            is_packed = file.peek(2)[:2] == _GZIP_MAGIC
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=file) if is_packed else file)
+            stream = _unpacked(file)
+            is_packed = stream is not file
             image = _parse(stream)
             shape = _three_axes(image, path)
             array = _voxels(image, stream, size * MOST_PACKED if is_packed else size)
@@ -45,22 +49,34 @@ def read(folder: Path, path: str) -> Volume:
             if is_packed and stream.read(_PIECE) and stream.read(1):
                 raise OSError(f"more than {_PIECE} bytes behind the voxels")
         affine = np.asarray(image.affine, dtype=np.float64)
-        oriented = _states_orientation(image)
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        # Readers of damaged files raise whatever their inner steps raise.
-        raise unreadable(folder, path, "NIfTI", error) from None
+        header = image.header
+        oriented = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
     return Volume(array.reshape(shape, order="F"), affine, oriented)
 
 
-def _parse(stream: IO[bytes]) -> nibabel.Nifti1Image:
+def stored_header(path: Path) -> nibabel.Nifti1Header:
+    """The header as it is stored: nibabel replaces impossible values by possible ones."""
+    with path.open("rb") as file:
+        return _header(_unpacked(file))[1]
+
+
+def _unpacked(file: BinaryIO) -> IO[bytes]:
+    """The file itself, or its content where it is packed, whatever its name says."""
+    is_packed = cast(io.BufferedReader, file).peek(2)[:2] == _GZIP_MAGIC
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+
+
+def _header(stream: IO[bytes]) -> tuple[type[nibabel.Nifti1Image], nibabel.Nifti1Header]:
     start = stream.read(_LONGEST_HEADER)
     kind = nibabel.Nifti2Image if start[:4] in _NIFTI2_SIZES else nibabel.Nifti1Image
     length = kind.header_class.template_dtype.itemsize
-    if len(start) >= length:
-        # Before nibabel, which replaces impossible values by possible ones.
-        _check_fields(kind.header_class(start[:length], check=False))
+    return kind, kind.header_class(start[:length], check=False)
+
+
+def _parse(stream: IO[bytes]) -> nibabel.Nifti1Image:
+    kind, header = _header(stream)
+    # Before nibabel, which would replace them.
+    _check_fields(header)
     stream.seek(0)
     return kind.from_stream(stream)
 
@@ -78,17 +94,6 @@ def _check_fields(header: nibabel.Nifti1Header) -> None:
     spacing = header["pixdim"][1:4].astype(float)
     if int(header["sform_code"]) <= 0 and not ((spacing > 0) & np.isfinite(spacing)).all():
         raise ValueError(f"a spacing of {spacing.tolist()} mm, expected numbers above 0")
-
-
-#: Bytes of a NIfTI-2 header, the longer one.
-_LONGEST_HEADER = 540
-#: The first four bytes of NIfTI-2: its header size, in both byte orders.
-_NIFTI2_SIZES = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
-
-
-def _states_orientation(image: nibabel.Nifti1Image) -> bool:
-    header = image.header
-    return bool(int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0)
 
 
 def _three_axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:
@@ -110,68 +115,40 @@ def _three_axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:
 
 
 def _voxels(image: nibabel.Nifti1Image, stream: IO[bytes], most: int) -> Array:
-    """The voxels in one piece, scaled."""
+    """The voxels in one piece, scaled; stored and scaled ones never lie side by side as a whole."""
     proxy = image.dataobj
     count, dtype = int(np.prod(proxy.shape, dtype=object)), proxy.dtype
     if count * dtype.itemsize > most:
         raise OSError(f"the header promises {count} voxels, more than the file can hold")
     stream.seek(proxy.offset)
     slope, intercept = float(proxy.slope), float(proxy.inter)
-    if (slope, intercept) == (1.0, 0.0):
-        return _read_numbers(stream, count, dtype)
-    if dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
-        stored = _read_numbers(stream, count, dtype)
-        kind = _kind_of(stored, int(slope), int(intercept))
-        if kind is not None:
-            return _scale_whole(stored, int(slope), int(intercept), kind)
-        return _scaled(stored, slope, intercept)
-    return _read_scaled(stream, count, dtype, slope, intercept)
-
-
-def _read_numbers(stream: IO[bytes], count: int, dtype: np.dtype[Any]) -> Array:
-    buffer = np.empty(count * dtype.itemsize, np.uint8)
-    view = buffer.data
-    done = 0
-    while done < len(view):
-        got = cast(io.BufferedIOBase, stream).readinto(view[done : done + _PIECE])
-        if not got:
-            raise OSError(f"expected {len(view)} bytes of voxels, got {done}")
-        done += got
-    return buffer.view(dtype)
+    is_whole = dtype.kind in "iu" and slope.is_integer() and intercept.is_integer()
+    if is_whole or (slope, intercept) == (1.0, 0.0):
+        stored = read_exactly(stream, count * dtype.itemsize, most).view(dtype)
+        return stored if (slope, intercept) == (1.0, 0.0) else _scaled(stored, slope, intercept)
+    step = _PIECE // dtype.itemsize
+    scaled = np.empty(0)
+    for start in range(0, count, step):
+        size = min(step, count - start) * dtype.itemsize
+        piece = _by_nibabel(read_exactly(stream, size, most).view(dtype), slope, intercept)
+        if start == 0:
+            scaled = np.empty(count, piece.dtype)
+        scaled[start : start + len(piece)] = piece
+    return scaled
 
 
 def _scaled(stored: Array, slope: float, intercept: float) -> Array:
-    """As nibabel scales: with 64 bits, or more where the values ask for it."""
-    return cast(Array, apply_read_scaling(stored, np.float64(slope), np.float64(intercept)))
-
-
-def _kind_of(stored: Array, slope: int, intercept: int) -> np.dtype[Any] | None:
-    """Least type of whole numbers that holds the scaled values."""
-    ends = sorted(int(end) * slope + intercept for end in (stored.min(), stored.max()))
+    """Whole numbers by whole numbers, in the least type that holds the result."""
+    ends = sorted(int(end) * int(slope) + int(intercept) for end in (stored.min(), stored.max()))
     for kind in (np.dtype(np.int16), np.dtype(np.int32)):
         if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max:
-            return kind
-    return None
+            scaled = np.empty(stored.shape, kind)
+            for box in slabs(stored):
+                scaled[box] = stored[box].astype(np.int64) * int(slope) + int(intercept)
+            return scaled
+    return _by_nibabel(stored, slope, intercept)
 
 
-def _scale_whole(stored: Array, slope: int, intercept: int, kind: np.dtype[Any]) -> Array:
-    scaled = np.empty(stored.shape, kind)
-    for box in slabs(stored):
-        scaled[box] = stored[box].astype(np.int64) * slope + intercept
-    return scaled
-
-
-def _read_scaled(
-    stream: IO[bytes], count: int, dtype: np.dtype[Any], slope: float, intercept: float
-) -> Array:
-    """Scaled piece by piece, so that stored and scaled values never lie side by side."""
-    scaled: Array | None = None
-    step = _PIECE // dtype.itemsize
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        piece = _scaled(_read_numbers(stream, stop - start, dtype), slope, intercept)
-        if scaled is None:
-            scaled = np.empty(count, piece.dtype)
-        scaled[start:stop] = piece
-    assert scaled is not None, "an image without voxels is refused before"
-    return scaled
+def _by_nibabel(stored: Array, slope: float, intercept: float) -> Array:
+    """Scaled with 64 bits, or more where the values ask for it."""
+    return cast(Array, apply_read_scaling(stored, np.float64(slope), np.float64(intercept)))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from voxseq.catalogue.splits import TEST, VAL
+from voxseq.catalogue import DataSet
 from voxseq.data.thumbnail import pictures, repeated
+from voxseq.data.verify.report import Report
 
 _EXCLUDED = (
     "nothing to repair: building the sequences leaves it out (snakemake --cores all sequences, "
@@ -28,42 +29,27 @@ class Seen:
     Attributes:
         row: its row of the index, with its part of the split.
         is_source: whether pre-training may read it.
-        is_task: whether a task is trained and tested on its data set.
+        is_held_out: whether a task is validated or tested on it.
     """
 
-    dataset: str
+    dataset: DataSet
     row: Mapping[str, Any]
     is_source: bool
-    is_task: bool
-
-    @property
-    def is_held_out(self) -> bool:
-        """Whether a task is validated or tested on it."""
-        return self.is_task and self.row["split"] in (VAL, TEST)
+    is_held_out: bool
 
     @property
     def person(self) -> tuple[str, str]:
         """Data set and subject."""
-        return (self.dataset, str(self.row["subject"]))
+        return (self.dataset.name, str(self.row["subject"]))
 
     @property
     def place(self) -> tuple[str, str]:
         """Data set and file, or folder of a series; files of many images are told apart."""
         row = self.row
-        return (self.dataset, row["path"] if row["centre_x"] >= 0 else row["volume_id"])
+        return (self.dataset.name, row["path"] if row["centre_x"] >= 0 else row["volume_id"])
 
 
-@dataclass(frozen=True)
-class Copy:
-    """An image that is there twice; ``path`` is relative to the data set's folder."""
-
-    dataset: str
-    path: str
-    reason: str
-    next: str
-
-
-def copies_found(images: Sequence[Seen]) -> Iterator[Copy]:
+def check_copies(report: Report, images: Sequence[Seen]) -> None:
     """Say which images are the same, by their voxels or by their picture.
 
     Images of one subject of a data set are compared by their voxels only: the contrasts of a head
@@ -71,17 +57,24 @@ def copies_found(images: Sequence[Seen]) -> Iterator[Copy]:
     """
     shared: dict[tuple[str, str], list[tuple[Seen, Seen]]] = {}
     for one, other, text in (*_by_voxels(images), *_by_picture(images)):
-        inside = _leak(one, other)
-        if inside is not None:
-            yield _copy(*inside, f"{text}, which a task holds out", _EXCLUDED)
+        pairs = ((one, other), (other, one))
+        leaks = [(a, b) for a, b in pairs if a.is_source and not a.is_held_out and b.is_held_out]
+        if leaks:
+            source, held_out = leaks[0]
+            reason = f"{text.format(held_out.row['volume_id'])}, which a task holds out"
+            report.add("warning", source.dataset, source.row["path"], reason, _EXCLUDED)
         elif one.dataset == other.dataset:
-            yield _copy(other, one, text, _JOINED)
+            reason = text.format(one.row["volume_id"])
+            report.add("warning", other.dataset, other.row["path"], reason, _JOINED)
         else:
-            shared.setdefault((other.dataset, one.dataset), []).append((other, one))
-    for (dataset, second), pairs in sorted(shared.items()):
-        example, its_copy = pairs[0]
-        reason = f"{len(pairs)} images are also in {second}, such as {_name(its_copy)}"
-        yield Copy(dataset, str(example.row["path"]), reason, _TWICE)
+            key = (other.dataset.name, one.dataset.name)
+            shared.setdefault(key, []).append((other, one))
+    for (_, second), pairs_of_two in sorted(shared.items()):
+        example, its_copy = pairs_of_two[0]
+        reason = (
+            f"{len(pairs_of_two)} images are also in {second}, such as {its_copy.row['volume_id']}"
+        )
+        report.add("warning", example.dataset, example.row["path"], reason, _TWICE)
 
 
 def _by_voxels(images: Sequence[Seen]) -> Iterator[tuple[Seen, Seen, str]]:
@@ -106,19 +99,3 @@ def _by_picture(images: Sequence[Seen]) -> Iterator[tuple[Seen, Seen, str]]:
         is_known = one.row["content_hash"] == other.row["content_hash"]
         if not is_known and one.person != other.person:
             yield one, other, f"the same picture as {{}} (correlation {correlation:.4f})"
-
-
-def _leak(one: Seen, other: Seen) -> tuple[Seen, Seen] | None:
-    """The image that pre-training may read, and the held-out one; None where it is no leak."""
-    for source, held_out in ((one, other), (other, one)):
-        if source.is_source and not source.is_held_out and held_out.is_held_out:
-            return source, held_out
-    return None
-
-
-def _copy(image: Seen, other: Seen, text: str, remedy: str) -> Copy:
-    return Copy(image.dataset, str(image.row["path"]), text.format(_name(other)), remedy)
-
-
-def _name(image: Seen) -> str:
-    return str(image.row["volume_id"])

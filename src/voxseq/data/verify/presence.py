@@ -12,7 +12,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts as adapters
-from voxseq.data.examined import is_left_out
+from voxseq.data.index import is_left_out
 
 State = Literal["absent", "present", "incomplete"]
 
@@ -48,7 +48,7 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
         return Presence("incomplete", reason=error.what)
     except OSError as error:
         return Presence("incomplete", reason=f"{folder}: cannot be read ({error.strerror})")
-    found = len(scan.entries) + len(scan.rejected)
+    found = len(scan)
     too_few = dataset.volumes is not None and found < dataset.volumes
     reason = f"{len(scan.absent)} images that its lists name are missing" if scan.absent else ""
     return Presence("incomplete" if too_few or reason else "present", found, reason)
@@ -64,16 +64,11 @@ def optional_sources(finished: Iterable[tuple[str, Path | None]], root: Path) ->
     for name, results in finished:
         dataset = catalogue.get(name)
         is_here = next(files(root / dataset.folder), None) is not None
-        if results is not None and is_left_out(results):
-            if is_here:
-                yield (
-                    f"{dataset.name} is in {root} now, but the results are without it: another "
-                    "value of data.release makes them anew"
-                )
-            else:
-                yield f"{dataset.name} is not in {root}: pre-training does without it"
-        elif results is None and not is_here:
-            yield (
-                f"{dataset.name} is not in {root}: unless it is fetched, pre-training does "
-                "without it"
-            )
+        if results is not None and not is_left_out(results):
+            continue
+        if results is not None and is_here:
+            anew = "another value of data.release makes them anew"
+            yield f"{dataset.name} is in {root} now, but the results are without it: {anew}"
+        elif not is_here:
+            unless = "unless it is fetched, " if results is None else ""
+            yield f"{dataset.name} is not in {root}: {unless}pre-training does without it"

@@ -1,4 +1,4 @@
-"""Checking what lies below the data root, before anything is trained on it.
+"""The report of a check of data sets: faults and warnings, each with what to do next.
 
 A *fault* is what a user must repair: an image that would be set aside, files that are not what was
 fetched. A *warning* is what the stages handle themselves, or what only looks odd.
@@ -6,30 +6,23 @@ fetched. A *warning* is what the stages handle themselves, or what only looks od
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from voxseq import catalogue
-from voxseq.base.errors import DataError, VoxseqError
+from voxseq.base.errors import IntegrityError
+from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
-from voxseq.config.data import DataConfig
-from voxseq.config.runs import ExamineRun, SplitSettings, TaskNeeds
-from voxseq.data.examine import Outcome, check_splits, examine
-from voxseq.data.scorable import ALL_SPLITS
-from voxseq.data.verify.copies import Seen, copies_found
-from voxseq.data.verify.fetched import fetched_faults
-from voxseq.data.verify.headers import header_items
-from voxseq.data.volume import Entry, Scan
-from voxseq.plan.context import RunContext
+from voxseq.data.readers import nifti
+from voxseq.fetch import RECORD, Record, read_record
+from voxseq.fetch.checksum import checksum
 
+#: Spacing in mm beyond which a header is more likely wrong than the scan unusual.
+SPACING = (0.05, 20.0)
 Severity = Literal["fault", "warning"]
-#: Layouts whose images have one class each.
-_CLASSIFIED = ("medmnist", "ricord")
 
 
 @dataclass(frozen=True)
@@ -51,53 +44,23 @@ class Finding:
     next: str
 
 
-@dataclass(frozen=True)
-class Study:
-    """For what the data sets are to be used.
-
-    Attributes:
-        tasks: data set → type and number of labels of the task that uses it.
-        scored: data sets of the configuration's tasks, whose splits must suffice for them.
-        sources: data sets that pre-training reads.
-        optional: sources without which pre-training does.
-        split: seed, ratio and validation_fraction, as the download stage takes them.
-    """
-
-    tasks: Mapping[str, TaskNeeds]
-    sources: frozenset[str]
-    split: SplitSettings
-    scored: frozenset[str] = frozenset()
-    optional: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls,
-        names: Iterable[str],
-        data: DataConfig,
-        tasks: Mapping[str, TaskNeeds],
-        sources: Iterable[str] | None = None,
-        optional: Iterable[str] = (),
-    ) -> Study:
-        """Of a configuration's tasks and sources.
-
-        A data set without a task there is taken as the catalogue says, and so are the sources
-        where there is no configuration.
-        """
-        rows = [catalogue.get(name) for name in names]
-        own = {row.name: _usual_task(row) for row in rows if row.role != "source"}
-        usual = (row.name for row in rows if row.role != "task")
-        chosen = frozenset(usual if sources is None else sources)
-        return cls(
-            {**own, **tasks}, chosen, SplitSettings.of(data), frozenset(tasks), frozenset(optional)
-        )
-
-
 @dataclass
 class Report:
-    """What was found; images counts the usable ones of every data set."""
+    """Findings in the data sets below a data root; images counts the usable ones of each."""
 
+    root: Path
     findings: list[Finding] = field(default_factory=list)
     images: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self, severity: Severity, dataset: DataSet, path: str, reason: str, next_step: str
+    ) -> None:
+        """Add a finding about ``path``, relative to the data set's folder; "" is the folder."""
+        folder = self.root / dataset.folder
+        place = f"{dataset.folder}/{path}" if path not in ("", ".") else dataset.folder
+        reason = reason.replace(f"{folder}/", "").replace(f"{folder}: ", "")
+        reason = reason.removeprefix(f"{path}: ")
+        self.findings.append(Finding(severity, dataset.name, place, reason, next_step))
 
     @property
     def faults(self) -> int:
@@ -115,165 +78,106 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "images": self.images,
-            "faults": self.faults,
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        findings = [asdict(finding) for finding in self.findings]
+        return {"images": self.images, "faults": self.faults, "findings": findings}
 
 
-def verify(names: Sequence[str], root: Path, study: Study, workers: int = 0) -> Report:
-    """Check data sets, alone and against each other.
-
-    Args:
-        names: data sets of the catalogue.
-        root: the data root.
-        study: for what they are used.
-        workers: processes that read images; they change no finding.
-
-    Raises:
-        ConfigError: a name that the catalogue lacks.
-    """
-    report = Report()
-    seen: list[Seen] = []
-    for dataset in [catalogue.get(name) for name in dict.fromkeys(names)]:
-        rows = _verify_one(dataset, root, study, workers, report)
-        seen += [_seen(dataset, study, row) for row in rows]
-        report.images[dataset.name] = len(rows)
-    for copy in copies_found(seen):
-        place = f"{catalogue.get(copy.dataset).folder}/{copy.path}"
-        report.findings.append(Finding("warning", copy.dataset, place, copy.reason, copy.next))
-    return report
-
-
-def _usual_task(row: DataSet) -> TaskNeeds:
-    kind: Literal["classification", "segmentation"] = (
-        "classification" if row.layout in _CLASSIFIED else "segmentation"
-    )
-    return TaskNeeds(type=kind, labels=len(row.classes))
-
-
-def _verify_one(
-    dataset: DataSet, root: Path, study: Study, workers: int, report: Report
-) -> list[dict[str, Any]]:
-    """Add the findings of one data set; returns the rows of its usable images."""
-    folder = root / dataset.folder
-
-    def add(severity: Severity, path: str, reason: str, remedy: str) -> None:
-        place = f"{dataset.folder}/{path}" if path not in ("", ".") else dataset.folder
-        reason = reason.replace(f"{folder}/", "").replace(f"{folder}: ", "")
-        reason = reason.removeprefix(f"{path}: ")
-        report.findings.append(Finding(severity, dataset.name, place, reason, remedy))
-
-    if not folder.is_dir():
-        if dataset.name in study.optional:
-            add("warning", "", "not here: pre-training does without it", _obtain(dataset))
-        else:
-            add("fault", "", "the folder does not exist", _obtain(dataset))
-        return []
-    for severity, path, reason, remedy in fetched_faults(dataset, folder):
-        add(severity, path, reason, remedy or _renew(dataset))
-    try:
-        outcome, found, _ = _examined(dataset, folder, study, workers)
-    except VoxseqError as error:
-        add("fault", "", error.what, f"{error.hint or 'obtain it again'}; {_show(dataset)}")
-        return []
-    for severity, path, reason, remedy in (
-        *_of_scan(dataset, found),
-        *_of_images(dataset, folder, outcome),
-    ):
-        add(severity, path, reason, remedy)
-    if dataset.name in study.scored:
-        try:
-            task = study.tasks[dataset.name].model_copy(update={"splits": ALL_SPLITS})
-            check_splits(dataset, outcome.rows, task)
-        except DataError as error:
-            add("fault", "", error.what, error.hint or _show(dataset))
-    return outcome.rows
-
-
-def _examined(
-    dataset: DataSet, folder: Path, study: Study, workers: int
-) -> tuple[Outcome, Scan, list[str]]:
-    """What the download stage would make of the folder."""
-    config = ExamineRun(
-        dataset=dataset.name,
-        min_valid_fraction=1.0,
-        split=study.split,
-        task=study.tasks.get(dataset.name),
-    )
-    with tempfile.TemporaryDirectory(prefix="voxseq-verify-") as place:
-        state = Path(place)
-        context = RunContext(
-            f"verify/{dataset.name}", config, state, state, {}, folder.parent, workers
-        )
-        return examine(context, dataset, folder)
-
-
-_Item = tuple[Severity, str, str, str]
-
-
-def _of_scan(dataset: DataSet, found: Scan) -> Iterable[_Item]:
-    """Numbers, and what the layout itself says."""
-    count = len(found.entries) + len(found.rejected)
-    enough = f"a part is enough to work with; {_show(dataset)} tells how to get the rest"
-    for note in catalogue.count_notes(dataset, count):
-        yield "warning", "", note, enough
-    if found.absent:
-        shown = ", ".join(found.absent[:3])
-        reason = f"{len(found.absent)} images that its lists name are missing, such as {shown}"
-        yield "warning", "", reason, enough
-    for note in found.notes:
-        yield "warning", "", note, _show(dataset)
-
-
-def _of_images(dataset: DataSet, folder: Path, outcome: Outcome) -> Iterable[_Item]:
-    for entry, reason in outcome.aside:
-        path = _concerned(entry, reason)
-        listed = "later split" in reason
-        yield "fault", path, reason, _lists(dataset) if listed else _renew(dataset)
-    remedy = (
-        f"compare the header with its source ({_show(dataset)}); leave the file out if it is wrong"
-    )
-    for row in outcome.rows:
-        for severity, reason in header_items(dataset.layout, folder, row):
-            yield severity, row["path"], reason, remedy
-
-
-def _concerned(entry: Entry, reason: str) -> str:
-    """The file that a reason is about: image, label, or one slice of a series."""
-    first = reason.partition(": ")[0]
-    return first if first.startswith((entry.path, entry.label_path or entry.path)) else entry.path
-
-
-def _seen(dataset: DataSet, study: Study, row: Mapping[str, Any]) -> Seen:
-    # As a list of Python's numbers a thumbnail takes eight times the memory.
-    compact = {**row, "thumbnail": np.asarray(row["thumbnail"], dtype=np.float32)}
-    return Seen(
-        dataset.name,
-        compact,
-        is_source=dataset.name in study.sources,
-        is_task=dataset.name in study.tasks,
-    )
-
-
-def _show(dataset: DataSet) -> str:
+def show_command(dataset: DataSet) -> str:
+    """The command that tells everything about a data set."""
     return f"voxseq data show {dataset.name}"
 
 
-def _obtain(dataset: DataSet) -> str:
-    return f"voxseq data download {dataset.name}" if dataset.files else _show(dataset)
-
-
-def _renew(dataset: DataSet) -> str:
+def obtain_again(dataset: DataSet) -> str:
     """How to get a damaged file anew: only whole folders are fetched."""
     if not dataset.files:
-        return f"obtain it again, or leave it out; {_show(dataset)}"
+        return f"obtain it again, or leave it out; {show_command(dataset)}"
     return (
         f"obtain it again or leave it out; or move {dataset.folder} away and call "
         f"voxseq data download {dataset.name}"
     )
 
 
-def _lists(dataset: DataSet) -> str:
-    return f"compare the lists with the published ones; {_show(dataset)}"
+def check_fetched(report: Report, dataset: DataSet) -> None:
+    """Compare a folder with its record; nothing is said of a folder that was not fetched."""
+    folder, show = report.root / dataset.folder, show_command(dataset)
+    try:
+        record = read_record(folder)
+    except IntegrityError as error:
+        report.add("fault", dataset, RECORD, error.what, f"{error.hint}; {show}")
+        return
+    if record is None:
+        return
+    if not record.is_of(dataset):
+        reason = "was fetched for another version of the catalogue's entry"
+        report.add("warning", dataset, RECORD, reason, show)
+    count = len(report.findings)
+    again = obtain_again(dataset)
+    # Files that were taken as they arrived have a checksum of their own.
+    for item in record.fetched:
+        path, (kind, found, _) = folder / item.path, item.checksum.partition(":")
+        if item.archive or item.files != 1 or not found:
+            continue
+        if not path.is_file():
+            report.add("fault", dataset, item.path, "was fetched and is missing", again)
+        elif checksum(path, kind) != item.checksum:
+            reason = "has changed since it was fetched: another checksum"
+            report.add("fault", dataset, item.path, reason, again)
+    if len(report.findings) == count:
+        _check_total(report, dataset, record)
+    weak = [item.source for item in record.fetched if item.vouched in ("length", "nothing")]
+    if weak:
+        reason = f"no checksum vouches for {len(weak)} files, such as {weak[0]}"
+        remedy = f"nothing to repair: no source states one; {show}"
+        report.add("warning", dataset, RECORD, reason, remedy)
+
+
+def _check_total(report: Report, dataset: DataSet, record: Record) -> None:
+    """Number and bytes of all files: unpacked files have no checksum of their own."""
+    folder, apart = report.root / dataset.folder, {RECORD, *record.lists}
+    sizes = [(folder / path).stat().st_size for path in files(folder) if path not in apart]
+    fetched = sum(item.files for item in record.fetched)
+    size = sum(item.bytes for item in record.fetched)
+    if len(sizes) > fetched:
+        reason = f"{len(sizes) - fetched} files were added to the {fetched} fetched ones"
+        remedy = f"nothing to repair if they are yours; {show_command(dataset)}"
+        report.add("warning", dataset, "", reason, remedy)
+    elif len(sizes) < fetched:
+        reason = f"{fetched - len(sizes)} of {fetched} fetched files are missing"
+        report.add("fault", dataset, "", reason, obtain_again(dataset))
+    elif sum(sizes) != size:
+        reason = f"its files have {sum(sizes)} bytes, fetched were {size}: some have changed"
+        report.add("fault", dataset, "", reason, obtain_again(dataset))
+
+
+def check_header(report: Report, dataset: DataSet, row: Mapping[str, Any]) -> None:
+    """Look at what the header of a usable image states, from its row of the index."""
+    path = str(row["path"])
+    spacing = [float(row[f"spacing_{a}"]) for a in "xyz"]
+    shape = [int(row[f"shape_{a}"]) for a in "xyz"]
+    items: list[tuple[Severity, str]] = []
+    if min(spacing) < SPACING[0] or max(spacing) > SPACING[1]:
+        usual = f"expected {SPACING[0]:g} to {SPACING[1]:g}"
+        items.append(("warning", f"suspicious spacing, {_product(spacing)} mm: {usual}"))
+    if min(shape) < 2:
+        items.append(("warning", f"a single slice, shape {_product(shape)}"))
+    matrix = np.reshape(np.asarray(row["affine"], dtype=float), (4, 4))[:3, :3]
+    # Slices of a series are put in order so that a mirrored grid can only come from its spacing.
+    mirrored = dataset.layout == "dicom_tree" and np.linalg.det(matrix) < 0
+    if mirrored or (not row["orientation"] and (np.diag(matrix) < 0).any()):
+        items.append(("fault", "the file states a negative spacing"))
+    if path.endswith((".nii", ".nii.gz")):
+        header = nifti.stored_header(report.root / dataset.folder / path)
+        stated = [float(n) for n in header["pixdim"][1:4]]
+        # Without an affine beside it the reader refuses such a file.
+        if not all(n > 0 for n in stated):
+            shown = f"{_product(stated)} mm"
+            reason = f"the header states a spacing of {shown} beside a valid affine"
+            items.append(("warning", reason))
+    source = f"compare the header with its source ({show_command(dataset)})"
+    remedy = f"{source}; leave the file out if it is wrong"
+    for severity, reason in items:
+        report.add(severity, dataset, path, reason, remedy)
+
+
+def _product(numbers: list[float] | list[int]) -> str:
+    return " x ".join(f"{n:g}" for n in numbers)

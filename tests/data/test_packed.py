@@ -12,24 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.test_store import _row
+from tests.data.test_store import made
 from voxseq.config.data import StoreConfig
-from voxseq.data.readahead import ReadAhead, chunk_borders
-from voxseq.data.store import StoreWriter, VolumeStore
+from voxseq.data.packed import PackedArray, chunk_borders
+from voxseq.data.store import VolumeStore
 
 SHAPE, CHUNKS = (70, 50, 60), (16, 32, 16)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("store")
     image = np.random.default_rng(0).integers(-900, 900, SHAPE).astype(np.int16)
     # Chunks of equal values take no bytes: first, in between and last.
     image[:16] = image[32:48, :32, 16:32] = image[64:] = 0
-    writer = StoreWriter(made, StoreConfig(chunk_shape=CHUNKS))
-    writer.add(0, image, None, _row("a"))
-    writer.close()
-    return made
+    config = StoreConfig(chunk_shape=CHUNKS)
+    return made(tmp_path_factory.mktemp("store"), (image,), config=config)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +49,8 @@ def test_the_borders_are_those_of_the_chunks(path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_all_chunks_of_a_box_are_asked_for_and_no_others(path: Path, data: st.DataObject) -> None:
-    array = blosc2.open(str(path), mode="r")
-    borders, ahead = chunk_borders(path, array), ReadAhead(path, array)
+    packed = PackedArray(path)
+    borders = chunk_borders(path, packed.values)
     start = [data.draw(st.integers(0, n - 1)) for n in SHAPE]
     shape = [data.draw(st.integers(1, n - s)) for n, s in zip(SHAPE, start, strict=True)]
     grid = np.zeros(tuple(-(-n // c) for n, c in zip(SHAPE, CHUNKS, strict=True)), bool)
@@ -63,7 +60,7 @@ def test_all_chunks_of_a_box_are_asked_for_and_no_others(path: Path, data: st.Da
     for number in np.flatnonzero(grid):
         needed[borders[number] : borders[number + 1]] = True
     asked = np.zeros_like(needed)
-    runs = list(ahead.ranges(start, shape))
+    runs = list(packed.ranges(start, shape))
     for first, end in runs:
         assert first < end
         assert not asked[first:end].any()
@@ -80,7 +77,7 @@ def test_a_crop_asks_for_its_bytes_and_comes_without_the_call_too(
     monkeypatch.setattr(os, "posix_fadvise", lambda *call: calls.append(call[1:3]), raising=False)
     monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
     crop = store.crop(0, (10, 20, 30), (30, 20, 20))
-    expected = ReadAhead(path, store.image(0)).ranges((10, 20, 30), (30, 20, 20))
+    expected = PackedArray(path).ranges((10, 20, 30), (30, 20, 20))
     assert calls == [(first, end - first) for first, end in expected]
     monkeypatch.delattr(os, "posix_fadvise")
     np.testing.assert_array_equal(store.crop(0, (10, 20, 30), (30, 20, 20)), crop)

@@ -1,0 +1,155 @@
+"""Checking what lies below the data root, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxseq import catalogue
+from voxseq.base.errors import DataError, VoxseqError
+from voxseq.catalogue import DataSet
+from voxseq.catalogue.splits import TEST, VAL
+from voxseq.config.data import DataConfig
+from voxseq.config.runs import SplitSettings, TaskNeeds
+from voxseq.data.examine import check_splits, examine
+from voxseq.data.scorable import ALL_SPLITS
+from voxseq.data.verify import report as findings
+from voxseq.data.verify.copies import Seen, check_copies
+from voxseq.data.verify.report import Report, obtain_again, show_command
+from voxseq.data.volume import Scan
+
+#: Layouts whose images have one class each.
+_CLASSIFIED = ("medmnist", "ricord")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """For what the data sets are to be used.
+
+    Attributes:
+        tasks: data set → type and number of labels of the task that uses it.
+        scored: data sets of the configuration's tasks, whose splits must suffice for them.
+        sources: data sets that pre-training reads.
+        optional: sources without which pre-training does.
+        split: seed, ratio and validation_fraction, as the examination takes them.
+    """
+
+    tasks: Mapping[str, TaskNeeds]
+    sources: frozenset[str]
+    split: SplitSettings
+    scored: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        names: Iterable[str],
+        data: DataConfig,
+        tasks: Mapping[str, TaskNeeds],
+        sources: Iterable[str] | None = None,
+        optional: Iterable[str] = (),
+    ) -> Usage:
+        """By a configuration's tasks and sources.
+
+        A data set without a task there is taken as the catalogue says, and so are the sources
+        where there is no configuration.
+        """
+        rows = [catalogue.get(name) for name in names]
+        own = {row.name: _usual_task(row) for row in rows if row.role != "source"}
+        usual = (row.name for row in rows if row.role != "task")
+        return cls(
+            tasks={**own, **tasks},
+            sources=frozenset(usual if sources is None else sources),
+            split=SplitSettings.of(data),
+            scored=frozenset(tasks),
+            optional=frozenset(optional),
+        )
+
+
+def _usual_task(row: DataSet) -> TaskNeeds:
+    labels = len(row.classes)
+    is_classified = row.layout in _CLASSIFIED
+    return TaskNeeds(type="classification" if is_classified else "segmentation", labels=labels)
+
+
+def verify(names: Sequence[str], root: Path, usage: Usage, workers: int = 0) -> Report:
+    """Check data sets, alone and against each other.
+
+    Args:
+        names: data sets of the catalogue.
+        root: the data root.
+        usage: for what they are used.
+        workers: processes that read images; they change no finding.
+
+    Raises:
+        ConfigError: a name that the catalogue lacks.
+    """
+    report = Report(root)
+    seen: list[Seen] = []
+    for dataset in [catalogue.get(name) for name in dict.fromkeys(names)]:
+        rows = _verify_one(dataset, usage, workers, report)
+        report.images[dataset.name] = len(rows)
+        for row in rows:
+            # As a list of Python's numbers a thumbnail takes eight times the memory.
+            compact = {**row, "thumbnail": np.asarray(row["thumbnail"], dtype=np.float32)}
+            is_held_out = dataset.name in usage.tasks and row["split"] in (VAL, TEST)
+            seen.append(Seen(dataset, compact, dataset.name in usage.sources, is_held_out))
+    check_copies(report, seen)
+    return report
+
+
+def _verify_one(
+    dataset: DataSet, usage: Usage, workers: int, report: Report
+) -> list[dict[str, Any]]:
+    """Add the findings of one data set; returns the rows of its usable images."""
+    folder, task = report.root / dataset.folder, usage.tasks.get(dataset.name)
+    show = show_command(dataset)
+    if not folder.is_dir():
+        obtain = f"voxseq data download {dataset.name}" if dataset.files else show
+        if dataset.name in usage.optional:
+            reason = "not here: pre-training does without it"
+            report.add("warning", dataset, "", reason, obtain)
+        else:
+            report.add("fault", dataset, "", "the folder does not exist", obtain)
+        return []
+    findings.check_fetched(report, dataset)
+    try:
+        examined = examine(dataset, folder, task, usage.split, workers=workers)
+    except VoxseqError as error:
+        report.add("fault", dataset, "", error.what, f"{error.hint or 'obtain it again'}; {show}")
+        return []
+    _check_numbers(report, dataset, examined.found)
+    for entry, reason in examined.aside:
+        # The reason may be about the image, its label, or one slice of a series.
+        first = reason.partition(": ")[0]
+        is_concerned = first.startswith((entry.path, entry.label_path or entry.path))
+        listed = f"compare the lists with the published ones; {show}"
+        remedy = listed if "later split" in reason else obtain_again(dataset)
+        report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
+    for row in examined.rows:
+        findings.check_header(report, dataset, row)
+    if task is not None and dataset.name in usage.scored:
+        try:
+            needs = task.model_copy(update={"splits": ALL_SPLITS})
+            check_splits(dataset, examined.rows, needs)
+        except DataError as error:
+            report.add("fault", dataset, "", error.what, error.hint or show)
+    return examined.rows
+
+
+def _check_numbers(report: Report, dataset: DataSet, found: Scan) -> None:
+    """Add what the layout itself says, and numbers that differ from the published ones."""
+    show = show_command(dataset)
+    enough = f"a part is enough to work with; {show} tells how to get the rest"
+    for note in catalogue.count_notes(dataset, len(found)):
+        report.add("warning", dataset, "", note, enough)
+    if found.absent:
+        shown = ", ".join(found.absent[:3])
+        reason = f"{len(found.absent)} images that its lists name are missing, such as {shown}"
+        report.add("warning", dataset, "", reason, enough)
+    for note in found.notes:
+        report.add("warning", dataset, "", note, show)
