@@ -16,7 +16,7 @@ from tests.helpers.planted import FAULTS, IMAGE, copied, held_out, truncated, wr
 from voxseq import catalogue
 from voxseq.cli.main import cli
 from voxseq.data.verify.report import Finding, Report, Study, verify
-from voxseq.fetch.checksum import checksum
+from voxseq.fetch.content import checksum
 from voxseq.fetch.record import Fetched, Record, unit_id, units, write_record
 
 NAMES = ("task09_spleen", "totalsegmentator", "dicom_ct", "la", "ricord", "brats23", "deeplesion")

@@ -32,7 +32,7 @@ def test_a_page_is_not_taken_for_the_file(
     for facts in ({}, {"checksum": md5(CONTENT)}, {"size": len(CONTENT)}, {"size": len(page)}):
         row = dataset([RemoteFile(url, name, **facts)])  # type: ignore[arg-type]
         with pytest.raises(DataError, match="an account page") as error:
-            fetch(row, tmp_path, patience=HASTY)
+            fetch(row, tmp_path, retry=HASTY)
         assert url in error.value.what
         assert "open the address in a browser" in error.value.hint
         assert nothing_kept(tmp_path)
@@ -42,13 +42,13 @@ def test_a_page_is_not_taken_for_the_file(
 def test_a_page_is_not_taken_for_an_archive(server: Server, tmp_path: Path, kind: str) -> None:
     row = dataset([RemoteFile(server.put("/download", PAGES[0]), archive=kind)])  # type: ignore[arg-type]
     with pytest.raises(DataError, match="an account page"):
-        fetch(row, tmp_path, patience=HASTY)
+        fetch(row, tmp_path, retry=HASTY)
 
 
 def test_pages_and_messages_where_they_belong(server: Server, tmp_path: Path) -> None:
     files = {"a.html": PAGES[0], "b.json": PAGES[4], "c.xml": PAGES[3], "d.npz": zipped({"x": b""})}
     row = dataset([RemoteFile(server.put(f"/{n}", c), n) for n, c in files.items()])
-    fetch(row, tmp_path, patience=HASTY)
+    fetch(row, tmp_path, retry=HASTY)
     assert contents(tmp_path / "nodule").items() >= files.items()
 
 

@@ -15,12 +15,12 @@ from tests.helpers.packing import HASTY, contents, dataset, md5
 from tests.helpers.servers import Server
 from voxseq.base.errors import DataError, IntegrityError, ResourceError
 from voxseq.catalogue import RemoteFile
-from voxseq.fetch import Patience, fetch, provide
+from voxseq.fetch import RetryPolicy, fetch, provide
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
 #: One attempt, and a window of a tenth of a second.
-BRISK = Patience(1, 0.001, 0.5, 0.2, 0.3, 1e6, 0.1)
+BRISK = RetryPolicy(1, 0.001, 0.5, 0.2, 0.3, 1e6, 0.1)
 
 
 def nothing_kept(root: Path) -> bool:
@@ -95,7 +95,7 @@ def test_the_catalogues_size_of_the_whole_bounds_each_file(tmp_path: Path) -> No
             fetch(
                 dataset([RemoteFile(f"{server.base}/n.npz", "n.npz")], size=1_000_000),
                 tmp_path,
-                patience=HASTY,
+                retry=HASTY,
             )
 
 
@@ -166,7 +166,7 @@ def test_a_listing_that_drips(tmp_path: Path) -> None:
         wire(drips(OK + CLOSE, b" ", 0.02)) as server,
         pytest.raises(DataError, match="given up"),
     ):
-        fetch(row, tmp_path, patience=BRISK, services=Services(server.base))
+        fetch(row, tmp_path, retry=BRISK, services=Services(server.base))
 
 
 HEADERS = {

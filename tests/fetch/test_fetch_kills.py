@@ -36,7 +36,7 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 from tests.fetch.test_fetch_kills import HASTY, row
 from voxseq import fetch as package
-from voxseq.fetch import core, obtain, staging, transfer, unpack
+from voxseq.fetch import core, http, staging, transfer, unpack, work
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 def after(function, count=1):
@@ -49,7 +49,7 @@ def after(function, count=1):
         return result
     return broken
 {fault}
-package.fetch(row({base!r}), Path({root!r}), parallel=1, patience=HASTY)
+package.fetch(row({base!r}), Path({root!r}), parallel=1, retry=HASTY)
 print("finished")
 """
 
@@ -99,7 +99,7 @@ def published(server: Server) -> Server:
 def completes(server: Server, root: Path) -> None:
     """Nothing looks complete; the next call makes it so, and leaves nothing behind."""
     assert state(row(server.base), root / "nodule") == "absent"
-    assert fetch(row(server.base), root, patience=HASTY).state == "fetched"
+    assert fetch(row(server.base), root, retry=HASTY).state == "fetched"
     found = contents(root / "nodule")
     del found[".voxseq-fetch.json"]
     assert found == {"plain.bin": PLAIN, **FILES}
@@ -126,7 +126,10 @@ def test_killed_while_downloading(published: Server, tmp_path: Path) -> None:
 
 
 def test_killed_while_unpacking(published: Server, tmp_path: Path) -> None:
-    slowly = "write = unpack._write\nunpack._write = lambda *a: (time.sleep(0.1), write(*a))"
+    slowly = (
+        "count = unpack._Writer.count\n"
+        "unpack._Writer.count = lambda *a: (time.sleep(0.1), count(*a))"
+    )
     process = start(published, tmp_path, slowly)
     growing = tmp_path / ".voxseq-fetch/nodule/unpack"
     wait_for(lambda: len(list(growing.rglob("*.bin"))) >= 3, process)
@@ -138,16 +141,16 @@ def test_killed_while_unpacking(published: Server, tmp_path: Path) -> None:
 
 
 MOMENTS = {
-    "before the first request": "transfer.Client._get = die",
+    "before the first request": "http.Client.get = die",
     "after the note": "transfer._Note.write = after(transfer._Note.write)",
     "before the note of the archive": "transfer._Note.write = after(transfer._Note.write, 2)",
     "before the checksum": "transfer.verify = die",
     "before the part is named": "Path.replace = after(Path.replace, 2)",
     "before the file is noted": "staging.Staging.finish = die",
     "after the file is noted": "staging.Staging.finish = after(staging.Staging.finish)",
-    "before unpacking": "obtain.unpack = die",
-    "before the tree is named": "obtain.Obtainer._publish = die",
-    "after the tree is named": "obtain.Obtainer._publish = after(obtain.Obtainer._publish)",
+    "before unpacking": "work.unpack = die",
+    "before the tree is named": "work.Path.rename = die",
+    "after the tree is named": "work.Path.rename = after(Path.rename)",
     "before the archive is noted": (
         "finish = staging.Staging.finish\n"
         "staging.Staging.finish = lambda s, i: die() if i.archive else finish(s, i)"
@@ -212,7 +215,7 @@ def test_two_at_once(published: Server, tmp_path: Path) -> None:
     process = start(published, tmp_path)
     wait_for(lambda: published.requests, process)
     with pytest.raises(DataError, match=f"being fetched by process {process.pid} on"):
-        fetch(row(published.base), tmp_path, patience=HASTY)
+        fetch(row(published.base), tmp_path, retry=HASTY)
     kill(process)
     published.put("/plain.bin", PLAIN)
     # The lock ended with the process.
@@ -227,11 +230,11 @@ def test_who_waited_for_the_lock_looks_again(
 
     def finish_first(folder: Path) -> object:
         monkeypatch.setattr(core, "locked", locked)
-        fetch(row(published.base), tmp_path, patience=HASTY)
+        fetch(row(published.base), tmp_path, retry=HASTY)
         return locked(folder)
 
     monkeypatch.setattr(core, "locked", finish_first)
-    assert fetch(row(published.base), tmp_path, patience=HASTY).state == "complete"
+    assert fetch(row(published.base), tmp_path, retry=HASTY).state == "complete"
     assert len(published.requests) == 2
     assert not (tmp_path / ".voxseq-fetch").exists()
 
@@ -252,11 +255,11 @@ def test_interrupted_by_the_user(published: Server, tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_written(published: Server, tmp_path: Path) -> None:
     (tmp_path / "root").write_bytes(b"a file")
     with pytest.raises(Exception, match="cannot be written"):
-        fetch(row(published.base), tmp_path / "root", patience=HASTY)
+        fetch(row(published.base), tmp_path / "root", retry=HASTY)
     if os.getuid():
         tmp_path.chmod(0o500)
         with pytest.raises(Exception, match="cannot be written"):
-            fetch(row(published.base), tmp_path / "other", patience=HASTY)
+            fetch(row(published.base), tmp_path / "other", retry=HASTY)
         tmp_path.chmod(0o700)
 
 
@@ -264,7 +267,7 @@ def test_a_changed_catalogue_drops_what_was_joined(published: Server, tmp_path: 
     process = start(published, tmp_path, "staging.write_record = die")
     process.communicate(timeout=60)
     other = dataset(row(published.base).files[:1])
-    fetch(other, tmp_path, patience=HASTY)
+    fetch(other, tmp_path, retry=HASTY)
     assert set(contents(tmp_path / "nodule")) == {"plain.bin", ".voxseq-fetch.json"}
 
 
@@ -302,7 +305,7 @@ def test_a_changed_catalogue_keeps_what_is_still_named(published: Server, tmp_pa
     process = start(published, tmp_path, "staging.Staging.publish = die")
     process.communicate(timeout=60)
     published.requests.clear()
-    fetch(dataset(row(published.base).files[1:]), tmp_path, patience=HASTY)
+    fetch(dataset(row(published.base).files[1:]), tmp_path, retry=HASTY)
     found = contents(tmp_path / "nodule")
     del found[".voxseq-fetch.json"]
     assert found == FILES

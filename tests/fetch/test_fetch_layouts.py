@@ -40,7 +40,7 @@ def test_msd(server: Server, tmp_path: Path) -> None:
     row = catalogue.get("task09_spleen")
     (file,) = row.files
     row = replace(row, files=(replace(file, url=url, checksum=md5(content)),))
-    fetch(row, tmp_path / "root", patience=HASTY)
+    fetch(row, tmp_path / "root", retry=HASTY)
     assert found(row, tmp_path / "root") == ["imagesTr/spleen_2.nii.gz", "imagesTr/spleen_3.nii.gz"]
     assert not list((tmp_path / "root").rglob("._*"))
 
@@ -54,7 +54,7 @@ def test_totalsegmentator(server: Server, tmp_path: Path) -> None:
     row = catalogue.get("totalsegmentator")
     url = server.put("/t.zip", content)
     row = replace(row, files=(RemoteFile(url, archive="zip", checksum=md5(content)),))
-    fetch(row, tmp_path / "root", patience=HASTY)
+    fetch(row, tmp_path / "root", retry=HASTY)
     assert [Path(path).name for path in found(row, tmp_path / "root")] == ["ct.nii.gz"] * 2
 
 
@@ -64,7 +64,7 @@ def test_nodules(server: Server, tmp_path: Path) -> None:
     url = server.put("/records/nodulemnist3d.npz?download=1", content)
     (file,) = catalogue.get("nodule").files
     row = dataset([replace(file, url=url, checksum=md5(content))])
-    fetch(row, tmp_path / "root", patience=HASTY)
+    fetch(row, tmp_path / "root", retry=HASTY)
     assert len(found(row, tmp_path / "root")) == 6
 
 
@@ -83,12 +83,12 @@ def test_la_with_its_lists(server: Server, tmp_path: Path) -> None:
     row = dataset(files, "la", lists="la")
     # A server that hands out the beginning of one of them, as raw.githubusercontent.com may.
     server.faults[f"/data/{LA_FOLDER}/{train[0]}/mri_norm2.h5"] = [Fault(drop=1000), Fault()]
-    outcome = fetch(row, tmp_path / "root", patience=HASTY)
+    outcome = fetch(row, tmp_path / "root", retry=HASTY)
     assert len(found(row, tmp_path / "root")) == 3
     assert (tmp_path / "root/la/train.list").read_bytes() == lists.files_for("la")["train.list"]
     assert outcome.record is not None
     assert outcome.record.lists == ("train.list", "test.list")
-    assert not outcome.unvouched
+    assert not outcome.weak
 
 
 def mha(folder: Path) -> bytes:
@@ -110,10 +110,10 @@ def test_stoic_below_a_prefix(bucket: Bucket, services: Services, tmp_path: Path
         bucket.put(f"data/mha/{name}", b"" if name.endswith("/") else content)
     bucket.put("metadata/reference.csv", b"not below the prefix")
     row = stoic(bucket, 3)
-    outcome = fetch(row, tmp_path / "root", patience=HASTY, services=services)
+    outcome = fetch(row, tmp_path / "root", retry=HASTY, services=services)
     assert outcome.record is not None
     (item,) = outcome.record.fetched
-    assert (item.vouched, item.files, item.bytes) == ("bucket", 3, 3 * len(content))
+    assert (item.verified_by, item.files, item.bytes) == ("bucket", 3, 3 * len(content))
     got = contents(tmp_path / "root" / "stoic" / "data" / "mha")
     assert got == dict.fromkeys(names, content)
     assert found(row, tmp_path / "root") == ["data/mha/1.mha", "data/mha/2 with space.mha"]
@@ -124,7 +124,7 @@ def test_more_objects_than_a_page_of_the_list(
 ) -> None:
     for number in range(7):
         bucket.put(f"data/mha/{number}.mha", bytes([number]))
-    from voxseq.fetch.transfer import Client
+    from voxseq.fetch.http import Client
 
     asked = []
     text = Client.text
@@ -134,7 +134,7 @@ def test_more_objects_than_a_page_of_the_list(
         return text(self, f"{url}&max-keys=3")
 
     monkeypatch.setattr(Client, "text", small_pages)
-    fetch(stoic(bucket, 7), tmp_path, patience=HASTY, services=services)
+    fetch(stoic(bucket, 7), tmp_path, retry=HASTY, services=services)
     assert len(asked) == 3
     got = contents(tmp_path / "stoic" / "data" / "mha")
     assert got == {f"{n}.mha": bytes([n]) for n in range(7)}
@@ -149,11 +149,11 @@ def test_an_object_of_a_bucket_with_its_checksum(
         checksum=md5(tar({"dataset.json": b"{}"})),
         archive="tar",
     )
-    fetch(dataset([file]), tmp_path, patience=HASTY, services=services)
+    fetch(dataset([file]), tmp_path, retry=HASTY, services=services)
     assert (tmp_path / "nodule" / "dataset.json").exists()
     wrong = replace(file, checksum=md5(b"other"))
     with pytest.raises(IntegrityError, match="the checksum is"):
-        fetch(dataset([wrong]), tmp_path / "wrong", patience=HASTY, services=services)
+        fetch(dataset([wrong]), tmp_path / "wrong", retry=HASTY, services=services)
 
 
 def test_objects_that_are_missing_from_a_bucket(
@@ -161,22 +161,22 @@ def test_objects_that_are_missing_from_a_bucket(
 ) -> None:
     bucket.put("data/mha/1.mha", b"1")
     with pytest.raises(DataError, match="1 objects, expected 2"):
-        fetch(stoic(bucket, 2), tmp_path, patience=HASTY, services=services)
+        fetch(stoic(bucket, 2), tmp_path, retry=HASTY, services=services)
     bucket.put("data/mha/2.mha", b"2")
-    fetch(stoic(bucket, 2), tmp_path, patience=HASTY, services=services)
+    fetch(stoic(bucket, 2), tmp_path, retry=HASTY, services=services)
     assert (tmp_path / "stoic/data/mha/2.mha").read_bytes() == b"2"
 
 
 def test_a_prefix_without_objects(bucket: Bucket, services: Services, tmp_path: Path) -> None:
     bucket.put("other/1.mha", b"1")
     with pytest.raises(DataError, match="no object is there"):
-        fetch(stoic(bucket, 2), tmp_path, patience=HASTY, services=services)
+        fetch(stoic(bucket, 2), tmp_path, retry=HASTY, services=services)
 
 
 def test_a_bucket_that_does_not_exist(services: Services, tmp_path: Path) -> None:
     row = dataset([RemoteFile("s3://no-such-bucket/x/", path="x")])
     with pytest.raises(DataError, match="404"):
-        fetch(row, tmp_path, patience=HASTY, services=services)
+        fetch(row, tmp_path, retry=HASTY, services=services)
 
 
 LISTING = """<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
@@ -192,7 +192,7 @@ def wicked(server: Server, *items: str) -> DataSet:
 def test_keys_that_lead_out(server: Server, tmp_path: Path) -> None:
     row = wicked(server, ITEM.format("../../out", 1, "x-2"))
     with pytest.raises(DataError, match="leads out"):
-        fetch(row, tmp_path / "root", patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path / "root", retry=HASTY, services=Services(server.base))
     assert len(server.requests) == 1
 
 
@@ -201,13 +201,13 @@ def test_an_object_other_than_its_listing(server: Server, tmp_path: Path) -> Non
     server.put("/b/p/one", b"bad")
     server.put("/b/p/two", b"two")
     with pytest.raises(IntegrityError, match="the checksum is"):
-        fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
     server.put("/b/p/one", b"one")
     server.requests.clear()
-    outcome = fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+    outcome = fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
     # The object that was right is not asked for again.
     assert [r.path for r in server.requests] == ["/b?list-type=2&prefix=p/", "/b/p/one"]
-    assert [item.vouched for item in outcome.unvouched] == ["length"]
+    assert [item.verified_by for item in outcome.weak] == ["length"]
 
 
 @pytest.mark.parametrize("answer", [b"<html><p>hello", b"<Error><Code>NoSuchBucket</Code></Error>"])
@@ -215,7 +215,7 @@ def test_an_answer_that_is_no_listing(server: Server, tmp_path: Path, answer: by
     server.put("/b?list-type=2&prefix=p/", answer)
     row = dataset([RemoteFile("s3://b/p/", path="x")])
     with pytest.raises(DataError, match="no list of a bucket"):
-        fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
 
 
 def test_the_addresses_of_amazon() -> None:
@@ -257,7 +257,7 @@ def test_ricord_by_series(bucket: Bucket, services: Services, tmp_path: Path) ->
     for name, content in slices.items():
         bucket.put(f"981650fa/{name}", content)
     row = dataset([replace(file, url=f"s3://{bucket.name}/981650fa/")], "ricord", lists="ricord")
-    fetch(row, tmp_path / "root", patience=HASTY, services=services)
+    fetch(row, tmp_path / "root", retry=HASTY, services=services)
     assert found(row, tmp_path / "root") == [file.path]
     # Four places in the tree: the series, and the three lists.
     assert len(list((tmp_path / "root/ricord").glob("RICORD_*.txt"))) == 3
@@ -279,9 +279,9 @@ def test_ricord_from_tcia_where_the_bucket_fails(server: Server, tmp_path: Path,
     nbia(server, file, slices)
     row = dataset([replace(file, url="s3://b/p/")], "ricord", lists="ricord")
     services = Services(server.base, f"{server.base}/nbia/")
-    outcome = fetch(row, tmp_path / "root", patience=HASTY, services=services)
+    outcome = fetch(row, tmp_path / "root", retry=HASTY, services=services)
     assert found(row, tmp_path / "root") == [file.path]
-    (item,) = outcome.unvouched
+    (item,) = outcome.weak
     assert "getImage" in item.source
     assert fetch(row, tmp_path / "root").state == "complete"
 
@@ -295,7 +295,7 @@ def test_a_bucket_that_is_down_is_asked_once(server: Server, tmp_path: Path) -> 
         nbia(server, item, slices)
         server.faults[f"/b?list-type=2&prefix={item.url[7:]}"] = [Fault(503)]
     services = Services(server.base, f"{server.base}/nbia")
-    fetch(dataset(files), tmp_path / "root", parallel=1, patience=HASTY, services=services)
+    fetch(dataset(files), tmp_path / "root", parallel=1, retry=HASTY, services=services)
     assert sum(request.path.startswith("/b?") for request in server.requests) == 3
     assert len(contents(tmp_path / "root/nodule/x")) == 5 * 4
 
@@ -305,12 +305,12 @@ def test_both_ways_fail(server: Server, tmp_path: Path) -> None:
     row = dataset([replace(file, url="s3://b/p/")], "ricord")
     services = Services(server.base, f"{server.base}/nbia")
     with pytest.raises(DataError, match=r"prefix=p.*404.*; and .*getImage.*404"):
-        fetch(row, tmp_path / "root", patience=HASTY, services=services)
+        fetch(row, tmp_path / "root", retry=HASTY, services=services)
     nbia(server, file, dict(list(slices.items())[:2]))
     with pytest.raises(DataError, match="holds 2 slices, expected 3"):
-        fetch(row, tmp_path / "root", patience=HASTY, services=services)
+        fetch(row, tmp_path / "root", retry=HASTY, services=services)
     nbia(server, file, slices)
-    fetch(row, tmp_path / "root", patience=HASTY, services=services)
+    fetch(row, tmp_path / "root", retry=HASTY, services=services)
     assert state(row, tmp_path / "root/ricord") == "complete"
 
 

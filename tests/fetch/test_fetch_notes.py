@@ -10,7 +10,7 @@ import pytest
 from tests.fetch.test_fetch_transfer import CONTENT, PATH, arrived, call
 from tests.helpers.servers import Fault, Server
 from voxseq.base.errors import DataError, IntegrityError, ResourceError, VoxseqError
-from voxseq.fetch import checksum, staging
+from voxseq.fetch import content, staging
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "null", "{", '{"url": 5}', "[" * 200_000, "\0\xff"])
@@ -108,7 +108,7 @@ def test_a_file_that_the_machine_cannot_read_is_named(
 
     url = server.put(PATH, CONTENT)
     with monkeypatch.context() as patch:
-        patch.setattr(checksum.hashlib, "new", lambda *_, **__: Broken())
+        patch.setattr(content.hashlib, "new", lambda *_, **__: Broken())
         with pytest.raises(VoxseqError, match=r"\.part: cannot be read \(Input/output error\)"):
             call(url, tmp_path)
     call(url, tmp_path)

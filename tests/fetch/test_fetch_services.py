@@ -21,7 +21,7 @@ from voxseq.fetch import Services, fetch
 def test_an_object_without_a_usable_size(server: Server, tmp_path: Path, size: str) -> None:
     row = wicked(server, ITEM.format("one", size, "x-2"))
     with pytest.raises(DataError, match=r"list states (no|the) size.*'p/one'") as error:
-        fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
     assert "VOXSEQ_S3_ENDPOINT" in error.value.hint
 
 
@@ -43,7 +43,7 @@ def test_lists_that_cannot_be(
 ) -> None:
     row = wicked(server, *items)
     with pytest.raises(DataError, match=reason) as error:
-        fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
     assert error.value.hint
     assert len(server.requests) == 1
 
@@ -54,7 +54,7 @@ def test_a_list_in_an_unknown_encoding(server: Server, tmp_path: Path, encoding:
     server.put("/b?list-type=2&prefix=p/", text.encode())
     row = dataset([RemoteFile("s3://b/p/", path="x")])
     with pytest.raises(DataError, match=r"no list of a bucket|no object is there"):
-        fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
 
 
 @pytest.mark.parametrize("tokens", ["same", "new"])
@@ -71,7 +71,7 @@ def test_a_list_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tok
     row = dataset([RemoteFile("s3://b/p/", path="x")])
     with wire(script) as server:
         with pytest.raises(DataError, match="does not end"):
-            fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+            fetch(row, tmp_path, retry=HASTY, services=Services(server.base))
         assert len(server.asked) == (2 if tokens == "same" else 6)
 
 
@@ -88,4 +88,4 @@ def test_an_object_that_does_not_end(tmp_path: Path) -> None:
 
     row = dataset([RemoteFile("s3://b/p/", path="x")])
     with wire(script) as server, pytest.raises(IntegrityError, match="more than the 3 bytes"):
-        fetch(row, tmp_path, patience=HASTY, services=Services(server.base))
+        fetch(row, tmp_path, retry=HASTY, services=Services(server.base))

@@ -20,15 +20,15 @@ from tests.helpers.packing import HASTY, contents, dataset, git_blob, md5
 from tests.helpers.servers import Fault, Server, running
 from voxseq.base.errors import DataError, IntegrityError, ResourceError
 from voxseq.catalogue import RemoteFile
-from voxseq.fetch import Outcome, Patience, fetch, transfer
+from voxseq.fetch import FetchResult, RetryPolicy, fetch, transfer
 
 CONTENT = bytes(range(256)) * 5000
 PATH = "/nodulemnist3d.npz"
 
 
-def call(url: str, root: Path, patience: Patience = HASTY, **file: object) -> Outcome:
+def call(url: str, root: Path, retry: RetryPolicy = HASTY, **file: object) -> FetchResult:
     remote = RemoteFile(url, path="nodulemnist3d.npz", **file)  # type: ignore[arg-type]
-    return fetch(dataset([remote]), root, patience=patience)
+    return fetch(dataset([remote]), root, retry=retry)
 
 
 def arrived(root: Path) -> bool:
@@ -49,7 +49,7 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
     first = call(url, tmp_path, checksum=md5(CONTENT))
     assert first.state == "fetched"
     assert arrived(tmp_path)
-    assert not first.unvouched
+    assert not first.weak
     second = call(url, tmp_path, checksum=md5(CONTENT))
     assert second.state == "complete"
     assert second.record == first.record
@@ -82,16 +82,16 @@ def test_checksums_of_all_notations(server: Server, tmp_path: Path, checksum: st
     url = server.put(PATH, CONTENT)
     outcome = call(url, tmp_path, checksum=checksum)
     assert outcome.record is not None
-    assert outcome.record.fetched[0].vouched == "checksum"
+    assert outcome.record.fetched[0].verified_by == "checksum"
 
 
 def test_without_a_checksum_the_user_is_told(server: Server, tmp_path: Path) -> None:
     url = server.put(PATH, CONTENT)
-    (item,) = call(url, tmp_path, size=len(CONTENT)).unvouched
+    (item,) = call(url, tmp_path, size=len(CONTENT)).weak
     assert item.checksum == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-    assert item.vouched == "length"
-    (item,) = call(url, tmp_path / "other").unvouched
-    assert item.vouched == "nothing"
+    assert item.verified_by == "length"
+    (item,) = call(url, tmp_path / "other").weak
+    assert item.verified_by == "nothing"
 
 
 def test_a_dropped_connection_continues(server: Server, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_refusal_is_final(server: Server, tmp_path: Path, status: int) -> None
 def test_retry_after_is_kept(server: Server, tmp_path: Path) -> None:
     url = server.put(PATH, CONTENT)
     server.faults[PATH] = [Fault(503, {"Retry-After": "1"}), Fault()]
-    call(url, tmp_path, Patience(3, 0.001, 5.0))
+    call(url, tmp_path, RetryPolicy(3, 0.001, 5.0))
     assert server.requests[1].at - server.requests[0].at >= 1.0
 
 
@@ -178,7 +178,7 @@ def test_waits_double_up_to_a_limit(server: Server, tmp_path: Path) -> None:
     url = server.put(PATH, CONTENT)
     server.faults[PATH] = [Fault(500)]
     with pytest.raises(DataError):
-        call(url, tmp_path, Patience(5, 0.05, 0.15))
+        call(url, tmp_path, RetryPolicy(5, 0.05, 0.15))
     times = [request.at for request in server.requests]
     gaps = [b - a for a, b in pairwise(times)]
     for gap, wanted in zip(gaps, [0.05, 0.1, 0.15, 0.15], strict=True):
@@ -195,7 +195,7 @@ def test_no_server(tmp_path: Path) -> None:
 def test_a_server_that_goes_silent(server: Server, tmp_path: Path) -> None:
     url = server.put(PATH, CONTENT, block=100_000, pause=0.6)
     with pytest.raises(DataError, match="the connection broke"):
-        call(url, tmp_path, Patience(2, 0.001, 0.1, 2.0, 0.1))
+        call(url, tmp_path, RetryPolicy(2, 0.001, 0.1, 2.0, 0.1))
     server.pages[PATH].pause = 0.0
     call(url, tmp_path)
     assert arrived(tmp_path)
@@ -299,15 +299,15 @@ def test_progress_is_counted_as_working(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line that breaks every now and then does not use up the attempts."""
-    monkeypatch.setattr("voxseq.fetch.transfer._PROGRESS", 100_000)
+    monkeypatch.setattr("voxseq.fetch.http._PROGRESS", 100_000)
     url = server.put(PATH, CONTENT)
     server.faults[PATH] = [*(Fault(drop=100_000) for _ in range(5)), Fault()]
-    call(url, tmp_path, Patience(2, 0.001))
+    call(url, tmp_path, RetryPolicy(2, 0.001))
     assert arrived(tmp_path)
-    monkeypatch.setattr("voxseq.fetch.transfer._PROGRESS", 100_001)
+    monkeypatch.setattr("voxseq.fetch.http._PROGRESS", 100_001)
     server.faults[PATH] = [*(Fault(drop=100_000) for _ in range(5)), Fault()]
     with pytest.raises(DataError, match="given up after 2"):
-        call(url, tmp_path / "other", Patience(2, 0.001))
+        call(url, tmp_path / "other", RetryPolicy(2, 0.001))
 
 
 @settings(max_examples=15)
@@ -319,11 +319,11 @@ def test_any_series_of_drops_ends_with_the_right_bytes(
     with (
         running() as server,
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(transfer, "_WORTH_CONTINUING", 0),
+        mock.patch.object(transfer, "_WORTH_RESUMING", 0),
     ):
         url = server.put(PATH, content)
         server.faults[PATH] = [*(Fault(500 if e else 0, drop=n) for e, n in faults), Fault()]
-        call(url, Path(folder), Patience(len(faults) + 1, 0.0))
+        call(url, Path(folder), RetryPolicy(len(faults) + 1, 0.0))
         assert contents(Path(folder) / "nodule")["nodulemnist3d.npz"] == content
 
 
@@ -351,7 +351,7 @@ from tests.helpers.packing import HASTY, dataset
 from voxseq.catalogue import RemoteFile
 from voxseq.fetch import fetch
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-fetch(dataset([RemoteFile(sys.argv[1], "nodulemnist3d.npz")]), Path(sys.argv[2]), patience=HASTY)
+fetch(dataset([RemoteFile(sys.argv[1], "nodulemnist3d.npz")]), Path(sys.argv[2]), retry=HASTY)
 """
 
 
@@ -365,8 +365,8 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(server: Server, tmp_path: P
         check=False,
     )
     assert "ResourceError" in done.stderr
-    assert "the disk is full" in done.stderr
-    assert "continues where it stopped" in done.stderr
+    assert ".part in" in done.stderr
+    assert "would exceed the limit on the size of one file" in done.stderr
     assert not (tmp_path / "nodule").exists()
     call(url, tmp_path)
     assert arrived(tmp_path)

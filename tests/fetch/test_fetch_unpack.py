@@ -20,17 +20,18 @@ from tests.helpers.packing import HASTY, contents, dataset, md5, tar, tar_entry,
 from tests.helpers.servers import Server
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.catalogue import RemoteFile
-from voxseq.fetch import Outcome, fetch, read_record
+from voxseq.fetch import FetchResult, fetch, read_record
 from voxseq.fetch.paths import safe_path
+from voxseq.fetch.staging import measured
 from voxseq.fetch.unpack import unpack
 
 FILES = {"a/one.bin": bytes(3000), "a/b/two.bin": bytes(range(256)), "three.txt": b"3"}
 
 
-def call(server: Server, root: Path, content: bytes, kind: str, **file: object) -> Outcome:
+def call(server: Server, root: Path, content: bytes, kind: str, **file: object) -> FetchResult:
     url = server.put(f"/data.{kind}", content)
     remote = RemoteFile(url, archive=kind, **file)  # type: ignore[arg-type]
-    return fetch(dataset([remote]), root, patience=HASTY)
+    return fetch(dataset([remote]), root, retry=HASTY)
 
 
 def refused(
@@ -106,7 +107,7 @@ def test_several_archives_share_folders(server: Server, root: Path) -> None:
         RemoteFile(server.put(f"/{n}.zip", zipped(part)), archive="zip")
         for n, part in enumerate(parts)
     ]
-    outcome = fetch(dataset(files), root, patience=HASTY)
+    outcome = fetch(dataset(files), root, retry=HASTY)
     assert tree(root) == {"Images/1.png": b"1", "Images/2.png": b"2", "LICENCE": b"x"}
     assert outcome.record == read_record(root / "nodule")
     assert outcome.record is not None
@@ -120,11 +121,11 @@ def test_archives_that_contradict_each_other(server: Server, root: Path) -> None
         for n in range(2)
     ]
     with pytest.raises(DataError, match=r"different versions of .*same"):
-        fetch(dataset(files), root, patience=HASTY)
+        fetch(dataset(files), root, retry=HASTY)
     assert not (root / "nodule").exists()
     # One of them is corrected, under an address of its own.
     files[1] = RemoteFile(server.put("/new.zip", zipped({"other": b"1"})), archive="zip")
-    fetch(dataset(files), root, patience=HASTY)
+    fetch(dataset(files), root, retry=HASTY)
     assert tree(root) == {"same": b"\0", "other": b"1"}
 
 
@@ -281,11 +282,11 @@ def test_archives_cut_short(server: Server, root: Path, kind: str, share: float)
     url = server.put(f"/data.{kind}", content, length=False)
     remote = RemoteFile(url, archive=kind)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="damaged or cut short") as error:
-        fetch(dataset([remote]), root, patience=HASTY)
+        fetch(dataset([remote]), root, retry=HASTY)
     assert "fetched anew" in error.value.hint
     assert not (root / "nodule").exists()
     server.put(f"/data.{kind}", whole, length=False)
-    fetch(dataset([remote]), root, patience=HASTY)
+    fetch(dataset([remote]), root, retry=HASTY)
     assert tree(root) == files
 
 
@@ -383,12 +384,7 @@ def test_any_tree_comes_back(
     folder = tmp_path_factory.mktemp("tree")
     packed = zipped(files) if kind == "zip" else tar(files, "w:gz" if kind == "tar.gz" else "w")
     (folder / "archive").write_bytes(packed)
-    held = unpack(
-        folder / "archive",
-        "zip" if kind == "zip" else "tar",
-        folder / "out",
-        origin="x",
-        limit=10_000,
-    )
+    packing = "zip" if kind == "zip" else "tar"
+    unpack(folder / "archive", packing, folder / "out", origin="x", limit=10_000)
     assert contents(folder / "out") == files
-    assert (held.files, held.bytes) == (len(files), sum(map(len, files.values())))
+    assert measured(folder / "out") == (len(files), sum(map(len, files.values())))

@@ -97,7 +97,7 @@ def test_a_disk_that_fails_condemns_no_archive(
 
     real = module._Bounded
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_Bounded", lambda file, *a: real(Broken(content), *a))
+        patch.setattr(module, "_Bounded", lambda _, *a: real(Broken(content), *a))
         with pytest.raises(ResourceError, match=r"\.archive: cannot be read"):
             call(server, root, content, kind)
     call(server, root, content, kind)

@@ -21,12 +21,12 @@ def test_one_bad_file_does_not_keep_the_others(server: Server, tmp_path: Path) -
     server.faults["/1"] = [Fault(404)]
     server.faults["/3"] = [Fault(403)]
     with pytest.raises(DataError, match="2 files could not be fetched") as error:
-        fetch(dataset(files), tmp_path, patience=HASTY)
+        fetch(dataset(files), tmp_path, retry=HASTY)
     assert "/1" in error.value.what
     assert "/3" in error.value.what
     server.faults.clear()
     server.requests.clear()
-    fetch(dataset(files), tmp_path, patience=HASTY)
+    fetch(dataset(files), tmp_path, retry=HASTY)
     assert sorted(r.path for r in server.requests) == ["/1", "/3"]
     assert contents(tmp_path / "nodule")["5"] == CONTENT[5:]
 
@@ -34,7 +34,7 @@ def test_one_bad_file_does_not_keep_the_others(server: Server, tmp_path: Path) -
 def test_many_bad_files_end_the_work(server: Server, tmp_path: Path) -> None:
     files = [RemoteFile(f"{server.base}/{n}", path=f"{n}") for n in range(50)]
     with pytest.raises(DataError, match="5 files could not be fetched"):
-        fetch(dataset(files), tmp_path, patience=HASTY)
+        fetch(dataset(files), tmp_path, retry=HASTY)
     assert len(server.requests) < 20
 
 
@@ -43,7 +43,7 @@ def test_a_server_that_is_down_ends_the_work(server: Server, tmp_path: Path) -> 
     for n in range(50):
         server.faults[f"/{n}"] = [Fault(502)]
     with pytest.raises(DataError, match="given up"):
-        fetch(dataset(files), tmp_path, patience=HASTY)
+        fetch(dataset(files), tmp_path, retry=HASTY)
     assert len(server.requests) < 20
 
 
@@ -51,7 +51,7 @@ def test_no_more_files_at_a_time_than_asked_for(server: Server, tmp_path: Path) 
     for n in range(6):
         server.put(f"/{n}", CONTENT, block=200_000, pause=0.02)
     files = [RemoteFile(f"{server.base}/{n}", path=f"{n}") for n in range(6)]
-    fetch(dataset(files), tmp_path, parallel=1, patience=HASTY)
+    fetch(dataset(files), tmp_path, parallel=1, retry=HASTY)
     times = [request.at for request in server.requests]
     assert all(b - a >= 0.04 for a, b in pairwise(times))
 
@@ -79,7 +79,7 @@ def test_another_entry_of_the_catalogue_is_no_repetition(server: Server, tmp_pat
     changed = dataset([RemoteFile(url, path="nodulemnist3d.npz", checksum=md5(CONTENT))])
     assert state(changed, tmp_path / "nodule") == "outdated"
     with pytest.raises(DataError, match="another version"):
-        fetch(changed, tmp_path, patience=HASTY)
+        fetch(changed, tmp_path, retry=HASTY)
     assert arrived(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_record_is_an_error(server: Server, tmp_path: Path) -> None:
 def test_a_path_of_the_catalogue_stays_inside(server: Server, tmp_path: Path) -> None:
     remote = RemoteFile(server.put(PATH, CONTENT), path="../outside.npz")
     with pytest.raises(DataError, match="leads out"):
-        fetch(dataset([remote]), tmp_path / "root", patience=HASTY)
+        fetch(dataset([remote]), tmp_path / "root", retry=HASTY)
     assert not (tmp_path / "root" / "outside.npz").exists()
 
 
@@ -118,7 +118,7 @@ def test_the_record_names_the_file(server: Server, tmp_path: Path) -> None:
     """Also where the catalogue leaves the name to the address."""
     url = server.put("/some/a%20file.npz?download=1", CONTENT)
     server.pages["/some/a file.npz?download=1"] = server.pages.pop("/some/a%20file.npz?download=1")
-    outcome = fetch(dataset([RemoteFile(url)]), tmp_path, patience=HASTY)
+    outcome = fetch(dataset([RemoteFile(url)]), tmp_path, retry=HASTY)
     assert outcome.record is not None
     assert [item.path for item in outcome.record.fetched] == ["a file.npz"]
     assert (tmp_path / "nodule" / "a file.npz").read_bytes() == CONTENT

@@ -13,10 +13,10 @@ from typing import Any
 
 from voxseq import catalogue
 from voxseq.catalogue import DataSet, RemoteFile
-from voxseq.fetch import Patience
+from voxseq.fetch import RetryPolicy
 
 #: Patient enough for a local server, and without a wait.
-HASTY = Patience(attempts=3, first=0.001, longest=0.5, connect=2.0, read=2.0)
+HASTY = RetryPolicy(attempts=3, first=0.001, longest=0.5, connect=2.0, read=2.0)
 
 
 def dataset(files: Iterable[RemoteFile], name: str = "nodule", **changes: Any) -> DataSet:

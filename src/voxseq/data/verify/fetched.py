@@ -10,7 +10,7 @@ from voxseq.base.errors import IntegrityError
 from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
 from voxseq.fetch import RECORD, Fetched, Record, read_record
-from voxseq.fetch.checksum import checksum
+from voxseq.fetch.content import checksum
 
 #: Severity, path below the folder, reason, and what to do: "" for obtaining it again.
 Item = tuple[Literal["fault", "warning"], str, str, str]
@@ -32,7 +32,7 @@ def fetched_faults(dataset: DataSet, folder: Path) -> Iterator[Item]:
     yield from changed
     if not changed:
         yield from _changed_total(folder, record, show)
-    weak = [item.source for item in record.fetched if item.vouched in ("length", "nothing")]
+    weak = [item.source for item in record.fetched if item.verified_by in ("length", "nothing")]
     if weak:
         reason = f"no checksum vouches for {len(weak)} files, such as {weak[0]}"
         yield "warning", RECORD, reason, f"nothing to repair: no source states one; {show}"
