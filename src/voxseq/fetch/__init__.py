@@ -1,8 +1,8 @@
 """Obtaining data sets: transfers that resume, checksums, safe unpacking, all or nothing.
 
 - :mod:`core`: a data set from request to place; :mod:`work`: its remote files, several at a time.
-- :mod:`transfer`: one file over HTTP; :mod:`http`: requests, redirects and retries; :mod:`wire`:
-  connections that another thread can cut; :mod:`services`: buckets and TCIA.
+- :mod:`transfer`: one file over HTTP; :mod:`http`: requests, redirects and retries;
+  :mod:`services`: buckets and TCIA.
 - :mod:`content`: checksums, and pages that are no file; :mod:`unpack`: archives of unknown origin;
   :mod:`paths`: names from outside.
 - :mod:`staging`: where a data set grows; :mod:`record`: the proof that it is complete;
@@ -20,9 +20,9 @@ from voxseq.fetch.core import (
     state,
     stated_size,
 )
-from voxseq.fetch.http import RetryPolicy
 from voxseq.fetch.record import RECORD, Fetched, Record, read_record
 from voxseq.fetch.services import Services
+from voxseq.fetch.stream import RetryPolicy
 
 __all__ = [
     "RECORD",

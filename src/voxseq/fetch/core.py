@@ -9,11 +9,12 @@ from typing import Literal
 from voxseq.base.errors import DataError
 from voxseq.catalogue import DataSet
 from voxseq.catalogue import lists as package_lists
-from voxseq.fetch.http import Client, RetryPolicy
+from voxseq.fetch.http import Client
 from voxseq.fetch.meter import in_words
 from voxseq.fetch.record import Fetched, Record, read_record
 from voxseq.fetch.services import Services
 from voxseq.fetch.staging import locked
+from voxseq.fetch.stream import RetryPolicy
 from voxseq.fetch.work import Work
 
 #: A data set's folder: absent; complete by its record; recorded with other files than the
@@ -76,16 +77,14 @@ def _offered_size(dataset: DataSet) -> int | None:
     stated = stated_size(dataset)
     if stated is not None:
         return stated
-    services, total = Services.from_environment(), 0
-    with Client() as client:
-        for file in dataset.files:
-            size = file.size
-            if size is None and not file.url.endswith("/"):
-                url = services.address(file.url)
-                size = client.size(url, has_checksum=bool(file.checksum))
-            if size is None:
-                return None
-            total += size
+    client, services, total = Client(), Services.from_environment(), 0
+    for file in dataset.files:
+        size = file.size
+        if size is None and not file.url.endswith("/"):
+            size = client.size(services.address(file.url), has_checksum=bool(file.checksum))
+        if size is None:
+            return None
+        total += size
     return total
 
 
@@ -138,8 +137,8 @@ def _fetch_into(
             staging.remove()
             return present
         addresses = services or Services.from_environment()
-        with Client(parallel, retry) as client:
-            fetched = Work(dataset, staging, client, addresses, parallel, most).run()
+        client = Client(parallel, retry)
+        fetched = Work(dataset, staging, client, addresses, parallel, most).run()
         lists = package_lists.files_for(dataset.lists) if dataset.lists else {}
         record = Record(dataset.name, dataset.version, fetched, tuple(lists))
         record = staging.publish(record, lists)

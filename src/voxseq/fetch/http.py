@@ -1,7 +1,7 @@
-"""HTTP requests: redirects, retries, least speed, and headers that a server may write as it likes.
+"""HTTP without credentials: redirects, retries, least speed, and a request to stop.
 
 urllib3's ``Retry`` covers the headers of an answer, not a body that breaks off after hours; so the
-loop of retries is here, around both. An address is tried again after time-outs, broken connections
+loop of retries is here, around both. An address is tried again after timeouts, broken connections
 and the answers 408, 429 and 5xx, with exponential back-off and as late as ``Retry-After`` asks; any
 other answer is final.
 """
@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import logging
 import re
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 
+from voxseq import __version__
 from voxseq.base.errors import DataError
 from voxseq.fetch.meter import in_words
-from voxseq.fetch.wire import Line, Session, Stopped
-
-__all__ = ["Answer", "Client", "RetryPolicy", "Stopped", "TransientError", "UnreachableError"]
+from voxseq.fetch.stream import RetryPolicy, Stopped, TimedAdapter, TransientError
 
 T = TypeVar("T")
 _LOG = logging.getLogger("voxseq.fetch")
+# It logs headers that it cannot parse with a traceback; those that matter raise an error here.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 _CHUNK = 1 << 18
@@ -39,103 +39,39 @@ _PROGRESS = 1 << 20
 #: Digits of a number of bytes; more are no such number.
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
-#: A strong ETag and a date, RFC 9110, sections 8.8.3 and 5.6.7. Others could not be sent back.
-_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{0,1000}"')
-_DATE = re.compile(r"[A-Za-z0-9 ,:+-]{10,60}")
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """Attempts, back-off, timeouts and least speed.
-
-    Attributes:
-        attempts: tries in a row without progress.
-        first: seconds before the second try; doubled with each one.
-        longest: most seconds before a try; a server that asks for more is given up.
-        connect: seconds to wait for a connection.
-        read: seconds to wait for the next bytes; with ``connect``, for all headers together.
-        least: least bytes per second.
-        window: seconds over which ``least`` is measured.
-    """
-
-    attempts: int = 6
-    first: float = 2.0
-    longest: float = 300.0
-    connect: float = 20.0
-    read: float = 60.0
-    least: float = 5000.0
-    window: float = 60.0
-
-
-class TransientError(Exception):
-    """A failure that may pass; ``after`` is the wait that the server asks for, in seconds."""
-
-    def __init__(self, reason: str, after: float = 0.0) -> None:
-        self.after = after
-        super().__init__(reason)
+#: A strong ETag or a date, RFC 9110, sections 8.8.3 and 5.6.7. Others could not be sent back.
+_VALIDATOR = re.compile(r'"[\x21\x23-\x7e\x80-\xff]{0,1000}"|[A-Za-z0-9 ,:+-]{10,60}')
+_PAGE = "compare the address with its publisher's page"
 
 
 class UnreachableError(DataError):
     """A server that gave no useful answer in all attempts."""
 
 
-class Answer:
-    """An answer whose headers have arrived, and whose body follows."""
+class _Session(requests.Session):
+    """A session without credentials that follows no redirect: the caller checks and follows each.
 
-    def __init__(
-        self, response: requests.Response, session: Session, line: Line, retry: RetryPolicy
-    ) -> None:
-        self.status = response.status_code
-        self.reason = response.reason or ""
-        self.headers: Mapping[str, str] = response.headers
-        self._raw = response.raw
-        self._session = session
-        self._line = line
-        self._retry = retry
+    Args:
+        adapter: for all addresses.
+    """
 
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes as they are sent.
+    def __init__(self, adapter: TimedAdapter) -> None:
+        super().__init__()
+        # Without this, requests would send the password of a .netrc.
+        self.auth = lambda request: request
+        self.headers["User-Agent"] = f"voxseq/{__version__}"
+        # Archives are compressed already, and ranges of a compressed answer cannot be joined.
+        self.headers["Accept-Encoding"] = "identity"
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
 
-        Raises:
-            TransientError: the connection breaks, or is too slow.
-            Stopped: the work is to end.
-        """
-        waited, came = 0.0, 0
-        while True:
-            began = time.monotonic()
-            chunk = self._read()
-            # Only the server's time counts: a slow disk here is not its fault.
-            waited += time.monotonic() - began
-            if not chunk:
-                return
-            came += len(chunk)
-            yield chunk
-            if waited >= self._retry.window:
-                if came < self._retry.least * waited:
-                    raise TransientError(f"only {in_words(came)} came in {waited:.0f} s")
-                waited, came = 0.0, 0
-
-    def _read(self) -> bytes:
-        """The bytes that are there, without waiting for more; b"" at the end."""
-        # Twice: the socket itself notices silence before.
-        seconds = 2 * self._retry.read
-        self._line.allow(seconds)
-        chunk, broken = b"", ""
-        try:
-            chunk = self._raw.read1(_CHUNK, decode_content=False) or b""
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            broken = f"the connection broke ({type(error).__name__})"
-        # A connection that was cut looks like the end of a file of unknown length.
-        self._session.check()
-        if self._line.expired:
-            broken = f"no piece of the answer was whole within {seconds:g} s"
-        if broken:
-            raise TransientError(broken)
-        return chunk
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests would read the whole body of a redirect, however long."""
+        return
 
 
 class Client:
-    """Reads addresses without credentials, from several threads at once; a context manager.
+    """Reads addresses from several threads at once, until ``stop`` is set.
 
     Args:
         parallel: connections per host.
@@ -144,22 +80,18 @@ class Client:
 
     def __init__(self, parallel: int = 2, retry: RetryPolicy | None = None) -> None:
         self._retry = retry or RetryPolicy()
-        self._session = Session(parallel)
-        self.stop = self._session.stop
-        #: Raises :class:`Stopped` when the work is to end.
-        self.check = self._session.check
+        self.stop = threading.Event()
+        self._session = _Session(TimedAdapter(parallel, self._retry, self.stop))
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # Stops all threads, also those that wait for a server.
-        self.stop.set()
+    def check(self) -> None:
+        """Raise :class:`Stopped` when the work is to end."""
+        if self.stop.is_set():
+            raise Stopped
 
     @contextmanager
     def get(
         self, url: str, headers: Mapping[str, str] | None = None, *, has_checksum: bool = False
-    ) -> Iterator[Answer]:
+    ) -> Iterator[requests.Response]:
         """Ask once; the connection is closed at the end of the block.
 
         Args:
@@ -172,59 +104,32 @@ class Client:
             DataError: it will not.
             Stopped: the work is to end.
         """
-        with self._session.line(self._retry.connect + self._retry.read) as line:
-            response = self._follow(url, headers or {}, has_checksum, line)
-            answer = Answer(response, self._session, line, self._retry)
-            try:
-                _require_success(answer, url, "Range" in (headers or {}))
-                yield answer
-            finally:
-                response.close()
-
-    def _follow(
-        self, url: str, headers: Mapping[str, str], has_checksum: bool, line: Line
-    ) -> requests.Response:
         place = url
         for _ in range(_MOST_REDIRECTS + 1):
-            response = self._ask(place, url, headers, line)
-            if not response.is_redirect:
-                return response
-            response.close()
-            place = _redirected(place, response.headers["Location"], url, has_checksum)
+            with self._ask(place, url, headers or {}) as response:
+                if not response.is_redirect:
+                    _require_success(response, url, has_range="Range" in (headers or {}))
+                    yield response
+                    return
+                place = _redirected(place, response.headers["Location"], url, has_checksum)
         raise DataError(
             f"{url}: is redirected more than {_MOST_REDIRECTS} times",
             "open the address in a browser: it may ask for an account or a login",
         )
 
-    def _ask(
-        self, place: str, url: str, headers: Mapping[str, str], line: Line
-    ) -> requests.Response:
-        connect, read = self._retry.connect, self._retry.read
-        response, broken = None, ""
+    def _ask(self, place: str, url: str, headers: Mapping[str, str]) -> requests.Response:
+        timeouts = self._retry.connect, self._retry.read
+        self.check()
         try:
-            response = self._session.get(
-                place,
-                headers=dict(headers),
-                stream=True,
-                timeout=(connect, read),
-                allow_redirects=False,
+            return self._session.get(
+                place, headers=dict(headers), stream=True, timeout=timeouts, allow_redirects=False
             )
         except (requests.ConnectionError, requests.Timeout) as error:
             broken = f"no answer ({type(error).__name__})"
         # An address that nobody can ask for, or certificates that this machine lacks.
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
-            raise DataError(
-                f"{url}: cannot be asked for ({shortened(str(error), 300)})",
-                "compare the address with its publisher's page",
-            ) from None
-        if line.expired:
-            broken = f"the headers of the answer were not complete within {connect + read:g} s"
-        if response is not None and not broken and not self.stop.is_set():
-            return response
-        # Headers that were cut look complete.
-        if response is not None:
-            response.close()
-        self.check()
+            said = shortened(str(error), 300)
+            raise DataError(f"{url}: cannot be asked for ({said})", _PAGE) from None
         raise TransientError(broken)
 
     def retrying(
@@ -235,7 +140,7 @@ class Client:
         Raises:
             UnreachableError: all attempts failed.
         """
-        failures = 0
+        failures, longest = 0, self._retry.longest
         while True:
             self.check()
             before = progress()
@@ -243,21 +148,16 @@ class Client:
                 return action()
             except TransientError as error:
                 failures = 1 if progress() - before >= _PROGRESS else failures + 1
-                self.stop.wait(self._delay(url, error, failures))
-
-    def _delay(self, url: str, error: TransientError, failures: int) -> float:
-        """Seconds to wait before the next attempt."""
-        longest = self._retry.longest
-        if failures >= self._retry.attempts or error.after > longest:
-            more = f", asks to wait {error.after:.0f} s" if error.after > longest else ""
-            raise UnreachableError(
-                f"{url}: {error}{more}; given up after {failures} attempts",
-                "check the network and run the same command again later: it continues where it "
-                "stopped",
-            )
-        delay = max(error.after, min(self._retry.first * 2 ** (failures - 1), longest))
-        _LOG.info("%s: %s; next attempt in %.0f s", url, error, delay)
-        return delay
+                if failures >= self._retry.attempts or error.after > longest:
+                    more = f", asks to wait {error.after:.0f} s" if error.after > longest else ""
+                    raise UnreachableError(
+                        f"{url}: {error}{more}; given up after {failures} attempts",
+                        "check the network and run the same command again later: it continues "
+                        "where it stopped",
+                    ) from None
+                delay = max(error.after, min(self._retry.first * 2 ** (failures - 1), longest))
+                _LOG.info("%s: %s; next attempt in %.0f s", url, error, delay)
+                self.stop.wait(delay)
 
     def text(self, url: str) -> bytes:
         """The whole answer of an address.
@@ -269,13 +169,11 @@ class Client:
         def read() -> bytes:
             content = bytearray()
             with self.get(url) as answer:
-                for chunk in answer.chunks():
+                for chunk in chunks(answer):
                     content += chunk
                     if len(content) > _LONGEST_TEXT:
-                        raise DataError(
-                            f"{url}: the answer is longer than {in_words(_LONGEST_TEXT)}",
-                            "compare the address with its publisher's page",
-                        )
+                        most = in_words(_LONGEST_TEXT)
+                        raise DataError(f"{url}: the answer is longer than {most}", _PAGE)
             return bytes(content)
 
         return self.retrying(url, read)
@@ -295,6 +193,27 @@ class Client:
         return self.retrying(url, ask)
 
 
+def chunks(answer: requests.Response) -> Iterator[bytes]:
+    """The body as it is sent, without waiting for more than is there.
+
+    Raises:
+        TransientError: the connection breaks, or is too slow.
+        Stopped: the work is to end.
+    """
+    while True:
+        chunk, broken = b"", ""
+        try:
+            chunk = answer.raw.read1(_CHUNK, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            broken = f"the connection broke ({type(error).__name__})"
+        # Outside of the handler: the context of this error must not pass for the disk's.
+        if broken:
+            raise TransientError(broken)
+        if not chunk:
+            return
+        yield chunk
+
+
 def _redirected(place: str, location: str, url: str, has_checksum: bool) -> str:
     """The address that a redirect names.
 
@@ -306,10 +225,8 @@ def _redirected(place: str, location: str, url: str, has_checksum: bool) -> str:
         target = urljoin(place, location.encode("latin-1").decode("utf-8"))
         schemes = urlsplit(place).scheme, urlsplit(target).scheme
     except ValueError:
-        raise DataError(
-            f"{url}: is redirected to {shortened(location)}, which is no address",
-            "compare the address with its publisher's page",
-        ) from None
+        said = f"is redirected to {shortened(location)}, which is no address"
+        raise DataError(f"{url}: {said}", _PAGE) from None
     if schemes == ("https", "http") and not has_checksum:
         raise DataError(
             f"{url}: is redirected from https to {shortened(target, 200)}, where anybody on the "
@@ -320,11 +237,11 @@ def _redirected(place: str, location: str, url: str, has_checksum: bool) -> str:
     return target
 
 
-def _require_success(answer: Answer, url: str, has_range: bool) -> None:
-    status = answer.status
+def _require_success(answer: requests.Response, url: str, *, has_range: bool) -> None:
+    status = answer.status_code
     if status == OK or (has_range and status in (PARTIAL, UNSATISFIABLE)):
         return
-    reason = "".join(c for c in answer.reason if c.isprintable())[:80]
+    reason = "".join(c for c in answer.reason or "" if c.isprintable())[:80]
     said = f"the server answers {status} {reason}".rstrip()
     if status in _TRANSIENT:
         raise TransientError(said, _retry_after(answer.headers))
@@ -369,13 +286,13 @@ def content_range(headers: Mapping[str, str]) -> tuple[int, int | None] | None:
 
 def validator(headers: Mapping[str, str]) -> str:
     """ETag or date that shows whether the file is still the same; "" where neither is usable."""
-    etag, date = headers.get("ETag", ""), headers.get("Last-Modified", "")
-    return etag if _ETAG.fullmatch(etag) else date if is_validator(date) else ""
+    stated = (headers.get("ETag", ""), headers.get("Last-Modified", ""))
+    return next((text for text in stated if is_validator(text)), "")
 
 
 def is_validator(text: str) -> bool:
     """Whether ``text`` can be sent back as the condition of a request."""
-    return bool(_ETAG.fullmatch(text) or _DATE.fullmatch(text))
+    return _VALIDATOR.fullmatch(text) is not None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

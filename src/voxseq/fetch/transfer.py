@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from requests import Response
+
 from voxseq.base.errors import DataError, IntegrityError, ResourceError, VoxseqError
 from voxseq.base.failures import write_named
 from voxseq.base.files import write_json
@@ -20,9 +22,8 @@ from voxseq.fetch.http import (
     OK,
     PARTIAL,
     UNSATISFIABLE,
-    Answer,
     Client,
-    TransientError,
+    chunks,
     content_length,
     content_range,
     is_validator,
@@ -30,6 +31,7 @@ from voxseq.fetch.http import (
 )
 from voxseq.fetch.meter import Meter, free_bytes, in_words, require_space
 from voxseq.fetch.record import read_note
+from voxseq.fetch.stream import TransientError
 
 _LOG = logging.getLogger("voxseq.fetch")
 #: Smallest file that is resumed; fetching a smaller one costs less than remembering it.
@@ -181,12 +183,12 @@ class _Download:
             )
         self.is_joined |= start > 0
 
-    def _start(self, answer: Answer, have: int, note: _Note | None) -> int:
+    def _start(self, answer: Response, have: int, note: _Note | None) -> int:
         """First byte that the answer holds, 0 or ``have``."""
-        if answer.status == OK:
+        if answer.status_code == OK:
             # The server ignores ranges, or the file has changed: the whole of it follows.
             return 0
-        if answer.status == UNSATISFIABLE:
+        if answer.status_code == UNSATISFIABLE:
             self._discard()
             raise TransientError(f"has no byte {have} any more")
         said, found = content_range(answer.headers), validator(answer.headers)
@@ -196,7 +198,7 @@ class _Download:
             raise TransientError("the file has changed since its first part arrived")
         return have
 
-    def _check_offer(self, answer: Answer, total: int | None) -> None:
+    def _check_offer(self, answer: Response, total: int | None) -> None:
         """Compare the announced file with the expected one before the transfer.
 
         Raises:
@@ -213,7 +215,7 @@ class _Download:
         if total is None:
             return
         if remote.size is not None and total != remote.size:
-            require_no_page(next(answer.chunks(), b""), remote.file_name, remote.url)
+            require_no_page(next(chunks(answer), b""), remote.file_name, remote.url)
             raise IntegrityError(
                 f"{remote.url}: the server offers {total} bytes, expected {remote.size}",
                 REPLACED,
@@ -221,7 +223,7 @@ class _Download:
         if remote.size is None and remote.most is not None and total > remote.most:
             raise _too_much(remote, f"offers {in_words(total)}, more than the")
 
-    def _append(self, answer: Answer, start: int, total: int | None) -> None:
+    def _append(self, answer: Response, start: int, total: int | None) -> None:
         """Write the body behind the first ``start`` bytes, up to a limit."""
         known = self._remote.size if self._remote.size is not None else total
         most, error = self._limit(known, start)
@@ -230,7 +232,7 @@ class _Download:
             with write_named(self._part), self._part.open("r+b" if start else "wb") as file:
                 file.seek(start)
                 file.truncate()
-                for chunk in answer.chunks():
+                for chunk in chunks(answer):
                     position += len(chunk)
                     if position > most:
                         break
@@ -274,9 +276,9 @@ def _too_much(remote: Remote, said: str) -> DataError:
     )
 
 
-def _total(answer: Answer, start: int, url: str) -> int | None:
+def _total(answer: Response, start: int, url: str) -> int | None:
     """Bytes of the whole file, None where the server does not say."""
-    if answer.status == PARTIAL:
+    if answer.status_code == PARTIAL:
         said = content_range(answer.headers)
         return said[1] if said else None
     stated = content_length(answer.headers, url)
