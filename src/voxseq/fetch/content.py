@@ -1,14 +1,12 @@
-"""Whether a file that arrived is the expected one: size, checksum, and no web page.
-
-Checksums are in the notation of the catalogue: ``md5:…``, ``sha256:…``, ``git:…``. Servers answer
-with pages where they should refuse.
-"""
+"""Whether a file that arrived is the expected one: size, checksum, and no web page."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from voxseq.base.errors import ConfigError, DataError, IntegrityError
 from voxseq.base.failures import read_named
@@ -32,12 +30,9 @@ REPLACED = "try again later; when it stays so, its publisher has replaced the fi
 
 
 def checksum(path: Path, kind: str, check: Callable[[], None] = lambda: None) -> str:
-    """``kind:digest`` of a file.
+    """``kind:digest`` of a file, in the notation of the catalogue: "md5", "sha256" or "git".
 
-    Args:
-        path: the file.
-        kind: "md5", "sha256" or "git".
-        check: called between blocks; may raise to give up.
+    ``check`` is called between blocks and may raise to give up.
 
     Raises:
         ConfigError: ``kind`` is none of these.
@@ -55,75 +50,74 @@ def checksum(path: Path, kind: str, check: Callable[[], None] = lambda: None) ->
     return f"{kind}:{state.hexdigest()}"
 
 
-def verify(
-    path: Path,
-    url: str,
-    name: str,
-    size: int | None,
-    expected: str,
-    check: Callable[[], None] = lambda: None,
-) -> str:
-    """Check a fetched file; returns its checksum, SHA-256 where none is ``expected``.
+@dataclass(frozen=True)
+class Remote:
+    """An address with the facts its content must fit.
 
-    Args:
-        path: the file.
-        url: its address, for messages.
-        name: a name with the ending of its type.
-        size: bytes it must have; None where unknown.
-        expected: checksum it must have; "" where unknown.
-        check: called between blocks; may raise to give up.
-
-    Raises:
-        IntegrityError: it is another file.
-        DataError: it is a page, or empty.
-        ResourceError: the file cannot be read.
+    Attributes:
+        url: the address.
+        size: bytes; None where unknown.
+        checksum: its checksum; "" where unknown.
+        name: name of the file, which tells its type; "": as in the address.
+        most: bytes that it cannot exceed where ``size`` is unknown; None where nobody says.
     """
-    with read_named(path), path.open("rb") as file:
-        start = file.read(_START)
-    found = path.stat().st_size
-    if size is not None and found != size:
-        require_no_page(start, name, url)
-        raise IntegrityError(f"{url}: {found} bytes arrived, expected {size}", REPLACED)
-    seen = checksum(path, expected.partition(":")[0] or "sha256", check)
-    if expected and seen != expected.lower():
-        require_no_page(start, name, url)
-        raise IntegrityError(
-            f"{url}: the checksum is {seen}, expected {expected}",
-            f"{REPLACED}: compare the catalogue's entry (`voxseq data show`) with the publisher's "
-            "page",
-        )
-    if not expected:
-        require_no_page(start, name, url)
-        _require_content(start, size, url)
-    return seen
 
+    url: str
+    size: int | None = None
+    checksum: str = ""
+    name: str = ""
+    most: int | None = None
 
-def require_no_page(start: bytes, name: str, url: str) -> None:
-    """Raise DataError when a file that begins with ``start`` is a web page."""
-    if _is_page(start[:_START], name):
-        raise DataError(
-            f"{url}: an account page or another web page came instead of the file; it begins with "
-            f"{start[:16]!r}",
-            "open the address in a browser: it may ask for an account or a login, or the file has "
-            "moved (`voxseq data show` names the publisher's page); then run the same command "
-            "again",
-        )
+    def verify(self, path: Path, check: Callable[[], None]) -> str:
+        """Check a whole file; returns its checksum, SHA-256 where none is known.
 
+        Raises:
+            IntegrityError: it is another file.
+            DataError: it is a page, or empty.
+            ResourceError: the file cannot be read.
+        """
+        with read_named(path), path.open("rb") as file:
+            start = file.read(_START)
+        found, seen, error = path.stat().st_size, "", None
+        if self.size not in (None, found):
+            error = IntegrityError(
+                f"{self.url}: {found} bytes arrived, expected {self.size}", REPLACED
+            )
+        else:
+            seen = checksum(path, self.checksum.partition(":")[0] or "sha256", check)
+            if self.checksum and seen != self.checksum.lower():
+                error = IntegrityError(
+                    f"{self.url}: the checksum is {seen}, expected {self.checksum}",
+                    f"{REPLACED}: compare the catalogue's entry (`voxseq data show`) with the "
+                    "publisher's page",
+                )
+        if error or not self.checksum:
+            self.require_no_page(start)
+        if error:
+            raise error
+        if not start and not self.checksum and self.size != 0:
+            raise DataError(
+                f"{self.url}: the file is empty: it is damaged or cut short",
+                "run the same command again: it is fetched anew; when it stays so, look at the "
+                "publisher's page (`voxseq data show` names it)",
+            )
+        return seen
 
-def _is_page(start: bytes, name: str) -> bool:
-    """Whether an answer is a web page or a server's message instead of the file ``name``."""
-    ending = PurePosixPath(name).suffix.lower()
-    if ending in _PAGES or start[_DICOM] == b"DICM":
-        return False
-    text = start.lstrip(_AROUND).replace(b"\0", b"").lower()
-    return text.startswith((b"<", b"{") if ending in _BINARY else _HTML)
+    def require_no_page(self, start: bytes) -> None:
+        """Raise DataError when a file that begins with ``start`` is a page or a message instead.
 
-
-def _require_content(start: bytes, size: int | None, url: str) -> None:
-    """Raise DataError for an empty file, unless a size of 0 was stated."""
-    if not start and size != 0:
-        raise DataError(
-            f"{url}: the file is empty: it is damaged or cut short",
-            "run the same command again: it is fetched anew; when it stays so, look at the "
-            "publisher's page (`voxseq data show` names it)",
-        )
+        Servers answer so where they should refuse.
+        """
+        name = self.name or PurePosixPath(urlsplit(self.url).path).name
+        ending = PurePosixPath(name).suffix.lower()
+        if ending in _PAGES or start[_DICOM] == b"DICM":
+            return
+        text = start[:_START].lstrip(_AROUND).replace(b"\0", b"").lower()
+        if text.startswith((b"<", b"{") if ending in _BINARY else _HTML):
+            raise DataError(
+                f"{self.url}: an account page or another web page came instead of the file; it "
+                f"begins with {start[:16]!r}",
+                "open the address in a browser: it may ask for an account or a login, or the file "
+                "has moved (`voxseq data show` names the publisher's page); then run the same "
+                "command again",
+            )

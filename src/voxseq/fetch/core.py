@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -95,6 +95,7 @@ def fetch(
     parallel: int = 2,
     retry: RetryPolicy | None = None,
     services: Services | None = None,
+    most: int | None = None,
 ) -> FetchResult:
     """Fetch all files of a data set into ``root / dataset.folder``.
 
@@ -107,6 +108,7 @@ def fetch(
         parallel: files that are fetched at a time.
         retry: how often an address is tried again.
         services: addresses of services; None: as the environment says.
+        most: bytes that may be fetched; None for any number.
 
     Raises:
         AccountNeededError: only the user can obtain it; the message holds the steps.
@@ -114,22 +116,11 @@ def fetch(
         IntegrityError: a file is not the expected one.
         ResourceError: the disk is full. In all cases the files that have arrived are kept.
     """
-    return _fetch_into(dataset, root / dataset.folder, parallel, retry, services)
-
-
-def _fetch_into(
-    dataset: DataSet,
-    folder: Path,
-    parallel: int = 2,
-    retry: RetryPolicy | None = None,
-    services: Services | None = None,
-    most: int | None = None,
-) -> FetchResult:
+    folder = root / dataset.folder
     present = _present(dataset, folder)
     if present is not None:
         return present
-    if dataset.client or not dataset.files:
-        raise _account_needed(dataset)
+    _require_way(dataset)
     with locked(folder) as staging:
         # Another process may have finished it between the two looks.
         present = _present(dataset, folder)
@@ -157,17 +148,16 @@ def _present(dataset: DataSet, folder: Path) -> FetchResult | None:
     return FetchResult(folder, found, read_record(folder))
 
 
-def _account_needed(dataset: DataSet) -> AccountNeededError:
-    steps = "\n".join(f"  {number}. {step}" for number, step in enumerate(dataset.steps, 1))
+def _require_way(dataset: DataSet) -> None:
+    """Raise AccountNeededError for a data set that needs an account or work by hand."""
+    if dataset.files and not dataset.client:
+        return
+    reason, hint = "cannot be fetched, it is obtained by hand", "do these steps"
     if dataset.client:
-        return AccountNeededError(
-            f"{dataset.name}: needs your account, which only the official client uses",
-            f'`pip install -e ".[accounts]"` in the checkout installs the client; do these steps:\n'
-            f"{steps}",
-        )
-    return AccountNeededError(
-        f"{dataset.name}: cannot be fetched, it is obtained by hand", f"do these steps:\n{steps}"
-    )
+        reason = "needs your account, which only the official client uses"
+        hint = f'`pip install -e ".[accounts]"` in the checkout installs the client; {hint}'
+    steps = "".join(f"\n  {number}. {step}" for number, step in enumerate(dataset.steps, 1))
+    raise AccountNeededError(f"{dataset.name}: {reason}", f"{hint}:{steps}")
 
 
 def provide(dataset: DataSet, folder: Path, limit_bytes: int) -> bool:
@@ -194,7 +184,7 @@ def provide(dataset: DataSet, folder: Path, limit_bytes: int) -> bool:
             f"`voxseq data show {dataset.name}` tells how to get it, "
             f"`voxseq data download {dataset.name}` fetches what can be fetched",
         )
-    _fetch_into(dataset, folder, most=limit_bytes)
+    fetch(replace(dataset, folder=folder.name), folder.parent, most=limit_bytes)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
@@ -93,22 +93,25 @@ def unit_id(file: RemoteFile) -> str:
     return digest([file.url, file.path, file.checksum, file.archive, file.strip])
 
 
-def _parse(content: bytes, kind: type[T]) -> T:
-    adapter: TypeAdapter[Any] = TypeAdapter(kind)
-    parsed: T = adapter.validate_json(content, strict=True)
-    return parsed
+def _read(path: Path, kind: type[T]) -> T | None:
+    """The content of a JSON file; None where there is none.
+
+    Raises:
+        ValidationError: it is damaged.
+        ResourceError: the machine failed, so nobody knows its content.
+    """
+    with read_named(path):
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+    adapter: TypeAdapter[T] = TypeAdapter(kind)
+    return adapter.validate_json(content, strict=True)
 
 
 def read_note(path: Path, kind: type[T]) -> T | None:
-    """A note; None where there is none, or a damaged one, so that its work is done again.
-
-    Raises:
-        ResourceError: the machine failed, so nobody knows the note's content.
-    """
-    with read_named(path):
-        content = path.read_bytes() if path.is_file() else b""
+    """A note; None where there is none, or a damaged one, so that its work is done again."""
     try:
-        return _parse(content, kind)
+        return _read(path, kind)
     except ValidationError:
         return None
 
@@ -123,18 +126,12 @@ def read_record(folder: Path) -> Record | None:
 
     Raises:
         IntegrityError: the record is damaged.
-        ResourceError: the machine failed.
     """
-    path = folder / RECORD
-    with read_named(path):
-        if not path.exists():
-            return None
-        content = path.read_bytes()
     try:
-        return _parse(content, Record)
+        return _read(folder / RECORD, Record)
     except ValidationError as error:
         reason = error.errors(include_url=False, include_input=False)[0]["msg"]
         raise IntegrityError(
-            f"{path}: cannot be read ({reason})",
+            f"{folder / RECORD}: cannot be read ({reason})",
             "remove this file to use the folder as your own, or the folder to fetch it again",
         ) from None

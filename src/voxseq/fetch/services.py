@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, urlencode
 
 from voxseq.base.errors import DataError
+from voxseq.fetch.content import Remote
 from voxseq.fetch.http import Client, shortened, whole_number
 from voxseq.fetch.paths import is_left_out, safe_path
-from voxseq.fetch.transfer import Remote
 
 #: Address of an S3 server or mirror that holds all buckets, such as http://localhost:9000.
 S3_VARIABLE = "VOXSEQ_S3_ENDPOINT"

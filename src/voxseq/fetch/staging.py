@@ -86,7 +86,12 @@ class Staging:
         for name, content in lists.items():
             if not (self._tree / name).exists():
                 write_text(self._tree / name, content.decode("utf-8"))
-        fetched = tuple(self._without_repeats(item) for item in record.fetched)
+        # Joining leaves files in a tree that another one brought too.
+        left = [measured(self.tree(unit)) for unit in units]
+        fetched = tuple(
+            replace(item, files=item.files - count, bytes=item.bytes - size)
+            for item, (count, size) in zip(record.fetched, left, strict=True)
+        )
         record = replace(record, fetched=fetched)
         write_record(self._tree, record)
         try:
@@ -100,11 +105,6 @@ class Staging:
             ) from None
         self.remove()
         return record
-
-    def _without_repeats(self, item: Fetched) -> Fetched:
-        """``item`` without files that others brought too: joining leaves them in its tree."""
-        count, size = measured(self.tree(item.id))
-        return replace(item, files=item.files - count, bytes=item.bytes - size)
 
     def remove(self) -> None:
         """Remove the whole staging folder, for others in one step."""
@@ -166,13 +166,11 @@ def _merge(source: Path, target: Path) -> None:
             item.rename(place)
         elif item.is_dir() and place.is_dir():
             _merge(item, place)
-        elif not _same(item, place):
-            raise DataError(
-                f"{place.name}: two files of the data set hold different versions of {place}",
-                "the catalogue's entry needs a folder for each of them: report this",
-            )
-
-
-def _same(one: Path, two: Path) -> bool:
-    with read_named(one):
-        return one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)
+        else:
+            with read_named(item):
+                is_same = item.is_file() and place.is_file() and filecmp.cmp(item, place, False)
+            if not is_same:
+                raise DataError(
+                    f"{place.name}: two files of the data set hold different versions of {place}",
+                    "the catalogue's entry needs a folder for each of them: report this",
+                )

@@ -119,6 +119,7 @@ class TimedAdapter(HTTPAdapter):
         self._response = partial(_TimedResponse, retry, stop)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """As the base class, with another class of connections."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         plain: Any = HTTPSConnection if pool.scheme == "https" else HTTPConnection
         if pool.ConnectionCls is plain:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from requests import Response
 
 from voxseq.base.errors import DataError, IntegrityError, ResourceError, VoxseqError
 from voxseq.base.failures import write_named
 from voxseq.base.files import write_json
-from voxseq.fetch.content import REPLACED, require_no_page, verify
+from voxseq.fetch.content import REPLACED, Remote
 from voxseq.fetch.http import (
     OK,
     PARTIAL,
@@ -38,34 +37,6 @@ _LOG = logging.getLogger("voxseq.fetch")
 _WORTH_RESUMING = 1 << 20
 #: Share of the free space that a file may take of which nobody states a length.
 _OF_FREE = 0.9
-
-
-@dataclass(frozen=True)
-class Remote:
-    """An address with the facts its content must fit.
-
-    Attributes:
-        url: the address.
-        size: bytes; None where unknown.
-        checksum: its checksum; "" where unknown.
-        name: name of the file, which tells its type; "": as in the address.
-        most: bytes that it cannot exceed where ``size`` is unknown; None where nobody says.
-    """
-
-    url: str
-    size: int | None = None
-    checksum: str = ""
-    name: str = ""
-    most: int | None = None
-
-    @property
-    def file_name(self) -> str:
-        """A name with the ending of its type."""
-        return self.name or PurePosixPath(urlsplit(self.url).path).name
-
-    def verify(self, path: Path, client: Client) -> str:
-        """Check a whole file; see :func:`voxseq.fetch.content.verify`."""
-        return verify(path, self.url, self.file_name, self.size, self.checksum, client.check)
 
 
 @dataclass(frozen=True)
@@ -131,7 +102,7 @@ class _Download:
         """Receive until the file is whole, and check it."""
         self._client.retrying(self._remote.url, self._receive, lambda: length(self._part))
         try:
-            seen = self._remote.verify(self._part, self._client)
+            seen = self._remote.verify(self._part, self._client.check)
         except (IntegrityError, DataError):
             self._discard()
             raise
@@ -215,7 +186,7 @@ class _Download:
         if total is None:
             return
         if remote.size is not None and total != remote.size:
-            require_no_page(next(chunks(answer), b""), remote.file_name, remote.url)
+            remote.require_no_page(next(chunks(answer), b""))
             raise IntegrityError(
                 f"{remote.url}: the server offers {total} bytes, expected {remote.size}",
                 REPLACED,

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, cast
+from typing import IO, Literal, NamedTuple, cast
 
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import read_named, write_named
@@ -40,21 +40,24 @@ _TAR_BLOCK = 512
 #: Bytes that the headers of a tar may have in all, besides so many per member.
 _HEADERS, _HEADER = 1 << 24, 8 * _TAR_BLOCK
 
-Kind = Literal["zip", "tar"]
-MemberKind = Literal["file", "folder", "link", "device"]
+#: Errors of the libraries on damaged archives; some of gzip's are OSErrors.
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
+    *(OSError, ValueError, OverflowError, RuntimeError),
+)
+_KINDS = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
-@dataclass(frozen=True)
-class _Member:
+class _Member(NamedTuple):
     name: str
-    kind: MemberKind
+    kind: str
     size: int
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], IO[bytes] | None]
 
 
 def unpack(
     archive: Path,
-    kind: Kind,
+    kind: Literal["zip", "tar"],
     target: Path,
     *,
     origin: str,
@@ -102,10 +105,6 @@ class _Writer:
     files: int = 0
     bytes: int = 0
 
-    def announce(self, size: int) -> None:
-        """Make sure that there is room for so many bytes."""
-        require_space(self.target, size, f"unpacking {self.origin}")
-
     def take(self, member: _Member) -> None:
         path = safe_path(member.name, self.origin)
         if is_left_out(path):
@@ -130,7 +129,7 @@ class _Writer:
         place = self.target / path
         with self._place_named(path, f"{member.name!r} is in it twice"):
             file = place.open("xb")
-        with write_named(place), file, member.open() as source:
+        with write_named(place), file, cast(IO[bytes], member.open()) as source:
             while block := source.read(_CHUNK):
                 self.count(len(block))
                 file.write(block)
@@ -169,17 +168,7 @@ def _damage_named(archive: Path, origin: str) -> Iterator[None]:
         raise DataError(
             f"{origin}: {error}", "unpack this archive with 7-Zip into the data set's folder"
         ) from None
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        ValueError,
-        OverflowError,
-        RuntimeError,
-    ) as error:
+    except _DAMAGED as error:
         with archive.open("rb") as file:
             start = file.read(16)
         raise DataError(
@@ -242,20 +231,14 @@ def _zip_members(raw: IO[bytes], archive: Path, writer: _Writer) -> Iterator[_Me
         total = sum(info.file_size for info in file.infolist())
         if total > writer.budget:
             raise _too_big(writer.origin, writer.budget)
-        writer.announce(total)
+        require_space(writer.target, total, f"unpacking {writer.origin}")
         for info in file.infolist():
             if info.flag_bits & 1:
                 raise _refusal(writer.origin, f"is encrypted ({info.filename!r})")
-            yield _Member(info.filename, _zip_kind(info), info.file_size, partial(file.open, info))
-
-
-def _zip_kind(info: zipfile.ZipInfo) -> MemberKind:
-    mode = info.external_attr >> 16
-    if stat.S_ISLNK(mode):
-        return "link"
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "device"
-    return "folder" if info.is_dir() else "file"
+            kind = _KINDS.get(stat.S_IFMT(info.external_attr >> 16), "device")
+            if kind in ("file", "folder"):
+                kind = "folder" if info.is_dir() else "file"
+            yield _Member(info.filename, kind, info.file_size, partial(file.open, info))
 
 
 def _tar_members(raw: IO[bytes], archive: Path, writer: _Writer) -> Iterator[_Member]:
@@ -269,29 +252,17 @@ def _tar_members(raw: IO[bytes], archive: Path, writer: _Writer) -> Iterator[_Me
         plain = cast(IO[bytes], gzip.GzipFile(fileobj=raw))
     else:
         # Bytes with headers and padding.
-        writer.announce(archive.stat().st_size)
+        require_space(writer.target, archive.stat().st_size, f"unpacking {writer.origin}")
     raw.seek(0)
     stream = cast(IO[bytes], _Bounded(plain, archive, _LONGEST_READ, allowed))
     with tarfile.open(fileobj=stream, mode="r:") as file:
         while (info := file.next()) is not None:
             number += 1
-            yield _Member(info.name, _tar_kind(info), info.size, partial(_opened, file, info))
+            kind = "link" if info.issym() or info.islnk() else "folder" if info.isdir() else "file"
+            if not (info.isreg() or info.isdir() or kind == "link"):
+                kind = "device"
+            yield _Member(info.name, kind, info.size, partial(file.extractfile, info))
         # tarfile takes the end of the file for the end of the archive, which is an empty block.
         stream.seek(file.offset)
         if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
             raise tarfile.ReadError("it has no end")
-
-
-def _tar_kind(info: tarfile.TarInfo) -> MemberKind:
-    if info.issym() or info.islnk():
-        return "link"
-    if info.isdir():
-        return "folder"
-    return "file" if info.isreg() else "device"
-
-
-def _opened(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    opened = file.extractfile(info)
-    if opened is None:
-        raise tarfile.ReadError(f"{info.name} cannot be read")
-    return opened

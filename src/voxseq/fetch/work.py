@@ -19,13 +19,14 @@ from voxseq.base.digest import digest
 from voxseq.base.errors import DataError, IntegrityError, ResourceError, VoxseqError
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.model import RemoteFile
+from voxseq.fetch.content import Remote
 from voxseq.fetch.http import Client, UnreachableError
 from voxseq.fetch.meter import Meter, in_words, require_space
 from voxseq.fetch.paths import safe_path
 from voxseq.fetch.record import Fetched, VerifiedBy, unit_id, units
 from voxseq.fetch.services import Services
 from voxseq.fetch.staging import Staging, measured
-from voxseq.fetch.transfer import Remote, download, length
+from voxseq.fetch.transfer import download, length
 from voxseq.fetch.unpack import unpack
 
 T = TypeVar("T")
@@ -291,7 +292,7 @@ class Work:
             if is_object and length(target) == remote.size:
                 return remote.checksum
             try:
-                return remote.verify(target, self._client)
+                return remote.verify(target, self._client.check)
             except (DataError, IntegrityError):
                 meter.add(-length(target))
                 target.unlink()
