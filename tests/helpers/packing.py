@@ -135,6 +135,17 @@ def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> by
     return buffer.getvalue()
 
 
+LISTING = """<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+{}</ListBucketResult>"""
+ITEM = "<Contents><Key>p/{}</Key><Size>{}</Size><ETag>&quot;{}&quot;</ETag></Contents>"
+
+
+def listing(server: Server, *items: str | tuple[object, ...]) -> None:
+    """Serve the list of s3://b/p/: name, size and ETag of each object, or its XML."""
+    texts = [item if isinstance(item, str) else ITEM.format(*item) for item in items]
+    server.put("/b?list-type=2&prefix=p/", LISTING.format("".join(texts)).encode())
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A bucket of the local S3 server."""

@@ -107,7 +107,7 @@ def _report(dataset: DataSet, outcome: FetchResult) -> list[str]:
     size = sum(item.size for item in outcome.record.fetched)
     lines = [f"{name}: fetched {in_words(size)}, {files} files in {folder}"]
     lines += [
-        f"{name}: {_voucher(item)} for {item.source}: no source states its checksum; what came has "
+        f"{name}: {_voucher(item)} for {item.source}: no source states its checksum; the file has "
         f"{item.checksum or 'the sizes that the bucket lists'}"
         for item in outcome.weak
     ]

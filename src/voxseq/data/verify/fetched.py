@@ -32,7 +32,7 @@ def fetched_faults(dataset: DataSet, folder: Path) -> Iterator[Item]:
     yield from changed
     if not changed:
         yield from _changed_total(folder, record, show)
-    weak = [item.source for item in record.fetched if item.verified_by in ("length", "nothing")]
+    weak = [item.source for item in record.fetched if item.is_weak]
     if weak:
         reason = f"no checksum vouches for {len(weak)} files, such as {weak[0]}"
         yield "warning", RECORD, reason, f"nothing to repair: no source states one; {show}"
