@@ -172,6 +172,8 @@ def running() -> Iterator[Server]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        # A client that cuts a connection is no error of the server.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         shelf.base = f"http://127.0.0.1:{server.server_port}"
