@@ -26,7 +26,7 @@ from voxseq.config.data import DataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.verify.check import Usage, verify
 from voxseq.data.verify.report import Report
-from voxseq.fetch.checksum import checksum
+from voxseq.fetch.content import checksum
 from voxseq.fetch.record import Fetched, Record, unit_id, units, write_record
 
 NAMES = ("task09_spleen", "totalsegmentator", "dicom_ct", "la", "ricord", "brats23", "deeplesion")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.helpers import servers
-from tests.helpers.packing import Bucket, md5
+from tests.helpers.packing import Bucket, Site, md5
 from voxseq.fetch import Services
 
 
@@ -34,6 +35,13 @@ def server() -> Iterator[servers.Server]:
     """A web server without pages."""
     with servers.running() as running:
         yield running
+
+
+@pytest.fixture
+def site(server: servers.Server, tmp_path: Path) -> Site:
+    """One file on the server, and a data root."""
+    (tmp_path / "around").mkdir()
+    return Site(server, tmp_path / "around" / "root")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.helpers.servers import Fault, Server
 from voxseq import catalogue
 from voxseq.catalogue import RemoteFile, rows
 from voxseq.cli import main as cli
-from voxseq.fetch import Fetched, core
+from voxseq.fetch import Fetched, RetryPolicy
 
 NODULES = b"nodules" * 100
 SPLEEN = b"spleen" * 100
@@ -28,10 +29,7 @@ def _catalogue(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     verse = dataset([RemoteFile(url, "file")], "verse20", steps=("Read the README.",))
     changed = {**catalogue.CATALOGUE, "nodule": nodule, "verse20": verse}
     monkeypatch.setattr(rows, "CATALOGUE", changed)
-    monkeypatch.setitem(sys.modules, "kaggle", None)
-    # Failures need no patience here.
-    monkeypatch.setattr(core, "Patience", None)
-    monkeypatch.setattr("voxseq.fetch.transfer.Patience.attempts", 1)
+    monkeypatch.setattr("voxseq.fetch.http.RetryPolicy", partial(RetryPolicy, attempts=1))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

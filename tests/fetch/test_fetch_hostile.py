@@ -4,110 +4,93 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.fetch.test_fetch_transfer import CONTENT, PATH, arrived, call
-from tests.helpers.hostile import certificate, drips, says, wire
-from tests.helpers.packing import HASTY, contents, dataset, md5
-from tests.helpers.servers import Server
+from tests.helpers.hostile import Script, certificate, drips, says, wire
+from tests.helpers.packing import CONTENT, HASTY, PATH, Site, dataset, md5
+from tests.helpers.servers import Fault
+from voxseq.base.digest import digest
 from voxseq.base.errors import DataError, IntegrityError, ResourceError
 from voxseq.catalogue import RemoteFile
-from voxseq.fetch import Patience, fetch, provide
+from voxseq.fetch import RetryPolicy, Services, fetch, provide
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZED = OK + b"Content-Length: %d\r\n" % len(CONTENT)
+REDIRECT = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n" + CLOSE
 #: One attempt, and a window of a tenth of a second.
-BRISK = Patience(1, 0.001, 0.5, 0.2, 0.3, 1e6, 0.1)
+BRISK = RetryPolicy(1, 0.001, 0.5, 0.2, 0.3, 1e6, 0.1)
 
 
-def nothing_kept(root: Path) -> bool:
-    left = contents(root) if root.exists() else {}
-    return not [name for name in left if not name.endswith(".lock")]
+def floods(head: bytes) -> Script:
+    return drips(head, bytes(50_000), 0.001)
 
 
-def test_no_more_than_the_catalogue_states_is_taken(tmp_path: Path) -> None:
-    with (
-        wire(drips(OK + CLOSE, bytes(50_000), 0.001)) as server,
-        pytest.raises(IntegrityError, match="more than the 100 bytes") as error,
-    ):
-        call(f"{server.base}/n.npz", tmp_path, size=100)
-    assert server.base in error.value.what
-    assert error.value.hint
-    assert nothing_kept(tmp_path)
+def in_turn(*answers: bytes | Script) -> Script:
+    """One answer after the other."""
+    left = [says(answer) if isinstance(answer, bytes) else answer for answer in answers]
+
+    def script(sock: socket.socket, asked: bytes) -> None:
+        left.pop(0)(sock, asked)
+
+    return script
 
 
-def test_a_file_in_chunks_without_end(tmp_path: Path) -> None:
-    head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-    piece = b"c350\r\n" + bytes(50_000) + b"\r\n"
-    with wire(drips(head, piece, 0.001)) as server, pytest.raises(IntegrityError, match="the 100"):
-        call(f"{server.base}/n.npz", tmp_path, size=100)
+@pytest.mark.parametrize(
+    "script",
+    [floods(OK + CLOSE), drips(CHUNKED, b"c350\r\n" + bytes(50_000) + b"\r\n", 0.001)],
+)
+def test_no_more_than_the_catalogue_states_is_taken(site: Site, script: Script) -> None:
+    with wire(script) as server:
+        site.refused(IntegrityError, "more than the 100 bytes", f"{server.base}/n.npz", size=100)
+    assert site.keeps_nothing()
 
 
-def test_a_part_that_is_longer_than_it_says(server: Server, tmp_path: Path) -> None:
+def test_a_part_that_is_longer_than_it_says(site: Site) -> None:
     """The length of the whole comes from the first answer; the second one does not end."""
-    from tests.helpers.servers import Fault
-
-    url = server.put(PATH, CONTENT)
-    server.faults[PATH] = [Fault(drop=1000), Fault(503)]
-    with pytest.raises(DataError, match="503"):
-        call(url, tmp_path)
-    place, total = f"bytes 1000-{len(CONTENT) - 1}/{len(CONTENT)}", len(CONTENT)
-    head = b"HTTP/1.1 206 Partial\r\nContent-Range: " + place.encode() + b"\r\n" + CLOSE
-    with wire(drips(head, bytes(50_000), 0.001)) as other:
-        for note in tmp_path.rglob("*.part.json"):
-            moved = json.loads(note.read_text()) | {"url": f"{other.base}{PATH}"}
-            note.write_text(json.dumps(moved))
-            note.rename(note.with_name(f"{_digest(moved['url'])}.part.json"))
-            part = note.with_suffix("")
-            part.rename(part.with_name(f"{_digest(moved['url'])}.part"))
-        with pytest.raises(IntegrityError, match=f"more than the {total} bytes"):
-            call(f"{other.base}{PATH}", tmp_path)
-
-
-def _digest(url: str) -> str:
-    from voxseq.base.digest import digest
-
-    return digest(url)
+    site.fail(Fault(drop=1000), Fault(503))
+    site.refused(DataError, "503")
+    total = len(CONTENT)
+    place = f"Content-Range: bytes 1000-{total - 1}/{total}\r\n".encode()
+    with wire(floods(b"HTTP/1.1 206 Partial\r\n" + place + CLOSE)) as other:
+        url = f"{other.base}{PATH}"
+        (note,) = site.root.rglob("*.part.json")
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"url": url}))
+        note.rename(note.with_name(f"{digest(url)}.part.json"))
+        part = note.with_suffix("")
+        part.rename(part.with_name(f"{digest(url)}.part"))
+        site.refused(IntegrityError, f"more than the {total} bytes", url)
 
 
 def test_without_any_length_the_disk_is_not_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=500_000)
+    usage = shutil.disk_usage("/")._replace(free=500_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with wire(floods(OK + CLOSE)) as server:
+        site.refused(ResourceError, "states no length", f"{server.base}/n.npz")
+    assert site.keeps_nothing()
+
+
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 2000000\r\n"])
+def test_the_catalogues_size_of_the_whole_bounds_each_file(site: Site, length: bytes) -> None:
     with (
-        wire(drips(OK + CLOSE, bytes(50_000), 0.001)) as server,
-        pytest.raises(ResourceError, match="states no length"),
+        wire(floods(OK + length + CLOSE)) as server,
+        pytest.raises(DataError, match=r"more than the 1\.2 MB"),
     ):
-        call(f"{server.base}/n.npz", tmp_path)
-    assert nothing_kept(tmp_path)
-
-
-def test_the_catalogues_size_of_the_whole_bounds_each_file(tmp_path: Path) -> None:
-    for head in (OK + CLOSE, OK + b"Content-Length: 2000000\r\n" + CLOSE):
-        with (
-            wire(drips(head, bytes(50_000), 0.001)) as server,
-            pytest.raises(DataError, match=r"more than the 1\.2 MB"),
-        ):
-            fetch(
-                dataset([RemoteFile(f"{server.base}/n.npz", "n.npz")], download=1_000_000),
-                tmp_path,
-                patience=HASTY,
-            )
+        row = dataset([RemoteFile(f"{server.base}/n.npz", "n.npz")], download=1_000_000)
+        fetch(row, site.root, retry=HASTY)
 
 
 def test_what_the_workflow_fetches_is_bounded(tmp_path: Path) -> None:
     """The first answer states a small size, the second one none."""
-    answers = [OK + b"Content-Length: 10\r\n" + CLOSE, OK + CLOSE]
-    endless = drips(b"", bytes(50_000), 0.001)
-
-    def script(sock: object, asked: bytes) -> None:
-        sock.sendall(answers.pop(0))  # type: ignore[attr-defined]
-        endless(sock, asked)  # type: ignore[arg-type]
-
+    script = in_turn(floods(OK + b"Content-Length: 10\r\n" + CLOSE), floods(OK + CLOSE))
     with (
         wire(script) as server,
         pytest.raises(DataError, match=r"more than the 300\.0 kB.*fetch_at_most_gb"),
@@ -115,24 +98,19 @@ def test_what_the_workflow_fetches_is_bounded(tmp_path: Path) -> None:
         provide(dataset([RemoteFile(f"{server.base}/n.npz", "n.npz")]), tmp_path / "n", 300_000)
 
 
-def test_a_server_that_does_not_close_after_the_last_byte(tmp_path: Path) -> None:
-    import time
-
-    def script(sock: object, _: bytes) -> None:
-        sock.sendall(OK + CLOSE + CONTENT)  # type: ignore[attr-defined]
-        time.sleep(1)
-
-    with wire(script) as server:
-        call(f"{server.base}{PATH}", tmp_path, BRISK, size=len(CONTENT))
-    assert arrived(tmp_path)
+def test_a_server_that_does_not_close_after_the_last_byte(site: Site) -> None:
+    answer = says(OK + CLOSE + CONTENT)
+    with wire(lambda sock, asked: (answer(sock, asked), time.sleep(1))) as server:
+        site.fetch(f"{server.base}{PATH}", BRISK, size=len(CONTENT))
+    assert site.arrived()
 
 
 SLOW = {
     "body": OK + CLOSE,
-    "body of known length": OK + b"Content-Length: 5000000\r\n" + CLOSE,
-    "chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n",
-    "size of a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n",
-    "trailer": OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: ",
+    "body of known length": SIZED + CLOSE,
+    "chunk": CHUNKED + b"fffff\r\n",
+    "size of a chunk": CHUNKED,
+    "trailer": CHUNKED + b"1\r\nx\r\n0\r\nA: ",
     "header": OK + b"ETag: ",
     "status": b"HTTP/1.1 200 ",
     "nothing": b"",
@@ -140,67 +118,44 @@ SLOW = {
 
 
 @pytest.mark.parametrize("where", SLOW)
-def test_a_byte_now_and_then_is_given_up(tmp_path: Path, where: str) -> None:
-    with (
-        wire(drips(SLOW[where], b"0", 0.02)) as server,
-        pytest.raises(DataError, match="given up after 1 attempts") as error,
-    ):
-        call(f"{server.base}/n.npz", tmp_path, BRISK)
-    assert "continues where it stopped" in error.value.hint
-    assert server.gone.wait(5)
+def test_a_byte_now_and_then_is_given_up(site: Site, where: str) -> None:
+    with wire(drips(SLOW[where], b"0", 0.02)) as server:
+        url = f"{server.base}/n.npz"
+        error = site.refused(DataError, "given up after 1 attempts", url, retry=BRISK)
+        assert server.gone.wait(5)
+    assert "continues where it stopped" in error.hint
 
 
-def test_a_server_that_says_to_wait_for_ever(tmp_path: Path) -> None:
-    with (
-        wire(drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.001)) as server,
-        pytest.raises(DataError, match="headers of the answer were not complete"),
-    ):
-        call(f"{server.base}/n.npz", tmp_path, BRISK)
+def test_a_server_that_says_to_wait_for_ever(site: Site) -> None:
+    with wire(drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.001)) as server:
+        reason = "headers of the answer were not complete"
+        site.refused(DataError, reason, f"{server.base}/n.npz", retry=BRISK)
 
 
 def test_a_listing_that_drips(tmp_path: Path) -> None:
-    from voxseq.fetch import Services
-
     row = dataset([RemoteFile("s3://b/p/", path="x")])
-    with (
-        wire(drips(OK + CLOSE, b" ", 0.02)) as server,
-        pytest.raises(DataError, match="given up"),
-    ):
-        fetch(row, tmp_path, patience=BRISK, services=Services(server.base))
+    with wire(drips(OK + CLOSE, b" ", 0.02)) as server, pytest.raises(DataError, match="given up"):
+        fetch(row, tmp_path, retry=BRISK, services=Services(server.base))
 
 
-HEADERS = {
-    "²": b"Content-Length: \xb2",
-    "many digits": b"Content-Length: " + b"1" * 5000,
-    "negative": b"Content-Length: -5",
-    "underscore": b"Content-Length: 1_0",
-    "none": b"Content-Length: ",
-    "two": b"Content-Length: 5, 6",
-}
-
-
-@pytest.mark.parametrize("how", HEADERS)
-def test_a_length_that_is_no_number(tmp_path: Path, how: str) -> None:
-    answer = OK + HEADERS[how] + b"\r\n" + CLOSE + CONTENT
-    with wire(says(answer)) as server:
-        with pytest.raises(DataError, match=r"Content-Length|the length") as error:
-            call(f"{server.base}{PATH}", tmp_path)
-        assert server.base in error.value.what
-        assert error.value.hint
+@pytest.mark.parametrize("stated", [b"\xb2", b"1" * 5000, b"-5", b"1_0", b"", b"5, 6"])
+def test_a_length_that_is_no_number(site: Site, stated: bytes) -> None:
+    with wire(says(OK + b"Content-Length: " + stated + b"\r\n" + CLOSE + CONTENT)) as server:
+        site.refused(DataError, r"Content-Length|the length", f"{server.base}{PATH}")
         row = dataset([RemoteFile(f"{server.base}{PATH}", "n.npz")])
         with pytest.raises(DataError):
-            provide(row, tmp_path / "nodule", 10**9)
+            provide(row, site.folder, 10**9)
 
 
 @pytest.mark.parametrize("value", [b"bytes \xb2-9/10", b"bytes 500-9/" + b"1" * 5000, b"", b"x"])
-def test_a_range_that_is_none_begins_anew(tmp_path: Path, value: bytes) -> None:
-    whole = OK + b'ETag: "a"\r\nContent-Length: %d\r\n\r\n' % len(CONTENT)
+def test_a_range_that_is_none_begins_anew(site: Site, value: bytes) -> None:
+    whole = SIZED + b'ETag: "a"\r\n\r\n'
     part = b'HTTP/1.1 206 Partial\r\nETag: "a"\r\nContent-Range: ' + value + b"\r\n" + CLOSE
-    answers = [whole + CONTENT[:1000], part + CONTENT, whole + CONTENT]
-    with wire(lambda sock, _: sock.sendall(answers.pop(0))) as server:
-        call(f"{server.base}{PATH}", tmp_path)
+    answers = in_turn(whole + CONTENT[:1000], part + CONTENT, whole + CONTENT)
+    with wire(answers) as server:
+        site.fetch(f"{server.base}{PATH}")
         assert [b"\r\nRange:" in asked for asked in server.asked] == [False, True, False]
-    assert arrived(tmp_path)
+    assert site.arrived()
 
 
 @pytest.mark.parametrize(
@@ -214,64 +169,50 @@ def test_a_range_that_is_none_begins_anew(tmp_path: Path, value: bytes) -> None:
         (b"Fri, 31 Dec 9999 23:59:59 GMT", True),
     ],
 )
-def test_any_time_to_wait(tmp_path: Path, value: bytes, fails: bool) -> None:
+def test_any_time_to_wait(site: Site, value: bytes, fails: bool) -> None:
     refusal = b"HTTP/1.1 503 Busy\r\nRetry-After: " + value + b"\r\nContent-Length: 0\r\n" + CLOSE
-    answers = [refusal, OK + CLOSE + CONTENT]
-    with wire(lambda sock, _: sock.sendall(answers.pop(0))) as server:
+    with wire(in_turn(refusal, OK + CLOSE + CONTENT)) as server:
         if fails:
-            with pytest.raises(DataError, match="asks to wait"):
-                call(f"{server.base}{PATH}", tmp_path)
+            site.refused(DataError, "asks to wait", f"{server.base}{PATH}")
         else:
-            call(f"{server.base}{PATH}", tmp_path)
-            assert arrived(tmp_path)
+            site.fetch(f"{server.base}{PATH}")
+    assert site.arrived() != fails
 
 
 @pytest.mark.parametrize("etag", [b'"a\r\n b"', b'"' + b"a" * 5000 + b'"', b'"a"\t"', b"\xb2"])
-def test_a_validator_that_cannot_be_sent_back(tmp_path: Path, etag: bytes) -> None:
-    whole = OK + b"ETag: " + etag + b"\r\nContent-Length: %d\r\n\r\n" % len(CONTENT)
-    answers = [whole + CONTENT[:1000], whole + CONTENT]
-    with wire(lambda sock, _: sock.sendall(answers.pop(0))) as server:
-        call(f"{server.base}{PATH}", tmp_path)
+def test_a_validator_that_cannot_be_sent_back(site: Site, etag: bytes) -> None:
+    whole = SIZED + b"ETag: " + etag + b"\r\n\r\n"
+    with wire(in_turn(whole + CONTENT[:1000], whole + CONTENT)) as server:
+        site.fetch(f"{server.base}{PATH}")
         assert b"If-Range" not in server.asked[1]
-    assert arrived(tmp_path)
+    assert site.arrived()
 
 
-def test_an_answer_that_is_packed_for_the_way(tmp_path: Path) -> None:
-    answer = OK + b"Content-Encoding: gzip\r\n" + CLOSE + CONTENT
-    with wire(says(answer)) as server:
-        with pytest.raises(DataError, match="compresses"):
-            call(f"{server.base}{PATH}", tmp_path)
+def test_an_answer_that_is_packed_for_the_way(site: Site) -> None:
+    with wire(says(OK + b"Content-Encoding: gzip\r\n" + CLOSE + CONTENT)) as server:
+        site.refused(DataError, "compresses", f"{server.base}{PATH}")
         # Labelled wrongly, as compressed archives are by some servers: the checksum tells.
-        call(f"{server.base}{PATH}", tmp_path, checksum=md5(CONTENT))
-    assert arrived(tmp_path)
+        site.fetch(f"{server.base}{PATH}", checksum=md5(CONTENT))
+    assert site.arrived()
 
 
-def test_redirects_without_end(tmp_path: Path) -> None:
-    answer = b"HTTP/1.1 302 Found\r\nLocation: /n.npz\r\nContent-Length: 0\r\n" + CLOSE
-    with (
-        wire(says(answer)) as server,
-        pytest.raises(DataError, match="redirected more than 10 times"),
-    ):
-        call(f"{server.base}/n.npz", tmp_path)
-    assert len(server.asked) == 11
+def test_redirects_without_end(site: Site) -> None:
+    with wire(says(REDIRECT % b"/n.npz")) as server:
+        site.refused(DataError, "redirected more than 10 times", f"{server.base}/n.npz")
+        assert len(server.asked) == 11
 
 
 @pytest.mark.parametrize("location", [b"ftp://127.0.0.1/x", b"\xff\xfe", b"http://[::1", b"x:\x01"])
-def test_a_redirect_to_no_address(tmp_path: Path, location: bytes) -> None:
-    answer = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n" + CLOSE
-    with wire(says(answer)) as server, pytest.raises(DataError) as error:
-        call(f"{server.base}/n.npz", tmp_path)
-    assert server.base in error.value.what
-    assert error.value.hint
+def test_a_redirect_to_no_address(site: Site, location: bytes) -> None:
+    with wire(says(REDIRECT % location)) as server:
+        site.refused(DataError, ".", f"{server.base}/n.npz")
 
 
-def test_the_body_of_a_redirect_is_not_read(server: Server, tmp_path: Path) -> None:
-    url = server.put(PATH, CONTENT)
-    head = f"HTTP/1.1 302 Found\r\nLocation: {url}\r\n".encode() + CLOSE
-    with wire(drips(head, bytes(50_000), 0.001)) as other:
-        call(f"{other.base}/n.npz", tmp_path)
+def test_the_body_of_a_redirect_is_not_read(site: Site) -> None:
+    with wire(floods(f"HTTP/1.1 302 Found\r\nLocation: {site.url}\r\n".encode() + CLOSE)) as other:
+        site.fetch(f"{other.base}/n.npz")
         assert other.gone.wait(5)
-    assert arrived(tmp_path)
+    assert site.arrived()
 
 
 @pytest.fixture(scope="module")
@@ -281,28 +222,21 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]
 
 @pytest.mark.parametrize("hops", [0, 1])
 def test_only_a_checksum_allows_to_leave_the_encrypted_way(
-    server: Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tls: tuple[ssl.SSLContext, Path],
-    hops: int,
+    site: Site, monkeypatch: pytest.MonkeyPatch, tls: tuple[ssl.SSLContext, Path], hops: int
 ) -> None:
     context, public = tls
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(public))
-    target = server.put(PATH, CONTENT)
-    places = [f"/{n}" for n in range(1, hops + 1)] + [target]
-
-    def script(sock: object, asked: bytes) -> None:
-        place = places[int(asked.split()[1].strip(b"/"))]
-        sock.sendall(  # type: ignore[attr-defined]
-            f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n".encode() + CLOSE
-        )
-
-    with wire(script, context) as other:
+    places = [f"/{n}" for n in range(1, hops + 1)] + [site.url]
+    with wire(
+        lambda sock, asked: sock.sendall(
+            REDIRECT % places[int(asked.split()[1].strip(b"/"))].encode()
+        ),
+        context,
+    ) as other:
         for facts in ({}, {"size": len(CONTENT)}):
-            with pytest.raises(DataError, match=r"from https to 'http:.*no checksum") as error:
-                call(f"{other.base}/0", tmp_path, **facts)
-            assert "publisher's page" in error.value.hint
-        assert not server.requests
-        call(f"{other.base}/0", tmp_path, checksum=md5(CONTENT))
-    assert arrived(tmp_path)
+            reason = r"from https to 'http:.*no checksum"
+            error = site.refused(DataError, reason, f"{other.base}/0", **facts)
+            assert "publisher's page" in error.hint
+        assert not site.server.requests
+        site.fetch(f"{other.base}/0", checksum=md5(CONTENT))
+    assert site.arrived()

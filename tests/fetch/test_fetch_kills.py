@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from tests.helpers import ROOT
 from tests.helpers.hostile import drips, wire
 from tests.helpers.packing import HASTY, contents, dataset, md5, zipped
 from tests.helpers.servers import Fault, Server
-from voxseq.base.errors import DataError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.catalogue import DataSet, RemoteFile
-from voxseq.fetch import fetch, read_record, state
+from voxseq.fetch import RECORD, core, fetch, read_record, state
 from voxseq.fetch.staging import locked
 
 PLAIN = bytes(range(256)) * 5000
@@ -33,10 +34,9 @@ import os, signal, sys, time
 # A process that was started in the background ignores Control-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
-sys.path.insert(0, {here!r})
 from tests.fetch.test_fetch_kills import HASTY, row
 from voxseq import fetch as package
-from voxseq.fetch import core, obtain, staging, transfer, unpack
+from voxseq.fetch import core, http, staging, transfer, unpack, work
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 def after(function, count=1):
@@ -49,7 +49,7 @@ def after(function, count=1):
         return result
     return broken
 {fault}
-package.fetch(row({base!r}), Path({root!r}), parallel=1, patience=HASTY)
+package.fetch(row({base!r}), Path({root!r}), parallel=1, retry=HASTY)
 print("finished")
 """
 
@@ -64,22 +64,70 @@ def row(base: str) -> DataSet:
     )
 
 
-def start(server: Server, root: Path, fault: str = "") -> subprocess.Popen[str]:
-    """A process that fetches the data set."""
-    program = CHILD.format(here=str(ROOT), fault=fault, base=server.base, root=str(root))
-    return subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Until ``condition()``; fails when the process ends before."""
     for _ in range(3000):
-        if condition():  # type: ignore[operator]
+        if condition():
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     raise AssertionError("nothing happened in 30 s")
+
+
+class Job:
+    """Both files on the server, and processes that fetch them into a data root."""
+
+    def __init__(self, server: Server, root: Path) -> None:
+        self.server = server
+        self.root = root
+        self.folder = root / "nodule"
+        self.staging = root / ".voxseq-fetch/nodule"
+        self.row = row(server.base)
+        server.put("/plain.bin", PLAIN)
+        server.put("/a.zip", ARCHIVE)
+
+    def start(self, fault: str = "") -> subprocess.Popen[str]:
+        """A process that fetches the data set, broken by ``fault``."""
+        program = CHILD.format(fault=fault, base=self.server.base, root=str(self.root))
+        command = [sys.executable, "-c", program]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+    def dies(self, fault: str) -> None:
+        """A process that kills itself."""
+        process = self.start(fault)
+        said = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, said
+
+    def slowly(self, block: int = 100_000) -> None:
+        """Serve the plain file slowly."""
+        self.server.put("/plain.bin", PLAIN, block=block, pause=0.1)
+
+    def has_part(self, size: int) -> bool:
+        """Whether so many bytes of a file are there."""
+        return any(p.stat().st_size >= size for p in self.staging.glob("parts/*.part"))
+
+    def fetch(self) -> str:
+        return fetch(self.row, self.root, retry=HASTY).state
+
+    def completes(self) -> None:
+        """Nothing looks complete; the next call makes it so, and leaves nothing behind."""
+        self.server.put("/plain.bin", PLAIN)
+        assert state(self.row, self.folder) == "absent"
+        assert self.fetch() == "fetched"
+        found = contents(self.folder)
+        del found[RECORD]
+        assert found == {"plain.bin": PLAIN, **FILES}
+        record = read_record(self.folder)
+        assert record is not None
+        facts = [(item.size, item.files) for item in record.fetched]
+        assert facts == [(len(PLAIN), 1), (len(ARCHIVE), 20)]
+        assert not (self.root / ".voxseq-fetch").exists()
+
+
+@pytest.fixture
+def job(server: Server, tmp_path: Path) -> Job:
+    return Job(server, tmp_path)
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -88,66 +136,41 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-@pytest.fixture
-def published(server: Server) -> Server:
-    """The server with both files."""
-    server.put("/plain.bin", PLAIN)
-    server.put("/a.zip", ARCHIVE)
-    return server
-
-
-def completes(server: Server, root: Path) -> None:
-    """Nothing looks complete; the next call makes it so, and leaves nothing behind."""
-    assert state(row(server.base), root / "nodule") == "absent"
-    assert fetch(row(server.base), root, patience=HASTY).state == "fetched"
-    found = contents(root / "nodule")
-    del found[".voxseq-fetch.json"]
-    assert found == {"plain.bin": PLAIN, **FILES}
-    record = read_record(root / "nodule")
-    assert record is not None
-    assert [(item.size, item.files) for item in record.fetched] == [
-        (len(PLAIN), 1),
-        (len(ARCHIVE), 20),
-    ]
-    assert not (root / ".voxseq-fetch").exists()
-
-
-def test_killed_while_downloading(published: Server, tmp_path: Path) -> None:
-    published.put("/plain.bin", PLAIN, block=100_000, pause=0.1)
-    process = start(published, tmp_path)
-    parts = tmp_path / ".voxseq-fetch/nodule/parts"
-    wait_for(lambda: any(p.stat().st_size >= 300_000 for p in parts.glob("*.part")), process)
+def test_killed_while_downloading(job: Job) -> None:
+    job.slowly()
+    process = job.start()
+    wait_for(lambda: job.has_part(300_000), process)
     kill(process)
-    published.put("/plain.bin", PLAIN)
-    published.requests.clear()
-    completes(published, tmp_path)
-    (again,) = [r for r in published.requests if r.path == "/plain.bin"]
+    job.server.requests.clear()
+    job.completes()
+    (again,) = [r for r in job.server.requests if r.path == "/plain.bin"]
     assert int(again.headers["range"].removeprefix("bytes=").removesuffix("-")) >= 300_000
 
 
-def test_killed_while_unpacking(published: Server, tmp_path: Path) -> None:
-    slowly = "write = unpack._write\nunpack._write = lambda *a: (time.sleep(0.1), write(*a))"
-    process = start(published, tmp_path, slowly)
-    growing = tmp_path / ".voxseq-fetch/nodule/unpack"
-    wait_for(lambda: len(list(growing.rglob("*.bin"))) >= 3, process)
+def test_killed_while_unpacking(job: Job) -> None:
+    process = job.start(
+        "count = unpack._Writer.count\n"
+        "unpack._Writer.count = lambda *a: (time.sleep(0.1), count(*a))"
+    )
+    wait_for(lambda: len(list((job.staging / "unpack").rglob("*.bin"))) >= 3, process)
     kill(process)
-    published.requests.clear()
-    completes(published, tmp_path)
+    job.server.requests.clear()
+    job.completes()
     # The archive was complete and is not fetched again.
-    assert not [r for r in published.requests if r.path == "/a.zip"]
+    assert not [r for r in job.server.requests if r.path == "/a.zip"]
 
 
 MOMENTS = {
-    "before the first request": "transfer.Client._get = die",
+    "before the first request": "http.Client.get = die",
     "after the note": "transfer._Note.write = after(transfer._Note.write)",
     "before the note of the archive": "transfer._Note.write = after(transfer._Note.write, 2)",
-    "before the checksum": "transfer.verify = die",
+    "before the checksum": "transfer.Remote.verify = die",
     "before the part is named": "Path.replace = after(Path.replace, 2)",
     "before the file is noted": "staging.Staging.finish = die",
     "after the file is noted": "staging.Staging.finish = after(staging.Staging.finish)",
-    "before unpacking": "obtain.unpack = die",
-    "before the tree is named": "obtain.Obtainer._publish = die",
-    "after the tree is named": "obtain.Obtainer._publish = after(obtain.Obtainer._publish)",
+    "before unpacking": "work.unpack = die",
+    "before the tree is named": "work.Path.rename = die",
+    "after the tree is named": "work.Path.rename = after(Path.rename)",
     "before the archive is noted": (
         "finish = staging.Staging.finish\n"
         "staging.Staging.finish = lambda s, i: die() if i.archive else finish(s, i)"
@@ -160,120 +183,113 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at(published: Server, tmp_path: Path, moment: str) -> None:
-    process = start(published, tmp_path, MOMENTS[moment])
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, (out, err)
-    completes(published, tmp_path)
+def test_killed_at(job: Job, moment: str) -> None:
+    job.dies(MOMENTS[moment])
+    job.completes()
     # Not even the worst moment makes a third transfer of a file necessary.
-    asked = [request.path for request in published.requests]
+    asked = [request.path for request in job.server.requests]
     assert max(asked.count("/plain.bin"), asked.count("/a.zip")) <= 2
 
 
-def test_killed_when_a_changed_file_begins(server: Server, tmp_path: Path) -> None:
+def test_killed_when_a_changed_file_begins(job: Job) -> None:
     """The note of the new file never lies beside the beginning of the old one."""
-    server.put("/a.zip", ARCHIVE)
-    server.put("/plain.bin", PLAIN[::-1])
-    server.faults["/plain.bin"] = [Fault(drop=500_000), Fault(503)]
+    job.server.put("/plain.bin", PLAIN[::-1])
+    job.server.faults["/plain.bin"] = [Fault(drop=500_000), Fault(503)]
     unchecked = (
         "import dataclasses\n"
         "sure = row\n"
         "row = lambda base: dataclasses.replace(sure(base), files=tuple(\n"
         "    dataclasses.replace(file, checksum='') for file in sure(base).files))\n"
     )
-    start(server, tmp_path, unchecked).communicate(timeout=60)
-    server.faults.clear()
-    server.put("/plain.bin", PLAIN)
-    process = start(server, tmp_path, unchecked + MOMENTS["after the note"])
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    process = start(server, tmp_path, unchecked)
-    assert "finished" in process.communicate(timeout=60)[0]
-    assert (tmp_path / "nodule" / "plain.bin").read_bytes() == PLAIN
+    job.start(unchecked).communicate(timeout=60)
+    job.server.faults.clear()
+    job.server.put("/plain.bin", PLAIN)
+    job.dies(unchecked + MOMENTS["after the note"])
+    assert "finished" in job.start(unchecked).communicate(timeout=60)[0]
+    assert (job.folder / "plain.bin").read_bytes() == PLAIN
 
 
-def test_killed_after_it_was_put_into_place(published: Server, tmp_path: Path) -> None:
-    process = start(
-        published,
-        tmp_path,
+def test_killed_after_it_was_put_into_place(job: Job) -> None:
+    job.dies(
         "staging.shutil.rmtree = lambda path, **options: die() if Path(path).name == 'nodule.old' "
-        "and (Path(path).parent.parent / 'nodule').exists() else None",
+        "and (Path(path).parent.parent / 'nodule').exists() else None"
     )
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, (out, err)
-    assert state(row(published.base), tmp_path / "nodule") == "complete"
+    assert state(job.row, job.folder) == "complete"
     # What was left behind is no part of a later download.
-    (tmp_path / "nodule").rename(tmp_path / "moved")
-    completes(published, tmp_path)
+    job.folder.rename(job.root / "moved")
+    job.completes()
 
 
-def test_two_at_once(published: Server, tmp_path: Path) -> None:
-    published.put("/plain.bin", PLAIN, block=100_000, pause=0.1)
-    process = start(published, tmp_path)
-    wait_for(lambda: published.requests, process)
+def test_two_at_once(job: Job) -> None:
+    job.slowly()
+    process = job.start()
+    wait_for(lambda: job.server.requests, process)
     with pytest.raises(DataError, match=f"being fetched by process {process.pid} on"):
-        fetch(row(published.base), tmp_path, patience=HASTY)
+        job.fetch()
     kill(process)
-    published.put("/plain.bin", PLAIN)
     # The lock ended with the process.
-    completes(published, tmp_path)
+    job.completes()
 
 
-def test_who_waited_for_the_lock_looks_again(
-    published: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waited_for_the_lock_looks_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other process finishes between the look at the folder and the lock."""
-    from voxseq.fetch import core
 
     def finish_first(folder: Path) -> object:
         monkeypatch.setattr(core, "locked", locked)
-        fetch(row(published.base), tmp_path, patience=HASTY)
+        job.fetch()
         return locked(folder)
 
     monkeypatch.setattr(core, "locked", finish_first)
-    assert fetch(row(published.base), tmp_path, patience=HASTY).state == "complete"
-    assert len(published.requests) == 2
-    assert not (tmp_path / ".voxseq-fetch").exists()
+    assert job.fetch() == "complete"
+    assert len(job.server.requests) == 2
+    assert not (job.root / ".voxseq-fetch").exists()
 
 
-def test_interrupted_by_the_user(published: Server, tmp_path: Path) -> None:
+def test_interrupted_by_the_user(job: Job) -> None:
     """Control-C ends it soon, although a thread is in the middle of a file."""
-    published.put("/plain.bin", PLAIN, block=50_000, pause=0.1)
-    process = start(published, tmp_path)
-    parts = tmp_path / ".voxseq-fetch/nodule/parts"
-    wait_for(lambda: any(p.stat().st_size >= 100_000 for p in parts.glob("*.part")), process)
+    job.slowly(50_000)
+    process = job.start()
+    wait_for(lambda: job.has_part(100_000), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
     assert "KeyboardInterrupt" in err
-    published.put("/plain.bin", PLAIN)
-    completes(published, tmp_path)
+    job.completes()
 
 
-def test_a_root_that_cannot_be_written(published: Server, tmp_path: Path) -> None:
-    (tmp_path / "root").write_bytes(b"a file")
-    with pytest.raises(Exception, match="cannot be written"):
-        fetch(row(published.base), tmp_path / "root", patience=HASTY)
+def test_a_root_that_cannot_be_written(job: Job) -> None:
+    (job.root / "root").write_bytes(b"a file")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        fetch(job.row, job.root / "root", retry=HASTY)
     if os.getuid():
-        tmp_path.chmod(0o500)
-        with pytest.raises(Exception, match="cannot be written"):
-            fetch(row(published.base), tmp_path / "other", patience=HASTY)
-        tmp_path.chmod(0o700)
+        job.root.chmod(0o500)
+        with pytest.raises(ResourceError, match="cannot be written"):
+            fetch(job.row, job.root / "other", retry=HASTY)
+        job.root.chmod(0o700)
 
 
-def test_a_changed_catalogue_drops_what_was_joined(published: Server, tmp_path: Path) -> None:
-    process = start(published, tmp_path, "staging.write_record = die")
-    process.communicate(timeout=60)
-    other = dataset(row(published.base).files[:1])
-    fetch(other, tmp_path, patience=HASTY)
-    assert set(contents(tmp_path / "nodule")) == {"plain.bin", ".voxseq-fetch.json"}
+@pytest.mark.parametrize(
+    ("moment", "files", "requests"),
+    [("staging.write_record", {"plain.bin": PLAIN}, 1), ("staging.Staging.publish", FILES, 0)],
+)
+def test_a_changed_catalogue_keeps_what_is_still_named(
+    job: Job, moment: str, files: dict[str, bytes], requests: int
+) -> None:
+    """And drops the rest; trees that were joined with the rest are fetched again."""
+    job.dies(f"{moment} = die")
+    job.server.requests.clear()
+    kept = job.row.files[:1] if requests else job.row.files[1:]
+    fetch(dataset(kept), job.root, retry=HASTY)
+    found = contents(job.folder)
+    del found[RECORD]
+    assert found == files
+    assert len(job.server.requests) == requests
 
 
-@pytest.mark.parametrize("moment", ["publish", "write_record"])
-def test_killed_while_remains_are_removed(published: Server, tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["staging.Staging.publish", "staging.write_record"])
+def test_killed_while_remains_are_removed(job: Job, moment: str) -> None:
     """Some of the remains are gone, some are not: none is taken for complete."""
-    where = "staging.Staging." if moment == "publish" else "staging."
-    start(published, tmp_path, f"{where}{moment} = die").communicate(timeout=60)
-    half = (
+    job.dies(f"{moment} = die")
+    job.dies(
         "from voxseq.fetch.staging import Staging\n"
         "Staging.prepare = lambda self, units: self.remove()\n"
         "rmtree = staging.shutil.rmtree\n"
@@ -285,48 +301,28 @@ def test_killed_while_remains_are_removed(published: Server, tmp_path: Path, mom
         "    rmtree(path, **options)\n"
         "staging.shutil.rmtree = half\n"
     )
-    process = start(published, tmp_path, half)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    assert (tmp_path / ".voxseq-fetch/nodule.old").exists()
-    completes(published, tmp_path)
+    assert job.staging.with_name("nodule.old").exists()
+    job.completes()
 
 
-def test_trees_that_somebody_removed_are_fetched_again(published: Server, tmp_path: Path) -> None:
-    start(published, tmp_path, "staging.Staging.publish = die").communicate(timeout=60)
-    shutil.rmtree(tmp_path / ".voxseq-fetch/nodule/trees")
-    completes(published, tmp_path)
-
-
-def test_a_changed_catalogue_keeps_what_is_still_named(published: Server, tmp_path: Path) -> None:
-    process = start(published, tmp_path, "staging.Staging.publish = die")
-    process.communicate(timeout=60)
-    published.requests.clear()
-    fetch(dataset(row(published.base).files[1:]), tmp_path, patience=HASTY)
-    found = contents(tmp_path / "nodule")
-    del found[".voxseq-fetch.json"]
-    assert found == FILES
-    assert not published.requests
+def test_trees_that_somebody_removed_are_fetched_again(job: Job) -> None:
+    job.dies("staging.Staging.publish = die")
+    shutil.rmtree(job.staging / "trees")
+    job.completes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("where", ["body", "header"])
-def test_asked_to_end_while_a_server_drips(tmp_path: Path, number: int, where: str) -> None:
+def test_asked_to_end_while_a_server_drips(job: Job, number: int, where: str) -> None:
     """It ends at once, closes the connection, and keeps what has come."""
-    size = 2 * len(PLAIN)
     head = b'HTTP/1.1 200 OK\r\nETag: "a"\r\n'
     if where == "body":
-        head += b"Content-Length: %d\r\n\r\n" % size + PLAIN
+        head += b"Content-Length: %d\r\n\r\n" % (2 * len(PLAIN)) + PLAIN
     with wire(drips(head)) as server:
-        command = [sys.executable, "-c", COMMAND, f"{server.base}/n.npz", str(tmp_path)]
+        command = [sys.executable, "-c", COMMAND, f"{server.base}/n.npz", str(job.root)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        parts = tmp_path / ".voxseq-fetch/nodule/parts"
-        if where == "body":
-            wait_for(
-                lambda: any(p.stat().st_size >= len(PLAIN) for p in parts.glob("*.part")), process
-            )
-        else:
-            wait_for(lambda: server.asked, process)
+        has_begun = (lambda: job.has_part(len(PLAIN))) if where == "body" else lambda: server.asked
+        wait_for(has_begun, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=5)
         assert server.gone.wait(5)
@@ -334,7 +330,7 @@ def test_asked_to_end_while_a_server_drips(tmp_path: Path, number: int, where: s
     assert "Traceback" not in err
     assert "the same command" in err
     if where == "body":
-        (part,) = parts.glob("*.part")
+        (part,) = job.staging.glob("parts/*.part")
         assert part.read_bytes().startswith(PLAIN)
         assert part.with_name(f"{part.name}.json").exists()
 

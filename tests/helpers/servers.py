@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -48,11 +49,13 @@ class Fault:
     Attributes:
         status: an error with this number and these headers; 0 for none.
         drop: bytes of the answer after which the connection is cut.
+        reset: whether it is reset instead of closed.
     """
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     drop: int | None = None
+    reset: bool = False
 
 
 @dataclass
@@ -105,7 +108,7 @@ def running() -> Iterator[Server]:
             if fault.status or page is None:
                 self._refuse(fault.status or 404, fault.headers)
             else:
-                self._answer(page, headers, fault.drop)
+                self._answer(page, headers, fault)
 
         def _refuse(self, status: int, extra: dict[str, str]) -> None:
             self.send_response(status)
@@ -115,7 +118,7 @@ def running() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(b"sorry")
 
-        def _answer(self, page: Page, headers: dict[str, str], drop: int | None) -> None:
+        def _answer(self, page: Page, headers: dict[str, str], fault: Fault) -> None:
             start = self._first(page, headers)
             if start >= len(page.content) and start:
                 self._refuse(416, {"Content-Range": f"bytes */{len(page.content)}"})
@@ -133,9 +136,9 @@ def running() -> Iterator[Server]:
                 self.send_header("Connection", "close")
                 self.close_connection = True
             self.end_headers()
-            self._send(page, body if drop is None else body[:drop])
-            if drop is not None:
-                self._cut()
+            self._send(page, body[: fault.drop])
+            if fault.drop is not None:
+                self._cut(fault.reset)
 
         def _first(self, page: Page, headers: dict[str, str]) -> int:
             asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
@@ -155,13 +158,22 @@ def running() -> Iterator[Server]:
                 # The other side was killed.
                 self.close_connection = True
 
-        def _cut(self) -> None:
+        def _cut(self, reset: bool) -> None:
             self.close_connection = True
             self.wfile.flush()
+            if reset:
+                # The client has read by then; a reset would take what it has not.
+                time.sleep(0.2)
+                no_linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+                self.connection.close()
+                return
             self.connection.shutdown(socket.SHUT_RDWR)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        # A client that cuts a connection is no error of the server.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         shelf.base = f"http://127.0.0.1:{server.server_port}"

@@ -14,7 +14,7 @@ from voxseq.cli.options import overlay_option, params_option, resolve_root, root
 
 if TYPE_CHECKING:
     from voxseq.catalogue import DataSet
-    from voxseq.fetch import Fetched, Outcome
+    from voxseq.fetch import Fetched, FetchResult
 
 #: Exit status when a data set is left for the user, or failed.
 _FAILED = 2
@@ -92,7 +92,7 @@ def _fetch(dataset: DataSet, root: Path, parallel: int) -> VoxseqError | None:
     return None
 
 
-def _report(dataset: DataSet, outcome: Outcome) -> list[str]:
+def _report(dataset: DataSet, outcome: FetchResult) -> list[str]:
     from voxseq.fetch.meter import in_words
 
     name, folder = dataset.name, outcome.folder
@@ -107,9 +107,9 @@ def _report(dataset: DataSet, outcome: Outcome) -> list[str]:
     size = sum(item.size for item in outcome.record.fetched)
     lines = [f"{name}: fetched {in_words(size)}, {files} files in {folder}"]
     lines += [
-        f"{name}: {_voucher(item)} for {item.source}: no source states its checksum; what came has "
+        f"{name}: {_voucher(item)} for {item.source}: no source states its checksum; the file has "
         f"{item.checksum or 'the sizes that the bucket lists'}"
-        for item in outcome.unvouched
+        for item in outcome.weak
     ]
     if dataset.steps:
         lines.append(f"{name}: the catalogue adds:")
@@ -119,7 +119,7 @@ def _report(dataset: DataSet, outcome: Outcome) -> list[str]:
 
 def _voucher(item: Fetched) -> str:
     """What says that a file without a checksum is right."""
-    known = ["its length"] if item.vouched == "length" else []
+    known = ["its length"] if item.verified_by == "length" else []
     if item.source.startswith(("https:", "s3:")):
         known.append("the encrypted connection (TLS)")
     if not known:

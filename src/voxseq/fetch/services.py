@@ -1,7 +1,7 @@
-"""Where files come from besides plain web servers: anonymous S3 buckets and TCIA's NBIA.
+"""Anonymous S3 buckets and TCIA's NBIA service.
 
-An object of a public bucket is a plain file at an address, so that listing is all that differs from
-HTTP; botocore would add 30 MB and a second way to resume.
+An object of a public bucket is a plain file at an address, so that only listing differs from HTTP;
+botocore would add 30 MB and a second way to resume.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, urlencode
 
 from voxseq.base.errors import DataError
-from voxseq.fetch.headers import shortened, whole_number
+from voxseq.fetch.content import Remote
+from voxseq.fetch.http import Client, shortened, whole_number
 from voxseq.fetch.paths import is_left_out, safe_path
-from voxseq.fetch.remote import Remote
-from voxseq.fetch.transfer import Client
 
 #: Address of an S3 server or mirror that holds all buckets, such as http://localhost:9000.
 S3_VARIABLE = "VOXSEQ_S3_ENDPOINT"
@@ -30,16 +29,8 @@ _S3 = "s3://"
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 #: Most objects below one prefix; the largest of the catalogue has 2,000.
 _MOST_OBJECTS = 500_000
-#: Most answers with a list of them; Amazon's hold 1,000 objects each, but may hold fewer.
+#: Most pages of a list; Amazon's hold 1,000 objects each, but may hold fewer.
 _MOST_PAGES = 5_000
-
-
-@dataclass(frozen=True)
-class Object:
-    """One object of a bucket, ``path`` below the prefix that was listed."""
-
-    path: str
-    remote: Remote
 
 
 @dataclass(frozen=True)
@@ -71,23 +62,31 @@ class Services:
         query = urlencode({"NewFileNames": "Yes", "SeriesInstanceUID": uid})
         return f"{self.nbia.rstrip('/')}/getImage?{query}"
 
-    def objects(self, client: Client, url: str) -> tuple[Object, ...]:
-        """All objects below ``s3://bucket/prefix/``, sorted by key.
+    def objects(self, client: Client, url: str) -> dict[PurePosixPath, Remote]:
+        """All objects below ``s3://bucket/prefix/`` by their path there, sorted.
 
         Raises:
             DataError: the bucket refuses, holds nothing there, or does not answer as S3 does.
         """
         bucket, _, prefix = url.removeprefix(_S3).partition("/")
-        found: dict[PurePosixPath, Object] = {}
+        found: dict[PurePosixPath, Remote] = {}
         for number, item in enumerate(self._items(client, bucket, prefix)):
+            key = item["Key"]
             if number >= _MOST_OBJECTS:
                 raise _bad_list(url, f"has more than {_MOST_OBJECTS:,} objects")
-            path = safe_path(_below(item["Key"], prefix, url), url)
-            if item["Key"].endswith("/") or is_left_out(path):
+            if not key.startswith(prefix):
+                raise _bad_list(url, f"has {shortened(key, 200)}, which is not below that address")
+            path = safe_path(key.removeprefix(prefix), url)
+            if key.endswith("/") or is_left_out(path):
                 continue
             if path in found:
-                raise _bad_list(url, f"has {shortened(item['Key'], 200)} twice")
-            found[path] = self._object(bucket, item, path, url)
+                raise _bad_list(url, f"has {shortened(key, 200)} twice")
+            size, md5 = whole_number(item["Size"]), _MD5.fullmatch(item["ETag"])
+            if size is None:
+                said = f"the size {shortened(item['Size'])}" if item["Size"] else "no size"
+                raise _bad_list(url, f"states {said} for {shortened(key, 200)}")
+            address = self.address(f"{_S3}{bucket}/{key}")
+            found[path] = Remote(address, size, f"md5:{md5[1]}" if md5 else "", path.name)
         for path in found:
             if any(parent in found for parent in path.parents):
                 raise _bad_list(url, f"has a file and a folder named {str(path.parent)!r}")
@@ -95,17 +94,7 @@ class Services:
             raise DataError(
                 f"{url}: no object is there", "compare the address with its publisher's page"
             )
-        return tuple(found[path] for path in sorted(found, key=PurePosixPath.as_posix))
-
-    def _object(self, bucket: str, item: dict[str, str], path: PurePosixPath, url: str) -> Object:
-        size, md5 = whole_number(item["Size"]), _MD5.fullmatch(item["ETag"])
-        if size is None:
-            said = f"the size {shortened(item['Size'])}" if item["Size"] else "no size"
-            raise _bad_list(url, f"states {said} for {shortened(item['Key'], 200)}")
-        address = self.address(f"{_S3}{bucket}/{item['Key']}")
-        return Object(
-            path.as_posix(), Remote(address, size, f"md5:{md5[1]}" if md5 else "", path.name)
-        )
+        return {path: found[path] for path in sorted(found, key=PurePosixPath.as_posix)}
 
     def _bucket(self, bucket: str) -> str:
         return (
@@ -139,18 +128,16 @@ def _parse(content: bytes, url: str) -> ET.Element:
     try:
         # Expat limits how far entities may expand since version 2.4.1; the length is limited too.
         root = ET.fromstring(content)  # noqa: S314
+        if root.tag.endswith("ListBucketResult"):
+            return root
+        reason = root.tag
     # An encoding that expat does not know is a LookupError or a ValueError.
     except (ET.ParseError, LookupError, ValueError) as error:
-        raise _no_bucket(url, str(error)) from None
-    if not root.tag.endswith("ListBucketResult"):
-        raise _no_bucket(url, root.tag)
-    return root
-
-
-def _below(key: str, prefix: str, url: str) -> str:
-    if not key.startswith(prefix):
-        raise _bad_list(url, f"has {shortened(key, 200)}, which is not below that address")
-    return key.removeprefix(prefix)
+        reason = str(error)
+    raise DataError(
+        f"{url}: the answer is no list of a bucket ({reason})",
+        f"compare the bucket with its publisher's page; check {S3_VARIABLE} if it is set",
+    )
 
 
 def _bad_list(url: str, reason: str) -> DataError:
@@ -158,11 +145,4 @@ def _bad_list(url: str, reason: str) -> DataError:
         f"{url}: the bucket's list {reason}",
         f"try again later; when it stays so, check {S3_VARIABLE} if it is set, and compare the "
         "address with its publisher's page",
-    )
-
-
-def _no_bucket(url: str, reason: str) -> DataError:
-    return DataError(
-        f"{url}: the answer is no list of a bucket ({reason})",
-        f"compare the bucket with its publisher's page; check {S3_VARIABLE} if it is set",
     )

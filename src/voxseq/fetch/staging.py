@@ -1,9 +1,9 @@
 """The folder beside a data set's place in which it grows until it is complete.
 
 ``<parent>/.voxseq-fetch/<name>/`` holds ``parts`` (transfers), ``unpack`` (unfinished archives),
-``trees`` (one finished tree a remote file), ``done`` (what is known about each) and ``tree`` (all
-of them joined). ``tree`` is renamed into place as the last step: the data set's folder is either
-absent or complete, whenever the process dies.
+``trees`` (one finished tree per remote file), ``done`` (a note on each) and ``tree`` (all of them
+joined). ``tree`` is renamed into place as the last step: the data set's folder is either absent or
+complete, whenever the process dies.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from voxseq.base.errors import DataError
+from voxseq.base.errors import DataError, ResourceError
+from voxseq.base.failures import read_named, write_named
 from voxseq.base.files import write_json, write_text
 from voxseq.base.locks import LockHeldError, take
-from voxseq.fetch.disk import disk_error, reading
-from voxseq.fetch.notes import read_note
-from voxseq.fetch.record import Fetched, Record, write_record
+from voxseq.fetch.record import Fetched, Record, read_note, write_record
 
 _LOG = logging.getLogger("voxseq.fetch")
-#: Folder beside the data sets that holds what is not complete yet.
+#: Folder beside the data sets that holds incomplete ones.
 WORK = ".voxseq-fetch"
 
 
 class Staging:
-    """Paths below the staging folder of the data set whose place is ``folder``."""
+    """The staging folder of the data set whose place is ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,12 +46,8 @@ class Staging:
         """An archive's tree before it is finished."""
         return self.root / "unpack" / unit
 
-    def client(self, unit: str) -> Path:
-        """Folder that an account's client writes into, and resumes from."""
-        return self.root / "clients" / unit
-
     def prepare(self, units: Sequence[str]) -> None:
-        """Make the folder, without what was published or joined from other files than ``units``."""
+        """Make the folder; remove remains of other files than ``units``, or already in place."""
         if self._joining.exists():
             published = not self._tree.exists()
             if published or read_note(self._joining, list[str]) != list(units):
@@ -62,7 +57,7 @@ class Staging:
         self.parts.mkdir(parents=True, exist_ok=True)
 
     def done(self, unit: str) -> Fetched | None:
-        """What is known about a remote file that is complete; None for one that is not."""
+        """The note on a remote file that is complete; None for one that is not."""
         if not (self.tree(unit).exists() or self._joining.exists()):
             return None
         item = read_note(self._done / f"{unit}.json", Fetched)
@@ -91,7 +86,12 @@ class Staging:
         for name, content in lists.items():
             if not (self._tree / name).exists():
                 write_text(self._tree / name, content.decode("utf-8"))
-        fetched = tuple(self._without_repeats(item) for item in record.fetched)
+        # Joining leaves files in a tree that another one brought too.
+        left = [measured(self.tree(unit)) for unit in units]
+        fetched = tuple(
+            replace(item, files=item.files - count, bytes=item.bytes - size)
+            for item, (count, size) in zip(record.fetched, left, strict=True)
+        )
         record = replace(record, fetched=fetched)
         write_record(self._tree, record)
         try:
@@ -106,13 +106,8 @@ class Staging:
         self.remove()
         return record
 
-    def _without_repeats(self, item: Fetched) -> Fetched:
-        """Files that another remote file brought too are what joining has left in the tree."""
-        left = [path.stat().st_size for path in self.tree(item.id).rglob("*") if path.is_file()]
-        return replace(item, files=item.files - len(left), bytes=item.bytes - sum(left))
-
     def remove(self) -> None:
-        """Remove the whole staging folder, in one step for whoever looks."""
+        """Remove the whole staging folder, for others in one step."""
         old = self.root.with_name(f"{self.root.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.root.exists():
@@ -121,34 +116,43 @@ class Staging:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def measured(folder: Path) -> tuple[int, int]:
+    """Number and bytes of all files below a folder."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[Staging]:
     """Keep others from fetching into ``folder``; the lock ends with the process that holds it.
 
     Raises:
-        DataError: another process fetches this data set, or the place cannot be written.
+        DataError: another process fetches this data set.
+        ResourceError: the place cannot be written.
     """
     work = folder.parent / WORK
     path = work / f"{folder.name}.lock"
     try:
-        lock = take(path, f"fetching {folder.name}")
+        with write_named(work):
+            lock = take(path, f"fetching {folder.name}")
+            try:
+                yield Staging(folder)
+            finally:
+                if not (work / folder.name).exists():
+                    # Whoever has this file open finds the data set complete, or nothing begun.
+                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        work.rmdir()
+                lock.close()
     except LockHeldError as error:
         raise DataError(
             f"{folder}: is being fetched by {error.owner}", "wait for that process, or stop it"
         ) from None
     except OSError as error:
-        raise disk_error(work, error) from None
-    try:
-        yield Staging(folder)
-    except OSError as error:
-        raise disk_error(Path(error.filename or work), error) from None
-    finally:
-        if not (work / folder.name).exists():
-            # Whoever has this file open finds the data set complete, or nothing begun.
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                work.rmdir()
-        lock.close()
+        raise ResourceError(
+            f"{error.filename or work}: cannot be written ({error.strerror or error})",
+            "make that place writable, or choose another with --root or VOXSEQ_DATA",
+        ) from None
 
 
 def _merge(source: Path, target: Path) -> None:
@@ -162,13 +166,11 @@ def _merge(source: Path, target: Path) -> None:
             item.rename(place)
         elif item.is_dir() and place.is_dir():
             _merge(item, place)
-        elif not _same(item, place):
-            raise DataError(
-                f"{place.name}: two files of the data set hold different versions of {place}",
-                "the catalogue's entry needs a folder for each of them: report this",
-            )
-
-
-def _same(one: Path, two: Path) -> bool:
-    with reading(one):
-        return one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)
+        else:
+            with read_named(item):
+                is_same = item.is_file() and place.is_file() and filecmp.cmp(item, place, False)
+            if not is_same:
+                raise DataError(
+                    f"{place.name}: two files of the data set hold different versions of {place}",
+                    "the catalogue's entry needs a folder for each of them: report this",
+                )

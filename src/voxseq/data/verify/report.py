@@ -18,7 +18,7 @@ from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
 from voxseq.data.readers import nifti
 from voxseq.fetch import RECORD, Record, read_record
-from voxseq.fetch.checksum import checksum
+from voxseq.fetch.content import checksum
 
 #: Spacing in mm beyond which a header is more likely wrong than the scan unusual.
 SPACING = (0.05, 20.0)
@@ -124,7 +124,7 @@ def check_fetched(report: Report, dataset: DataSet) -> None:
             report.add("fault", dataset, item.path, reason, again)
     if len(report.findings) == count:
         _check_total(report, dataset, record)
-    weak = [item.source for item in record.fetched if item.vouched in ("length", "nothing")]
+    weak = [item.source for item in record.fetched if item.is_weak]
     if weak:
         reason = f"no checksum vouches for {len(weak)} files, such as {weak[0]}"
         remedy = f"nothing to repair: no source states one; {show}"
