@@ -12,8 +12,6 @@ from voxseq.base.errors import ConfigError
 from voxseq.base.random import numpy_generator
 from voxseq.transforms.augment import (
     Augmentation,
-    LaParameters,
-    MsdParameters,
     Step,
     build_augmentation,
     la_steps,
@@ -107,7 +105,7 @@ def test_flips_are_monais() -> None:
 
 def test_quarter_turns_are_monais() -> None:
     data = torch.rand(2, *SHAPE)
-    turns = msd_steps(MsdParameters())[3]
+    turns = msd_steps()[3]
     options = [Rotate90(k, (0, 1))(data).as_tensor() for k in (1, 2, 3)]
     for seed in range(6):
         turned = turns.apply(data, RandomState(seed))
@@ -115,7 +113,7 @@ def test_quarter_turns_are_monais() -> None:
 
 
 def test_quarter_turns_have_equal_chances() -> None:
-    turns = msd_steps(MsdParameters())[3]
+    turns = msd_steps()[3]
     data = torch.zeros(1, 3, 3, 1)
     data[0, 0, 1] = 1.0
     state = RandomState(0)
@@ -143,13 +141,13 @@ def test_steps_are_applied_with_their_probability() -> None:
 
 
 def test_probabilities_are_the_published_ones() -> None:
-    assert [s.probability for s in msd_steps(MsdParameters())] == [0.2, 0.2, 0.2, 0.2, 0.1, 0.1]
-    la = [s.probability for s in la_steps(LaParameters())]
+    assert [s.probability for s in msd_steps()] == [0.2, 0.2, 0.2, 0.2, 0.1, 0.1]
+    la = [s.probability for s in la_steps()]
     assert la == [1.0, 0.1, 0.1, 0.15, 0.075, 0.15, 0.125, 0.15, 0.5, 0.5, 0.5]
 
 
 def test_scale_and_shift_stay_in_their_ranges() -> None:
-    scale, shift = (step.apply for step in msd_steps(MsdParameters())[4:])
+    scale, shift = (step.apply for step in msd_steps()[4:])
     data = torch.full((1, 2, 2, 2), 2.0)
     state = RandomState(0)
     scales = [float(scale(data, state)[0, 0, 0, 0]) / 2 for _ in range(300)]
@@ -159,7 +157,7 @@ def test_scale_and_shift_stay_in_their_ranges() -> None:
 
 
 def test_intensity_steps_keep_what_they_promise() -> None:
-    steps = la_steps(LaParameters())
+    steps = la_steps()
     data = torch.from_numpy(crop()[0])[None]
     contrast, low_resolution, gamma = (steps[i].apply(data, RandomState(1)) for i in (5, 6, 7))
     assert contrast.min() >= data.min()
@@ -172,7 +170,7 @@ def test_intensity_steps_keep_what_they_promise() -> None:
 
 
 def test_every_step_at_once_survives_a_constant_crop() -> None:
-    chain = Augmentation(always(la_steps(LaParameters())))
+    chain = Augmentation(always(la_steps()))
     image = np.zeros(SHAPE, np.float32)
     for number in range(5):
         new_image, _ = chain(image, image.astype(np.uint8), numpy_generator(number))
@@ -207,13 +205,13 @@ def centre_of_the_bright(image: torch.Tensor) -> np.ndarray:
     return np.argwhere(values > (values.min() + values.max()) / 2).mean(axis=0)
 
 
-INTENSITY = [i for i, step in enumerate(la_steps(LaParameters())) if not step.is_spatial]
+INTENSITY = [i for i, step in enumerate(la_steps()) if not step.is_spatial]
 
 
 @pytest.mark.parametrize("number", INTENSITY)
 def test_what_leaves_the_label_in_place_leaves_the_content_in_place(number: int) -> None:
     """Published: 0.06 voxel on average, by the low resolution."""
-    step = la_steps(LaParameters())[number]
+    step = la_steps()[number]
     shape, shifts = (33, 31, 27), []
     for seed in range(40):
         state = RandomState(seed)
@@ -226,7 +224,7 @@ def test_what_leaves_the_label_in_place_leaves_the_content_in_place(number: int)
 
 def test_half_of_the_gammas_are_below_one() -> None:
     """Published; uniform over the range they would be 3 of 8."""
-    gamma = la_steps(LaParameters())[7]
+    gamma = la_steps()[7]
     ramp = torch.linspace(0.0, 1.0, 101).reshape(1, 101, 1, 1)
     state = RandomState(0)
     # The median falls below the mean where gamma is above 1.
