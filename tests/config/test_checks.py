@@ -210,7 +210,6 @@ REFUSED: list[tuple[Changes, list[str]]] = [
     # Dividing batches and models.
     ({"execution.pretrain.accumulate": {"simclr": 2}}, ["accumulate.simclr", "ours", "mae3d"]),
     ({"execution.pretrain.accumulate": {"our": 1}}, ["accumulate.our", "no such"]),
-    ({"execution.pretrain.sharded": ["dino"]}, ["pretrain.sharded", "dino", "simclr, mae3d, ours"]),
     ({"execution.pretrain.processes": 3}, ["pretrain.batch_size", "16", "3 equal parts"]),
     # Phantoms that do not exist, or are too few.
     ({"sequences.sources.0.dataset": "dicom_ct"}, ["sources.0.dataset", "dicom_ct", "data.root"]),

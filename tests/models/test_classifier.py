@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from voxseq.config.model import EncoderConfig
-from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder
+from voxseq.models.networks import TokenClassifier
 
 CONFIG = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
 

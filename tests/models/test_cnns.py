@@ -9,8 +9,7 @@ import torch
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
 from voxseq.data import grid as resample
 from voxseq.evaluation.inference import predict_logits
-from voxseq.models.resnet import ResNet18
-from voxseq.models.unet3d import build_unet3d
+from voxseq.models.networks import ResNet18, build_unet3d
 
 SMALL = UNet3DSettings(features=(4, 4, 8, 8, 8, 4), norm="batch")
 

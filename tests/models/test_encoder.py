@@ -11,8 +11,7 @@ from voxseq.config.model import EncoderConfig
 from voxseq.models.attention import SelfAttention, prefix_mask
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
-from voxseq.models.patches import patchify, token_order
-from voxseq.models.positions import sincos_positions
+from voxseq.models.patches import patchify, sincos_positions, token_order
 
 CONFIG = EncoderConfig(width=12, depth=3, heads=2, mlp_width=20, patch_size=(2, 4, 3))
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from voxseq.models.patches import normalised_targets, patchify, token_grid, token_order, unpatchify
+from tests.helpers.methods import unpatchify
+from voxseq.models.patches import normalised_targets, patchify, token_grid, token_order
 
 sizes = st.tuples(*[st.integers(1, 4)] * 3)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from voxseq.base.errors import ConfigError
-from voxseq.training.launched import processes
+from voxseq.training.launched import world_size
 
 TORCHRUN = {
     "WORLD_SIZE": "4",
@@ -33,19 +33,19 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_one_process_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
-    assert processes() == 1
+    assert world_size() == 1
 
 
 def test_what_torchrun_sets(launched: pytest.MonkeyPatch) -> None:
-    assert processes() == 4
+    assert world_size() == 4
     launched.delenv("LOCAL_WORLD_SIZE")
-    assert processes() == 4
+    assert world_size() == 4
 
 
 def test_a_single_process_needs_no_more(launched: pytest.MonkeyPatch) -> None:
     launched.setenv("WORLD_SIZE", "1")
     launched.setenv("MASTER_PORT", "")
-    assert processes() == 1
+    assert world_size() == 1
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
@@ -55,7 +55,7 @@ def test_ranks_are_read_by_libraries_in_a_single_process_too(
     launched.delenv("WORLD_SIZE")
     launched.setenv(name, "")
     with pytest.raises(ConfigError, match=f"{name} is ''"):
-        processes()
+        world_size()
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -63,7 +63,7 @@ def test_ranks_are_read_by_libraries_in_a_single_process_too(
 def test_an_impossible_value_is_named(launched: pytest.MonkeyPatch, name: str, value: str) -> None:
     launched.setenv(name, value)
     with pytest.raises(ConfigError, match=rf"{name} is .*, expected ") as caught:
-        processes()
+        world_size()
     assert "torchrun" in caught.value.hint
 
 
@@ -84,14 +84,14 @@ def test_values_that_do_not_fit_each_other(
 ) -> None:
     launched.setenv(name, value)
     with pytest.raises(ConfigError, match=name):
-        processes()
+        world_size()
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_what_is_missing_is_named(launched: pytest.MonkeyPatch, name: str) -> None:
     launched.delenv(name)
     with pytest.raises(ConfigError, match=f"{name} is not set"):
-        processes()
+        world_size()
 
 
 @pytest.mark.parametrize("value", ["", "x"])

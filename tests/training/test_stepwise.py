@@ -21,7 +21,6 @@ from voxseq.base.failures import faults_named
 from voxseq.base.locks import owner_of
 from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
-from voxseq.training import shared_memory
 from voxseq.training.batches import lost_workers_named, stepwise
 
 
@@ -235,8 +234,8 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused_at_once(
     monkeypatch: pytest.MonkeyPatch, room: int, steps: int
 ) -> None:
     """Two workers prepare four ahead, two are held: six of two pages each."""
-    monkeypatch.setattr(shared_memory, "_LOCKS", 0)
-    monkeypatch.setattr(shared_memory, "_free", lambda: room)
+    monkeypatch.setattr(module, "_LOCKS", 0)
+    monkeypatch.setattr(module, "_free", lambda: room)
     made = {"image": torch.zeros(100), "ids": torch.zeros(2)}
     batches = stepwise(lambda _: made, 0, steps, 2)
     if room == 2**16:
@@ -260,7 +259,7 @@ def test_shared_memory_that_others_fill_later_is_no_endless_wait(
 
 
 def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_memory, "_free", lambda: 4096)
+    monkeypatch.setattr(module, "_free", lambda: 4096)
     with pytest.raises(ResourceError, match=r"shared memory \(/dev/shm\) is full"):
         next(stepwise(make_batch, 0, 50, 1))
 

@@ -11,13 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import GaussianSmooth
 
-from voxseq.base.errors import ConfigError
 from voxseq.transforms import views
 from voxseq.transforms.spatial import Item, resize
 from voxseq.transforms.views import (
     ViewRecipe,
     blur,
-    check_view_shape,
     flip_and_rotate,
     jitter,
     make_view,
@@ -195,12 +193,6 @@ def test_two_views_of_one_volume_differ():
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ViewRecipe(**{"shape": (8, 8, 8), "scale": (0.5, 1.0)} | wrong)
-
-
-def test_a_view_that_does_not_divide_into_tokens_is_named():
-    check_view_shape("view_shape", (8, 12, 16), (4, 4, 4))
-    with pytest.raises(ConfigError, match=r"view_shape: .*\(10, 8, 8\).*\n.*multiples of \(4"):
-        check_view_shape("view_shape", (10, 8, 8), (4, 4, 4))
 
 
 def test_a_small_view_takes_at_most_a_millisecond():

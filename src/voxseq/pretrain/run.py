@@ -18,14 +18,13 @@ from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.config.registry import METHODS
-from voxseq.models.encoder import Block
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
 from voxseq.plan.context import RunContext
 from voxseq.pretrain.base import PretrainMethod, stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
-from voxseq.training.distributed import WHOLE, Share, share_of, team
+from voxseq.training.distributed import WHOLE, BatchShard, processes, shard_of
 from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.optimiser import adamw
@@ -72,14 +71,16 @@ def build_method(setup: _Setup) -> PretrainMethod:
 class PretrainTask(Trainable):
     """A method together with its data, as the training loop wants it."""
 
-    units = (Block,)
-
     def __init__(
-        self, method: PretrainMethod, sampler: SequenceSampler, setup: _Setup, rows: Share = WHOLE
+        self,
+        method: PretrainMethod,
+        sampler: SequenceSampler,
+        setup: _Setup,
+        shard: BatchShard = WHOLE,
     ) -> None:
         super().__init__()
         self.method = method
-        self._rows = rows
+        self._shard = shard
         self._sampler = sampler
         self._seed = int(setup.shared["seed"])
         self._batch_size = int(setup.shared["batch_size"])
@@ -104,12 +105,12 @@ class PretrainTask(Trainable):
 
         Views that are drawn from one stream need the whole batch.
         """
-        if self.method.by_row:
-            own = self._rows.own(torch.arange(self._batch_size)).tolist()
+        if self.method.per_sample:
+            own = self._shard.local(torch.arange(self._batch_size)).tolist()
             items = self.method.draw(self._sampler, step, self._batch_size, own)
             return self._collated(items, "views", step)
         items = self.method.draw(self._sampler, step, self._batch_size)
-        return share_of(self._collated(items, "views", step), self._rows)
+        return shard_of(self._collated(items, "views", step), self._shard)
 
     def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
         batch = self.method.collate(items, numpy_generator(self._seed, purpose, number))
@@ -118,7 +119,7 @@ class PretrainTask(Trainable):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of a training batch."""
         generator = torch_generator(self._seed, "method", step)
-        self.method.share = self.share
+        self.method.shard = self.shard
         return self.method.training_loss(batch, step, generator)
 
     def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
@@ -135,7 +136,7 @@ class PretrainTask(Trainable):
 
     def validate(self) -> dict[str, float]:
         """Mean validation loss, and whether the features have collapsed; each process by itself."""
-        self.method.share = WHOLE
+        self.method.shard = WHOLE
         sums: dict[str, float] = {}
         features = []
         total = 0
@@ -175,10 +176,10 @@ def execute(context: RunContext) -> None:
     method.begin(steps, sampler)
     if context.training.recompute:
         method.recompute()
-    processes = team()
+    here = processes()
     accumulate = context.training.accumulate.get(setup.method, 1)
-    _report_division(int(setup.shared["batch_size"]), processes.size, accumulate)
-    task = PretrainTask(method, sampler, setup, Share(processes.rank, processes.size))
+    _report_division(int(setup.shared["batch_size"]), here.world_size, accumulate)
+    task = PretrainTask(method, sampler, setup, BatchShard(here.rank, here.world_size))
     optimiser_config = setup.settings.optimiser
     optimiser = adamw(
         method.parameter_groups(optimiser_config), optimiser_config, setup.shared["precision"]
@@ -201,13 +202,12 @@ def execute(context: RunContext) -> None:
             optimiser_config.clip_norm,
             method.selection,
             accumulate=accumulate,
-            sharded=setup.method in context.training.sharded,
         ),
         state=context.state,
         out=context.out,
         run_config=context.config,
     )
-    if not processes.is_first:
+    if not here.is_first:
         return
     _write_results(context.out, setup, method, sampler, result.best_step, result.best_score)
     cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
@@ -273,7 +273,6 @@ def loop_config(
     selection: str,
     *,
     accumulate: int = 1,
-    sharded: bool = False,
 ) -> LoopConfig:
     """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
@@ -287,7 +286,6 @@ def loop_config(
         threads=int(shared["threads"]),
         clip_norm=clip_norm,
         accumulate=accumulate,
-        sharded=sharded,
     )
 
 
