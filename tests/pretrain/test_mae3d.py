@@ -100,14 +100,6 @@ def test_exactly_the_hidden_tokens_carry_loss(blind):
     assert torch.equal(scored.any(dim=2), expected)
 
 
-def test_visible_targets_do_not_change_the_loss(blind):
-    volume = batch_of(blind)["volume"]
-    mask = mask_of(volume)
-    expected = loss_of(blind, volume)
-    assert torch.equal(loss_of(blind, changed_tokens(volume, mask.visible, 9.0)), expected)
-    assert not torch.equal(loss_of(blind, changed_tokens(volume, mask.hidden, 9.0)), expected)
-
-
 def test_voxels_reach_predictions_through_the_encoder_only(blind):
     def predictions(method, given):
         shown = []

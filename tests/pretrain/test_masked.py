@@ -79,13 +79,6 @@ def test_every_token_is_hidden_equally_often_and_samples_differ():
     assert len({tuple(sorted(row)) for row in mask.visible.tolist()}) > 100
 
 
-def test_gathered_tokens_are_those_of_the_same_sample():
-    tokens = random(3, 7, 2)
-    index = torch.tensor([[6, 0], [1, 1], [2, 5]])
-    expected = [[tokens[b, i].tolist() for i in row] for b, row in enumerate(index.tolist())]
-    assert gather_tokens(tokens, index).tolist() == expected
-
-
 def test_visible_tokens_keep_their_positions(encoder):
     volume = random(2, 1, 12, 8, 8)
     patches = patchify(volume, (4, 4, 4))
