@@ -241,29 +241,28 @@ def stepwise(
     with _ended_workers(steps) as started:
         batches = _started(loader)
         numbers = [worker.pid for worker in started() if worker.pid is not None]
-        with Watch(lambda: numbers) as watch:
-            while (batch := _awaited(batches, watch)) is not None:
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
+        watch = Watch(lambda: numbers)
+        try:
+            with watch:
+                while (batch := _awaited(batches, watch)) is not None:
+                    if isinstance(batch, Exception):
+                        raise batch
+                    yield batch
+        except Exception as error:
+            # The loader's signal handler raises its error about an ended worker anywhere.
+            if watch.reason:
+                raise ResourceError(f"{watch.reason}, with a batch to prepare", _STILL) from error
+            raise
 
 
 def _awaited(batches: Iterator[Any], watch: Watch) -> Batch | Exception | None:
-    """The next batch, what went wrong with it in a worker, or None after the last.
-
-    Raises:
-        ResourceError: a worker stood still.
-    """
+    """The next batch, what went wrong with it in a worker, or None after the last."""
     with watch.awaiting():
         while True:
             try:
                 return next(batches, None)
             except Exception as error:
-                if watch.reason:
-                    raise ResourceError(
-                        f"{watch.reason}, with a batch to prepare", _STILL
-                    ) from error
-                if _TIMED_OUT not in str(error):
+                if watch.reason or _TIMED_OUT not in str(error):
                     raise
 
 
@@ -297,11 +296,12 @@ def _ended_workers(steps: _Steps) -> Iterator[Callable[[], list[BaseProcess]]]:
     finally:
         steps.ending.value = True
         for worker in running():
-            worker.terminate()
-            with suppress(ProcessLookupError):
+            # The loader's handler raises an error about each worker that was killed.
+            with suppress(RuntimeError):
+                worker.terminate()
+            with suppress(ProcessLookupError, RuntimeError):
                 # A stopped one takes notice of nothing until it is continued.
                 os.kill(int(worker.pid or 0), signal.SIGCONT)
-            # The loader's handler raises an error about each worker that was killed.
             with suppress(RuntimeError):
                 worker.join(_END)
 
