@@ -30,7 +30,7 @@ from benchmarks.material import paper_config, typical_step
 from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config.registry import METHODS, pretrained
 from voxseq.models.attention import prefix_mask
-from voxseq.models.regression import autoregressive_loss
+from voxseq.models.patches import normalised_targets
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
 from voxseq.sequences.sampler import SequenceSampler
@@ -143,7 +143,10 @@ class Plain(nn.Module):
         for block in self.blocks:
             states = block(states, src_mask=hidden)
         prediction = self.head(self.norm(states))
-        return autoregressive_loss(prediction, ours.sequence(volume), prefix)
+        patches = ours.sequence(volume)
+        errors = (prediction.float() - normalised_targets(patches)).square().mean(dim=-1)
+        scored = torch.arange(patches.shape[1], device=prefix.device) >= prefix[:, None]
+        return torch.where(scored, errors, 0.0).sum() / scored.sum()
 
 
 def run() -> Iterator[Row]:

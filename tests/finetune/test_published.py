@@ -18,8 +18,8 @@ from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.finetune.classification import class_balanced_cross_entropy
 from voxseq.finetune.optim import parameter_groups
 from voxseq.finetune.segmentation import DiceCrossEntropy
-from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder
+from voxseq.models.networks import TokenClassifier
 from voxseq.models.published import load_encoder
 from voxseq.models.unetr import UNETR
 

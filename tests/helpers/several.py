@@ -18,44 +18,17 @@ from typing import Any, cast
 import torch
 from torch import multiprocessing
 
+from tests.helpers.methods import ENCODER, SEQUENCES, small_settings
 from tests.helpers.training import PhantomSampler
-from voxseq.config.data import SequencesConfig
-from voxseq.config.model import EncoderConfig
-from voxseq.config.registry import METHODS
 from voxseq.config.runs import PretrainRun
 from voxseq.pretrain import run
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
-from voxseq.training.sharding import whole
 
 STEPS = 50
 BATCH = 8
-#: Tiny settings of each method; learning rates are those of a real training of this size.
-SETTINGS: Mapping[str, dict[str, Any]] = {
-    "ours": {},
-    "simclr": {"view_shape": [8, 8, 8]},
-    "moco_v3": {"view_shape": [8, 8, 8], "hidden_width": 32, "output_width": 16},
-    "dino": {
-        "global_shape": [8, 8, 8],
-        "local_shape": [4, 4, 4],
-        "local_views": 2,
-        "hidden_width": 32,
-        "bottleneck_width": 16,
-        "output_width": 32,
-    },
-    "pcrlv2": {
-        "global_shape": [8, 8, 8],
-        "local_shape": [4, 4, 4],
-        "local_views": 2,
-        "decoder_channels": [16, 8, 8],
-        "swap_block": [2, 2, 2],
-        "swaps": 4,
-    },
-    "mae3d": {"crop_shape": [8, 8, 8], "decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
-    "medcoss": {"decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2},
-}
 
 
 class Phantoms(PhantomSampler):
@@ -74,21 +47,16 @@ class Plan:
     steps: int = STEPS
     accumulate: int = 1
     recompute: bool = False
-    sharded: bool = False
     precision: str = "32-true"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def setup(plan: Plan) -> PretrainRun:
-    optimiser = {"lr": 1e-3, "warmup_steps": 5}
-    row = METHODS[plan.method]
-    assert row.settings is not None
-    settings = {**SETTINGS[plan.method], "optimiser": optimiser, **plan.settings}
     made = PretrainRun(
         method=plan.method,
-        settings=row.settings.model_validate(settings),
-        encoder=EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4)),
-        sequences=SequencesConfig(),
+        settings=small_settings(plan.method, **plan.settings),
+        encoder=ENCODER,
+        sequences=SEQUENCES,
         kinds=("spatial",),
         steps=plan.steps,
         batch_size=BATCH,
@@ -102,7 +70,7 @@ def setup(plan: Plan) -> PretrainRun:
     return made.model_copy(update={"precision": plan.precision})
 
 
-def train(
+def train_plan(
     plan: Plan, watch: Callable[[run.PretrainTask, int], None] | None = None
 ) -> run.PretrainTask:
     """Train in this process, together with those that have joined.
@@ -119,18 +87,15 @@ def train(
     method.begin(plan.steps, data)
     if plan.recompute:
         method.recompute()
-    team = distributed.team()
-    task = run.PretrainTask(method, data, made, distributed.Share(team.rank, team.size))
+    here = distributed.processes()
+    task = run.PretrainTask(method, data, made, distributed.BatchShard(here.rank, here.world_size))
     if plan.precision == "64-true":
         task._validation = [doubled(batch) for batch in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
-    keep_first_gradient(task, out, is_kept=team.is_first)
+    keep_first_gradient(task, out, is_kept=here.is_first)
     config = made.settings.optimiser
     optimiser = adamw(method.parameter_groups(config), config)
-    if plan.precision == "64-true" and plan.sharded:
-        made = made.model_copy(update={"precision": "32-true"})
-        make_double(task)
     fit(
         task,
         lambda start: run.staged_batches(task, optimiser, start, 0),
@@ -140,7 +105,6 @@ def train(
             made,
             method.selection,
             accumulate=plan.accumulate,
-            sharded=plan.sharded,
         ),
         state=state,
         out=out,
@@ -159,26 +123,12 @@ def keep_first_gradient(task: run.PretrainTask, out: Path, *, is_kept: bool) -> 
     def kept(step: int, groups: Any) -> None:
         if step == 0:
             weights = [(n, p.grad) for n, p in task.named_parameters() if p.grad is not None]
-            norms = {name: float(whole(gradient).norm()) for name, gradient in weights}
+            norms = {name: float(gradient.norm()) for name, gradient in weights}
             if is_kept:
                 (out / "gradient.json").write_text(json.dumps(norms))
         before_update(step, groups)
 
     task.before_update = kept  # type: ignore[method-assign]
-
-
-def make_double(task: run.PretrainTask) -> None:
-    """What Fabric does for double precision; it knows none where weights are divided."""
-    forward = task.double().forward
-
-    def in_double(batch: Mapping[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
-        torch.set_default_dtype(torch.float64)
-        try:
-            return forward(doubled(batch), step)
-        finally:
-            torch.set_default_dtype(torch.float32)
-
-    task.forward = in_double  # type: ignore[method-assign]
 
 
 def doubled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -202,7 +152,7 @@ def gradient(folder: Path) -> dict[str, float]:
 def note(folder: Path, text: str) -> None:
     """Leave a word of this process beside its training."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"rank{distributed.team().rank}").write_text(text)
+    (folder / f"rank{distributed.processes().rank}").write_text(text)
 
 
 def noted(folder: Path) -> list[str]:
@@ -231,13 +181,13 @@ def _joined(rank: int, size: int, port: int, function: Callable[..., None], args
         "LOCAL_RANK": str(rank),
     }
     torch.set_num_threads(1)
-    distributed.join()
+    distributed.init_processes()
     try:
         function(*args)
     finally:
-        distributed.leave()
+        distributed.close_processes()
 
 
-def train_all(plans: list[Plan]) -> None:
+def train_plans(plans: list[Plan]) -> None:
     for plan in plans:
-        train(plan)
+        train_plan(plan)

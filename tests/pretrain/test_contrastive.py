@@ -89,13 +89,8 @@ def test_neither_length_nor_order_of_the_vectors_matters(loss):
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     assert float(loss(first[order], second[order], 0.2)) == pytest.approx(reference, rel=1e-5)
     assert abs(float(loss(first, second[order], 0.2)) - reference) > 0.05
-
-
-def test_nt_xent_is_symmetric_in_the_views():
-    first, second = vectors(6, 5, 0)
-    assert float(nt_xent(first, second, 0.1)) == pytest.approx(
-        float(nt_xent(second, first, 0.1)), rel=1e-6
-    )
+    if loss is nt_xent:
+        assert float(loss(second, first, 0.2)) == pytest.approx(reference, rel=1e-6)
 
 
 def test_temperature_decides_how_much_a_wrong_order_costs():
@@ -153,6 +148,11 @@ def test_half_precision_is_left_for_the_loss(loss):
 def test_a_head_is_free_of_biases_and_ends_in_batch_norm():
     with seeded(0):
         head = projection_head((6, 10, 10, 4), last_norm="plain")
+        scaled = projection_head((6, 10, 4), last_norm="scale")[-1]
+    # SimCLR's last norm learns a scale and no shift.
+    assert scaled.weight.requires_grad
+    assert not scaled.bias.requires_grad
+    assert not scaled.bias.any()
     kinds = [type(part) for part in head]
     inner = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
     assert kinds == [*inner, *inner, nn.Linear, nn.BatchNorm1d]
@@ -163,21 +163,3 @@ def test_a_head_is_free_of_biases_and_ends_in_batch_norm():
     out = head(torch.randn(64, 6, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(out.mean(dim=0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.std(dim=0, unbiased=False), torch.ones(4), atol=1e-2, rtol=0)
-
-
-def test_the_last_norm_of_simclr_learns_a_scale_and_no_shift():
-    with seeded(0):
-        last = projection_head((6, 10, 4), last_norm="scale")[-1]
-    assert last.weight.requires_grad
-    assert not last.bias.requires_grad
-    assert not last.bias.any()
-
-
-def test_weights_depend_on_the_seed_alone():
-    heads = []
-    for seed, noise in ((0, 1), (0, 2), (1, 1)):
-        torch.manual_seed(noise)
-        with seeded(seed):
-            heads.append(projection_head((3, 5, 2), last_norm="plain")[0].weight)
-    assert torch.equal(heads[0], heads[1])
-    assert not torch.equal(heads[0], heads[2])

@@ -9,80 +9,32 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.training import (
-    OPTIMISER,
-    loss_falls,
-    make_optimiser,
-    phantom_items,
-    phantom_sampler,
-    resumes_exactly,
-)
+from tests.helpers import methods
+from tests.helpers.methods import copies, equal, generator, move
+from tests.helpers.training import OPTIMISER, loss_falls, make_optimiser, phantom_items
 from tests.pretrain.test_dino_head import plain_loss
-from voxseq.base.errors import ConfigError
-from voxseq.config.data import SequencesConfig
-from voxseq.config.methods.dino import DINOSettings
-from voxseq.config.model import EncoderConfig
-from voxseq.models.transfer import load_encoder, save_encoder
-from voxseq.models.unetr import UNETR
-from voxseq.pretrain.methods.dino import DINOMethod, clip_each
+from voxseq.models.features import feature_statistics
+from voxseq.pretrain.methods.dino import clip_each
 from voxseq.transforms import views
 from voxseq.transforms.views import ViewRecipe
 
-ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SMALL = {
-    "global_shape": (12, 12, 12),
-    "local_shape": (8, 8, 8),
-    "hidden_width": 32,
-    "bottleneck_width": 16,
-    "output_width": 64,
+    **{"global_shape": (12, 12, 12), "local_shape": (8, 8, 8), "local_views": 8},
+    **{"output_width": 64, "optimiser": {}},
 }
 STEPS = 100
 
 
-def make(seed=0, steps=STEPS, **changed) -> DINOMethod:
-    method = DINOMethod(DINOSettings(**SMALL | changed), ENCODER, SequencesConfig(), seed)
-    method.begin(steps, phantom_sampler(2))
-    return method
+def make(steps=STEPS, **changed):
+    return methods.make("dino", steps=steps, **SMALL | changed)
 
 
 def batch_of(method, count=3, seed=0):
     return method.collate(phantom_items(count), np.random.default_rng(seed))
 
 
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
-def copies(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def move_student(method):
-    """Shift every trained weight, as an optimiser would."""
-    random = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        for parameter in method.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
-
-
-def test_defaults_are_those_at_paper_scale():
-    settings = DINOSettings()
-    assert (settings.global_shape, settings.local_shape) == ((96, 96, 96), (48, 48, 48))
-    assert (settings.global_scale, settings.local_scale) == ((0.4, 1.0), (0.05, 0.4))
-    widths = (settings.hidden_width, settings.bottleneck_width, settings.output_width)
-    assert widths == (2048, 256, 65_536)
-    optimiser = settings.optimiser
-    assert optimiser.lr == pytest.approx(5e-4 * 288 / 256)
-    assert optimiser.lr * optimiser.final_lr_factor == pytest.approx(1e-6, rel=1e-3)
-    assert not optimiser.decay_one_dimensional
-    for key in ("global_shape", "local_shape"):
-        with pytest.raises(ConfigError, match=key):
-            make(**{key: (6, 8, 8)})
-
-
-def test_two_global_and_eight_local_views():
-    method = make()
+def test_two_global_and_eight_local_views_by_their_recipes():
+    method = make(global_scale=(0.5, 0.9), local_scale=(0.1, 0.3))
     batch = batch_of(method)
     assert batch.keys() == {"global", "local"}
     assert batch["global"].shape == (3, 2, 1, 12, 12, 12)
@@ -91,18 +43,8 @@ def test_two_global_and_eight_local_views():
     for i in range(8):
         for j in range(i):
             assert (flat[:, i] != flat[:, j]).any(dim=1).all()
-
-
-def test_recipes_of_the_views():
-    method = make(global_scale=(0.5, 0.9), local_scale=(0.1, 0.3))
-    first, second = method.global_recipes
-    assert (first.jitter, first.blur, first.solarise, first.scale) == (0.8, 1.0, 0.0, (0.5, 0.9))
-    assert (second.jitter, second.blur, second.solarise, second.scale) == (
-        0.8,
-        0.1,
-        0.2,
-        (0.5, 0.9),
-    )
+    recipes = [(r.jitter, r.blur, r.solarise, r.scale) for r in method.global_recipes]
+    assert recipes == [(0.8, 1.0, 0.0, (0.5, 0.9)), (0.8, 0.1, 0.2, (0.5, 0.9))]
     local = method.local_recipe
     assert (local.jitter, local.blur, local.solarise, local.scale) == (0.8, 0.5, 0.0, (0.1, 0.3))
 
@@ -175,21 +117,6 @@ def test_last_layer_has_unit_weight_vectors_that_stay_so():
     torch.testing.assert_close(method.head.last.weight, method.head.direction / lengths)
 
 
-def test_training_loss_against_float64():
-    method = make()
-    move_student(method)
-    with torch.no_grad():
-        method.centre.copy_(torch.linspace(-0.2, 0.2, 64))
-    batch = batch_of(method)
-    step = 10
-    expected = plain_loss(
-        method.student_outputs(batch), method.teacher_outputs(batch), method.centre, 0.1, 0.05
-    )
-    assert method.teacher_temperature(step) == pytest.approx(0.05)
-    losses = method.training_loss(batch, step, generator())
-    assert float(losses["loss"].detach()) == pytest.approx(expected, rel=1e-5)
-
-
 def test_centre_by_hand():
     method = make(output_width=2, centre_momentum=0.9)
     outputs = torch.tensor([[[1.0, 0.0], [0.0, 0.4]], [[0.6, 0.0], [0.0, 0.0]]])  # mean 0.4, 0.1
@@ -201,21 +128,22 @@ def test_centre_by_hand():
 
 def test_training_moves_the_centre_after_its_use_and_validation_does_not():
     method = make()
-    move_student(method)
-    batch = batch_of(method)
-    outputs = method.teacher_outputs(batch)
-    expected = plain_loss(method.student_outputs(batch), outputs, method.centre, 0.1, 0.07)
-    loss = method.training_loss(batch, 30, generator())["loss"]
-    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
-    torch.testing.assert_close(method.centre, 0.1 * outputs.mean(dim=(0, 1)))
-    before = copies(method)
+    move(method)
     with torch.no_grad():
-        losses = [method.validation_loss(batch, generator()) for _ in range(2)]
-    assert losses[0].keys() == {"loss", "teacher_entropy"}
-    assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
-    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
-    expected = plain_loss(method.student_outputs(batch), outputs, method.centre, 0.1, 0.07)
-    assert float(losses[0]["loss"]) == pytest.approx(expected, rel=1e-5)
+        method.centre.copy_(torch.linspace(-0.2, 0.2, 64))
+    batch = batch_of(method)
+    student, outputs = method.student_outputs(batch), method.teacher_outputs(batch)
+    expected = plain_loss(student, outputs, method.centre, 0.1, 0.05)
+    before = method.centre.clone()
+    assert method.teacher_temperature(10) == pytest.approx(0.05)
+    loss = method.training_loss(batch, 10, generator())["loss"]
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(method.centre, 0.9 * before + 0.1 * outputs.mean(dim=(0, 1)))
+    expected = plain_loss(student, outputs, method.centre, 0.1, 0.07)
+    with torch.no_grad():
+        losses = method.validation_loss(batch, generator())
+    assert losses.keys() == {"loss", "teacher_entropy"}
+    assert float(losses["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_teacher_by_hand():
@@ -223,11 +151,9 @@ def test_teacher_by_hand():
     method = make(teacher_momentum=0.6)
     student = {"backbone": method.backbone, "head": method.head}
     teacher = {"backbone": method.teacher_backbone, "head": method.teacher_head}
-    for name, module in student.items():
-        for key, value in module.state_dict().items():
-            assert torch.equal(value, teacher[name].state_dict()[key])
+    assert all(equal(copies(module), copies(teacher[name])) for name, module in student.items())
     for step, momentum in ((0, 0.6), (50, 0.8), (100, 1.0)):
-        move_student(method)
+        move(method)
         before = {name: copies(module) for name, module in teacher.items()}
         method.after_step(step, STEPS)
         for name, module in student.items():
@@ -237,34 +163,13 @@ def test_teacher_by_hand():
     assert teacher["head"].gain.eq(1).all()
 
 
-def test_the_teacher_gets_no_gradient_and_is_not_optimised():
+def test_the_teacher_is_frozen_and_transferred():
     method = make()
-    before = {key: value for key, value in copies(method).items() if key.startswith("teacher_")}
-    optimiser = make_optimiser(method, OPTIMISER)
-    method.training_loss(batch_of(method), 50, generator())["loss"].backward()
+    assert method.encoder is method.teacher_backbone
     fixed = "head.last.parametrizations.weight.original0"
     for name, parameter in method.named_parameters():
         trained = not name.startswith("teacher_") and name != fixed
         assert parameter.requires_grad == trained, name
-        assert (parameter.grad is not None) == trained, name
-    listed = {id(p) for group in optimiser.param_groups for p in group["params"]}
-    assert listed == {id(p) for p in method.parameters() if p.requires_grad}
-    optimiser.step()
-    for name, value in before.items():
-        assert torch.equal(method.state_dict()[name], value)
-    assert not method.centre.requires_grad
-
-
-def test_the_teacher_is_transferred(tmp_path):
-    method = make(steps=3)
-    loss_falls(method, steps=3, size=4, batch_size=4)
-    assert method.encoder is method.teacher_backbone
-    save_encoder(tmp_path / "encoder.safetensors", method.encoder, ENCODER, {})
-    network = UNETR(make(5).backbone, classes=2, feature_size=4)
-    load_encoder(tmp_path / "encoder.safetensors", network.encoder)
-    loaded = network.encoder.state_dict()
-    assert all(torch.equal(v, loaded[k]) for k, v in method.teacher_backbone.state_dict().items())
-    assert not torch.equal(loaded["start_token"], method.backbone.start_token)
 
 
 def test_schedules_at_their_ends():
@@ -337,7 +242,7 @@ def test_collapse_is_visible():
     method = make()
     batch = batch_of(method, count=4)
     volumes = batch["global"][:, 0]
-    healthy = method.feature_statistics(volumes)
+    healthy = feature_statistics(method.encoder(volumes).tokens.mean(dim=1))
     with torch.no_grad():
         for module in (method.backbone, method.teacher_backbone):
             module.norm.weight.zero_()
@@ -347,16 +252,9 @@ def test_collapse_is_visible():
         losses = method.validation_loss(batch, generator())
     # The centre takes all that a constant teacher says: only the uniform distribution is left.
     assert float(losses["teacher_entropy"]) == pytest.approx(math.log(64), abs=1e-4)
-    collapsed = method.feature_statistics(volumes)
+    collapsed = feature_statistics(method.encoder(volumes).tokens.mean(dim=1))
     assert collapsed["feature_sd"] == collapsed["effective_rank"] == 0
     assert healthy["feature_sd"] > 0.01
-
-
-def test_seed_decides_everything():
-    first, second, other = make(3), make(3), make(4)
-    for name, value in first.state_dict().items():
-        assert torch.equal(value, second.state_dict()[name])
-    assert not torch.equal(first.head.direction, other.head.direction)
 
 
 def settled(steps, recipes=None, **changed):
@@ -387,7 +285,3 @@ def test_the_uniform_solution_is_left_when_views_differ_in_place_alone(monkeypat
     before, after = loss_falls(method, steps=100)
     assert after < before - 0.2
     assert after < math.log(64) - 0.15
-
-
-def test_resumes_exactly():
-    resumes_exactly(make, steps=5)

@@ -6,42 +6,24 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import methods
+from tests.helpers.methods import generator, unpatchify
 from tests.helpers.training import (
     PhantomSampler,
     loss_falls,
     make_optimiser,
     phantom_items,
-    phantom_sampler,
-    resumes_exactly,
     train,
 )
-from voxseq.base.errors import ConfigError
-from voxseq.config.data import SequencesConfig
-from voxseq.config.methods.mae3d import MAE3DSettings
-from voxseq.config.model import EncoderConfig, OptimiserConfig
-from voxseq.models.classifier import TokenClassifier
+from voxseq.config.model import OptimiserConfig
 from voxseq.models.encoder import EncoderOutput
-from voxseq.models.patches import patchify, unpatchify
-from voxseq.models.transfer import load_encoder, save_encoder
-from voxseq.models.unetr import UNETR
-from voxseq.pretrain.methods.mae3d import MAE3DMethod
+from voxseq.models.patches import patchify
 from voxseq.pretrain.parts.masked import draw_mask
 from voxseq.transforms.spatial import Item
 
-ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
-GRID = (3, 3, 3)
 
-
-def make(seed=0, **changed) -> MAE3DMethod:
-    small = {"crop_shape": (12, 12, 12), "decoder_width": 24, "decoder_depth": 1}
-    settings = MAE3DSettings(**small | {"decoder_heads": 2} | changed)
-    method = MAE3DMethod(settings, ENCODER, SequencesConfig(), seed)
-    method.begin(10, phantom_sampler(2))
-    return method
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+def make(**changed):
+    return methods.make("mae3d", **{"crop_shape": (12, 12, 12)} | changed)
 
 
 def batch_of(method, count=4, seed=0):
@@ -57,7 +39,7 @@ def changed_tokens(volume, index, value):
     patches = patchify(volume, (4, 4, 4)).clone()
     for sample, tokens in enumerate(index):
         patches[sample, tokens] = value
-    return unpatchify(patches, GRID, (4, 4, 4))
+    return unpatchify(patches, (3, 3, 3), (4, 4, 4))
 
 
 @pytest.fixture
@@ -79,15 +61,6 @@ def loss_of(method, volume):
     return method.training_loss({"volume": volume}, 0, generator())["loss"]
 
 
-def test_defaults_are_those_at_paper_scale():
-    settings = MAE3DSettings()
-    assert (settings.crop_shape, settings.mask_ratio) == ((96, 96, 96), 0.75)
-    assert (settings.decoder_width, settings.decoder_depth, settings.decoder_heads) == (512, 8, 8)
-    optimiser = settings.optimiser
-    assert (optimiser.lr, optimiser.weight_decay) == (3e-4, 0.05)
-    assert optimiser.lr * optimiser.final_lr_factor == pytest.approx(1e-4)
-
-
 def test_each_crop_is_a_box_of_its_volume_and_any_box_may_be_drawn():
     method = make()
     item = phantom_items(1)[0]
@@ -99,14 +72,6 @@ def test_each_crop_is_a_box_of_its_volume_and_any_box_may_be_drawn():
     drawn = {crop.numpy().tobytes() for crop in crops}
     assert drawn <= known
     assert len(drawn) > 110
-
-
-def test_a_crop_must_fit_and_divide():
-    with pytest.raises(ConfigError, match="exceeds"):
-        make(crop_shape=(12, 12, 20))
-    with pytest.raises(ConfigError, match="crop_shape"):
-        make(crop_shape=(12, 12, 10))
-    assert make(crop_shape=(16, 16, 16)).decoder.positions.shape == (65, 24)
 
 
 def test_loss_by_hand():
@@ -135,14 +100,6 @@ def test_exactly_the_hidden_tokens_carry_loss(blind):
     assert torch.equal(scored.any(dim=2), expected)
 
 
-def test_visible_targets_do_not_change_the_loss(blind):
-    volume = batch_of(blind)["volume"]
-    mask = mask_of(volume)
-    expected = loss_of(blind, volume)
-    assert torch.equal(loss_of(blind, changed_tokens(volume, mask.visible, 9.0)), expected)
-    assert not torch.equal(loss_of(blind, changed_tokens(volume, mask.hidden, 9.0)), expected)
-
-
 def test_voxels_reach_predictions_through_the_encoder_only(blind):
     def predictions(method, given):
         shown = []
@@ -169,41 +126,6 @@ def test_targets_are_raw_voxels(blind):
         assert float(shift) == pytest.approx(50, rel=0.05)
 
 
-def test_masks_depend_on_the_generator_alone():
-    method = make().eval()
-    batch = batch_of(method)
-    with torch.no_grad():
-        losses = [float(method.validation_loss(batch, generator(s))["loss"]) for s in (0, 0, 1)]
-    assert losses[0] == losses[1] != losses[2]
-
-
-def test_the_start_token_learns_though_it_has_no_target():
-    method = make()
-    loss_of(method, batch_of(method)["volume"]).backward()
-    assert method.backbone.start_token.grad.any()
-
-
-def test_seed_decides_everything():
-    first, second, other = make(3), make(3), make(4)
-    for name, value in first.state_dict().items():
-        assert torch.equal(value, second.state_dict()[name])
-    assert not torch.equal(first.decoder.positions, other.decoder.positions)
-
-
-def test_the_encoder_is_transferred_without_the_decoder(tmp_path):
-    method = make()
-    loss_falls(method, steps=2, size=4, batch_size=4)
-    save_encoder(tmp_path / "encoder.safetensors", method.encoder, ENCODER, {})
-    other = make(5).backbone
-    for network in (UNETR(other, classes=2, feature_size=4), TokenClassifier(other, classes=2)):
-        report = load_encoder(tmp_path / "encoder.safetensors", network.encoder)
-        assert report.loaded == len(method.backbone.state_dict())
-        volume = torch.rand(2, 1, 16, 16, 16, generator=generator())
-        with torch.no_grad():
-            expected = method.backbone(volume).tokens
-            assert torch.equal(network.encoder(volume).tokens, expected)
-
-
 def test_loss_falls_on_32_phantoms():
     first, last = loss_falls(make(), steps=100, optimiser=OptimiserConfig(lr=3e-3))
     assert last < 0.6 * first
@@ -226,7 +148,3 @@ def test_predictions_become_better_than_the_volumes_own_median():
     optimiser = make_optimiser(method, OptimiserConfig(lr=2e-3))
     losses = train(method, optimiser, data, range(300), 300, batch_size=16)
     assert np.mean(losses[-50:]) < 0.7 * trivial
-
-
-def test_resumes_exactly():
-    resumes_exactly(make, steps=4)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxseq.base.errors import ConfigError
+from tests.helpers.methods import ENCODER, generator
 from voxseq.config.methods.masked import MaskedSettings
-from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.config.model import OptimiserConfig
 from voxseq.models.encoder import EncoderOutput, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.models.patches import patchify
@@ -20,20 +20,14 @@ from voxseq.pretrain.parts.masked import (
     draw_mask,
     encode_visible,
     gather_tokens,
-    masked_grid,
     visible_count,
 )
 
-ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48, patch_size=(4, 4, 4))
 SETTINGS = MaskedSettings(
     optimiser=OptimiserConfig(lr=1e-3), decoder_width=12, decoder_depth=2, decoder_heads=3
 )
 GRID = (3, 2, 2)
 LENGTH = 12
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def random(*shape, seed=0):
@@ -48,7 +42,7 @@ def encoder():
 @pytest.fixture
 def decoder():
     with seeded(1):
-        return MaskedDecoder(SETTINGS, ENCODER.width, LENGTH, 64)
+        return MaskedDecoder(SETTINGS, ENCODER, GRID)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +77,6 @@ def test_every_token_is_hidden_equally_often_and_samples_differ():
     share = np.bincount(mask.hidden.flatten().numpy(), minlength=LENGTH) / 4000
     np.testing.assert_allclose(share, 0.75, atol=0.04)
     assert len({tuple(sorted(row)) for row in mask.visible.tolist()}) > 100
-
-
-def test_gathered_tokens_are_those_of_the_same_sample():
-    tokens = random(3, 7, 2)
-    index = torch.tensor([[6, 0], [1, 1], [2, 5]])
-    expected = [[tokens[b, i].tolist() for i in row] for b, row in enumerate(index.tolist())]
-    assert gather_tokens(tokens, index).tolist() == expected
 
 
 def test_visible_tokens_keep_their_positions(encoder):
@@ -198,19 +185,3 @@ def test_every_weight_of_the_decoder_is_used(decoder):
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
     assert decoder.positions.grad.any(dim=1).all()
-
-
-def test_a_shape_that_cannot_be_masked_is_refused():
-    assert masked_grid("crop_shape", (8, 4, 4), (4, 4, 4)) == (2, 1, 1)
-    with pytest.raises(ConfigError, match="crop_shape"):
-        masked_grid("crop_shape", (8, 6, 4), (4, 4, 4))
-    with pytest.raises(ConfigError, match="holds one token"):
-        masked_grid("crop_shape", (4, 4, 4), (4, 4, 4))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("mask_ratio", 0.0), ("mask_ratio", 1.0), ("decoder_heads", 5)]
-)
-def test_settings_that_make_no_sense_are_refused(key, value):
-    with pytest.raises(ValueError, match=key):
-        MaskedSettings(**SETTINGS.model_dump() | {key: value})

@@ -1,4 +1,4 @@
-"""Moving averages of weights: hand-computed values, the ends, and that no gradient arrives."""
+"""Moving averages of weights: hand-computed values, the ends, and no gradient."""
 
 from __future__ import annotations
 
@@ -6,71 +6,51 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.methods import copies, equal
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
 
 
-def network() -> nn.Sequential:
+def networks(shift: float = 0.0) -> tuple[nn.Sequential, nn.Sequential]:
+    """A network whose weights have moved since the second one was copied from it."""
     generator = torch.Generator().manual_seed(0)
     made = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     for parameter in made.parameters():
         parameter.data = torch.rand(parameter.shape, generator=generator)
-    return made
-
-
-def shifted(module: nn.Module, by: float) -> None:
-    for parameter in module.parameters():
-        parameter.data += by
+    copied = frozen_copy(made)
+    for parameter in made.parameters():
+        parameter.data += shift
+    return made, copied
 
 
 def test_a_copy_has_memory_of_its_own_and_no_gradient():
-    original = network()
-    copied = frozen_copy(original)
+    original, copied = networks()
     for mine, theirs in zip(copied.parameters(), original.parameters(), strict=True):
         assert torch.equal(mine, theirs)
         assert mine.data_ptr() != theirs.data_ptr()
-        assert not mine.requires_grad
-        assert theirs.requires_grad
     (copied(torch.rand(4, 3)) - original(torch.rand(4, 3))).square().sum().backward()
-    assert all(p.grad is None for p in copied.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in copied.parameters())
     assert all(p.grad is not None for p in original.parameters())
 
 
-def test_the_average_by_hand():
-    original = network()
-    copied = frozen_copy(original)
-    start = [p.clone() for p in copied.parameters()]
-    shifted(original, 1.0)
-    update_average(copied, original, 0.75)
-    update_average(copied, original, 0.75)
-    # One quarter of the way, then a quarter of what is left: 0.25 + 0.75 * 0.25.
-    for before, after in zip(start, copied.parameters(), strict=True):
-        torch.testing.assert_close(after, before + 0.4375)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 1.0])
-def test_the_ends_are_exact(momentum):
-    original = network()
-    copied = frozen_copy(original)
-    expected = [p.clone() for p in (copied if momentum == 1 else original).parameters()]
-    if momentum == 0:
-        expected = [p + 0.1 for p in expected]
-    shifted(original, 0.1)
-    update_average(copied, original, momentum)
-    for value, parameter in zip(expected, copied.parameters(), strict=True):
-        assert torch.equal(value, parameter)
-
-
-def test_equal_weights_stay_equal():
-    original = network()
-    copied = frozen_copy(original)
+def test_the_average_by_hand_and_the_exact_ends():
+    for momentum, share in ((0.75, 0.25), (1.0, 0.0), (0.0, 1.0)):
+        original, copied = networks(shift=1.0)
+        start = [p.clone() for p in copied.parameters()]
+        update_average(copied, original, momentum)
+        for before, after, now in zip(
+            start, copied.parameters(), original.parameters(), strict=True
+        ):
+            torch.testing.assert_close(after, before + share)
+            if momentum in (0.0, 1.0):
+                assert torch.equal(after, before if momentum else now)
+    original, copied = networks()
     update_average(copied, original, 0.9)
-    pairs = zip(copied.parameters(), original.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    assert equal(copies(copied), copies(original))
 
 
 def test_buffers_are_copied_or_left():
-    original = network()
-    copied, own = frozen_copy(original), frozen_copy(original)
+    original, copied = networks()
+    own = frozen_copy(original)
     original.train()(torch.rand(4, 3))
     update_average(copied, original, 0.9)
     update_average(own, original, 0.9, buffers=False)
@@ -79,21 +59,17 @@ def test_buffers_are_copied_or_left():
     assert not own[1].running_mean.any()
 
 
-@pytest.mark.parametrize("momentum", [-0.1, 1.1])
-def test_impossible_momentum_is_refused(momentum):
-    with pytest.raises(ValueError, match="momentum"):
-        update_average(frozen_copy(network()), network(), momentum)
-
-
-def test_unlike_modules_are_refused():
+def test_impossible_momentum_and_unlike_modules_are_refused():
+    for momentum in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="momentum"):
+            update_average(*networks(), momentum)
     with pytest.raises(ValueError, match="zip"):
         update_average(nn.Linear(3, 2, bias=False).requires_grad_(False), nn.Linear(3, 2), 0.5)
 
 
 def test_momentum_rises_along_half_a_cosine():
     values = [rising_momentum(0.99, step, 100) for step in range(101)]
-    assert values[0] == pytest.approx(0.99, abs=1e-12)
-    assert values[50] == pytest.approx(0.995, abs=1e-12)
+    expected = [0.99, 1 - 0.01 * (1 + 0.5**0.5) / 2, 0.995]
+    assert [values[0], values[25], values[50]] == pytest.approx(expected, abs=1e-12)
     assert values[100] == 1
     assert values == sorted(values)
-    assert values[25] == pytest.approx(1 - 0.01 * (1 + 0.5**0.5) / 2)

@@ -6,11 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.methods import generator, unpatchify
 from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import OursSettings
 from voxseq.config.model import EncoderConfig
 from voxseq.models.attention import prefix_mask
-from voxseq.models.patches import normalised_targets, unpatchify
+from voxseq.models.features import feature_statistics
+from voxseq.models.patches import normalised_targets
 from voxseq.models.published import PublishedPretrainingModel
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
 from voxseq.transforms.spatial import Item
@@ -43,8 +45,7 @@ def method(
 
 
 def random_volumes(model: AutoregressiveMethod, count: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 1, *model.sequences.volume_shape, generator=generator)
+    return torch.rand(count, 1, *model.sequences.volume_shape, generator=generator(seed))
 
 
 def as_volume(model: AutoregressiveMethod, patches: torch.Tensor) -> torch.Tensor:
@@ -126,7 +127,7 @@ def test_scored_tokens_see_the_whole_prefix_and_their_past(geometry, order, seed
 def test_causal_attention_hides_the_future_from_every_token(geometry, order, seed):
     model = method(geometry, order, attention="causal", seed=seed)
     count = model.length
-    drawn = model.draw_prefix(5, torch.Generator().manual_seed(seed))
+    drawn = model.draw_prefix(5, generator(seed))
     assert drawn.tolist() == [0] * 5
     same = model.sequence(random_volumes(model, 1, seed)).expand(count, -1, -1).contiguous()
     every = torch.arange(count)
@@ -150,28 +151,18 @@ def test_nothing_leaks_in_long_sequences(attention):
         assert torch.equal(before[row, prefix : token + 1], after[row, prefix : token + 1])
 
 
-def test_half_precision_keeps_targets_and_loss_in_float32():
-    model = method()
-    batch = {"volume": random_volumes(model, 4, 0)}
-    exact = model.training_loss(batch, 0, torch.Generator().manual_seed(1))["loss"]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = model.training_loss(batch, 0, torch.Generator().manual_seed(1))["loss"]
-    assert rounded.dtype == torch.float32
-    assert float(rounded.detach()) == pytest.approx(float(exact.detach()), rel=0.02)
-
-
 @pytest.mark.parametrize("order", ["patch_major", "raster"])
 def test_loss_is_the_mean_over_all_scored_voxels_of_the_batch(order):
     model = method(order=order)
     volumes = random_volumes(model, 6, 3)
-    prefix = model.draw_prefix(6, torch.Generator().manual_seed(9))
+    prefix = model.draw_prefix(6, generator(9))
     assert len(set(prefix.tolist())) > 1
-    loss = model.training_loss({"volume": volumes}, 0, torch.Generator().manual_seed(9))["loss"]
+    loss = model.training_loss({"volume": volumes}, 0, generator(9))["loss"]
     patches = model.sequence(volumes)
     errors = (of_all(model, patches, prefix) - normalised_targets(patches)).square()
     scored = torch.cat([errors[i, int(p) :].flatten() for i, p in enumerate(prefix)])
     torch.testing.assert_close(loss, scored.mean())
-    validation = model.validation_loss({"volume": volumes}, torch.Generator().manual_seed(9))
+    validation = model.validation_loss({"volume": volumes}, generator(9))
     assert torch.equal(validation["loss"], loss)
 
 
@@ -180,9 +171,8 @@ def test_only_scored_tokens_pass_the_last_mlp_and_the_head():
     seen = {}
     for name, part in (("mlp", model.backbone.blocks[-1].mlp), ("head", model.head)):
         part.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: len(out)}))
-    generator = torch.Generator().manual_seed(9)
-    model.training_loss({"volume": random_volumes(model, 6, 3)}, 0, generator)
-    prefix = model.draw_prefix(6, torch.Generator().manual_seed(9))
+    model.training_loss({"volume": random_volumes(model, 6, 3)}, 0, generator(9))
+    prefix = model.draw_prefix(6, generator(9))
     scored = int((model.length - prefix).sum())
     assert seen == {"mlp": scored, "head": scored}
     assert scored < 6 * model.length
@@ -190,7 +180,7 @@ def test_only_scored_tokens_pass_the_last_mlp_and_the_head():
 
 def test_prefix_is_uniform_over_all_starts():
     model = method()
-    drawn = model.draw_prefix(24_000, torch.Generator().manual_seed(0))
+    drawn = model.draw_prefix(24_000, generator(0))
     counts = torch.bincount(drawn, minlength=24)
     assert len(counts) == model.length == 24
     assert 850 < int(counts.min()) <= int(counts.max()) < 1150
@@ -216,8 +206,8 @@ def test_in_raster_order_loss_and_gradients_are_those_of_the_published_model():
     published.encoder.load_state_dict(model.backbone.state_dict())
     published.head.load_state_dict(model.head.state_dict())
     volumes = random_volumes(model, 4, 2)
-    loss = model.training_loss({"volume": volumes}, 0, torch.Generator().manual_seed(5))["loss"]
-    prefix = model.draw_prefix(4, torch.Generator().manual_seed(5))
+    loss = model.training_loss({"volume": volumes}, 0, generator(5))["loss"]
+    prefix = model.draw_prefix(4, generator(5))
     expected = published(volumes[:, 0], prefix).loss
     torch.testing.assert_close(loss, expected)
     loss.backward()
@@ -229,20 +219,9 @@ def test_in_raster_order_loss_and_gradients_are_those_of_the_published_model():
     assert not published.end_token.grad.any()
 
 
-def test_seed_decides_everything():
-    first, second, other = method(seed=3), method(seed=3), method(seed=4)
-    for key, value in first.state_dict().items():
-        assert torch.equal(value, second.state_dict()[key])
-    assert not torch.equal(first.head.weight, other.head.weight)
-
-
-def test_every_parameter_learns_and_other_shapes_are_refused():
-    model = method()
-    batch = {"volume": random_volumes(model, 2, 0)}
-    model(batch, 0, torch.Generator().manual_seed(1))["loss"].backward()
-    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="voxels"):
-        model.sequence(torch.zeros(1, 1, 4, 3, 15))
+        method().sequence(torch.zeros(1, 1, 4, 3, 15))
 
 
 def test_without_sequences_it_is_fed_single_images():
@@ -280,18 +259,18 @@ def test_loss_falls_on_structured_volumes(attention):
 
     def score() -> float:
         with torch.no_grad():
-            loss = model.validation_loss(held_out, torch.Generator().manual_seed(0))["loss"]
+            loss = model.validation_loss(held_out, generator(0))["loss"]
         return float(loss)
 
     before = score()
     for step in range(60):
         batch = model.collate(structured(16, rng), rng)
-        loss = model.training_loss(batch, step, torch.Generator().manual_seed(step))["loss"]
+        loss = model.training_loss(batch, step, generator(step))["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     # Predicting zeros scores (V - 1) / V, just under 1.
     assert score() < 0.8 < before
-    statistics = model.feature_statistics(held_out["volume"])
+    statistics = feature_statistics(model.encoder(held_out["volume"]).tokens.mean(dim=1))
     assert statistics["feature_sd"] > 0.01
     assert statistics["effective_rank"] > 1.2

@@ -9,44 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.training import (
-    OPTIMISER,
-    loss_falls,
-    phantom_items,
-    phantom_sampler,
-    resumes_exactly,
-)
-from voxseq.base.errors import ConfigError
-from voxseq.config.data import SequencesConfig
-from voxseq.config.methods.pcrlv2 import PCRLv2Settings
-from voxseq.config.model import EncoderConfig
-from voxseq.pretrain.methods.pcrlv2 import Decoder, PCRLv2Method, agreement, restoration_weight
+from tests.helpers import methods
+from tests.helpers.methods import generator
+from tests.helpers.training import loss_falls, phantom_items
+from voxseq.pretrain.methods.pcrlv2 import Decoder, agreement, restoration_weight
 
-ENCODER = EncoderConfig(width=24, depth=2, heads=2, mlp_width=48)
-SETTINGS = PCRLv2Settings(
-    optimiser=OPTIMISER,
-    global_shape=(12, 12, 12),
-    local_shape=(8, 8, 8),
-    local_views=3,
-    local_side=(0.3, 0.6),
-    decoder_channels=(16, 8, 4),
-    swap_block=(2, 1, 2),
-)
+SMALL = {
+    **{"global_shape": (12, 12, 12), "local_shape": (8, 8, 8)},
+    **{"local_views": 3, "local_side": (0.3, 0.6)},
+    **{"decoder_channels": (16, 8, 4), "swap_block": (2, 1, 2), "swaps": 100},
+}
 
 
-def method(**changes) -> PCRLv2Method:
-    settings = SETTINGS.model_copy(update=changes)
-    made = PCRLv2Method(settings, ENCODER, SequencesConfig(), 0)
-    made.begin(100, phantom_sampler())
-    return made
+def method(**changes):
+    return methods.make("pcrlv2", steps=100, **SMALL | changes)
 
 
-def batch(made: PCRLv2Method, size: int = 4):
+def batch(made, size=4):
     return made.collate(phantom_items(size), np.random.default_rng(3))
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_views_have_their_shapes_and_the_target_is_clean():
@@ -89,11 +69,6 @@ def test_blocks_are_exchanged_in_large_views_only():
     assert (made.corrupt_global.swaps, made.corrupt_global.block) == (100, (2, 1, 2))
     assert made.corrupt_local.swaps == 0
     assert (made.corrupt_global.side, made.corrupt_local.side) == (64, 16)
-
-
-def test_a_batch_is_a_function_of_the_generator():
-    one, other = batch(method()), batch(method())
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_nothing_passes_the_bottleneck_but_the_last_tokens():
@@ -240,31 +215,7 @@ def test_one_encoder_sees_all_views_and_is_transferred():
     assert all(p.requires_grad for p in made.parameters())
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"global_shape": (10, 12, 12)}, "global_shape"),
-        ({"swap_block": (16, 1, 1)}, "swap_block"),
-        ({"decoder_channels": (8, 4)}, "decoder_channels"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(changes, words):
-    with pytest.raises(ConfigError, match=words):
-        method(**changes)
-
-
-def test_tokens_that_are_no_power_of_two_are_refused():
-    odd = ENCODER.model_copy(update={"patch_size": (3, 3, 3)})
-    settings = SETTINGS.model_copy(update={"local_shape": (6, 6, 6)})
-    with pytest.raises(ConfigError, match="power of"):
-        PCRLv2Method(settings, odd, SequencesConfig(), 0)
-
-
 @pytest.mark.slow
 def test_loss_falls_on_32_phantoms():
     first, last = loss_falls(method(), steps=40)
     assert last < first - 0.1
-
-
-def test_a_cut_run_ends_as_the_straight_one():
-    resumes_exactly(method, steps=4, stops=[1, 3])

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.several import Plan, curve, note, noted, together, train
+from tests.helpers.several import Plan, curve, note, noted, together, train_plan, train_plans
 from voxseq.base.errors import Interrupted, TrainingError
 from voxseq.pretrain.run import PretrainTask
 from voxseq.training.distributed import (
     WHOLE,
-    Share,
+    BatchShard,
     SynchronisedBatchNorm,
-    share_of,
+    processes,
+    shard_of,
     synchronise_batch_norms,
-    team,
 )
 
 TOLERANCE = 1e-5
@@ -29,21 +29,21 @@ METHODS = ("ours", "medcoss")
 
 def test_shares_cover_the_batch_in_order() -> None:
     batch = {"x": torch.arange(12.0).reshape(6, 2), "ids": torch.arange(6)}
-    parts = [share_of(batch, Share(index, 3)) for index in range(3)]
+    parts = [shard_of(batch, BatchShard(index, 3)) for index in range(3)]
     assert torch.equal(torch.cat([part["x"] for part in parts]), batch["x"])
     assert all(torch.equal(part["ids"], batch["ids"]) for part in parts)
-    assert Share(2, 3).whole(2) == 6
+    assert BatchShard(2, 3).global_size(2) == 6
 
 
 def test_the_whole_batch_is_handed_through() -> None:
     rows = torch.rand(4, 2)
-    assert WHOLE.own(rows) is rows
+    assert WHOLE.local(rows) is rows
     assert WHOLE.gather(rows) is rows
     assert WHOLE.mean(rows) is rows
 
 
 def test_items_of_accumulated_parts_cannot_meet() -> None:
-    for meet in (Share(1, 2).gather, Share(1, 2).mean):
+    for meet in (BatchShard(1, 2).gather, BatchShard(1, 2).mean):
         with pytest.raises(ValueError, match="cannot be accumulated"):
             meet(torch.rand(4, 2))
 
@@ -59,20 +59,20 @@ def network(dimensions: int) -> tuple[nn.Module, torch.Tensor]:
 
 
 def _batch_norms(folder: Path) -> None:
-    here = team()
+    here = processes()
     for dimensions in range(4):
         module, values = network(dimensions)
-        own = Share(here.rank, here.size).own(values).clone().requires_grad_()
+        own = BatchShard(here.rank, here.world_size).local(values).clone().requires_grad_()
         synchronise_batch_norms(module)
         assert isinstance(module[0], SynchronisedBatchNorm)
         result = module(own)
-        gathered = Share(here.rank, here.size).gather(result)
+        gathered = BatchShard(here.rank, here.world_size).gather(result)
         # The loss of the whole batch in every process, as contrastive methods have it.
         (gathered.square().flatten(1).sum(dim=1) * torch.arange(8)).mean().backward()
         found = {
             "output": gathered.detach(),
-            "inputs": Share(here.rank, here.size).gather(own.grad) / here.size,
-            "weight": sum_of(module[0].weight.grad) / here.size,
+            "inputs": BatchShard(here.rank, here.world_size).gather(own.grad) / here.world_size,
+            "weight": sum_of(module[0].weight.grad) / here.world_size,
             **module.state_dict(),
         }
         if here.is_first:
@@ -109,37 +109,32 @@ def _stopped(plans: list[Plan]) -> None:
     """One process, not the first, is asked to stop."""
 
     def ask(_: PretrainTask, step: int) -> None:
-        if step == STOP_AT and team().rank == team().size - 1:
+        if step == STOP_AT and processes().rank == processes().world_size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     for plan in plans:
         try:
-            train(plan, ask)
+            train_plan(plan, ask)
         except Interrupted as request:
             note(plan.folder, str(request))
-
-
-def _resumed(plans: list[Plan]) -> None:
-    for plan in plans:
-        train(plan)
 
 
 def _spoilt(plan: Plan) -> None:
     """The weights of the second process alone are no longer finite."""
 
     def spoil(task: PretrainTask, step: int) -> None:
-        if step == 3 and team().rank == 1:
+        if step == 3 and processes().rank == 1:
             task.method.backbone.start_token.data.fill_(float("nan"))
 
     try:
-        train(plan, spoil)
+        train_plan(plan, spoil)
     except TrainingError as error:
         note(plan.folder, str(error))
 
 
 def _in_both(stopped: list[Plan], resumed: list[Plan], spoilt: Plan) -> None:
     _stopped(stopped)
-    _resumed(resumed)
+    train_plans(resumed)
     _spoilt(spoilt)
 
 
@@ -151,10 +146,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [Plan(method, base / name / method, steps=24) for method in METHODS]
         for name in ("straight", "down", "up")
     )
-    _resumed(straight)
+    train_plans(straight)
     _stopped(up)
     together(2, _in_both, down, up, Plan("ours", base / "spoilt"))
-    _resumed(down)
+    train_plans(down)
     return base
 
 

@@ -1,4 +1,4 @@
-"""What launchers say in environment variables."""
+"""Environment variables of launchers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from voxseq.base.errors import ConfigError
-from voxseq.training.launched import processes
+from voxseq.training.launched import world_size
 
 TORCHRUN = {
     "WORLD_SIZE": "4",
@@ -21,77 +21,53 @@ TORCHRUN = {
     "MASTER_PORT": "29500",
 }
 ODD = ("", "x", "-1", "0.5", "²", "1_0", " 2", "9" * 5000, "None")
+#: Changes of torchrun's variables, None for one that is not set, and the one that is named.
+IMPOSSIBLE: list[tuple[dict[str, str | None], str]] = [
+    *(({n: odd}, f"{n} is .*, expected ") for n in TORCHRUN if n != "MASTER_ADDR" for odd in ODD),
+    *(({n: None}, f"{n} is not set") for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")),
+    *(({"WORLD_SIZE": None, n: ""}, f"{n} is ''") for n in ("RANK", "LOCAL_RANK")),
+    ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
+    ({"RANK": "4"}, "RANK"),
+    ({"LOCAL_RANK": "2"}, "LOCAL_RANK"),
+    ({"LOCAL_WORLD_SIZE": "3"}, "LOCAL_WORLD_SIZE"),
+    ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE"),
+    ({"MASTER_PORT": "65536"}, "MASTER_PORT"),
+    ({"MASTER_ADDR": ""}, "MASTER_ADDR"),
+]
 
 
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name, value in TORCHRUN.items():
-        monkeypatch.setenv(name, value)
-    return monkeypatch
-
-
-def test_one_process_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in TORCHRUN:
-        monkeypatch.delenv(name, raising=False)
-    assert processes() == 1
-
-
-def test_what_torchrun_sets(launched: pytest.MonkeyPatch) -> None:
-    assert processes() == 4
-    launched.delenv("LOCAL_WORLD_SIZE")
-    assert processes() == 4
-
-
-def test_a_single_process_needs_no_more(launched: pytest.MonkeyPatch) -> None:
-    launched.setenv("WORLD_SIZE", "1")
-    launched.setenv("MASTER_PORT", "")
-    assert processes() == 1
-
-
-@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK"])
-def test_ranks_are_read_by_libraries_in_a_single_process_too(
-    launched: pytest.MonkeyPatch, name: str
-) -> None:
-    launched.delenv("WORLD_SIZE")
-    launched.setenv(name, "")
-    with pytest.raises(ConfigError, match=f"{name} is ''"):
-        processes()
-
-
-@pytest.mark.parametrize("value", ODD)
-@pytest.mark.parametrize("name", sorted(TORCHRUN.keys() - {"MASTER_ADDR"}))
-def test_an_impossible_value_is_named(launched: pytest.MonkeyPatch, name: str, value: str) -> None:
-    launched.setenv(name, value)
-    with pytest.raises(ConfigError, match=rf"{name} is .*, expected ") as caught:
-        processes()
-    assert "torchrun" in caught.value.hint
+def launch(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None]) -> None:
+    for name, value in {**TORCHRUN, **changes}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("changes", "size"),
     [
-        ("WORLD_SIZE", "0"),
-        ("RANK", "4"),
-        ("LOCAL_RANK", "2"),
-        ("LOCAL_WORLD_SIZE", "3"),
-        ("LOCAL_WORLD_SIZE", "0"),
-        ("MASTER_PORT", "65536"),
-        ("MASTER_ADDR", ""),
+        (dict.fromkeys(TORCHRUN), 1),
+        ({}, 4),
+        ({"LOCAL_WORLD_SIZE": None}, 4),
+        ({"WORLD_SIZE": "1", "MASTER_PORT": ""}, 1),
     ],
 )
-def test_values_that_do_not_fit_each_other(
-    launched: pytest.MonkeyPatch, name: str, value: str
+def test_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], size: int
 ) -> None:
-    launched.setenv(name, value)
-    with pytest.raises(ConfigError, match=name):
-        processes()
+    launch(monkeypatch, changes)
+    assert world_size() == size
 
 
-@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
-def test_what_is_missing_is_named(launched: pytest.MonkeyPatch, name: str) -> None:
-    launched.delenv(name)
-    with pytest.raises(ConfigError, match=f"{name} is not set"):
-        processes()
+@pytest.mark.parametrize(("changes", "said"), IMPOSSIBLE)
+def test_an_impossible_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], said: str
+) -> None:
+    launch(monkeypatch, changes)
+    with pytest.raises(ConfigError, match=said) as caught:
+        world_size()
+    assert "torchrun" in caught.value.hint
 
 
 @pytest.mark.parametrize("value", ["", "x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -16,33 +17,34 @@ import torch
 
 from tests.helpers.toy import equal, make_batch
 from voxseq.base import watch
-from voxseq.base.errors import ResourceError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import failures_named
 from voxseq.base.locks import owner_of
 from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
-from voxseq.training import shared_memory
 from voxseq.training.batches import lost_workers_named, stepwise
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_workers_give_the_same_batches_in_the_same_order(workers: int) -> None:
-    batches = list(stepwise(make_batch, 3, 12, workers))
-    assert equal(batches, [make_batch(step) for step in range(3, 12)])
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_starting_later_gives_the_rest(workers: int) -> None:
-    rest = list(stepwise(make_batch, 7, 9, workers))
-    assert equal(rest, [make_batch(7), make_batch(8)])
-    assert list(stepwise(make_batch, 9, 9, workers)) == []
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_global_stream_is_left_alone(workers: int) -> None:
+@pytest.mark.parametrize(("start", "stop"), [(3, 12), (7, 9), (9, 9)])
+def test_workers_give_the_same_batches_in_the_same_order(
+    workers: int, start: int, stop: int
+) -> None:
     state = torch.random.get_rng_state()
-    list(stepwise(make_batch, 0, 3, workers))
+    batches = list(stepwise(make_batch, start, stop, workers))
+    assert equal(batches, [make_batch(step) for step in range(start, stop)])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def own_pid(_: int) -> dict[str, torch.Tensor]:
+    return {"pid": torch.tensor(os.getpid())}
+
+
+def await_end(pid: int) -> None:
+    latest = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < latest
+        time.sleep(0.01)
 
 
 def test_workers_are_other_processes_and_end_with_the_iterator() -> None:
@@ -56,23 +58,19 @@ def test_workers_are_other_processes_and_end_with_the_iterator() -> None:
     assert os.getpid() not in pids
     assert {threads for _, threads in seen} == {1}
     del batches
-    import gc
-
     gc.collect()
     for number in pids:
         with pytest.raises(OSError, match="No such process"):
             os.kill(number, 0)
 
 
-def test_an_error_in_a_worker_names_what_happened() -> None:
-    from voxseq.base.errors import DataError
-
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_worker_names_what_happened(workers: int) -> None:
     def bad(step: int) -> dict[str, torch.Tensor]:
         raise DataError(f"volume {step} is damaged", "run preprocess again")
 
-    for workers in (0, 1):
-        with pytest.raises(DataError, match="volume 0 is damaged"):
-            list(stepwise(bad, 0, 3, workers))
+    with pytest.raises(DataError, match="volume 0 is damaged"):
+        list(stepwise(bad, 0, 3, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -158,10 +156,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stopped_worker_is_not_waited_for(impatient: None) -> None:
-    def made(step: int) -> dict[str, torch.Tensor]:
-        return {"pid": torch.tensor(os.getpid())}
-
-    batches = stepwise(made, 0, 50, 2)
+    batches = stepwise(own_pid, 0, 50, 2)
     stopped = int(next(batches)["pid"])
     os.kill(stopped, signal.SIGSTOP)
     with pytest.raises(
@@ -172,14 +167,18 @@ def test_a_stopped_worker_is_not_waited_for(impatient: None) -> None:
     assert not Path(f"/proc/{stopped}").exists()
 
 
-def test_a_worker_that_is_stopped_before_its_first_batch_is_not_waited_for(
-    impatient: None,
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGSTOP, "stopped for .* s, with a batch to prepare"), (signal.SIGKILL, "by itself")],
+)
+def test_a_worker_that_is_gone_before_its_first_batch_is_not_waited_for(
+    impatient: None, number: signal.Signals, said: str
 ) -> None:
     def made(step: int) -> dict[str, torch.Tensor]:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(os.getpid(), number)
         return {}
 
-    with pytest.raises(ResourceError, match=r": stopped for .* s, with a batch to prepare"):
+    with pytest.raises(ResourceError, match=said), lost_workers_named():
         next(stepwise(made, 0, 50, 1))
 
 
@@ -207,27 +206,12 @@ def test_a_slow_batch_is_waited_for(impatient: None) -> None:
     assert [int(batch["step"]) for batch in stepwise(made, 0, 1, 1)] == [0]
 
 
-def test_a_killed_worker_is_named(impatient: None) -> None:
-    def made(step: int) -> dict[str, torch.Tensor]:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return {}
-
-    with pytest.raises(ResourceError, match="ended by itself"), lost_workers_named():
-        next(stepwise(made, 0, 50, 1))
-
-
 def test_a_stopped_worker_does_not_outlive_the_batches() -> None:
-    def made(step: int) -> dict[str, torch.Tensor]:
-        return {"pid": torch.tensor(os.getpid())}
-
-    batches = stepwise(made, 0, 50, 1)
+    batches = stepwise(own_pid, 0, 50, 1)
     stopped = int(next(batches)["pid"])
     os.kill(stopped, signal.SIGSTOP)
     batches.close()
-    latest = time.monotonic() + 20
-    while Path(f"/proc/{stopped}").exists():
-        assert time.monotonic() < latest
-        time.sleep(0.01)
+    await_end(stopped)
 
 
 @pytest.mark.parametrize(("room", "steps"), [(2**16, 50), (7 * 2**12, 50), (2**12, 2)])
@@ -235,8 +219,8 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused_at_once(
     monkeypatch: pytest.MonkeyPatch, room: int, steps: int
 ) -> None:
     """Two workers prepare four ahead, two are held: six of two pages each."""
-    monkeypatch.setattr(shared_memory, "_LOCKS", 0)
-    monkeypatch.setattr(shared_memory, "_free", lambda: room)
+    monkeypatch.setattr(module, "_LOCKS", 0)
+    monkeypatch.setattr(module, "_free", lambda: room)
     made = {"image": torch.zeros(100), "ids": torch.zeros(2)}
     batches = stepwise(lambda _: made, 0, steps, 2)
     if room == 2**16:
@@ -248,26 +232,24 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused_at_once(
     assert "workers: 0" in caught.value.hint
 
 
-def test_shared_memory_that_others_fill_later_is_no_endless_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any batch, and when others fill it later, which is no endless wait."""
+
     def full(tensor: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("unable to allocate shared memory(shm) for file <x>: No space left (28)")
 
-    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(ResourceError, match=r"took no further batch \(unable to allocate"):
-        next(stepwise(make_batch, 0, 50, 1))
-
-
-def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_memory, "_free", lambda: 4096)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "share_memory_", full)
+        with pytest.raises(ResourceError, match=r"took no further batch \(unable to allocate"):
+            next(stepwise(make_batch, 0, 50, 1))
+    monkeypatch.setattr(module, "_free", lambda: 4096)
     with pytest.raises(ResourceError, match=r"shared memory \(/dev/shm\) is full"):
         next(stepwise(make_batch, 0, 50, 1))
 
 
 IN_SMALL_MEMORY = """
 import torch
-from voxseq.base.errors import ResourceError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.training.batches import stepwise
 try:
     list(stepwise(lambda step: {"image": torch.zeros(20000)}, 0, 50, 2))

@@ -168,7 +168,7 @@ def _run(
     from voxseq.config.place import data_root
     from voxseq.engine.workspace import Workspace
     from voxseq.plan import build_plan
-    from voxseq.training.launched import processes
+    from voxseq.training.launched import world_size
 
     setup_logging()
     config = load(params, overlays)
@@ -194,7 +194,7 @@ def _run(
     workspace = Workspace(
         Path.cwd(), built, root, resources.workers, fetch, config.execution.pretrain
     )
-    if processes() == 1:
+    if world_size() == 1:
         workspace.execute(chosen)
         return
     from voxseq.engine.together import execute_together

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from voxseq.config.base import LARGEST_MACHINE, Cores, Distinct, Model, Name, NonNegative, Positive
+from voxseq.config.base import LARGEST_MACHINE, Cores, Model, Name, NonNegative, Positive
 
+_LOG = logging.getLogger("voxseq.config")
 LARGEST_WORKERS = 256
 
 
@@ -43,17 +46,23 @@ class TrainingResources(Resources):
         description="method → parts of a batch that a process computes one after the other, to "
         "save memory; only for methods whose loss is a mean over items (ours, mae3d)",
     )
-    sharded: Annotated[tuple[Name, ...], Distinct] = Field(
-        (),
-        description="methods whose weights, gradients and moments the processes of a training "
-        "divide among them (FSDP) instead of each having all; only for methods that use all "
-        "weights in every forward pass, and there alone (ours, mae3d, simclr)",
-    )
     recompute: bool = Field(
         False,
         description="whether activations of transformer blocks are computed again in the backward "
         "pass instead of kept: less memory, a third more time, the same values",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_sharding(cls, content: Any) -> Any:
+        """Ignore ``sharded``, which earlier versions had."""
+        if not isinstance(content, Mapping) or "sharded" not in content:
+            return content
+        _LOG.warning(
+            "execution.pretrain.sharded is ignored: every process keeps all weights, and "
+            "recompute: true saves memory; delete the key"
+        )
+        return {key: value for key, value in content.items() if key != "sharded"}
 
     @model_validator(mode="after")
     def _agreement(self) -> TrainingResources:

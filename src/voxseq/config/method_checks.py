@@ -61,7 +61,7 @@ def of_methods(config: Config, settings: Mapping[str, MethodSettings]) -> Iterat
 
 
 def of_division(config: Config) -> Iterator[Problem]:
-    """Ways of dividing a batch, or a model, that a method does not allow."""
+    """Ways of dividing a batch that a method does not allow."""
     asked, size = config.execution.pretrain, config.pretrain.batch_size
     for name in ("", *asked.accumulate):
         parts = asked.processes * asked.accumulate.get(name, 1)
@@ -73,39 +73,18 @@ def of_division(config: Config) -> Iterator[Problem]:
                 "ask for",
             )
     yield from _accumulation(config)
-    yield from _sharding(config)
 
 
 def _accumulation(config: Config) -> Iterator[Problem]:
-    able = [n for n, row in pretrained().items() if row.settings and row.settings.accumulates]
+    known = pretrained()
+    able = [n for n, row in known.items() if row.settings and row.settings.accumulates]
     for name, parts in config.execution.pretrain.accumulate.items():
-        if name not in pretrained() or (parts > 1 and name not in able):
-            reason = _why(name, "its items meet in the loss or in statistics of the batch")
+        if name not in known or (parts > 1 and name not in able):
+            reason = "there is no such pre-training method"
+            if name in known:
+                reason = "its items meet in the loss or in statistics of the batch"
             yield Problem(
                 f"{DIVISION}.accumulate.{name}",
                 f"{reason}; possible for {', '.join(able)}; use more processes, or "
                 "recompute: true, for the others",
             )
-
-
-def _sharding(config: Config) -> Iterator[Problem]:
-    able = [n for n, row in pretrained().items() if row.settings and row.settings.shards]
-    sharded = config.execution.pretrain.sharded
-    for name in sharded:
-        if name not in able:
-            reason = "weights are used outside of its forward pass, or left out of some steps"
-            yield Problem(
-                f"{DIVISION}.sharded",
-                f"{name}: {_why(name, reason)}; possible for {', '.join(able)}; recompute: true "
-                "saves memory for the others",
-            )
-    if sharded and config.pretrain.precision == "16-mixed":
-        yield Problem(
-            f"{DIVISION}.sharded",
-            "excludes pretrain.precision 16-mixed: losses cannot be scaled where weights are "
-            "divided; set it to bf16-mixed",
-        )
-
-
-def _why(name: str, reason: str) -> str:
-    return reason if name in pretrained() else "there is no such pre-training method"

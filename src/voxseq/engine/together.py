@@ -10,7 +10,7 @@ from dataclasses import replace
 from voxseq.base.errors import ResourceError
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import Job
-from voxseq.training.distributed import Team, join, leave
+from voxseq.training.distributed import Processes, close_processes, init_processes
 
 #: The first process sends this when the job is done.
 _DONE = -1
@@ -24,27 +24,27 @@ def execute_together(workspace: Workspace, job: Job) -> None:
     Raises:
         VoxseqError: as :meth:`Workspace.execute`; a process that was lost.
     """
-    team = join()
+    processes = init_processes()
     with _lost_processes_named():
-        if team.is_first:
-            _lead(workspace, job, team)
+        if processes.is_first:
+            _lead(workspace, job, processes)
         else:
-            _follow(workspace, job, team)
-    leave()
+            _follow(workspace, job, processes)
+    close_processes()
 
 
-def _lead(workspace: Workspace, job: Job, team: Team) -> None:
+def _lead(workspace: Workspace, job: Job, processes: Processes) -> None:
     if job.action == "pretrain":
         numbers = {run.id: number for number, run in enumerate(job.runs)}
-        replace(workspace, announce=lambda run: team.tell(numbers[run.id])).execute(job)
+        replace(workspace, announce=lambda run: processes.broadcast(numbers[run.id])).execute(job)
     else:
         workspace.execute(job)
-    team.tell(_DONE)
+    processes.broadcast(_DONE)
 
 
-def _follow(workspace: Workspace, job: Job, team: Team) -> None:
+def _follow(workspace: Workspace, job: Job, processes: Processes) -> None:
     logging.getLogger("voxseq").setLevel(logging.WARNING)
-    while (number := team.tell(_DONE)) != _DONE:
+    while (number := processes.broadcast(_DONE)) != _DONE:
         workspace.call(job.runs[number])
 
 

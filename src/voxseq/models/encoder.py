@@ -13,8 +13,7 @@ from torch.nn import functional
 from voxseq.config.model import EncoderConfig
 from voxseq.models.attention import SelfAttention, chosen_rows
 from voxseq.models.initialise import initialise_linears, seeded
-from voxseq.models.patches import Grid, patchify, token_grid
-from voxseq.models.positions import sincos_positions
+from voxseq.models.patches import Grid, patchify, sincos_positions, token_grid
 
 NORM_EPSILON = 1e-5
 START_TOKEN_SD = 0.02

@@ -1,58 +1,127 @@
-"""The networks that can be fine-tuned, by name."""
+"""The networks that are fine-tuned, by name; UNETR has a module of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from monai.networks.nets import BasicUNet, resnet18
+from torch import Tensor, nn
+from torch.nn import functional
 
 from voxseq.base.errors import ConfigError
 from voxseq.base.random import torch_generator
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
 from voxseq.config.model import EncoderConfig
-from voxseq.models.classifier import TokenClassifier
-from voxseq.models.encoder import build_encoder
-from voxseq.models.resnet import ResNet18
-from voxseq.models.unet3d import build_unet3d
+from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.unetr import UNETR
 
 Settings = Mapping[str, Any] | UNet3DSettings | ResNetSettings
-#: (encoder geometry, number of classes, feature channels of UNETR's decoder, the network's own
-#: settings, seed) → network
-Builder = Callable[[EncoderConfig, int, int, Settings, int], nn.Module]
 
 
-def _unetr(
-    config: EncoderConfig, classes: int, features: int, settings: Settings, seed: int
-) -> nn.Module:
-    return UNETR(build_encoder(config, seed, pretraining=False), classes, features)
+class TokenClassifier(nn.Module):
+    """A linear layer without bias on every token, logits averaged (published code).
+
+    The layer is linear, so it is applied once, to the average token; the start token takes no
+    part. Its initial weights are PyTorch's own, unlike the encoder's (published code).
+
+    Args:
+        encoder: becomes part of the network under the name ``encoder``.
+        classes: number of classes.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.config.width, classes, bias=False)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Map (B, 1, X, Y, Z) to logits (B, classes)."""
+        logits: Tensor = self.head(self.encoder(volume).tokens.mean(dim=1))
+        return logits
 
 
-def _vit(
-    config: EncoderConfig, classes: int, features: int, settings: Settings, seed: int
-) -> nn.Module:
-    return TokenClassifier(build_encoder(config, seed, pretraining=False), classes)
+class ResNet18(nn.Module):
+    """MONAI's ``resnet18`` for one input channel, with a resize before it.
+
+    The stem "large" is MONAI's: a 7³ convolution of stride 1 and a max-pooling. "small" is that of
+    MedMNIST v2 for 28³ voxels: a 3³ convolution of stride 1, no pooling. Weights come from the
+    process-wide generator.
+
+    Args:
+        classes: number of classes.
+        settings: stem, channels and input shape.
+    """
+
+    def __init__(self, classes: int, settings: ResNetSettings) -> None:
+        super().__init__()
+        is_small = settings.stem == "small"
+        self.input_shape = settings.input_shape
+        self.network = resnet18(
+            spatial_dims=3,
+            n_input_channels=1,
+            num_classes=classes,
+            conv1_t_size=3 if is_small else 7,
+            no_max_pool=is_small,
+            widen_factor=settings.width,
+        )
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Map (B, 1, X, Y, Z) to logits (B, classes)."""
+        if self.input_shape is not None and volume.shape[2:] != self.input_shape:
+            # Without a low-pass filter: an image that was enlarged for the encoder comes back to
+            # its own voxels almost unchanged.
+            volume = functional.interpolate(volume, self.input_shape, mode="trilinear")
+        logits: Tensor = self.network(volume)
+        return logits
 
 
-def _unet3d(
-    config: EncoderConfig, classes: int, features: int, settings: Settings, seed: int
-) -> nn.Module:
-    return build_unet3d(classes, UNet3DSettings.model_validate(settings))
+def build_unet3d(classes: int, settings: UNet3DSettings) -> nn.Module:
+    """MONAI's ``BasicUNet``: two 3³ convolutions a level, four halvings, skip connections.
+
+    It maps (B, 1, X, Y, Z) to logits (B, classes, X, Y, Z) for axes of 16 voxels or more, odd ones
+    included. Weights come from the process-wide generator.
+
+    Args:
+        classes: output channels, background included.
+        settings: channels, and the norm, which has learned scales and shifts.
+    """
+    # The constructor prints its channels.
+    with contextlib.redirect_stdout(io.StringIO()):
+        network: nn.Module = BasicUNet(
+            spatial_dims=3,
+            in_channels=1,
+            out_channels=classes,
+            features=settings.features,
+            norm=(settings.norm, {"affine": True}),
+        )
+    return network
 
 
-def _resnet(
-    config: EncoderConfig, classes: int, features: int, settings: Settings, seed: int
-) -> nn.Module:
-    return ResNet18(classes, ResNetSettings.model_validate(settings))
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a network is built from; see :func:`build_network`."""
+
+    config: EncoderConfig
+    classes: int
+    features: int
+    seed: int
+    settings: Settings
+
+    def encoder(self) -> Encoder:
+        """A randomly initialised encoder."""
+        return build_encoder(self.config, self.seed, pretraining=False)
 
 
-NETWORKS: dict[str, Builder] = {
-    "unetr": _unetr,
-    "vit": _vit,
-    "unet3d": _unet3d,
-    "resnet": _resnet,
+NETWORKS: dict[str, Callable[[NetworkSpec], nn.Module]] = {
+    "unetr": lambda spec: UNETR(spec.encoder(), spec.classes, spec.features),
+    "vit": lambda spec: TokenClassifier(spec.encoder(), spec.classes),
+    "unet3d": lambda spec: build_unet3d(spec.classes, UNet3DSettings.model_validate(spec.settings)),
+    "resnet": lambda spec: ResNet18(spec.classes, ResNetSettings.model_validate(spec.settings)),
 }
 
 
@@ -82,7 +151,7 @@ def build_network(
         raise ConfigError(f"unknown network {name!r}", f"expected one of {', '.join(NETWORKS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(seed, "network").initial_seed())
-        return NETWORKS[name](config, classes, features, settings or {}, seed)
+        return NETWORKS[name](NetworkSpec(config, classes, features, seed, settings or {}))
 
 
 def freeze_encoder(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Volumes as sequences of tokens: cutting, ordering and regression targets.
+"""Volumes as sequences of tokens: cutting, order, positions, regression targets and their loss.
 
 A token is one box of ``patch_size`` voxels of the volume that the encoder sees. The raster index
 of a token is its place on the token grid (x, y, z) with z varying fastest, as the published code
@@ -7,6 +7,7 @@ flattens the output of its patch convolution.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -16,6 +17,8 @@ Grid = tuple[int, int, int]
 TokenOrder = Literal["patch_major", "raster"]
 #: Added to the variance of a token's voxels (published code).
 VARIANCE_EPSILON = 1e-6
+#: Of the wavelengths of positions (published code).
+BASE = 10_000.0
 
 
 def token_grid(shape: tuple[int, ...], patch_size: Grid) -> Grid:
@@ -60,24 +63,6 @@ def patchify(volume: Tensor, patch_size: Grid) -> Tensor:
     return boxes.reshape(batch, gx * gy * gz, px * py * pz)
 
 
-def unpatchify(patches: Tensor, grid: Grid, patch_size: Grid) -> Tensor:
-    """Inverse of :func:`patchify`.
-
-    Args:
-        patches: (B, L, V) in raster order.
-        grid: tokens along each axis.
-        patch_size: voxels of a token.
-
-    Returns:
-        (B, 1, X, Y, Z).
-    """
-    batch = patches.shape[0]
-    gx, gy, gz = grid
-    px, py, pz = patch_size
-    boxes = patches.reshape(batch, gx, gy, gz, px, py, pz).permute(0, 1, 4, 2, 5, 3, 6)
-    return boxes.reshape(batch, 1, gx * px, gy * py, gz * pz)
-
-
 def token_order(grid: Grid, length: int, order: TokenOrder) -> Tensor:
     """Raster indices of the tokens in the order of the sequence.
 
@@ -105,6 +90,40 @@ def token_order(grid: Grid, length: int, order: TokenOrder) -> Tensor:
     return indices.reshape(gx, gy, length, gz // length).permute(2, 0, 1, 3).reshape(-1)
 
 
+@lru_cache(maxsize=32)
+def sincos_positions(grid: Grid, width: int, device: torch.device) -> Tensor:
+    """Position embedding of every token of a grid (published code).
+
+    A third of the channels belongs to each axis (x, y, z in this order): half of it sines, half
+    cosines of ``index * 10000^(-i / (width / 6))``, with integer indices along the axis.
+
+    Args:
+        grid: tokens along each axis.
+        width: channels, a multiple of 6.
+        device: where the result lies.
+
+    Returns:
+        (L, width) float32 in raster order; shared between calls, so not to be written to.
+
+    Raises:
+        ValueError: when ``width`` is not a multiple of 6.
+    """
+    if width % 6:
+        raise ValueError(
+            f"width {width} is not divisible by 6, which the 3D sine-cosine positions need"
+        )
+    # An inference tensor kept here could not take part in training later.
+    with torch.inference_mode(False), torch.no_grad():
+        steps = torch.arange(width // 6, dtype=torch.float32) / (width / 6)
+        frequencies = 1.0 / BASE**steps
+        axes = [torch.arange(n, dtype=torch.float32) for n in grid]
+        parts: list[Tensor] = []
+        for index in torch.meshgrid(*axes, indexing="ij"):
+            angles = index.reshape(-1, 1) * frequencies
+            parts += [angles.sin(), angles.cos()]
+        return torch.cat(parts, dim=1).to(device)
+
+
 def normalised_targets(patches: Tensor) -> Tensor:
     """Regression targets: each token's voxels, centred and scaled by the token itself.
 
@@ -128,3 +147,31 @@ def normalised_targets(patches: Tensor) -> Tensor:
     squares = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).square()
     variance = squares / (patches.shape[-1] - 1)
     return centred / torch.sqrt(variance + VARIANCE_EPSILON)
+
+
+def scored_rows(prefix: Tensor, length: int) -> Tensor:
+    """Places of the scored tokens of a batch: token j (from 0) is scored when j >= prefix.
+
+    Args:
+        prefix: (B,) integers in 0..L-1. On the CPU, no other device has to be waited for.
+        length: number of tokens L of a sequence.
+
+    Returns:
+        (R,) int64, rising, in 0..B·L - 1.
+    """
+    scored = torch.arange(length, device=prefix.device) >= prefix[:, None]
+    return scored.flatten().nonzero()[:, 0]
+
+
+def regression_loss(prediction: Tensor, patches: Tensor) -> Tensor:
+    """Mean squared error of normalised voxels, over all voxels.
+
+    Args:
+        prediction: (..., V).
+        patches: (..., V) voxels of the predicted tokens.
+
+    Returns:
+        Scalar, float32.
+    """
+    # Keeps the differences for the backward pass; functional.mse_loss keeps both of its inputs.
+    return (prediction.float() - normalised_targets(patches)).square().mean()

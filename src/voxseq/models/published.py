@@ -7,6 +7,7 @@ order. Axes are called (D, H, W) there; they are our (x, y, z).
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,35 +18,25 @@ import torch
 from torch import Tensor, nn
 
 from voxseq.config.model import EncoderConfig
-from voxseq.models.attention import prefix_mask
+from voxseq.models.attention import chosen_rows, prefix_mask
 from voxseq.models.encoder import Encoder
-from voxseq.models.patches import Grid, patchify, token_grid
-from voxseq.models.regression import autoregressive_loss
+from voxseq.models.patches import Grid, patchify, regression_loss, scored_rows, token_grid
 
 _START_ROW, _END_ROW, _ROWS = 1, 2, 4
-#: Published name → shape; the two words are the sizes that a checkpoint decides itself.
-_LAYER: dict[str, tuple[str, ...]] = {
-    "self_attn.q_proj.weight": ("width", "width"),
-    "self_attn.k_proj.weight": ("width", "width"),
-    "self_attn.v_proj.weight": ("width", "width"),
-    "self_attn.o_proj.weight": ("width", "width"),
-    "self_attn.o_proj.bias": ("width",),
-    "mlp.linear1.weight": ("mlp", "width"),
-    "mlp.linear1.bias": ("mlp",),
-    "mlp.linear2.weight": ("width", "mlp"),
-    "mlp.linear2.bias": ("width",),
-    "input_layernorm.weight": ("width",),
-    "input_layernorm.bias": ("width",),
-    "post_attention_layernorm.weight": ("width",),
-    "post_attention_layernorm.bias": ("width",),
+#: Published part of a block → our name and the shape of its weight; its bias has the first axis.
+#: The two words are the sizes that a checkpoint decides itself.
+_PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "self_attn.o_proj": ("attention.projection", ("width", "width")),
+    "mlp.linear1": ("mlp.linear1", ("mlp", "width")),
+    "mlp.linear2": ("mlp.linear2", ("width", "mlp")),
+    "input_layernorm": ("norm1", ("width",)),
+    "post_attention_layernorm": ("norm2", ("width",)),
 }
-#: Our name of a block's part → published name.
-_RENAMED = {
-    "norm1": "input_layernorm",
-    "attention.projection": "self_attn.o_proj",
-    "norm2": "post_attention_layernorm",
-    "mlp.linear1": "mlp.linear1",
-    "mlp.linear2": "mlp.linear2",
+#: Published name in a block → shape.
+_LAYER: dict[str, tuple[str, ...]] = {
+    **{f"self_attn.{part}_proj.weight": ("width", "width") for part in "qkv"},
+    **{f"{part}.weight": shape for part, (_, shape) in _PARTS.items()},
+    **{f"{part}.bias": shape[:1] for part, (_, shape) in _PARTS.items()},
 }
 _LAYER_KEY = re.compile(r"model\.layers\.(0|[1-9]\d{0,3})\.(.+)")
 
@@ -73,7 +64,7 @@ class PublishedPretrainingModel(nn.Module):
         self.img_size = img_size
         self.encoder = Encoder(config)
         self.end_token = nn.Parameter(torch.zeros(config.width))
-        self.head = nn.Linear(config.width, config.patch_size[0] * _area(config.patch_size))
+        self.head = nn.Linear(config.width, math.prod(config.patch_size))
 
     def forward(self, volume: Tensor, prefix_length: int | Tensor) -> PretrainingOutput:
         """Predict every token and score those from the prefix on.
@@ -98,7 +89,11 @@ class PublishedPretrainingModel(nn.Module):
         )
         states = torch.cat([encoded.start[:, None], encoded.tokens], dim=1)
         prediction = self.head(states).float()
-        loss = autoregressive_loss(prediction[:, :length], patches, prefix)
+        rows = scored_rows(prefix, length)
+        # Errors are pooled over the batch, so a volume with a short prefix weighs more.
+        loss = regression_loss(
+            chosen_rows(prediction[:, :length], rows), chosen_rows(patches, rows)
+        )
         return PretrainingOutput(loss=loss, prediction=prediction)
 
 
@@ -186,10 +181,6 @@ def load_encoder(
     return model
 
 
-def _area(patch_size: Grid) -> int:
-    return patch_size[1] * patch_size[2]
-
-
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     inner = state.get("state_dict")
     entries = inner if isinstance(inner, Mapping) else state
@@ -262,8 +253,8 @@ def _template(
     yield "model.norm.weight", ("width",)
     yield "model.norm.bias", ("width",)
     if head:
-        yield "decoder_pred.weight", (patch[0] * _area(patch), "width")
-        yield "decoder_pred.bias", (patch[0] * _area(patch),)
+        yield "decoder_pred.weight", (math.prod(patch), "width")
+        yield "decoder_pred.bias", (math.prod(patch),)
 
 
 def _vote(
@@ -306,7 +297,7 @@ def _encoder_state(tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tenso
         own[f"{block}.attention.qkv.weight"] = torch.cat(
             [tensors[f"{published}.self_attn.{part}_proj.weight"] for part in "qkv"]
         )
-        for ours, theirs in _RENAMED.items():
+        for theirs, (ours, _) in _PARTS.items():
             for part in ("weight", "bias"):
                 own[f"{block}.{ours}.{part}"] = tensors[f"{published}.{theirs}.{part}"]
     return own

@@ -23,9 +23,9 @@ from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, size_of
 from voxseq.config.model import EncoderConfig
-from voxseq.models.classifier import TokenClassifier
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
+from voxseq.models.networks import TokenClassifier
 from voxseq.models.unetr import UNETR
 
 _LOG = logging.getLogger("voxseq.models.transfer")

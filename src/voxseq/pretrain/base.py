@@ -1,4 +1,4 @@
-"""What a pre-training method is to the training loop, which knows none by name."""
+"""The interface between a pre-training method and the training loop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.models.encoder import Block, Encoder, build_encoder
-from voxseq.models.features import feature_statistics
+from voxseq.models.initialise import seeded
 from voxseq.sequences.sampler import SequenceSampler
-from voxseq.training.distributed import WHOLE, Share
+from voxseq.training.distributed import WHOLE, BatchShard
 from voxseq.transforms.spatial import Item
 
 Batch = dict[str, Tensor]
@@ -34,11 +34,12 @@ def stack(items: Sequence[Item]) -> Tensor:
 class PretrainMethod(nn.Module, ABC):
     """A pre-training method: its networks, its view of the data and its loss.
 
-    The order of calls is: :meth:`begin` once; :meth:`begin_stage` before each stage; then for each
-    step :meth:`draw`, :meth:`collate`, :meth:`training_loss`, backward, :meth:`before_update`, the
-    optimiser, :meth:`after_step`. Everything random comes from the generators that are handed in,
-    which are functions of the seed and the step; state that must survive a restart lies in
-    parameters and buffers, which have their final shapes after :meth:`begin`.
+    The constructor calls :meth:`build`, then come :meth:`begin` once; :meth:`begin_stage` before
+    each stage; for each step :meth:`draw`, :meth:`collate`, :meth:`training_loss`, backward,
+    :meth:`before_update`, the optimiser, :meth:`after_step`. All random numbers come from the
+    generators that are handed in, which are functions of the seed and the step. State that must
+    survive a restart is in parameters and buffers, which have their final shapes after
+    :meth:`begin`.
 
     Args:
         settings: the method's own configuration.
@@ -50,19 +51,19 @@ class PretrainMethod(nn.Module, ABC):
         needs: which view of the data the method is fed.
         selection: which weights are kept: the last ones, or those of the smallest validation
             loss, which only makes sense where the loss is comparable between steps.
-        by_row: whether :meth:`collate` makes every row from its item alone and draws nothing. Then
-            each of several processes reads its own items only; otherwise all make the whole batch,
-            because its views are drawn from one stream.
+        per_sample: whether :meth:`collate` makes every row from its item alone and draws nothing.
+            Then each process reads its own items only; otherwise all make the global batch, because
+            its views are drawn from one stream.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
-        share: which rows of the whole batch the batch at hand has, in training. Losses of all
-            shares must have the loss of the whole batch as their mean: draw random numbers for the
-            whole batch and take the share's own; gather what items of other shares must see.
+        shard: rows of the global batch that the batch at hand has, in training. The losses of all
+            shards must have the loss of the global batch as their mean: draw random numbers for
+            the global batch and take the local ones; gather what samples of other shards must see.
     """
 
     needs: Literal["sequence", "image"] = "image"
     selection: ClassVar[Literal["last", "validation_loss"]] = "last"
-    by_row: ClassVar[bool] = False
+    per_sample: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -73,10 +74,17 @@ class PretrainMethod(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.settings = settings
+        self.encoder_config = encoder_config
         self.sequences = sequences
+        self.seed = seed
         self.total_steps = 0
-        self.share: Share = WHOLE
+        self.shard: BatchShard = WHOLE
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
+        with seeded([seed, 1]):
+            self.build()
+
+    def build(self) -> None:
+        """Make the networks besides the backbone; their weights are drawn from the seed."""
 
     @property
     def encoder(self) -> Encoder:
@@ -134,7 +142,7 @@ class PretrainMethod(nn.Module, ABC):
             data: all training items.
             step: number of the batch.
             size: number of items in the whole batch.
-            slots: places in the batch whose items are wanted, in methods that are :attr:`by_row`.
+            slots: places in the batch whose items are wanted, where :attr:`per_sample` holds.
         """
         return data.batch(step, size, slots, sequences=self.needs == "sequence")
 
@@ -158,9 +166,13 @@ class PretrainMethod(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Return ``loss``, the scalar to minimise, and further scalars to log."""
 
-    @abstractmethod
     def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return ``loss`` on held-out samples, comparable between steps, and further scalars."""
+        """Return ``loss`` on held-out samples, comparable between steps, and further scalars.
+
+        By default the training loss; override it where that updates anything or depends on the
+        step.
+        """
+        return self.training_loss(batch, 0, generator)
 
     def forward(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Same as :meth:`training_loss`, under the name that wrappers of modules call."""
@@ -211,15 +223,3 @@ class PretrainMethod(nn.Module, ABC):
 
     def after_step(self, step: int, total: int) -> None:
         """Called after the optimiser's step ``step`` of ``total``: moving averages and the like."""
-
-    @torch.no_grad()
-    def feature_statistics(self, volume: Tensor) -> dict[str, float]:
-        """Spread of the transferred encoder's pooled features: whether it has collapsed.
-
-        Args:
-            volume: (B, 1, X, Y, Z), B >= 2.
-
-        Returns:
-            ``feature_sd`` and ``effective_rank``; see :mod:`voxseq.models.features`.
-        """
-        return feature_statistics(self.encoder(volume).tokens.mean(dim=1))

@@ -16,13 +16,12 @@ from voxseq.base.files import write_json
 from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
-from voxseq.models.encoder import Block
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
 from voxseq.pretrain.base import PretrainMethod, stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
-from voxseq.training.distributed import WHOLE, Share, share_of, team
+from voxseq.training.distributed import WHOLE, BatchShard, processes, shard_of
 from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.optimiser import adamw
@@ -48,18 +47,16 @@ def build_method(config: PretrainRun) -> PretrainMethod:
 class PretrainTask(Trainable):
     """A method together with its data, as the training loop wants it."""
 
-    units = (Block,)
-
     def __init__(
         self,
         method: PretrainMethod,
         sampler: SequenceSampler,
         config: PretrainRun,
-        rows: Share = WHOLE,
+        shard: BatchShard = WHOLE,
     ) -> None:
         super().__init__()
         self.method = method
-        self._rows = rows
+        self._shard = shard
         self._sampler = sampler
         self._seed, self._batch_size, self.steps = config.seed, config.batch_size, config.steps
         items = sampler.validation(
@@ -83,12 +80,12 @@ class PretrainTask(Trainable):
 
         Views that are drawn from one stream need the whole batch.
         """
-        if self.method.by_row:
-            own = self._rows.own(torch.arange(self._batch_size)).tolist()
+        if self.method.per_sample:
+            own = self._shard.local(torch.arange(self._batch_size)).tolist()
             items = self.method.draw(self._sampler, step, self._batch_size, own)
             return self._collated(items, "views", step)
         items = self.method.draw(self._sampler, step, self._batch_size)
-        return share_of(self._collated(items, "views", step), self._rows)
+        return shard_of(self._collated(items, "views", step), self._shard)
 
     def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
         batch = self.method.collate(items, numpy_generator(self._seed, purpose, number))
@@ -97,7 +94,7 @@ class PretrainTask(Trainable):
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of a training batch."""
         generator = torch_generator(self._seed, "method", step)
-        self.method.share = self.share
+        self.method.shard = self.shard
         return self.method.training_loss(batch, step, generator)
 
     def before_update(self, step: int, groups: Sequence[dict[str, Any]]) -> None:
@@ -114,7 +111,7 @@ class PretrainTask(Trainable):
 
     def validate(self) -> dict[str, float]:
         """Mean validation loss, and whether the features have collapsed; each process by itself."""
-        self.method.share = WHOLE
+        self.method.shard = WHOLE
         sums: dict[str, float] = {}
         features = []
         total = 0
@@ -152,10 +149,10 @@ def execute(context: RunContext[PretrainRun]) -> None:
     method.begin(config.steps, sampler)
     if context.training.recompute:
         method.recompute()
-    processes = team()
+    here = processes()
     accumulate = context.training.accumulate.get(config.method, 1)
-    _report_division(config.batch_size, processes.size, accumulate)
-    task = PretrainTask(method, sampler, config, Share(processes.rank, processes.size))
+    _report_division(config.batch_size, here.world_size, accumulate)
+    task = PretrainTask(method, sampler, config, BatchShard(here.rank, here.world_size))
     recipe = config.settings.optimiser
     optimiser = adamw(method.parameter_groups(recipe), recipe, config.precision)
     _LOG.info(
@@ -175,13 +172,12 @@ def execute(context: RunContext[PretrainRun]) -> None:
             config,
             method.selection,
             accumulate=accumulate,
-            sharded=config.method in context.training.sharded,
         ),
         state=context.state,
         out=context.out,
         run_config=config.model_dump(mode="json"),
     )
-    if not processes.is_first:
+    if not here.is_first:
         return
     _write_results(context.out, config, method, sampler, result.best_step, result.best_score)
     cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
@@ -246,7 +242,6 @@ def loop_config(
     selection: str,
     *,
     accumulate: int = 1,
-    sharded: bool = False,
 ) -> LoopConfig:
     """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
@@ -260,7 +255,6 @@ def loop_config(
         threads=config.threads,
         clip_norm=config.settings.optimiser.clip_norm,
         accumulate=accumulate,
-        sharded=sharded,
     )
 
 

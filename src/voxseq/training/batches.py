@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,9 +27,8 @@ from voxseq.base.failures import is_out_of_memory, refused_memory
 from voxseq.base.random import numpy_generator
 from voxseq.base.stopping import SIGNALS
 from voxseq.base.watch import LOOK, Watch
-from voxseq.training.distributed import team
-from voxseq.training.launched import processes_here
-from voxseq.training.shared_memory import SharedMemory
+from voxseq.training.distributed import processes
+from voxseq.training.launched import local_world_size
 
 Batch = dict[str, Tensor]
 #: Batches that each worker prepares ahead, and those that the training still holds besides: the one
@@ -43,6 +44,10 @@ _STILL = (
 _END = 1.0
 #: Of Linux's prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
+#: Where Linux keeps shared memory. It is small in containers: 64 MB by default.
+_SHARED = Path("/dev/shm")  # noqa: S108 - read, not written
+#: Bytes for the locks of one queue.
+_LOCKS = 4 * mmap.PAGESIZE
 
 
 class EpochOrder:
@@ -61,10 +66,87 @@ class EpochOrder:
         return numpy_generator(self._seed, "epoch", epoch).permutation(len(self._rows))
 
 
+class _SharedMemory:
+    """What was free before any worker started, and whether batches fit.
+
+    Args:
+        batches: how many are there at the same time at most.
+    """
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+        self._free = _free()
+        self._is_checked = False
+
+    def require_locks(self, workers: int) -> None:
+        """Raise a ResourceError unless the locks of the queues to some workers have room."""
+        if self._free is not None and self._free < _LOCKS * (workers + 1):
+            raise _no_shared_memory(f"is full: {_megabytes(self._free)} are free")
+
+    def shared(self, batch: Batch) -> Batch:
+        """The batch, put into shared memory by the worker that made it.
+
+        Left to the loader, a thread of the worker would do it, whose errors nobody hears of.
+
+        Raises:
+            ResourceError: all batches that are prepared ahead would not fit, or this one did not.
+        """
+        if not self._is_checked and self._free is not None:
+            needed = self._batches * _bytes(batch)
+            if needed > self._free:
+                raise _no_shared_memory(
+                    f"has {_megabytes(self._free)} free, and {self._batches} batches, which are "
+                    f"there at the same time, take {_megabytes(needed)}"
+                )
+            self._is_checked = True
+        try:
+            for value in batch.values():
+                if value.numel():
+                    value.share_memory_()  # type: ignore[no-untyped-call]
+            return batch
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise _no_shared_memory(f"took no further batch ({error})") from error
+
+
+def _no_shared_memory(how: str) -> ResourceError:
+    """The error of batches for which there is no room.
+
+    Args:
+        how: what is the matter with the folder.
+    """
+    return ResourceError(
+        f"shared memory ({_SHARED}) {how}",
+        "give the job more (docker run --shm-size=2g; in Kubernetes an emptyDir of medium Memory; "
+        "mount -o remount,size=2g), or fewer processes that prepare batches: `workers: 0` in that "
+        "part of `execution` needs none of it",
+    )
+
+
+def _free() -> int | None:
+    """Bytes that are free; None where that is not known or not limited."""
+    try:
+        found = os.statvfs(_SHARED)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+def _bytes(batch: Batch) -> int:
+    """Bytes of a batch, each entry in whole pages."""
+    sizes = (value.untyped_storage().nbytes() for value in batch.values())
+    return sum(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE for size in sizes)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
 class _Steps(Dataset[Batch | Exception]):
     def __init__(self, make: Callable[[int], Batch], ahead: int) -> None:
         self.make = make
-        self.memory = SharedMemory(ahead)
+        self.memory = _SharedMemory(ahead)
         self.main_process = os.getpid()
         #: Shared with the workers: set when they are to end.
         self.ending = multiprocessing.RawValue(ctypes.c_bool, False)
@@ -142,7 +224,7 @@ def stepwise(
         yield from map(make, range(start, stop))
         return
     ahead = min(_AHEAD * workers + _HELD, stop - start)
-    steps = _Steps(make, ahead * processes_here(team().size))
+    steps = _Steps(make, ahead * local_world_size(processes().world_size))
     steps.memory.require_locks(workers)
     loader: DataLoader[Any] = DataLoader(
         steps,
@@ -159,29 +241,28 @@ def stepwise(
     with _ended_workers(steps) as started:
         batches = _started(loader)
         numbers = [worker.pid for worker in started() if worker.pid is not None]
-        with Watch(lambda: numbers) as watch:
-            while (batch := _awaited(batches, watch)) is not None:
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
+        watch = Watch(lambda: numbers)
+        try:
+            with watch:
+                while (batch := _awaited(batches, watch)) is not None:
+                    if isinstance(batch, Exception):
+                        raise batch
+                    yield batch
+        except Exception as error:
+            # The loader's signal handler raises its error about an ended worker anywhere.
+            if watch.reason:
+                raise ResourceError(f"{watch.reason}, with a batch to prepare", _STILL) from error
+            raise
 
 
 def _awaited(batches: Iterator[Any], watch: Watch) -> Batch | Exception | None:
-    """The next batch, what went wrong with it in a worker, or None after the last.
-
-    Raises:
-        ResourceError: a worker stood still.
-    """
+    """The next batch, what went wrong with it in a worker, or None after the last."""
     with watch.awaiting():
         while True:
             try:
                 return next(batches, None)
             except Exception as error:
-                if watch.reason:
-                    raise ResourceError(
-                        f"{watch.reason}, with a batch to prepare", _STILL
-                    ) from error
-                if _TIMED_OUT not in str(error):
+                if watch.reason or _TIMED_OUT not in str(error):
                     raise
 
 
@@ -215,11 +296,12 @@ def _ended_workers(steps: _Steps) -> Iterator[Callable[[], list[BaseProcess]]]:
     finally:
         steps.ending.value = True
         for worker in running():
-            worker.terminate()
-            with suppress(ProcessLookupError):
+            # The loader's handler raises an error about each worker that was killed.
+            with suppress(RuntimeError):
+                worker.terminate()
+            with suppress(ProcessLookupError, RuntimeError):
                 # A stopped one takes notice of nothing until it is continued.
                 os.kill(int(worker.pid or 0), signal.SIGCONT)
-            # The loader's handler raises an error about each worker that was killed.
             with suppress(RuntimeError):
                 worker.join(_END)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from voxseq.base.errors import NotFiniteError
 
@@ -19,16 +18,15 @@ def require_finite(what: str, value: Tensor) -> None:
 
 
 def require_finite_rows(what: str, names: Sequence[str], value: Tensor) -> None:
-    """The same of rows (N, ...), of which the first that is not finite is named."""
+    """As :func:`require_finite`, for rows (N, ...); the first that is not finite is named."""
     if not is_finite(value):
         row = int((~torch.isfinite(value).flatten(1).all(dim=1)).nonzero()[0])
         raise NotFiniteError(f"{what} of {names[row]} are not finite")
 
 
 def is_finite(value: Tensor) -> bool:
-    """Whether no entry is infinite or undefined; of divided tensors, of this process's part."""
-    part = value.to_local() if isinstance(value, DTensor) else value
-    return not part.is_floating_point() or bool(torch.isfinite(part).all())
+    """Whether no entry is infinite or undefined."""
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
 def finite(module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""What a launcher such as torchrun tells the processes that it starts, in environment variables."""
+"""Environment variables by which a launcher such as torchrun describes the processes it starts."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ import re
 
 from voxseq.base.errors import ConfigError
 
-_SIZE, _HERE, _RANKS = "WORLD_SIZE", "LOCAL_WORLD_SIZE", ("RANK", "LOCAL_RANK")
-_MOST_DIGITS = 9
+_SIZE, _HERE = "WORLD_SIZE", "LOCAL_WORLD_SIZE"
 
 
-def processes() -> int:
-    """How many processes do this job together; one where no launcher has started it.
+def world_size() -> int:
+    """Number of processes of this job; 1 where no launcher has started it.
 
     Raises:
-        ConfigError: a variable that launchers set has an impossible value; it is named.
+        ConfigError: a launcher's variable has an impossible value; it is named.
     """
-    size = _number(_SIZE, 1, None)
-    for name in _RANKS:
+    size = _number(_SIZE, 1, None) if _SIZE in os.environ else 1
+    for name in ("RANK", "LOCAL_RANK"):
         # Libraries read these whatever the size is.
         if size > 1 or name in os.environ:
             _number(name, 0, None)
     if size == 1:
         return 1
     _number("RANK", 0, size - 1)
-    _number("LOCAL_RANK", 0, processes_here(size) - 1)
+    _number("LOCAL_RANK", 0, local_world_size(size) - 1)
     _number("MASTER_PORT", 1, 65535)
     if not os.environ.get("MASTER_ADDR", "").strip():
         raise _impossible("MASTER_ADDR", "the address of the first process")
     return size
 
 
-def processes_here(size: int) -> int:
+def local_world_size(size: int) -> int:
     """How many of ``size`` processes are on this node.
 
     Raises:
@@ -47,14 +46,11 @@ def processes_here(size: int) -> int:
 
 
 def _number(name: str, lowest: int, highest: int | None) -> int:
-    """A whole number from the environment; 1 for WORLD_SIZE where it is not set."""
-    text = os.environ.get(name, "1" if name == _SIZE else "")
-    until = f"from {lowest} to {highest}" if highest is not None else f"of at least {lowest}"
-    # What int() takes besides, such as ² or 1_000, no launcher sets.
-    if not re.fullmatch(rf"[0-9]{{1,{_MOST_DIGITS}}}", text):
-        raise _impossible(name, f"a whole number {until}")
-    number = int(text)
+    text = os.environ.get(name, "")
+    # At most nine digits, and none of the spellings that int() takes besides, such as ² or 1_000.
+    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else -1
     if number < lowest or (highest is not None and number > highest):
+        until = f"from {lowest} to {highest}" if highest is not None else f"of at least {lowest}"
         raise _impossible(name, f"a whole number {until}")
     return number
 

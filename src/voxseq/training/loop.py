@@ -19,38 +19,43 @@ from torch import Tensor, nn
 from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
 from voxseq.base.progress import track
 from voxseq.base.stopping import StopRequests, stop_requests
-from voxseq.training import checkpoint, sharding
+from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
-from voxseq.training.distributed import WHOLE, Share, share_of, synchronise_batch_norms, team
+from voxseq.training.distributed import (
+    WHOLE,
+    BatchShard,
+    processes,
+    shard_of,
+    synchronise_batch_norms,
+)
 from voxseq.training.finite import finite, require_finite
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
-from voxseq.training.records import Progress, line, record, report, scalars, write_metrics
+from voxseq.training.records import Progress, record, report, write_metrics
 
 _LOG = logging.getLogger("voxseq.training")
 #: Seconds of training after which its end gets a checkpoint of its own.
 LATE = 30.0
 Batch = dict[str, Tensor]
+#: Generator over this process's rows of the batches from a given step on.
+Batches = Callable[[int], Generator[Batch, None, None]]
 
 
 class Trainable(nn.Module, ABC):
     """What the loop trains: a module whose forward pass returns its losses.
 
     Attributes:
-        share: the part of the whole batch that the next forward pass gets.
-        units: kinds of modules inside it whose weights are put together at a time, where weights
-            are divided among processes.
+        shard: the rows of the global batch that the next forward pass gets.
     """
 
-    share: Share = WHOLE
-    units: tuple[type[nn.Module], ...] = ()
+    shard: BatchShard = WHOLE
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return ``{"loss": scalar to minimise, …further scalars to log}``.
 
-        Whatever is random must come from generators seeded by (seed, step). The mean over the
-        shares of a batch must be the loss of the whole batch.
+        All random numbers come from generators seeded by (seed, step). The mean over the shards of
+        a batch is the loss of the global batch.
         """
 
     @abstractmethod
@@ -80,7 +85,6 @@ class LoopConfig:
     Attributes:
         select: validation score by which the weights are chosen.
         accumulate: parts of a batch that are computed one after the other before an update.
-        sharded: whether several processes divide weights and moments among them.
         mode: whether a larger or a smaller score is better, or the last weights are kept.
     """
 
@@ -94,7 +98,6 @@ class LoopConfig:
     threads: int = 1
     clip_norm: float | None = None
     accumulate: int = 1
-    sharded: bool = False
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
@@ -117,7 +120,7 @@ class FitResult:
 
 def fit(
     trainable: Trainable,
-    batches: Callable[[int], Generator[Batch, None, None]],
+    batches: Batches,
     optimiser: torch.optim.Optimizer,
     lr_factor: Callable[[int], float],
     config: LoopConfig,
@@ -126,9 +129,9 @@ def fit(
     out: Path,
     run_config: Mapping[str, Any],
 ) -> FitResult:
-    """Train, validate, select and record; resume from ``state`` where a checkpoint lies there.
+    """Train, validate, select and record; resume from the checkpoint in ``state``, if there is one.
 
-    Several processes that have joined train together; the first alone writes files.
+    The processes of a group train together; rank 0 alone writes files.
 
     Args:
         trainable: the module with its losses; it ends with the selected weights.
@@ -159,7 +162,7 @@ def fit(
                 stop.close()
                 raise training.stopped(request) from None
     progress = training.progress
-    if training.team.is_first:
+    if training.processes.is_first:
         write_metrics(out / "metrics.csv", progress)
     if training.best is None or progress.best_score is None:
         raise TrainingError(
@@ -167,7 +170,6 @@ def fit(
             "look at metrics.csv and at the validation data",
         )
     trainable.load_state_dict(training.best)
-    sharding.make_whole(trainable)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return FitResult(progress.best_step, progress.best_score, progress.seconds, peak)
 
@@ -186,16 +188,12 @@ class _Training:
     ) -> None:
         self.trainable, self.optimiser = trainable, optimiser
         self.config, self.state, self.run_config = config, state, run_config
-        self.team = team()
-        self.fabric = self.team.fabric(
-            config.precision, trainable.units if config.sharded else None
-        )
-        if self.team.size > 1:
+        self.processes = processes()
+        self.fabric = self.processes.fabric(config.precision)
+        if self.processes.world_size > 1:
             synchronise_batch_norms(trainable)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
-        self.wrapped, self.wrapped_optimiser = sharding.set_up(self.fabric, trainable, optimiser)
-        #: Whether all processes are needed for a checkpoint.
-        self.is_divided = sharding.is_divided(self.fabric)
+        self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
@@ -207,30 +205,26 @@ class _Training:
         self.began = time.monotonic() - self.progress.seconds
         self.saved_at = time.monotonic()
 
-    def run(
-        self, batches: Callable[[int], Generator[Batch, None, None]], stop: StopRequests
-    ) -> None:
+    def run(self, batches: Batches, stop: StopRequests) -> None:
         """Do the steps that are left.
 
         A request to stop takes effect between two steps or during a validation: there the state is
         that after a whole step. Several processes agree on the step.
         """
-        with stop.watched() if self.team.size > 1 else nullcontext():
-            self._run(batches, stop)
-
-    def _run(
-        self, batches: Callable[[int], Generator[Batch, None, None]], stop: StopRequests
-    ) -> None:
         progress, config = self.progress, self.config
         if progress.step:
             _LOG.info("resuming at step %d of %d", progress.step, config.steps)
-        self._validate_if_due(stop)
-        steps = range(progress.step, config.steps)
-        with closing(batches(progress.step)) as source:
+        several = self.processes.world_size > 1
+        watching = stop.watched() if several else nullcontext()
+        with watching, closing(batches(progress.step)) as source:
+            self._validate_if_due(stop)
+            steps = range(progress.step, config.steps)
             for step in track(steps, "training", config.steps, progress.step):
-                self._stop_together(stop)
+                if several and self.processes.any(bool(stop.requested)):
+                    self.is_agreed = True
+                    raise Interrupted("one of the processes was asked to stop")
                 with stop.held():
-                    # What prepares batches has locks, and is better not interrupted.
+                    # Preparing batches takes locks and is better not interrupted.
                     batch = next(source)
                 with stop.held():
                     self.is_whole = False
@@ -241,45 +235,35 @@ class _Training:
                     with stop.held():
                         self.save()
 
-    def _stop_together(self, stop: StopRequests) -> None:
-        """Stop all processes when one was asked to."""
-        if self.team.size > 1 and self.team.any(bool(stop.requested)):
-            self.is_agreed = True
-            raise Interrupted("one of the processes was asked to stop")
-
     def save(self) -> Path:
-        """Write the checkpoint; one process does it for all.
+        """Write the checkpoint, on rank 0.
 
         Raises:
             NotFiniteError: weights that are not finite, which no resumed run could mend.
         """
         self._require_finite()
-        is_first = self.team.is_first
-        content = {
-            "model": sharding.whole(self.trainable.state_dict(), kept=is_first),
-            "optimiser": sharding.whole(self.optimiser.state_dict(), kept=is_first),
-            "scheduler": self.scheduler.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "best": sharding.whole(self.best, kept=is_first),
-            "progress": vars(self.progress),
-        }
         path = self.state / checkpoint.FILE
-        if is_first:
+        if self.processes.is_first:
+            content = {
+                "model": self.trainable.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "best": self.best,
+                "progress": vars(self.progress),
+            }
             checkpoint.save(self.state, content, self.run_config)
         self.saved_at = time.monotonic()
         return path
 
     def stopped(self, request: Interrupted) -> Interrupted:
-        """Save what can be saved, and say at which step the run goes on."""
+        """Save what can be saved, and say at which step the run resumes."""
         if not self.is_whole:
-            # In the middle of a step there is nothing that a resumed run could start from.
+            # In the middle of a step there is no state from which a run could resume.
             return Interrupted(f"{request}; the step took too long to wait for its end")
-        if self.is_divided and not self.is_agreed:
-            # The others are elsewhere, and each has a part of the weights.
-            return Interrupted(f"{request}; the processes could not wait for each other")
         path = self.save()
         if self.is_agreed:
-            self.team.wait()
+            self.processes.barrier()
         return Interrupted(f"stopped at step {self.progress.step}; checkpoint {path}")
 
     @contextmanager
@@ -299,26 +283,19 @@ class _Training:
             ) from error
 
     def _require_finite(self) -> None:
-        """Of weights, buffers and moments; all processes come to the same end."""
-        shares = {
-            n: torch.tensor(float(f)) for n, f in finite(self.trainable, self.optimiser).items()
-        }
-        if self.is_divided:
-            shares = self.team.mean(shares)
-        for name, share in shares.items():
-            if share < 1:
+        for name, is_finite in finite(self.trainable, self.optimiser).items():
+            if not is_finite:
                 raise NotFiniteError(f"the {name} after its update is not finite")
 
     def _restore(self) -> None:
         saved = checkpoint.load(self.state, self.run_config)
         if saved is None:
             return
-        self.trainable.load_state_dict(sharding.divided_as(saved["model"], self.trainable))
-        self.optimiser.load_state_dict(sharding.moments_as(saved["optimiser"], self.optimiser))
+        self.trainable.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
         self.scheduler.load_state_dict(saved["scheduler"])
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
-        self.progress, best = Progress(**saved["progress"]), saved["best"]
-        self.best = None if best is None else sharding.divided_as(best, self.trainable)
+        self.progress, self.best = Progress(**saved["progress"]), saved["best"]
 
     def _update(self, step: int, batch: Batch) -> None:
         """One training step."""
@@ -344,23 +321,25 @@ class _Training:
         )
         progress.seconds = time.monotonic() - self.began
         if step % config.log_every == 0 or progress.step == config.steps:
-            record(progress, "train", {**scalars(losses), "lr": lr})
-            if self.team.is_first:
+            numbers = {name: float(value.detach()) for name, value in losses.items()}
+            record(progress, "train", {**numbers, "lr": lr})
+            if self.processes.is_first:
                 report(self.state, progress, config.steps)
 
     def _differentiated(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Leave the gradient of the whole batch in the weights, and return its losses."""
-        count = self.config.accumulate
+        """Leave the gradient of the global batch in the weights, and return its losses."""
+        count, here = self.config.accumulate, self.processes
         found: list[dict[str, Tensor]] = []
         for number in range(count):
-            self.trainable.share = Share(self.team.rank * count + number, self.team.size * count)
-            part = share_of(batch, Share(number, count))
-            is_inner = self.team.size > 1 and number + 1 < count
-            with sharding.postponed(self.fabric, self.wrapped) if is_inner else nullcontext():
+            self.trainable.shard = BatchShard(here.rank * count + number, here.world_size * count)
+            part = shard_of(batch, BatchShard(number, count))
+            # Gradients wait on each rank, to be averaged with those of the last part.
+            waits = here.world_size > 1 and number + 1 < count
+            with self.fabric.no_backward_sync(self.wrapped) if waits else nullcontext():
                 losses = self.wrapped(part, step)
-                found.append(self.team.mean(losses))
+                found.append(here.mean(losses))
                 require_finite("the loss", losses["loss"])
-                if self.team.size > 1:
+                if here.world_size > 1:
                     require_finite("the loss of another process", found[-1]["loss"])
                 self.fabric.backward(losses["loss"] if count == 1 else losses["loss"] / count)
         if count == 1:
@@ -372,10 +351,13 @@ class _Training:
         if not progress.validation_due:
             return
         self._require_finite()
-        scores = _validated(self.trainable)
+        self.trainable.eval()
+        with torch.no_grad():
+            scores = self.trainable.validate()
         with stop.held():
             record(progress, "val", scores)
-            _LOG.info("step %d: %s", progress.step, line(scores))
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            _LOG.info("step %d: %s", progress.step, shown)
             if config.is_better(scores[config.select], progress.best_score):
                 progress.best_score, progress.best_step = scores[config.select], progress.step
                 state = self.trainable.state_dict()
@@ -386,13 +368,5 @@ class _Training:
     def _save_is_due(self) -> bool:
         if self.progress.step < self.config.steps:
             return self.progress.step % self.config.checkpoint_every == 0
-        # What follows a long training, such as scoring, may be stopped as well.
-        is_late = time.monotonic() - self.saved_at > LATE
-        # The clocks of the processes differ.
-        return self.team.any(is_late) if self.is_divided else is_late
-
-
-def _validated(trainable: Trainable) -> dict[str, float]:
-    trainable.eval()
-    with torch.no_grad():
-        return trainable.validate()
+        # Work after a long training, such as scoring, may be stopped as well.
+        return time.monotonic() - self.saved_at > LATE

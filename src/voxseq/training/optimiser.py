@@ -10,7 +10,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from voxseq.config.model import OptimiserConfig
-from voxseq.training import sharding
 
 
 def adamw(
@@ -19,7 +18,7 @@ def adamw(
     """AdamW whose update is one pass over the weights, where the precision allows it.
 
     Args:
-        groups: parameter groups; what they say overrides ``config``.
+        groups: parameter groups, whose own values override ``config``.
         config: learning rate, betas and weight decay.
         precision: with ``16-mixed`` gradients are scaled, and Fabric clips none that such an update
             would scale back by itself.
@@ -40,7 +39,6 @@ def clip_gradients(fabric: Fabric, module: Any, optimiser: Any, largest: float) 
         The norm that it had: finite, or a reason to stop. With 16-bit floats an overflow is no
         fault, because the scaler of the loss leaves the step out; it counts as finite.
     """
-    norm: Tensor = sharding.whole(
-        fabric.clip_gradients(module, optimiser, max_norm=largest, error_if_nonfinite=False)
-    )
+    norm: Any = fabric.clip_gradients(module, optimiser, max_norm=largest, error_if_nonfinite=False)
+    assert isinstance(norm, Tensor)
     return norm.nan_to_num() if fabric.strategy.precision.precision == "16-mixed" else norm

@@ -1,4 +1,4 @@
-"""How far a training has come and what it has measured, and the files that say so."""
+"""Progress of a training and its metrics, and their files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from torch import Tensor
 
 from voxseq.base.files import atomic_path, write_json
 
@@ -36,18 +34,8 @@ def record(progress: Progress, split: str, values: Mapping[str, float]) -> None:
     progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
 
 
-def scalars(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """Numbers of scalar tensors."""
-    return {name: float(value.detach()) for name, value in values.items()}
-
-
-def line(values: Mapping[str, float]) -> str:
-    """Names and numbers, for a log."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-
-
 def report(state: Path, progress: Progress, steps: int) -> None:
-    """Write ``progress.json`` into the folder of the run's state."""
+    """Write ``progress.json`` into the state folder of a run."""
     losses = [row[3] for row in progress.rows if row[1:3] == ("train", "loss")]
     write_json(
         state / "progress.json",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,52 +26,6 @@ from voxseq.transforms.warp import WarpParameters, random_warp
 
 Array = NDArray[Any]
 Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class MsdParameters:
-    """Chain of the Medical Segmentation Decathlon tasks (published code)."""
-
-    flip: float = 0.2
-    rotate90: float = 0.2
-    scale: float = 0.1
-    scale_probability: float = 0.1
-    shift: float = 0.1
-    shift_probability: float = 0.1
-
-
-@dataclass(frozen=True)
-class LaParameters:
-    """Chain of left atrium and RICORD (published code).
-
-    Probabilities are those of the published chain for one channel; where it has one probability
-    for the transform and one per channel, their product. The published noise "variance" is the
-    standard deviation that its library passes on.
-    """
-
-    warp: WarpParameters = field(default_factory=WarpParameters)
-    noise_sd: float = 0.1
-    noise_probability: float = 0.1
-    blur_sigma: Range = (0.5, 1.0)
-    blur_probability: float = 0.1
-    brightness: float = 0.25
-    brightness_probability: float = 0.15
-    offset_sd: float = 0.1
-    offset_probability: float = 0.075
-    contrast: float = 0.25
-    contrast_probability: float = 0.15
-    low_resolution_zoom: Range = (0.5, 1.0)
-    low_resolution_probability: float = 0.125
-    gamma: Range = (0.7, 1.5)
-    gamma_probability: float = 0.15
-    mirror: float = 0.5
-
-
-@dataclass(frozen=True)
-class NoduleParameters:
-    """Chain of the lung nodules."""
-
-    flip: float = 0.5
 
 
 #: (C, X, Y, Z) and the crop's random state → the same transformed.
@@ -201,34 +155,39 @@ def _gamma(limits: Range) -> Apply:
     return apply
 
 
-def msd_steps(p: MsdParameters) -> list[Step]:
-    """Steps of the chain "msd"."""
+def msd_steps() -> list[Step]:
+    """Chain of the Medical Segmentation Decathlon tasks (published code)."""
     return [
-        *_flips(p.flip),
-        Step(p.rotate90, _quarter_turns, is_spatial=True),
-        Step(p.scale_probability, _scale(p.scale)),
-        Step(p.shift_probability, _shift(p.shift)),
+        *_flips(0.2),
+        Step(0.2, _quarter_turns, is_spatial=True),
+        Step(0.1, _scale(0.1)),
+        Step(0.1, _shift(0.1)),
     ]
 
 
-def la_steps(p: LaParameters) -> list[Step]:
-    """Steps of the chain "la", in the published order."""
-    noise = RandGaussianNoise(1.0, std=p.noise_sd)
-    contrast = RandScaleIntensityFixedMean(1.0, p.contrast, preserve_range=True, fixed_mean=True)
+def la_steps() -> list[Step]:
+    """Chain of left atrium and RICORD, in the published order.
+
+    Probabilities are those of the published chain for one channel; where it has one probability
+    for the transform and one per channel, their product. The published noise "variance" is the
+    standard deviation that its library passes on.
+    """
+    noise = RandGaussianNoise(1.0, std=0.1)
+    contrast = RandScaleIntensityFixedMean(1.0, 0.25, preserve_range=True, fixed_mean=True)
     # MONAI's "nearest" reads the first voxel of each cell, which shifts the image by half a cell.
     low_resolution = RandSimulateLowResolution(
-        1.0, downsample_mode="nearest-exact", zoom_range=p.low_resolution_zoom
+        1.0, downsample_mode="nearest-exact", zoom_range=(0.5, 1.0)
     )
     return [
-        Step(1.0, partial(random_warp, parameters=p.warp), is_spatial=True),
-        Step(p.noise_probability, _monai(noise)),
-        Step(p.blur_probability, _blur(p.blur_sigma)),
-        Step(p.brightness_probability, _scale(p.brightness)),
-        Step(p.offset_probability, _offset(p.offset_sd)),
-        Step(p.contrast_probability, _monai(contrast)),
-        Step(p.low_resolution_probability, _monai(low_resolution)),
-        Step(p.gamma_probability, _gamma(p.gamma)),
-        *_flips(p.mirror),
+        Step(1.0, partial(random_warp, parameters=WarpParameters()), is_spatial=True),
+        Step(0.1, _monai(noise)),
+        Step(0.1, _blur((0.5, 1.0))),
+        Step(0.15, _scale(0.25)),
+        Step(0.075, _offset(0.1)),
+        Step(0.15, _monai(contrast)),
+        Step(0.125, _monai(low_resolution)),
+        Step(0.15, _gamma((0.7, 1.5))),
+        *_flips(0.5),
     ]
 
 
@@ -250,9 +209,9 @@ def build_augmentation(name: str, shape: Shape3) -> Augmentation:
                 f"augmentation msd turns crops about z, which needs equal first axes, not {shape}",
                 "change roi, or use another augmentation",
             )
-        return Augmentation(msd_steps(MsdParameters()))
+        return Augmentation(msd_steps())
     if name == "la":
-        return Augmentation(la_steps(LaParameters()))
+        return Augmentation(la_steps())
     if name == "nodule":
-        return Augmentation(_flips(NoduleParameters().flip))
+        return Augmentation(_flips(0.5))
     raise ConfigError(f"unknown augmentation {name!r}", "expected msd, la, nodule or none")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-
-
-_Pair = tuple[np.float32, np.float32]
-
 
 #: Different numbers of 16 bits, and voxels from which on counting them pays.
 _NUMBERS, _COUNTED = 2**16, 2**17
@@ -27,56 +22,38 @@ def scale_percentiles(volume: NDArray[Any], percentiles: tuple[float, float]) ->
 
 
 def intensity_range(volume: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
-    """``np.percentile(volume, percentiles)`` of finite float32 or int16 voxels.
+    """``np.percentile(volume, percentiles)`` of finite float32 or int16 voxels, to the bit.
 
     Args:
         volume: any shape.
         percentiles: the smaller one first.
     """
-    last = volume.size - 1
-    positions = [last * (percentile / 100) for percentile in percentiles]
-    is_counted = volume.dtype == np.int16 and volume.size >= _COUNTED
-    neighbours = _by_counts if is_counted else _by_places
-    found = []
-    pairs = neighbours(volume, [int(position) for position in positions])
-    for position, (below, above) in zip(positions, pairs, strict=True):
-        share, step = position - int(position), above - below
-        # numpy interpolates from the nearer end.
-        found.append(
-            float(above) - float(step) * (1 - share)
-            if share >= 0.5
-            else float(below) + float(step) * share
-        )
-    return found[0], found[1]
+    if volume.dtype == np.int16 and volume.size >= _COUNTED:
+        ends = _counts(volume)
+        return _counted_percentile(ends, percentiles[0]), _counted_percentile(ends, percentiles[1])
+    low, high = np.percentile(volume.astype(np.float32, copy=False), percentiles)
+    return float(low), float(high)
 
 
-def _by_places(volume: NDArray[Any], places: Sequence[int]) -> Iterator[_Pair]:
-    """The values at some places of the sorted voxels, rising, and those after them.
+def _counts(volume: NDArray[np.int16]) -> NDArray[np.int64]:
+    """How many voxels are at most each whole number, from the lowest on.
 
-    The few values that are needed are put in their places one by one: numpy finds a single place by
-    vector instructions, ten times as fast as several at once.
-    """
-    values = volume.flatten()
-    done = 0
-    for place in places:
-        values[done:].partition(place - done)
-        below = np.float32(values[place])
-        yield below, np.float32(values[place + 1 :].min()) if place + 1 < values.size else below
-        done = place
-
-
-def _by_counts(volume: NDArray[np.int16], places: Sequence[int]) -> Iterator[_Pair]:
-    """The same of whole numbers, from how often each occurs.
-
-    numpy puts 16-bit numbers in their places by vector instructions on few processors only.
+    numpy sorts 16-bit numbers by vector instructions on few processors only.
     """
     # Read as unsigned numbers, the negative ones come last.
     counts = np.bincount(volume.ravel().view(np.uint16), minlength=_NUMBERS)
-    ends = np.cumsum(np.roll(counts, _NUMBERS // 2))
-    for place in places:
-        pair = np.searchsorted(ends, [place, min(place + 1, volume.size - 1)], side="right")
-        below, above = (pair - _NUMBERS // 2).astype(np.float32)
-        yield below, above
+    return np.cumsum(np.roll(counts, _NUMBERS // 2))
+
+
+def _counted_percentile(ends: NDArray[np.int64], percentile: float) -> float:
+    last = int(ends[-1]) - 1
+    position = last * (percentile / 100)
+    place = int(position)
+    pair = np.searchsorted(ends, [place, min(place + 1, last)], side="right")
+    below, above = (float(number) for number in pair - _NUMBERS // 2)
+    share, step = position - place, above - below
+    # numpy interpolates from the nearer end.
+    return above - step * (1 - share) if share >= 0.5 else below + step * share
 
 
 def scale(volume: NDArray[Any], low: float, high: float) -> Array:

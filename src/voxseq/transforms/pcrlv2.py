@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from voxseq.config.base import Shape3
+from voxseq.transforms.warp import rotation
 
 Array = NDArray[np.float64]
 #: Attempts to find a second box before the first one is taken again.
@@ -82,15 +83,7 @@ def view_matrix(box: Box, rng: np.random.Generator) -> Array:
     A rotation of at most 10° about each axis, a size of 0.9 to 1.1 along each, and with probability
     one half a flip of the first axis (published code), about the centre of the box.
     """
-    matrix = np.eye(3)
-    for axis, angle in enumerate(np.deg2rad(rng.uniform(-_DEGREES, _DEGREES, 3))):
-        i, j = ((1, 2), (0, 2), (0, 1))[axis]
-        turn = np.eye(3)
-        turn[[i, i, j, j], [i, j, i, j]] = (
-            *(np.cos(angle), -np.sin(angle)),
-            *(np.sin(angle), np.cos(angle)),
-        )
-        matrix = matrix @ turn
+    matrix = rotation(rng.uniform(-_DEGREES, _DEGREES, 3))
     matrix = matrix / rng.uniform(1 - _SCALE, 1 + _SCALE, 3)
     if rng.random() < 0.5:
         matrix[:, 0] *= -1

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from voxseq.base.errors import ConfigError
-from voxseq.models.patches import token_grid
 from voxseq.transforms.spatial import Item, resize
 
 Array = NDArray[np.float32]
@@ -57,20 +55,6 @@ class ViewRecipe:
         for name in ("jitter", "blur", "solarise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a probability")
-
-
-def check_view_shape(key: str, shape: Shape, patch_size: Shape) -> None:
-    """Raise ``ConfigError`` when a view cannot be cut into tokens.
-
-    Args:
-        key: name of the setting, for the message.
-        shape: voxels (X, Y, Z) of the view.
-        patch_size: voxels of a token.
-    """
-    try:
-        token_grid(shape, patch_size)
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}", f"choose multiples of {tuple(patch_size)}") from error
 
 
 def random_resized_crop(

@@ -48,14 +48,11 @@ class MethodSettings(Model):
     Attributes:
         accumulates: whether the loss of a batch is the mean of the losses of its parts, so that
             they can be computed one after the other.
-        shards: whether all weights are used in every forward pass, and there alone, so that they
-            can be divided among processes.
         least_batch: items without which the loss or a batch norm says nothing.
         batch_reason: why.
     """
 
     accumulates: ClassVar[bool] = False
-    shards: ClassVar[bool] = False
     least_batch: ClassVar[int] = 1
     batch_reason: ClassVar[str] = ""
 

@@ -17,7 +17,6 @@ class MAE3DSettings(MaskedSettings):
     """Masked autoencoder for volumes (Chen et al. 2023; He et al. 2022)."""
 
     accumulates: ClassVar[bool] = True
-    shards: ClassVar[bool] = True
 
     optimiser: OptimiserConfig = OptimiserConfig(
         lr=3e-4, weight_decay=0.05, warmup_steps=10_000, final_lr_factor=1 / 3

@@ -15,7 +15,6 @@ class OursSettings(MethodSettings):
     """Autoregressive sequence modelling (paper, section 3; optimiser of the published code)."""
 
     accumulates: ClassVar[bool] = True
-    shards: ClassVar[bool] = True
 
     optimiser: OptimiserConfig = OptimiserConfig(lr=1e-4)
     attention: Literal["prefix", "causal"] = Field(

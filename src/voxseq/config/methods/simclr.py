@@ -16,8 +16,6 @@ from voxseq.config.model import OptimiserConfig
 class SimCLRSettings(MethodSettings):
     """SimCLR (Chen et al. 2020), for a vision transformer and volumes."""
 
-    shards: ClassVar[bool] = True
-
     least_batch: ClassVar[int] = 2
     batch_reason: ClassVar[str] = "a single item has no others to be told from"
 

@@ -9,19 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxseq.config.data import SequencesConfig
 from voxseq.config.methods.dino import DINOSettings
-from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import Encoder
-from voxseq.models.initialise import seeded
 from voxseq.pretrain.base import Batch, PretrainMethod
 from voxseq.pretrain.parts.dino_head import DINOHead, dino_loss, mean_entropy, teacher_distribution
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
 from voxseq.training.schedule import half_cosine
 from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import ViewRecipe, check_view_shape, make_views
-
-GLOBAL_VIEWS = 2
+from voxseq.transforms.views import ViewRecipe, make_views
 
 
 def linear_rise(first: float, last: float, step: int, length: float) -> float:
@@ -52,37 +47,26 @@ class DINOMethod(PretrainMethod):
 
     Attributes:
         centre: (output_width,) moving mean of the teacher's outputs.
-
-    Raises:
-        ConfigError: views that do not divide into tokens.
     """
 
     settings: DINOSettings
     centre: Tensor
 
-    def __init__(
-        self,
-        settings: DINOSettings,
-        encoder_config: EncoderConfig,
-        sequences: SequencesConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(settings, encoder_config, sequences, seed)
-        for key in ("global_shape", "local_shape"):
-            check_view_shape(key, getattr(settings, key), encoder_config.patch_size)
+    def build(self) -> None:
+        """Make head, teacher and centre."""
+        settings = self.settings
         # The published recipe: the global views differ in blur and solarisation.
         self.global_recipes = (
             ViewRecipe(settings.global_shape, settings.global_scale, blur=1.0),
             ViewRecipe(settings.global_shape, settings.global_scale, blur=0.1, solarise=0.2),
         )
         self.local_recipe = ViewRecipe(settings.local_shape, settings.local_scale, blur=0.5)
-        with seeded([seed, 1]):
-            self.head = DINOHead(
-                encoder_config.width,
-                settings.hidden_width,
-                settings.bottleneck_width,
-                settings.output_width,
-            )
+        self.head = DINOHead(
+            self.encoder_config.width,
+            settings.hidden_width,
+            settings.bottleneck_width,
+            settings.output_width,
+        )
         self.teacher_backbone = frozen_copy(self.backbone)
         self.teacher_head = frozen_copy(self.head)
         self.register_buffer("centre", torch.zeros(settings.output_width))
@@ -143,7 +127,7 @@ class DINOMethod(PretrainMethod):
     @torch.no_grad()
     def update_centre(self, outputs: Tensor) -> None:
         """Move the centre towards the mean of the teacher's outputs (V, B, output_width)."""
-        mean = self.share.mean(outputs.mean(dim=(0, 1)))
+        mean = self.shard.mean(outputs.mean(dim=(0, 1)))
         self.centre.lerp_(mean.to(self.centre), 1 - self.settings.centre_momentum)
 
     def training_loss(

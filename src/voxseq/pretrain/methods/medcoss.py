@@ -13,19 +13,16 @@ from torch import Tensor, nn
 
 from voxseq.base.errors import DataError
 from voxseq.base.random import numpy_generator
-from voxseq.config.data import SequencesConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
-from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import EncoderOutput
 from voxseq.models.initialise import seeded
-from voxseq.models.patches import Grid, normalised_targets, patchify
+from voxseq.models.patches import Grid, normalised_targets, patchify, token_grid
 from voxseq.pretrain.base import Batch, PretrainMethod, stack
 from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     draw_mask,
     encode_visible,
     gather_tokens,
-    masked_grid,
 )
 from voxseq.pretrain.parts.momentum import frozen_copy
 from voxseq.pretrain.parts.rehearsal import (
@@ -54,32 +51,21 @@ class MedCoSSMethod(PretrainMethod):
     encoder is to keep the teacher's features.
     """
 
+    settings: MedCoSSSettings
     rehearsal: Tensor
 
-    def __init__(
-        self,
-        settings: MedCoSSSettings,
-        encoder_config: EncoderConfig,
-        sequences: SequencesConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(settings, encoder_config, sequences, seed)
-        self.options = settings
-        self.seed = seed
-        self.patch_size: Grid = encoder_config.patch_size
-        self.grid = masked_grid(
-            "sequences.volume_shape", sequences.volume_shape, encoder_config.patch_size
-        )
-        self.width = encoder_config.width
+    def build(self) -> None:
+        """Make decoder and teacher."""
+        self.patch_size: Grid = self.encoder_config.patch_size
+        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
         self.decoder = self._new_decoder(0)
         self.teacher = frozen_copy(self.backbone).eval()
         self.numbers: dict[str, NDArray[np.int64]] = {}
         self.register_buffer("rehearsal", torch.empty(0, dtype=torch.int64))
 
     def _new_decoder(self, stage: int) -> MaskedDecoder:
-        length, voxels = int(np.prod(self.grid)), int(np.prod(self.patch_size))
         with seeded([self.seed, 1, stage]):
-            return MaskedDecoder(self.options, self.width, length, voxels)
+            return MaskedDecoder(self.settings, self.encoder_config, self.grid)
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; the teacher stays in evaluation."""
@@ -110,7 +96,7 @@ class MedCoSSMethod(PretrainMethod):
     def buffer_size(self) -> BufferSize:
         """How many items of stage 0 are rehearsed in stage 1; known after :meth:`begin`."""
         items = len(self.numbers[MODALITIES[0]])
-        return BufferSize.of(items, self.options.cluster_share, self.options.buffer_share)
+        return BufferSize.of(items, self.settings.cluster_share, self.settings.buffer_share)
 
     def begin_stage(self, number: int, data: SequenceSampler) -> None:
         """Before stage 1: choose the buffer, copy the teacher, renew the decoder."""
@@ -124,7 +110,7 @@ class MedCoSSMethod(PretrainMethod):
 
     def _choose_buffer(self, data: SequenceSampler) -> NDArray[np.int64]:
         numbers = self.numbers[MODALITIES[0]]
-        candidates = choose_candidates(numbers, self.options.buffer_candidates, self.seed)
+        candidates = choose_candidates(numbers, self.settings.buffer_candidates, self.seed)
         features = mean_features(self.backbone, data, candidates)
         chosen = candidates[nearest_to_centroids(features, self.buffer_size, self.seed)]
         _LOG.info(
@@ -196,7 +182,7 @@ class MedCoSSMethod(PretrainMethod):
         modality, so CT in stage 1 comes from the buffer.
         """
         if step in self.stages(self.total_steps)[1] and bool(batch["ct"].all()):
-            mixed = self.share.own(mix(self.share.gather(batch["volume"]), generator))
+            mixed = self.shard.local(mix(self.shard.gather(batch["volume"]), generator))
             loss = self.distillation_loss(mixed, generator)
             return {"loss": loss, "distillation": loss}
         loss = self.reconstruction_loss(batch["volume"], generator)
@@ -214,7 +200,7 @@ class MedCoSSMethod(PretrainMethod):
             generator: of the mask.
         """
         patches = patchify(volume, self.patch_size)
-        mask = draw_mask(patches, self.options.mask_ratio, generator, self.share)
+        mask = draw_mask(patches, self.settings.mask_ratio, generator, self.shard)
         encoded = encode_visible(self.backbone, patches, self.grid, mask)
         prediction = self.decoder(encoded, mask)
         targets = normalised_targets(gather_tokens(patches, mask.hidden))
@@ -226,7 +212,7 @@ class MedCoSSMethod(PretrainMethod):
         Both see the same visible tokens of ``volume`` (B, 1, X, Y, Z).
         """
         patches = patchify(volume, self.patch_size)
-        mask = draw_mask(patches, self.options.mask_ratio, generator, self.share)
+        mask = draw_mask(patches, self.settings.mask_ratio, generator, self.shard)
         student = _states(encode_visible(self.backbone, patches, self.grid, mask))
         with torch.no_grad():
             teacher = _states(encode_visible(self.teacher, patches, self.grid, mask))

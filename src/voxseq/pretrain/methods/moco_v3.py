@@ -8,15 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxseq.config.data import SequencesConfig
 from voxseq.config.methods.moco_v3 import MoCoV3Settings
-from voxseq.config.model import EncoderConfig
-from voxseq.models.initialise import seeded
 from voxseq.pretrain.base import Batch, PretrainMethod
 from voxseq.pretrain.parts.contrastive import matching_accuracy, projection_head, query_key_loss
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
 from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import ViewRecipe, check_view_shape, make_views
+from voxseq.transforms.views import ViewRecipe, make_views
 
 
 class MoCoV3Method(PretrainMethod):
@@ -25,22 +22,13 @@ class MoCoV3Method(PretrainMethod):
     Query: backbone, projector, predictor. Key: averages of backbone and projector. The patch
     projection keeps its random weights, which makes training stable (section 4.2). The query
     encoder is transferred.
-
-    Raises:
-        ConfigError: views that do not divide into tokens.
     """
 
-    def __init__(
-        self,
-        settings: MoCoV3Settings,
-        encoder_config: EncoderConfig,
-        sequences: SequencesConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(settings, encoder_config, sequences, seed)
-        check_view_shape("view_shape", settings.view_shape, encoder_config.patch_size)
-        self.temperature = settings.temperature
-        self.initial_momentum = settings.momentum
+    settings: MoCoV3Settings
+
+    def build(self) -> None:
+        """Make projector, predictor and key encoder."""
+        settings = self.settings
         # The published recipe: blur on all first views and few second ones, of which a fifth is
         # solarised.
         self.recipes = {
@@ -48,10 +36,10 @@ class MoCoV3Method(PretrainMethod):
             "second": ViewRecipe(settings.view_shape, settings.scale, blur=0.1, solarise=0.2),
         }
         self.backbone.patch_embedding.requires_grad_(False)
-        width, hidden, output = encoder_config.width, settings.hidden_width, settings.output_width
-        with seeded([seed, 1]):
-            self.projector = projection_head((width, hidden, hidden, output), last_norm="plain")
-            self.predictor = projection_head((output, hidden, output), last_norm="plain")
+        width, hidden = self.encoder_config.width, settings.hidden_width
+        output = settings.output_width
+        self.projector = projection_head((width, hidden, hidden, output), last_norm="plain")
+        self.predictor = projection_head((output, hidden, output), last_norm="plain")
         self.key_backbone = frozen_copy(self.backbone)
         self.key_projector = frozen_copy(self.projector)
 
@@ -65,7 +53,7 @@ class MoCoV3Method(PretrainMethod):
 
     def momentum(self, step: int) -> float:
         """Momentum of the key encoder's update at a step: from the initial one to 1."""
-        return rising_momentum(self.initial_momentum, step, self.total_steps)
+        return rising_momentum(self.settings.momentum, step, self.total_steps)
 
     def update_key_encoder(self, step: int) -> None:
         """Move the key encoder towards the query encoder.
@@ -112,11 +100,11 @@ class MoCoV3Method(PretrainMethod):
         return self._losses(batch)
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        views, gather = (batch["first"], batch["second"]), self.share.gather
+        views, gather = (batch["first"], batch["second"]), self.shard.gather
         first_query, second_query = (gather(queries) for queries in self.queries(*views))
         first_key, second_key = (gather(keys) for keys in self.keys(*views))
-        forward = query_key_loss(first_query, second_key, self.temperature)
-        backward = query_key_loss(second_query, first_key, self.temperature)
+        forward = query_key_loss(first_query, second_key, self.settings.temperature)
+        backward = query_key_loss(second_query, first_key, self.settings.temperature)
         accuracies = (
             matching_accuracy(first_query, second_key),
             matching_accuracy(second_query, first_key),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import OursSettings
-from voxseq.config.model import EncoderConfig
 from voxseq.models.attention import chosen_rows, prefix_mask
-from voxseq.models.initialise import initialise_linears, seeded
-from voxseq.models.patches import Grid, patchify, token_grid, token_order
-from voxseq.models.regression import regression_loss, scored_rows
+from voxseq.models.initialise import initialise_linears
+from voxseq.models.patches import (
+    Grid,
+    patchify,
+    regression_loss,
+    scored_rows,
+    token_grid,
+    token_order,
+)
 from voxseq.pretrain.base import Batch, PretrainMethod
 
 
@@ -31,27 +37,19 @@ class AutoregressiveMethod(PretrainMethod):
     """
 
     selection = "validation_loss"
-    by_row = True
+    per_sample = True
+    settings: OursSettings
     order: Tensor
 
-    def __init__(
-        self,
-        settings: OursSettings,
-        encoder_config: EncoderConfig,
-        sequences: SequencesConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(settings, encoder_config, sequences, seed)
-        self.needs = "sequence" if settings.sequences else "image"
-        self.attention = settings.attention
-        self.patch_size: Grid = encoder_config.patch_size
-        self.grid = token_grid(sequences.volume_shape, self.patch_size)
-        order = token_order(self.grid, sequences.length, settings.token_order)
+    def build(self) -> None:
+        """Make the head and the order of the tokens."""
+        self.needs = "sequence" if self.settings.sequences else "image"
+        self.patch_size: Grid = self.encoder_config.patch_size
+        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
+        order = token_order(self.grid, self.sequences.length, self.settings.token_order)
         self.register_buffer("order", order, persistent=False)
-        with seeded([seed, 1]):
-            x, y, z = self.patch_size
-            self.head = nn.Linear(encoder_config.width, x * y * z)
-            initialise_linears(self.head)
+        self.head = nn.Linear(self.encoder_config.width, math.prod(self.patch_size))
+        initialise_linears(self.head)
 
     @property
     def length(self) -> int:
@@ -98,7 +96,7 @@ class AutoregressiveMethod(PretrainMethod):
 
     def draw_prefix(self, batch: int, generator: torch.Generator) -> Tensor:
         """Draw the prefix length of each sample: (batch,) int64, on the generator's device."""
-        if self.attention == "causal":
+        if self.settings.attention == "causal":
             return torch.zeros(batch, dtype=torch.int64, device=generator.device)
         return torch.randint(self.length, (batch,), generator=generator, device=generator.device)
 
@@ -106,22 +104,16 @@ class AutoregressiveMethod(PretrainMethod):
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return ``loss``, the mean squared error of all scored voxels of the batch."""
-        return self._loss(batch, generator)
-
-    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the same loss as in training; equal generators draw equal prefixes."""
-        return self._loss(batch, generator)
-
-    def _loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        del step
         patches = self.sequence(batch["volume"])
-        everywhere = self.draw_prefix(self.share.whole(len(patches)), generator)
-        prefix = self.share.own(everywhere)
+        everywhere = self.draw_prefix(self.shard.global_size(len(patches)), generator)
+        prefix = self.shard.local(everywhere)
         rows = scored_rows(prefix, self.length).to(patches.device)
         prediction = self.predict(patches, prefix.to(patches.device), rows)
         # The name is used again so that the voxels of all tokens are freed.
         patches = chosen_rows(patches, rows)
         loss = regression_loss(prediction, patches)
-        if self.share.parts > 1:
+        if self.shard.parts > 1:
             # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
             scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
             loss = loss * (scored.float().mean() / mean.to(loss))

@@ -10,12 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from voxseq.base.errors import ConfigError
-from voxseq.config.data import SequencesConfig
 from voxseq.config.methods.pcrlv2 import SCALES, PCRLv2Settings
-from voxseq.config.model import EncoderConfig
-from voxseq.models.initialise import seeded
-from voxseq.models.patches import Grid
 from voxseq.pretrain.base import Batch, PretrainMethod, stack
 from voxseq.training.schedule import half_cosine
 from voxseq.transforms.pcrlv2 import (
@@ -30,7 +25,6 @@ from voxseq.transforms.pcrlv2 import (
     view_matrix,
 )
 from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import check_view_shape
 
 
 def _convolutions(inside: int, outside: int) -> list[nn.Module]:
@@ -58,12 +52,6 @@ class Decoder(nn.Module):
         super().__init__()
         has_stem = stages < SCALES
         wanted = stages + has_stem
-        if len(channels) < wanted:
-            raise ConfigError(
-                f"decoder_channels has {len(channels)} entries: tokens of {2**stages} voxels need "
-                f"{wanted}",
-                "give one for each scale, the deepest first",
-            )
         self.parts = nn.ModuleList()
         before = width
         for number, after in enumerate(channels[:wanted]):
@@ -138,34 +126,18 @@ def restoration_weight(step: int, total: int) -> float:
 class PCRLv2Method(PretrainMethod):
     """Restore a corrupted view, and let views of one scan agree, at scales drawn for each step.
 
-    One encoder and one decoder see all views: there is no moving average.
-
-    Raises:
-        ConfigError: views that do not divide into tokens, tokens that are no cubes of a power of
-            two, blocks larger than a view, too few ``decoder_channels``.
+    One encoder and one decoder see all views: there is no moving average. Tokens are cubes whose
+    side is a power of two.
     """
 
-    def __init__(
-        self,
-        settings: PCRLv2Settings,
-        encoder_config: EncoderConfig,
-        sequences: SequencesConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(settings, encoder_config, sequences, seed)
-        self.options = settings
-        check_view_shape("global_shape", settings.global_shape, encoder_config.patch_size)
-        check_view_shape("local_shape", settings.local_shape, encoder_config.patch_size)
-        if any(b > n for b, n in zip(settings.swap_block, settings.global_shape, strict=True)):
-            raise ConfigError(
-                f"swap_block {settings.swap_block} is larger than global_shape "
-                f"{settings.global_shape}",
-                "make it smaller",
-            )
-        with seeded([seed, 1]):
-            stages = _stages(encoder_config.patch_size)
-            self.decoder = Decoder(encoder_config.width, stages, settings.decoder_channels)
-            self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
+    settings: PCRLv2Settings
+
+    def build(self) -> None:
+        """Make the decoder and the heads of its scales."""
+        settings = self.settings
+        stages = self.encoder_config.patch_size[0].bit_length() - 1
+        self.decoder = Decoder(self.encoder_config.width, stages, settings.decoder_channels)
+        self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
         self.corrupt_global = Corruption(
             settings.blur, LARGE_SIDE, settings.noise, settings.swaps, settings.swap_block
         )
@@ -178,7 +150,7 @@ class PCRLv2Method(PretrainMethod):
             ``first`` and ``second``: corrupted large views (B, 1, *global_shape); ``target``: the
             first one before corruption, in 0..1; ``local``: (B, local_views, 1, *local_shape).
         """
-        options = self.options
+        options = self.settings
         large: list[list[Array]] = []
         small: list[Array] = []
         for _ in items:
@@ -214,7 +186,7 @@ class PCRLv2Method(PretrainMethod):
         count = len(self.heads)
         whole = int(torch.randint(count, (), generator=generator, device=generator.device))
         pairs = torch.randint(
-            count, (self.options.local_views, 2), generator=generator, device=generator.device
+            count, (self.settings.local_views, 2), generator=generator, device=generator.device
         )
         return whole, pairs.tolist()
 
@@ -237,7 +209,7 @@ class PCRLv2Method(PretrainMethod):
         large = [self._embeddings(views) for views in (first, second)]
         small = self._embeddings(local)
         parts = [
-            agreement(_every(small[s], i, self.options.local_views), large[which][s])
+            agreement(_every(small[s], i, self.settings.local_views), large[which][s])
             for i, pair in enumerate(pairs)
             for which, s in enumerate(pair)
         ]
@@ -267,14 +239,3 @@ def _every(embedding: Embedding, first: int, step: int) -> Embedding:
     """Rows ``first``, ``first + step``, … of an embedding."""
     projected, predicted = embedding
     return projected[first::step], predicted[first::step]
-
-
-def _stages(patch_size: Grid) -> int:
-    side = patch_size[0]
-    if len(set(patch_size)) > 1 or side < 2 or side & (side - 1):
-        raise ConfigError(
-            f"encoder.patch_size {patch_size}: the decoder of PCRLv2 needs a cube whose side is a "
-            "power of two",
-            "change it, or leave the method out",
-        )
-    return side.bit_length() - 1

@@ -8,42 +8,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxseq.config.data import SequencesConfig
 from voxseq.config.methods.simclr import SimCLRSettings
-from voxseq.config.model import EncoderConfig
-from voxseq.models.initialise import seeded
 from voxseq.pretrain.base import Batch, PretrainMethod
 from voxseq.pretrain.parts.contrastive import matching_accuracy, nt_xent, projection_head
 from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import ViewRecipe, check_view_shape, make_views
+from voxseq.transforms.views import ViewRecipe, make_views
 
 
 class SimCLRMethod(PretrainMethod):
     """NT-Xent loss between projections of the mean patch token of two views.
 
     Three-layer projector with hidden layers as wide as the features, batch norm after each layer
-    and statistics over both views together (published code).
-
-    Raises:
-        ConfigError: views that do not divide into tokens.
+    and statistics over both views together (published code). In evaluation batch norm uses its
+    running statistics, so the loss of held-out views, which are drawn once, compares between steps.
     """
 
-    def __init__(
-        self,
-        settings: SimCLRSettings,
-        encoder_config: EncoderConfig,
-        sequences: SequencesConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(settings, encoder_config, sequences, seed)
-        check_view_shape("view_shape", settings.view_shape, encoder_config.patch_size)
-        self.temperature = settings.temperature
+    settings: SimCLRSettings
+
+    def build(self) -> None:
+        """Make the projector."""
+        settings = self.settings
         self.recipe = ViewRecipe(settings.view_shape, settings.scale)
-        width = encoder_config.width
-        with seeded([seed, 1]):
-            self.projector = projection_head(
-                (width, width, width, settings.output_width), last_norm="scale"
-            )
+        width = self.encoder_config.width
+        self.projector = projection_head(
+            (width, width, width, settings.output_width), last_norm="scale"
+        )
 
     def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
         """Make two views of each item by the same recipe.
@@ -65,15 +54,8 @@ class SimCLRMethod(PretrainMethod):
         """Return ``loss`` (NT-Xent) and ``accuracy``, with which views find each other."""
         del step, generator
         projected = self.project(batch["first"], batch["second"])
-        first, second = (self.share.gather(views) for views in projected)
+        first, second = (self.shard.gather(views) for views in projected)
         return {
-            "loss": nt_xent(first, second, self.temperature),
+            "loss": nt_xent(first, second, self.settings.temperature),
             "accuracy": matching_accuracy(first, second),
         }
-
-    def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the same for views that are drawn once, so that it compares between steps.
-
-        In evaluation mode batch norm uses its running statistics and changes nothing.
-        """
-        return self.training_loss(batch, 0, generator)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from voxseq.base.errors import ConfigError
 from voxseq.config.methods.masked import MaskedSettings
+from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import NORM_EPSILON, Block, Encoder, EncoderOutput
 from voxseq.models.initialise import initialise_linears
-from voxseq.models.patches import Grid, token_grid
-from voxseq.training.distributed import WHOLE, Share
-from voxseq.transforms.views import check_view_shape
+from voxseq.models.patches import Grid
+from voxseq.training.distributed import WHOLE, BatchShard
 
 #: Width of the decoder's MLPs, in widths of the decoder (He et al. 2022).
 MLP_RATIO = 4
@@ -40,28 +39,6 @@ class TokenMask:
         return torch.cat([self.visible, self.hidden], dim=1)
 
 
-def masked_grid(key: str, shape: Grid, patch_size: Grid) -> Grid:
-    """Token grid of volumes that are to be masked.
-
-    Args:
-        key: name of the setting that gives the shape, for the message.
-        shape: voxels (X, Y, Z).
-        patch_size: voxels of a token.
-
-    Raises:
-        ConfigError: a shape that does not divide into tokens, or holds a single one.
-    """
-    check_view_shape(key, shape, patch_size)
-    grid = token_grid(shape, patch_size)
-    if math.prod(grid) < 2:
-        raise ConfigError(
-            f"{key} {tuple(shape)} holds one token of {tuple(patch_size)} voxels; masking needs "
-            "one to see and one to hide",
-            "choose a larger shape or a smaller encoder.patch_size",
-        )
-    return grid
-
-
 def visible_count(length: int, ratio: float) -> int:
     """Number of visible tokens: the whole part of ``length * (1 - ratio)``, as published.
 
@@ -72,7 +49,7 @@ def visible_count(length: int, ratio: float) -> int:
 
 
 def draw_mask(
-    patches: Tensor, ratio: float, generator: torch.Generator, share: Share = WHOLE
+    patches: Tensor, ratio: float, generator: torch.Generator, shard: BatchShard = WHOLE
 ) -> TokenMask:
     """Hide the same number of tokens, uniformly drawn, of each sample.
 
@@ -80,11 +57,11 @@ def draw_mask(
         patches: (B, L, V) tokens to hide; only shape and device matter.
         ratio: share that is hidden.
         generator: of the draw; its device need not be that of the tokens.
-        share: rows of the whole batch, for which is drawn, that the tokens are.
+        shard: rows of the global batch, for which the draw is made, that the tokens belong to.
     """
     batch, length, _ = patches.shape
-    rows = share.whole(batch)
-    noise = share.own(torch.rand(rows, length, generator=generator, device=generator.device))
+    rows = shard.global_size(batch)
+    noise = shard.local(torch.rand(rows, length, generator=generator, device=generator.device))
     order = noise.argsort(dim=1).to(patches.device)
     kept = visible_count(length, ratio)
     return TokenMask(order[:, :kept], order[:, kept:])
@@ -121,26 +98,23 @@ class MaskedDecoder(nn.Module):
 
     Args:
         settings: geometry of the decoder.
-        encoder_width: channels of the encoder.
-        length: number of tokens L.
-        voxels: voxels of a token.
+        encoder: geometry of the encoder.
+        grid: token grid of the volumes.
     """
 
-    def __init__(
-        self, settings: MaskedSettings, encoder_width: int, length: int, voxels: int
-    ) -> None:
+    def __init__(self, settings: MaskedSettings, encoder: EncoderConfig, grid: Grid) -> None:
         super().__init__()
         width = settings.decoder_width
-        self.embedding = nn.Linear(encoder_width, width)
+        self.embedding = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.empty(width))
         # Row 0 belongs to the start token.
-        self.positions = nn.Parameter(torch.empty(length + 1, width))
+        self.positions = nn.Parameter(torch.empty(math.prod(grid) + 1, width))
         self.blocks = nn.ModuleList(
             Block(width, settings.decoder_heads, MLP_RATIO * width)
             for _ in range(settings.decoder_depth)
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
-        self.head = nn.Linear(width, voxels)
+        self.head = nn.Linear(width, math.prod(encoder.patch_size))
         initialise_linears(self)
         nn.init.normal_(self.mask_token, std=EMBEDDING_SD)
         nn.init.normal_(self.positions, std=EMBEDDING_SD)

@@ -1,4 +1,4 @@
-"""3D UNet and ResNet-18."""
+"""Token classifier, 3D UNet and ResNet-18."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
+from voxseq.config.model import EncoderConfig
 from voxseq.data import grid as resample
 from voxseq.evaluation.inference import predict_logits
-from voxseq.models.resnet import ResNet18
-from voxseq.models.unet3d import build_unet3d
+from voxseq.models.encoder import Encoder
+from voxseq.models.networks import ResNet18, TokenClassifier, build_unet3d
 
+CONFIG = EncoderConfig(width=12, depth=1, heads=2, mlp_width=12, patch_size=(2, 2, 2))
 SMALL = UNet3DSettings(features=(4, 4, 8, 8, 8, 4), norm="batch")
 
 
@@ -19,14 +21,27 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def test_paper_scale_sizes() -> None:
+def test_logits_are_the_average_of_the_tokens_logits() -> None:
+    network = TokenClassifier(Encoder(CONFIG), classes=3)
+    volume = torch.randn(2, 1, 4, 6, 2)
+    each = network.encoder(volume).tokens @ network.head.weight.T
+    torch.testing.assert_close(network(volume), each.mean(dim=1), rtol=1e-5, atol=1e-6)
+    assert network.head.bias is None
+
+
+def test_weights_of_the_head_are_those_of_a_plain_linear_layer() -> None:
+    """Published: PyTorch's own, uniform within 1 / sqrt(width), whatever the number of classes."""
+    config = CONFIG.model_copy(update={"width": 768})
+    torch.manual_seed(0)
+    weight = TokenClassifier(Encoder(config), classes=2).head.weight
+    assert weight.std().item() == pytest.approx(1 / (3 * 768) ** 0.5, rel=0.05)
+    assert weight.abs().max().item() < 1 / 768**0.5
+
+
+def test_paper_scale_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     """22.6 and 33.2 million parameters (MONAI's BasicUNet and resnet18 of these settings)."""
     assert parameters(build_unet3d(2, UNet3DSettings())) == pytest.approx(22.6e6, rel=0.01)
     assert parameters(ResNet18(2, ResNetSettings())) == pytest.approx(33.2e6, rel=0.01)
-
-
-def test_unet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    build_unet3d(2, SMALL)
     assert capsys.readouterr().out == ""
 
 
@@ -45,8 +60,7 @@ def test_unet_sees_across_the_bottleneck() -> None:
         before = unet(volume)
         volume[0, 0, :16] += 100
         after = unet(volume)
-    moved = (after - before).abs()[0, 0]
-    assert moved[40:].max() > 0
+    assert (after - before).abs()[0, 0, 40:].max() > 0
 
 
 @pytest.mark.parametrize("image", [(16, 16, 16), (19, 23, 37), (9, 40, 17)])
@@ -79,29 +93,17 @@ def test_stems_of_the_resnet() -> None:
         assert seen[0] == (2, 4, side, side, side)
 
 
-def test_resnet_resizes_its_input() -> None:
-    settings = ResNetSettings(stem="small", width=0.0625, input_shape=(8, 8, 8))
-    torch.manual_seed(0)
-    resized = ResNet18(2, settings).eval()
-    small = torch.rand(2, 1, 8, 8, 8)
-    with torch.no_grad():
-        expected = resized(small)
-        # Every voxel eight times: the centres of the small grid lie between equal values.
-        large = small.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
-        torch.testing.assert_close(resized(large), expected)
-    assert expected.shape == (2, 2)
-
-
-def test_an_image_enlarged_for_the_encoder_comes_back() -> None:
+def test_resnet_resizes_its_input_and_an_image_enlarged_for_the_encoder_comes_back() -> None:
     """28³ → 128³ by preparation → 28³ by the ResNet: the recipe sees nearly its own voxels."""
     image = np.random.default_rng(0).uniform(size=(28, 28, 28)).astype(np.float32)
-    large = torch.from_numpy(resample.linear(image, (128, 128, 128)))[None, None]
-    seen = []
     net = ResNet18(2, ResNetSettings(stem="small", width=0.0625, input_shape=(28, 28, 28)))
-    net.network.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     net.network.forward = lambda volume: volume  # type: ignore[method-assign]
-    net(large)
-    found = seen[0][0, 0].numpy()
+    own = torch.from_numpy(image)[None, None]
+    # Every voxel eight times: the centres of the small grid lie between equal values.
+    large = own.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    torch.testing.assert_close(net(large), own)
+    prepared = torch.from_numpy(resample.linear(image, (128, 128, 128)))[None, None]
+    found = net(prepared)[0, 0].numpy()
     assert found.shape == image.shape
     # White noise is the hardest case.
     assert np.corrcoef(found.ravel(), image.ravel())[0, 1] > 0.97
