@@ -47,7 +47,7 @@ _LOG = logging.getLogger("voxseq.engine.workspace")
 
 
 #: What makes the costs from the records of runs; no run of its own.
-MAKE_COSTS = "voxseq.report.run:execute_costs"
+MAKE_COSTS = "voxseq.report.tables.cost:execute_costs"
 
 
 @dataclass(frozen=True)
