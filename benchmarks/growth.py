@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import large_index
 from benchmarks.harness import MEMORY_ROUNDS, Row, exponent, peak_mib, timed
 from benchmarks.material import ROOT, in_ras, table_row
-from tests.report import fake_study
+from tests.helpers import fake_study
 from voxseq.config import load_config
 from voxseq.config.data import StoreConfig
 from voxseq.data.index import read_index
@@ -173,8 +173,8 @@ def _tables(folder: Path, factor: int) -> Callable[[], object]:
         methods=("vit", "ours"),
         tasks=("task03_liver", "ricord"),
         seeds=seeds,
-        ratio_tasks=(),
-        ablation_tasks=(),
+        ratios=(),
+        ablation=(),
     )
     # A study of the report's tests has all of a run's context that the report reads.
     return lambda: execute_tables(cast(RunContext, context))

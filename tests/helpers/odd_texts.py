@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tests.helpers import fake_study
+from voxseq.config.report_run import ReportRun
 
 TEXTS = (
     '=HYPERLINK("http://example.org","x")',
@@ -34,38 +36,36 @@ TEXTS = (
 )
 
 
-def spoil(context: fake_study.Context) -> None:
-    """Give a study such titles, labels and cases: all of them, as far as it has room."""
-    texts = [f"{text} {i}" for i, text in enumerate(TEXTS)]
-    given = iter([*texts, *texts])
-    labels: dict[str, str] = {}
-    for task in context.config["tasks"].values():
-        task["title"] = next(given)
-        labels |= {label: next(given) for label in task["labels"]}
-        task["labels"] = [labels[label] for label in task["labels"]]
-    for variant in context.config["ablation"].values():
-        variant["title"] = next(given)
-    for row in context.config.get("beyond", ()):
-        row["title"] = next(given)
-    for folder in context.inputs.values():
-        for name in ("scores.csv", "predictions.csv"):
-            if (folder / name).is_file():
-                _rename(folder / name, labels, texts)
-        if (folder / "worst.npz").is_file():
-            with np.load(folder / "worst.npz") as arrays:
-                kept = dict(arrays)
-            np.savez(folder / "worst.npz", **{**kept, "case": _case(str(kept["case"]), texts)})
+def spoilt(study: ReportRun) -> ReportRun:
+    """The study with such titles and labels: all of them, as far as it has room."""
+    texts = iter([f"{text} {i}" for i, text in enumerate(TEXTS)] * 2)
+    tasks = {}
+    for name, task in study.tasks.items():
+        changes = {"title": next(texts), "labels": tuple(next(texts) for _ in task.labels)}
+        tasks[name] = task.model_copy(update=changes)
+    variants = study.ablation.items()
+    rows = study.beyond
+    return study.model_copy(
+        update={
+            "tasks": tasks,
+            "ablation": {k: v.model_copy(update={"title": next(texts)}) for k, v in variants},
+            "beyond": tuple(replace(row, title=next(texts)) for row in rows),
+        }
+    )
 
 
-def _rename(path: Path, labels: dict[str, str], texts: list[str]) -> None:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    frame["case"] = [_case(case, texts) for case in frame["case"]]
-    if "label" in frame:
-        frame["label"] = [labels.get(label, label) for label in frame["label"]]
-    frame.to_csv(path, index=False)
+def spoil_cases(folders: Iterator[Path]) -> None:
+    """Rename the cases in the files of runs: ``case_03`` or ``p003`` gets the fourth text."""
+    for path in (path for folder in folders for path in folder.iterdir()):
+        if path.name in ("scores.csv", "predictions.csv"):
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            frame["case"] = frame["case"].map(_case)
+            frame.to_csv(path, index=False)
+        elif path.name == "worst.npz":
+            kept = dict(np.load(path))
+            np.savez(path, **{**kept, "case": _case(str(kept["case"]))})
 
 
-def _case(name: str, texts: list[str]) -> str:
-    """``case_03`` or ``p003`` → the fourth text."""
-    number = int("".join(c for c in name if c.isdigit()) or -1)
-    return f"{texts[number % len(texts)]} {name}" if number >= 0 else name
+def _case(name: str) -> str:
+    number = int("".join(filter(str.isdigit, name)) or -1)
+    return f"{TEXTS[number % len(TEXTS)]} {number % len(TEXTS)} {name}" if number >= 0 else name

@@ -29,8 +29,11 @@ GRID: dict[str, tuple[str, ...]] = {
 }
 #: What decides which tables there are.
 STUDY: dict[str, Any] = {
-    "runs": [{"stage": "finetune", "task": "a", "method": "ours", "variant": None}],
-    "tasks": {"a": {"type": "segmentation"}},
+    **{"scale": "tiny", "report": {}, "methods": ("ours",), "seeds": (0, 1), "ratios": (1.0,)},
+    "runs": [{"id": "a", "stage": "finetune", "task": "a", "method": "ours", "seed": 0}],
+    "tasks": {
+        "a": {"name": "a", "title": "a", "type": "segmentation", "dataset": "a", "labels": ("a",)}
+    },
     "pretrain_runs": [],
 }
 
@@ -43,7 +46,8 @@ def tiny_plan(
     groups: dict[tuple[Stage, str], list[Run]] = {}
     for name, inputs in grid.items():
         stage: Stage = name.split("/")[0]  # type: ignore[assignment]
-        config = {"value": (values or {}).get(name, 0), **(STUDY if stage == "tables" else {})}
+        value = (values or {}).get(name, 0)
+        config = {**STUDY, "seeds": (value,)} if stage == "tables" else {"value": value}
         word = digest([name, config, [made[i].fingerprint for i in inputs]])
         key = name.split("/", 1)[1]
         job = key.rsplit("/", 1)[0] if stage == "finetune" else key
@@ -83,7 +87,10 @@ class Actions:
             raise OSError(28, "No space left on device")
         for name in names[stage != "tables" :]:
             (context.out / name).parent.mkdir(exist_ok=True)
-            (context.out / name).write_text(f"{context.config['value']}\n")
+            value = (
+                context.config["seeds"][0] if "seeds" in context.config else context.config["value"]
+            )
+            (context.out / name).write_text(f"{value}\n")
         if self.surplus is not None:
             (context.out / self.surplus).write_text("x")
         (context.state / "cost.json").write_text(f"{self.count}")

@@ -6,31 +6,37 @@ from typing import Any
 
 import pytest
 
+from voxseq.config.report_run import ReportRun
 from voxseq.plan import Run
-from voxseq.plan.outputs import COSTS, PLOTS, lasting, published, table_numbers
+from voxseq.plan.outputs import COSTS, PLOTS, SHEETS, lasting, published, table_numbers
 
+SOURCE = {"dataset": "a", "kind": "spatial"}
 SEG, CLS = "segmentation", "classification"
 
 
-def cell(stage: str, task: str, method: str, variant: str | None = None) -> dict[str, Any]:
-    return {"stage": stage, "task": task, "method": method, "variant": variant}
+def cell(stage: str, task: str, method: str, variant: str = "") -> dict[str, Any]:
+    names = {"stage": stage, "task": task, "method": method, "variant": variant}
+    return {"id": "/".join(names.values()), **names, "seed": 0}
 
 
-def study(*cells: dict[str, Any], pretrained: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+def study(*cells: dict[str, Any], pretrained: tuple[str, ...] = (), **more: Any) -> ReportRun:
     """Configuration of a report; tasks are called by their type."""
-    return {
+    task = {"title": "a", "dataset": "la", "labels": ("a", "b")}
+    content = {
+        **{"scale": "a", "report": {}, "methods": (), "seeds": (0,), "ratios": (1.0,)},
         "runs": list(cells),
-        "tasks": {name: {"type": name} for name in (SEG, CLS)},
-        "pretrain_runs": [{"id": name} for name in pretrained],
+        "tasks": {name: {"name": name, "type": name, **task} for name in (SEG, CLS)},
+        "pretrain_runs": [{"id": name, "method": "ours", "stride": 1} for name in pretrained],
         **more,
     }
+    return ReportRun.model_validate(content)
 
 
-def files(config: dict[str, Any]) -> set[str]:
+def files(config: ReportRun) -> set[str]:
     """Stems of all files but those of every study."""
     names = {name for stage in ("tables", "figures") for name in lasting(stage, config)}
-    assert {"metrics.json", "report/index.html", *PLOTS} <= names
-    names -= {*PLOTS}
+    assert {"metrics.json", "report/index.html", SHEETS, *PLOTS} <= names
+    names -= {*PLOTS, SHEETS}
     return {n.split("/")[1].split(".")[0] for n in names if "/" in n} - {"index"}
 
 
@@ -59,7 +65,10 @@ RELIABILITY = {"reliability", "calibration", "calibration_bins"}
         ),
         (study(pretrained=("pretrain/ours",)), PRETRAINED),
         (
-            study(pretrained=("pretrain/ours",), sequences={"sources": [{}]}),
+            study(
+                pretrained=("pretrain/ours",),
+                sequences={"sources": [{"dataset": "a", "kind": "spatial"}]},
+            ),
             {*PRETRAINED, "figure1"},
         ),
         (
@@ -91,7 +100,7 @@ RELIABILITY = {"reliability", "calibration", "calibration_bins"}
         ),
     ],
 )
-def test_a_study_publishes_what_it_can_have(config: dict[str, Any], expected: set[str]) -> None:
+def test_a_study_publishes_what_it_can_have(config: ReportRun, expected: set[str]) -> None:
     assert files(config) == expected
     numbers = {int(name[5:]) for name in expected if name.startswith("table")}
     assert set(table_numbers(config)) == numbers
@@ -105,6 +114,8 @@ def test_a_row_is_compared_with_another_row_only(
     reference: tuple[str, str], is_compared: bool
 ) -> None:
     row = {
+        "group": "a",
+        "title": "a",
         "method": "vit",
         "variant": "frozen",
         "reference_method": reference[0],

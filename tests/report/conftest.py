@@ -5,28 +5,27 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import fake_study, odd_texts
-from voxseq.report.run import execute_costs, execute_figures, execute_tables
+from voxseq.config.studies import ReportConfig
 
 
 def published(folder: Path, *, phantoms: bool) -> Path:
     """All that a small study publishes, titles and cases being hostile where it has phantoms."""
-    context = fake_study.build(
-        folder,
-        tasks=("task07_pancreas", "ricord"),
+    study = fake_study.part(
+        tasks=("task07_pancreas", "ricord", "nodule"),
+        methods=("unetr", "vit", "simclr", "ours"),
         seeds=(0,),
-        ratio_tasks=("ricord",),
-        ablation_tasks=("ricord",),
-        beyond_tasks=("ricord",),
-        steps=40,
+        ratios=("ricord",),
+        ablation=("ricord",),
+        beyond=("nodule",),
+        phantoms=phantoms,
+        report=ReportConfig(dpi=40, bootstrap_samples=20),
     )
-    settings = {"dpi": 40, "bootstrap_samples": 20}
-    context.config.update(phantoms=phantoms, report=settings)
     if phantoms:
-        odd_texts.spoil(context)
-    execute_tables(context)  # type: ignore[arg-type]
-    execute_costs(context)  # type: ignore[arg-type]
-    execute_figures(context)  # type: ignore[arg-type]
-    return context.out
+        study = odd_texts.spoilt(study)
+    context = fake_study.build(folder, study, steps=40)
+    if phantoms:
+        odd_texts.spoil_cases(iter(context.inputs.values()))
+    return context.make("tables", "costs", "figures")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from voxseq.base.files import read_json
 from voxseq.config import load_config
 from voxseq.plan import build_plan
 from voxseq.plan.data import read_subjects
-from voxseq.report.pages.exclusions import exclusion_html
+from voxseq.report.pages.index import exclusion_html
 from voxseq.sequences import exclusion
 from voxseq.sequences.exclusion import (
     LISTED,

@@ -11,7 +11,7 @@ from pathlib import Path
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
-from voxseq.report.study import DIGITS, METRIC_TITLES, UNITS
+from voxseq.report.metrics import PRINTED
 
 _SIGNS = {"above": "▲", "below": "▼"}
 _TITLES = {
@@ -115,7 +115,7 @@ def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
         [
             *textwrap.wrap(column, 16),
             *textwrap.wrap(details[column], 16),
-            f"{METRIC_TITLES[metric]} {UNITS[metric]}".rstrip(),
+            PRINTED[metric].header,
         ]
         for column, metric in columns
     ]
@@ -135,7 +135,7 @@ def _cell(line: Line, seeds: str) -> str:
     elif line["mean"] == "undefined":
         shown = "undefined"
     else:
-        digits = DIGITS[line["metric"]]
+        digits = PRINTED[line["metric"]].digits
         spread = line["sd"] not in ("n/a", "undefined", "missing")
         sd = f"{float(line['sd']):.{digits}f}" if spread else "–"
         shown = f"{float(line['mean']):.{digits}f} ± {sd}"

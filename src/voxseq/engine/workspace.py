@@ -44,7 +44,7 @@ from voxseq.plan.outputs import COSTS
 
 _LOG = logging.getLogger("voxseq.engine.workspace")
 #: Makes the costs from the records of runs; no run of its own.
-MAKE_COSTS = "voxseq.report.run:execute_costs"
+MAKE_COSTS = "voxseq.report.tables.cost:execute_costs"
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Workspace:
         """Do the work of a run, with its folders as they are; no bookkeeping."""
         _function(ACTIONS[run.action])(self._context(run, self.work(run)))
 
-    def _context(self, run: Run, out: Path) -> RunContext:
+    def _context(self, run: Run, out: Path) -> RunContext[Any]:
         inputs = {name: self.plan.runs[name] for name in run.inputs}
         folders = {name: self.folder(one) for name, one in inputs.items()}
         records = {name: self.record(one) for name, one in inputs.items()}

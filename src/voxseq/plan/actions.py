@@ -13,6 +13,6 @@ ACTIONS: Mapping[str, str] = {
     "finetune": "voxseq.finetune.run:execute",
     "probe": "voxseq.finetune.baselines.probe:execute",
     "baseline": "voxseq.finetune.baselines.run:execute",
-    "tables": "voxseq.report.run:execute_tables",
-    "figures": "voxseq.report.run:execute_figures",
+    "tables": "voxseq.report.tables.run:execute_tables",
+    "figures": "voxseq.report.figures.run:execute_figures",
 }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from voxseq.config import Config
 from voxseq.config.registry import ENCODER_NETWORKS, METHODS, Method
+from voxseq.config.report_run import ControlRow
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
 from voxseq.plan.builder import Builder
@@ -30,18 +30,6 @@ BASELINES = {
         "intensity_logistic": "Logistic regression on intensity and size",
     },
 }
-
-
-@dataclass(frozen=True)
-class ControlRow:
-    """One row of Table 5, and the row that it is compared with."""
-
-    group: str
-    title: str
-    method: str
-    variant: str
-    reference_method: str
-    reference_variant: str
 
 
 def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow], list[ResultKey]]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
-
-from typing_extensions import TypeVar
+from typing import Generic, TypeVar
 
 from voxseq.config.execution import TrainingResources
 
-#: A model of :mod:`voxseq.config.runs`; tables and figures still take JSON values.
-RunConfig_co = TypeVar("RunConfig_co", covariant=True, default=Mapping[str, Any])
+#: A model of :mod:`voxseq.config.runs`, or the one of :mod:`voxseq.config.report_run`.
+RunConfig_co = TypeVar("RunConfig_co", covariant=True)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ them. A study without a segmentation has no Table 1, one without an ablation no 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from voxseq.config.report_run import REFERENCE, ReportRun
 from voxseq.plan.model import Run
 
 #: Pages of curves and the stage whose runs each shows.
@@ -23,14 +23,12 @@ COSTS: Mapping[str, tuple[str, ...]] = {
     "tables": ("cost/cost.csv", "cost/cost.md", "cost/cost.tex", "cost/index.html"),
 }
 METRICS = "metrics.json"
+#: All sheets with their numbers, from which the report's page is made.
+SHEETS = "tables/tables.json"
 #: Data of the plots that dvc.yaml names, whatever the study is: without rows where there are none.
 PLOTS = ("plots/pretraining.csv", "plots/finetuning.csv", "plots/label_ratio.csv")
 INDEX_PAGE = "report/index.html"
 CASES_PAGE = "report/cases.html"
-#: The method that the others are compared with.
-_REFERENCE = "ours"
-
-Study = Mapping[str, Any]
 
 
 def published(run: Run) -> tuple[str, ...]:
@@ -38,22 +36,23 @@ def published(run: Run) -> tuple[str, ...]:
     return (*lasting(run.stage, run.config), *COSTS.get(run.stage, ()))
 
 
-def lasting(stage: str, study: Study) -> tuple[str, ...]:
+def lasting(stage: str, study: ReportRun) -> tuple[str, ...]:
     """Files that the stage writes, the same bytes in every call.
 
     Args:
         stage: "tables" or "figures"; other stages publish nothing.
         study: configuration of the stage's run.
     """
-    if stage == "tables":
-        return tuple(_tables(study))
-    return tuple(_figures(study)) if stage == "figures" else ()
+    if stage not in ("tables", "figures"):
+        return ()
+    of_stage = _tables if stage == "tables" else _figures
+    return tuple(of_stage(study))
 
 
-def table_numbers(study: Study) -> tuple[int, ...]:
+def table_numbers(study: ReportRun) -> tuple[int, ...]:
     """Numbers of the tables that a study has."""
     types = _finetuned_types(study)
-    stages = {cell["stage"] for cell in study["runs"]}
+    stages = {run.stage for run in study.runs}
     present = {
         1: "segmentation" in types,
         2: "classification" in types,
@@ -64,37 +63,37 @@ def table_numbers(study: Study) -> tuple[int, ...]:
     return tuple(number for number, there in present.items() if there)
 
 
-def is_trained(stage: str, variant: str | None, kind: str) -> bool:
+def is_trained(stage: str, variant: str, kind: str) -> bool:
     """Whether a run of a task of this type logs a curve; probes and baselines do not."""
     is_probe = variant == "frozen" and kind == "classification"
     return stage != "beyond" or not (variant == "trivial" or is_probe)
 
 
-def _tables(study: Study) -> Iterator[str]:
+def _tables(study: ReportRun) -> Iterator[str]:
     for number in table_numbers(study):
         yield from (f"tables/table{number}.{ending}" for ending in ("csv", "md", "tex"))
     if _is_compared(study):
-        yield from _both("differences")
-    if study["pretrain_runs"]:
-        yield from _both("collapse")
-    if study["runs"]:
+        yield from ("tables/differences.csv", "tables/differences.md")
+    if study.pretrain_runs:
+        yield from ("tables/collapse.csv", "tables/collapse.md")
+    if study.runs:
         yield from ("tables/scores.csv", "tables/scores_per_class.csv")
-    yield from PLOTS
-    yield METRICS
+    yield from (SHEETS, *PLOTS, METRICS)
 
 
-def _figures(study: Study) -> Iterator[str]:
+def _figures(study: ReportRun) -> Iterator[str]:
     types = _finetuned_types(study)
-    if (study.get("sequences") or {}).get("sources"):
+    if study.sequences and study.sequences.sources:
         yield "figures/figure1.png"
     if "segmentation" in types:
         yield "figures/figure2.png"
-    if len({cell["method"] for cell in _finetuned(study)}) > 1:
+    if len({run.method for run in study.finetuned}) > 1:
         yield "figures/heatmap.png"
     if 3 in table_numbers(study):
         yield "figures/label_ratio.png"
     if "classification" in types:
-        yield from _reliability()
+        yield "figures/reliability.png"
+        yield from ("figures/calibration.csv", "figures/calibration_bins.csv")
     for page, stage in CURVES.items():
         if stage in _trained_stages(study):
             yield f"figures/{page}.png"
@@ -103,50 +102,27 @@ def _figures(study: Study) -> Iterator[str]:
         yield CASES_PAGE
 
 
-def _both(name: str) -> tuple[str, str]:
-    return f"tables/{name}.csv", f"tables/{name}.md"
+def _finetuned_types(study: ReportRun) -> set[str]:
+    return {study.tasks[run.task].type for run in study.finetuned}
 
 
-def _reliability() -> tuple[str, ...]:
-    return (
-        "figures/reliability.png",
-        *("figures/calibration.csv", "figures/calibration_bins.csv"),
-    )
-
-
-def _finetuned(study: Study) -> list[Mapping[str, Any]]:
-    """The runs with all labels, one per task, method and seed."""
-    return [cell for cell in study["runs"] if cell["stage"] == "finetune"]
-
-
-def _finetuned_types(study: Study) -> set[str]:
-    return {study["tasks"][cell["task"]]["type"] for cell in _finetuned(study)}
-
-
-def _trained_stages(study: Study) -> set[str]:
+def _trained_stages(study: ReportRun) -> set[str]:
     """Stages with a training; the methods' own pre-training counts as that of "finetune"."""
-    kinds = {name: task["type"] for name, task in study["tasks"].items()}
     stages = {
-        str(cell["stage"])
-        for cell in study["runs"]
-        if is_trained(cell["stage"], cell["variant"], kinds[cell["task"]])
+        run.stage
+        for run in study.runs
+        if is_trained(run.stage, run.variant, study.tasks[run.task].type)
     }
-    first = {str(run["id"]).split("/")[0] for run in study["pretrain_runs"]}
+    first = {run.stage for run in study.pretrain_runs}
     return stages | {"finetune" if stage == "pretrain" else stage for stage in first}
 
 
-def _is_compared(study: Study) -> bool:
+def _is_compared(study: ReportRun) -> bool:
     """Whether some row has a reference other than itself."""
-    ours = {cell["task"] for cell in _finetuned(study) if cell["method"] == _REFERENCE}
+    ours = {run.task for run in study.finetuned if run.method == REFERENCE}
     others = (
-        cell
-        for cell in study["runs"]
-        if cell["stage"] == "ablation"
-        or (cell["stage"] == "finetune" and cell["method"] != _REFERENCE)
+        run
+        for run in study.runs
+        if run.stage == "ablation" or (run.stage == "finetune" and run.method != REFERENCE)
     )
-    rows = study.get("beyond") or ()
-    return any(cell["task"] in ours for cell in others) or any(
-        row["reference_method"]
-        and (row["reference_method"], row["reference_variant"]) != (row["method"], row["variant"])
-        for row in rows
-    )
+    return any(run.task in ours for run in others) or any(row.is_compared for row in study.beyond)

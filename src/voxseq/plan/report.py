@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from voxseq.config import Config
-from voxseq.plan.beyond import ControlRow
+from voxseq.config.report_run import (
+    ControlRow,
+    FinetunedRun,
+    PretrainedRun,
+    ReportRun,
+    ReportTask,
+)
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
-from voxseq.plan.model import Settings, dump
+from voxseq.plan.model import Run
 from voxseq.plan.training import ResultKey, in_table_order
 
 
@@ -19,37 +25,57 @@ def add_report_runs(
     cells = sorted(cells, key=lambda cell: cell.id)
     trainings = (run for run in builder.runs.values() if run.action == "pretrain")
     pretrained = sorted(trainings, key=lambda run: run.id)
-    study: Settings = {
-        "scale": config.scale,
-        "phantoms": config.data.root is None,
-        "report": dump(config.report),
-        "methods": in_table_order([*config.finetune.scratch, *config.pretrain.methods]),
-        "tasks": {name: dump(task) for name, task in sorted(config.finetune.tasks.items())},
-        "seeds": list(config.finetune.seeds),
-        "ratios": [1.0, *(r for r in config.label_ratio.ratios if r < 1.0)],
-        "ratio_tasks": list(config.label_ratio.tasks),
-        "ablation_tasks": list(config.ablation.tasks),
-        "ablation": {k: dump(v) for k, v in sorted(config.ablation.variants.items())},
-        "beyond_tasks": list(config.beyond.tasks),
-        "beyond": [{"key": f"{row.method}.{row.variant}", **vars(row)} for row in beyond],
-        "runs": [vars(cell) for cell in cells],
-        "pretrain_runs": [
-            {
-                "id": run.id,
-                "method": run.config.method,
-                "variant": run.id.split("/")[-1] if run.stage != "pretrain" else None,
-                "sequences": dump(run.config.sequences),
-            }
-            for run in pretrained
-        ],
-    }
+    study = ReportRun(
+        scale=config.scale,
+        phantoms=config.data.root is None,
+        report=config.report,
+        methods=tuple(in_table_order([*config.finetune.scratch, *config.pretrain.methods])),
+        tasks=_tasks(config),
+        seeds=config.finetune.seeds,
+        ratios=tuple(sorted({1.0, *config.label_ratio.ratios}, reverse=True)),
+        ratio_tasks=config.label_ratio.tasks,
+        ablation_tasks=config.ablation.tasks,
+        ablation=dict(sorted(config.ablation.variants.items())),
+        beyond_tasks=config.beyond.tasks,
+        beyond=tuple(beyond),
+        runs=tuple(
+            FinetunedRun.model_validate({**vars(cell), "variant": cell.variant or ""})
+            for cell in cells
+        ),
+        pretrain_runs=tuple(map(_pretrained, pretrained)),
+    )
     trained = [*(cell.id for cell in cells), *(run.id for run in pretrained)]
     builder.add("tables", "tables", "all", study, trained)
-    figure_study = {
-        **study,
-        "sequences": dump(reading_settings(config.sequences)),
-        "encoder": dump(config.encoder),
-        "token_order": config.pretrain.methods.get("ours", {}).get("token_order", "patch_major"),
-    }
+    ours = config.pretrain.methods.get("ours", {})
+    figures = study.model_copy(
+        update={
+            "sequences": reading_settings(config.sequences),
+            "encoder": config.encoder,
+            "token_order": ours.get("token_order", "patch_major"),
+        }
+    )
     data = [r for r in builder.runs if r.startswith(("sequences/", "preprocess/source/"))]
-    builder.add("figures", "figures", "all", figure_study, [*trained, *data, "tables/all"])
+    builder.add("figures", "figures", "all", figures, [*trained, *data, "tables/all"])
+
+
+def _tasks(config: Config) -> dict[str, ReportTask]:
+    return {
+        name: ReportTask(
+            name=name,
+            title=task.title,
+            type=task.type,
+            dataset=task.dataset,
+            labels=task.labels,
+            score_grid=task.score_grid if task.type == "segmentation" else "",
+        )
+        for name, task in sorted(config.finetune.tasks.items())
+    }
+
+
+def _pretrained(run: Run) -> PretrainedRun:
+    return PretrainedRun(
+        id=run.id,
+        method=run.config.method,
+        variant="" if run.stage == "pretrain" else run.id.split("/")[-1],
+        stride=run.config.sequences.spatial.stride,
+    )

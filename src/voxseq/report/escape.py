@@ -6,7 +6,6 @@ is shown as it was written, and is never read as a formula, a command, a link or
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 
@@ -56,12 +55,6 @@ _LATEX = {
 }
 
 
-class Markdown(str):
-    """Markdown that a grid writes as it is."""
-
-    __slots__ = ()
-
-
 def one_line(text: str) -> str:
     """The text with a space for each control character, line break and lone surrogate."""
     return "".join(" " if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
@@ -76,33 +69,16 @@ def csv_text(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Plain text for GitHub Markdown, one line; what is Markdown already stays."""
-    if isinstance(text, Markdown):
-        return text
+    """Plain text for GitHub Markdown, one line."""
     shown = one_line(text).translate(_MARKDOWN)
     shown = re.sub(r"\](?=[(\[])", r"\\]", shown)
     # Addresses become links without any brackets.
     return re.sub(r"(?i)(:)(?=//)|(?<=\bwww)(\.)", r"\\\g<0>", shown)
 
 
-def markdown_lines(text: str) -> str:
-    """Several lines, joined by line feeds, for one cell of a Markdown table."""
-    return Markdown("<br>".join(map(markdown_text, text.split("\n"))))
-
-
 def latex_text(text: str) -> str:
     """Plain text with every character that LaTeX reads as a command escaped."""
     return "".join(_LATEX.get(character, character) for character in one_line(text))
-
-
-def html_text(text: str) -> str:
-    """Plain text for HTML, inside elements and quoted attributes."""
-    return html.escape(one_line(text))
-
-
-def html_lines(text: str) -> str:
-    """Several lines, joined by line feeds, for one cell of an HTML table."""
-    return "<br>".join(map(html_text, text.split("\n")))
 
 
 def _is_number(text: str) -> bool:

@@ -4,39 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
 from voxseq.base.files import read_json, size_of
-from voxseq.report.study import Run, Study
-
-if TYPE_CHECKING:
-    from voxseq.plan.context import RunContext
+from voxseq.config.report_run import FinetunedRun, ReportRun
 
 KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")
 SCORE_COLUMNS = ("case", "label", "metric", "value")
 PREDICTION_COLUMNS = ("case", "target", "probability")
+MEAN_COLUMNS = (*KEYS, "metric", "value", "cases")
+#: The run whose results the figures read besides those of the trainings.
+TABLES_RUN = "tables/all"
+_TEXTS = {*KEYS[:5], "title", "case", "label", "metric", "split", "name"}
 
 
-def collect(context: RunContext) -> pd.DataFrame:
+def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
     """Read the test scores of every planned run that has finished.
 
     Returns:
-        One row a run × case × label × metric: columns run, stage, task, method, variant (empty:
+        One row per run × case × label × metric: columns run, stage, task, method, variant (empty:
         the method itself), ratio (share of the labels, 0..1), seed, case, label, metric, value
         (0..1; NaN where undefined, such as Dice of a class that the case lacks).
 
     Raises:
         IntegrityError: a scores.csv that cannot be read or lacks a column.
     """
-    return read_runs(Study.from_config(context.config).runs, context.inputs, "scores.csv")
+    return read_runs(study.runs, inputs, "scores.csv")
 
 
 def read_runs(
-    runs: Iterable[Run],
+    runs: Iterable[FinetunedRun],
     inputs: Mapping[str, Path],
     file: str,
     columns: tuple[str, ...] = SCORE_COLUMNS,
@@ -45,40 +46,34 @@ def read_runs(
     frames = []
     for run in runs:
         path = run_file(inputs, run.id, file)
-        if path is None:
-            continue
-        frame = read_csv(path, columns)
-        keys: tuple[Any, ...] = (
-            run.id,
-            run.stage,
-            run.task,
-            run.method,
-            run.variant,
-            run.ratio,
-            run.seed,
-        )
-        frame = frame.assign(**dict(zip(KEYS, keys, strict=True)))
-        frames.append(frame.loc[:, [*KEYS, *columns]])
+        if path is not None:
+            keys = {"run": run.id, **{name: getattr(run, name) for name in KEYS[1:]}}
+            frames.append(read_csv(path, columns).assign(**keys).loc[:, [*KEYS, *columns]])
     if not frames:
         return pd.DataFrame(columns=[*KEYS, *columns])
     return pd.concat(frames, ignore_index=True)
 
 
+def read_means(inputs: Mapping[str, Path]) -> pd.DataFrame:
+    """The frame of :func:`run_means` as the tables wrote it; empty in a study without scores."""
+    path = run_file(inputs, TABLES_RUN, "tables/scores.csv")
+    if path is None:
+        return pd.DataFrame(columns=list(MEAN_COLUMNS))
+    return read_csv(path, MEAN_COLUMNS)
+
+
 def run_file(inputs: Mapping[str, Path], run: str, file: str) -> Path | None:
     """Path of a run's file; ``None`` where the run or the file is missing."""
-    folder = inputs.get(run)
-    path = None if folder is None else Path(folder) / file
+    path = inputs[run] / file if run in inputs else None
     return path if path is not None and size_of(path) is not None else None
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Read the given columns; the names case, label, metric, split and name are text.
+    """Read the given columns; keys of runs, case, label, metric, split and name are text.
 
     Raises:
         IntegrityError: the file cannot be read, lacks a column or holds text for a number.
     """
-    texts = [c for c in columns if c in {"case", "label", "metric", "split", "name"}]
-    numbers = [c for c in columns if c not in texts]
     hint = "delete the run's folder and start the workflow again"
     try:
         with read_named(path):
@@ -89,7 +84,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if lacking:
         raise IntegrityError(f"{path} lacks the columns {', '.join(lacking)}", hint)
     frame = frame.loc[:, list(columns)]
-    for name in numbers:
+    for name in (c for c in columns if c not in _TEXTS):
         text = frame[name].str.strip().str.lower().replace({"": "nan"})
         try:
             frame[name] = [float(value) for value in text]
@@ -116,7 +111,7 @@ def read_record(inputs: Mapping[str, Path], run: str, file: str) -> dict[str, An
     return value
 
 
-def missing_runs(study: Study, scores: pd.DataFrame) -> tuple[Run, ...]:
+def missing_runs(study: ReportRun, scores: pd.DataFrame) -> tuple[FinetunedRun, ...]:
     """The planned runs without a single score."""
     present = set(scores["run"])
     return tuple(run for run in study.runs if run.id not in present)
@@ -130,8 +125,7 @@ def class_means(scores: pd.DataFrame) -> pd.DataFrame:
     """
     if scores.empty:
         return pd.DataFrame(columns=[*KEYS, "metric", "label", "value", "cases"])
-    by = [*KEYS, "metric", "label"]
-    grouped = scores.groupby(by, sort=False)["value"]
+    grouped = scores.groupby([*KEYS, "metric", "label"], sort=False)["value"]
     return grouped.agg(value="mean", cases="count").reset_index()
 
 
@@ -141,11 +135,11 @@ def run_means(scores: pd.DataFrame) -> pd.DataFrame:
     A label that no case of the run has is left out of the second mean.
 
     Returns:
-        Columns of ``KEYS``, metric, value, cases (number of cases scored; NaN for a score of
-        a whole split).
+        Columns ``MEAN_COLUMNS``; cases is the number of cases scored, NaN for a score of a whole
+        split.
     """
     if scores.empty:
-        return pd.DataFrame(columns=[*KEYS, "metric", "value", "cases"])
+        return pd.DataFrame(columns=list(MEAN_COLUMNS))
     by = [*KEYS, "metric"]
     means = class_means(scores).groupby(by, sort=False)["value"].mean()
     # A score of a whole split, such as AUC, has no case: their number is then not known here.
@@ -155,21 +149,17 @@ def run_means(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"value": means, "cases": cases}).reset_index()
 
 
-def select(
-    means: pd.DataFrame,
-    *,
-    task: str,
-    metric: str,
-    method: str,
-    variant: str = "",
-    ratio: float = 1.0,
-) -> pd.DataFrame:
-    """The rows of one cell of a table: one row a seed, ordered by seed."""
-    chosen = (
-        (means["task"] == task)
-        & (means["metric"] == metric)
-        & (means["method"] == method)
-        & (means["variant"] == variant)
-        & ((means["ratio"].astype(float) - ratio).abs() < 1e-9)
-    )
-    return means.loc[chosen].sort_values("seed").drop_duplicates("seed")
+def cell_values(means: pd.DataFrame) -> dict[tuple[Any, ...], pd.Series[Any]]:
+    """(stage, task, metric, method, variant, ratio) → one score per seed, by seed."""
+    by = ["stage", "task", "metric", "method", "variant", "ratio"]
+    ordered = means.sort_values("seed").drop_duplicates([*by, "seed"])
+    grouped = ordered.groupby(by, sort=False)
+    return {tuple(key): part.set_index("seed")["value"] for key, part in grouped}
+
+
+def main_scores(study: ReportRun, means: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of the main metric at full labels, 0..1: methods × tasks, NaN: missing."""
+    main = means["task"].map({task.name: task.metrics[0] for task in study.tasks.values()})
+    full = means[(means["stage"] == "finetune") & (means["metric"] == main)]
+    scores = full.groupby(["method", "task"])["value"].mean().unstack()
+    return scores.reindex(index=list(study.methods), columns=list(study.tasks)).astype(float)

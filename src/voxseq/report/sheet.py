@@ -1,29 +1,36 @@
-"""What a table consists of: columns, cells, rows, blocks."""
+"""A sheet: one table of the report with its numbers, whatever format it is written in."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
 from typing import Literal
 
+from pydantic import ConfigDict, TypeAdapter
+
+from voxseq.base.errors import IntegrityError
+from voxseq.base.files import read_text, write_text
 from voxseq.report.escape import one_line
-from voxseq.report.study import METRIC_TITLES, UNITS
+from voxseq.report.metrics import PRINTED
 
 #: Where a row's score lies against its reference; "unclear" where the data do not say, empty where
 #: nothing is compared.
 Mark = Literal["above", "below", "unclear", ""]
 SIGNS: dict[Mark, str] = {"above": "▲", "below": "▼", "unclear": "", "": ""}
+NOT_APPLICABLE = "–"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of numbers.
+    """One column.
 
     Attributes:
-        task: task name in the configuration; empty for the average over tasks.
         title: header, such as "Task03 Liver".
-        metric: "dice", "auc" or "accuracy".
+        task: task name in the configuration; empty for the average over tasks.
+        metric: "dice", "auc" or "accuracy"; empty for a column of texts.
         ratio: share of the training labels, 0..1.
         cases: number of test cases; ``None`` where nothing has run.
         detail: further words of the header.
@@ -31,27 +38,25 @@ class Column:
             none.
     """
 
-    task: str
     title: str
-    metric: str
+    task: str = ""
+    metric: str = ""
     ratio: float = 1.0
     cases: int | None = None
     detail: str = ""
     paper: str = ""
 
     @property
-    def header(self) -> str:
-        """Header lines joined by line feeds: title, metric and unit, number of test cases."""
-        unit = f" {UNITS[self.metric]}" if UNITS[self.metric] else ""
-        cases = [] if self.cases is None else [f"{self.cases} test cases"]
-        detail = [self.detail] if self.detail else []
-        score = f"{METRIC_TITLES[self.metric]}{unit}"
-        return "\n".join([one_line(self.title), score, *detail, *cases])
+    def header(self) -> tuple[str, ...]:
+        """Lines of the header: title, metric and unit, detail, number of test cases."""
+        score = PRINTED[self.metric].header if self.metric else ""
+        cases = "" if self.cases is None else f"{self.cases} test cases"
+        return one_line(self.title), *filter(None, (score, self.detail, cases))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and sample standard deviation over seeds, in the printed unit (Dice in %).
+    """A text, or mean and sample standard deviation over seeds in the printed unit (Dice in %).
 
     Attributes:
         n: number of seeds that the mean is made of; 0: the run is missing.
@@ -59,15 +64,18 @@ class Cell:
         mean: ``None`` where missing, NaN where the score is undefined.
         sd: ``None`` with fewer than two seeds.
         paper: the paper's value in the printed unit, ``None`` where the paper has none.
-        best: whether the mean is the best of its column.
+        best: whether the mean is the best of its column, or the text is emphasised.
         mark: the row against its reference.
         p_holm: corrected p value behind the mark; ``None`` where nothing is compared.
         reference: mean of the cell compared with, where the table shows it.
         exists: false where the row has no such task by its nature.
+        text: printed in place of numbers.
     """
 
-    n: int
-    planned: int
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
+
+    n: int = 0
+    planned: int = 0
     mean: float | None = None
     sd: float | None = None
     paper: str | None = None
@@ -76,6 +84,7 @@ class Cell:
     p_holm: float | None = None
     reference: float | None = None
     exists: bool = True
+    text: str | None = None
 
     @property
     def status(self) -> str:
@@ -86,14 +95,43 @@ class Cell:
             return "missing"
         return "partial" if self.n < self.planned else "complete"
 
+    @property
+    def kind(self) -> str:
+        """How a page shows it: "missing", "best", or empty."""
+        if self.text is None and self.status == "missing":
+            return "missing"
+        return "best" if self.best else ""
+
+    def printed(self, metric: str) -> str:
+        """The cell as printed: "72.31 ± 0.52 (n=3) ▲", "missing", "–" or "undefined (n=1)"."""
+        if self.text is not None:
+            return self.text
+        if not self.exists:
+            return NOT_APPLICABLE
+        if self.mean is None:
+            return "missing"
+        if math.isnan(self.mean):
+            return f"undefined (n={self.n})"
+        digits = PRINTED[metric].digits
+        sd = "–" if self.sd is None else f"{self.sd:.{digits}f}"
+        partial = "†" if self.status == "partial" else ""
+        sign = f" {SIGNS[self.mark]}" if SIGNS[self.mark] else ""
+        return f"{self.mean:.{digits}f} ± {sd} (n={self.n}){partial}{sign}"
+
+    def bracket(self, metric: str) -> str:
+        """In brackets the mean of the reference or the paper's value; empty without either."""
+        if self.reference is not None:
+            return f"[{self.reference:.{PRINTED[metric].digits}f}]"
+        return "" if self.paper is None else f"[{self.paper}]"
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row of cells, one a column; ``reference`` names the row compared with, empty: none."""
+    """One row, with one cell per column; ``reference`` names the row compared with, empty: none."""
 
     title: str
-    group: str
     cells: tuple[Cell, ...]
+    group: str = ""
     reference: str = ""
 
 
@@ -102,9 +140,8 @@ class Block:
     """Rows and columns that are printed together; Table 3 has one for each score.
 
     Attributes:
-        heading: title of the block as it is printed above it.
-        shows_reference: whether a column names each row's reference, and brackets hold its mean
-            in place of the paper's value.
+        corner: header of the rows' titles.
+        shows_reference: whether a column names each row's reference, whose mean is in brackets.
     """
 
     title: str
@@ -115,21 +152,56 @@ class Block:
 
     @property
     def heading(self) -> str:
-        """Title and score of a block; empty where the table has one block only."""
-        if not self.title or self.shows_reference:
+        """Printed above the block: title, and score where its columns have one in common."""
+        metric = self.columns[0].metric if self.columns else ""
+        if not self.title or self.shows_reference or not metric:
             return self.title
-        return f"{self.title}, {METRIC_TITLES[self.columns[0].metric]}"
+        return f"{self.title}, {PRINTED[metric].title}"
+
+    @property
+    def corners(self) -> tuple[str, ...]:
+        """Headers of the columns that hold names."""
+        return (self.corner, *(["Compared with"] if self.shows_reference else []))
+
+    @property
+    def header_lines(self) -> tuple[tuple[str, ...], ...]:
+        """The header line by line, names of rows first; a short header ends in empty texts."""
+        heads = [*((corner,) for corner in self.corners), *(c.header for c in self.columns)]
+        return tuple(zip_longest(*heads, fillvalue=""))
+
+    def names(self, row: Row) -> tuple[str, ...]:
+        """A row's title, and that of its reference where the block shows it."""
+        shown = [row.reference or NOT_APPLICABLE] if self.shows_reference else []
+        return (row.title, *shown)
+
+    def pairs(self, row: Row) -> Iterator[tuple[Column, Cell]]:
+        """The row's cells, each with its column."""
+        return zip(self.columns, row.cells, strict=True)
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table of the report; ``phantoms`` tells whether its scores are of generated volumes."""
+class Sheet:
+    """One table of the report.
 
-    number: int
+    Attributes:
+        name: stem of its files.
+        number: of Tables 1–5; 0 for the others.
+        empty: said where there are no blocks.
+        phantoms: whether its numbers are of generated volumes.
+    """
+
+    name: str
     title: str
     blocks: tuple[Block, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    number: int = 0
+    empty: str = ""
     phantoms: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Title with the table's number."""
+        return f"Table {self.number}. {self.title}" if self.number else self.title
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -137,8 +209,18 @@ class Table:
         return tuple(cell for block in self.blocks for row in block.rows for cell in row.cells)
 
 
+def text_block(title: str, header: Iterable[str], rows: Iterable[Iterable[str | Cell]]) -> Block:
+    """A block of texts; the first word of header and rows belongs to the names."""
+    corner, *columns = header
+    made = [
+        (str(name), tuple(c if isinstance(c, Cell) else Cell(text=c) for c in cells))
+        for name, *cells in rows
+    ]
+    return Block(title, tuple(map(Column, columns)), tuple(Row(*m) for m in made), corner)
+
+
 def summarise(values: Iterable[float], planned: int, factor: float, paper: str | None) -> Cell:
-    """Mean and sample standard deviation of one value a seed, times ``factor``."""
+    """Mean and sample standard deviation of one value per seed, times ``factor``."""
     scaled = [factor * float(value) for value in values]
     n = len(scaled)
     if not n:
@@ -156,14 +238,31 @@ def mark_best(block: Block) -> Block:
         finite = [m for m in means if m is not None and not math.isnan(m)]
         if len(finite) > 1:
             best[index] = max(finite)
-    rows = tuple(
-        replace(
-            row,
-            cells=tuple(
-                replace(cell, best=True) if cell.n and cell.mean == best.get(i) else cell
-                for i, cell in enumerate(row.cells)
-            ),
-        )
+    rows = (
+        tuple(replace(c, best=c.n > 0 and c.mean == best.get(i)) for i, c in enumerate(row.cells))
         for row in block.rows
     )
-    return replace(block, rows=rows)
+    pairs = zip(block.rows, rows, strict=True)
+    return replace(block, rows=tuple(replace(row, cells=cells) for row, cells in pairs))
+
+
+_SHEETS = TypeAdapter(dict[str, tuple[Sheet, ...] | str])
+
+
+def write_sheets(path: Path, sheets: Iterable[Sheet], head: dict[str, str]) -> None:
+    """Write sheets with all their numbers as JSON, after ``head``; NaN becomes a text."""
+    content = _SHEETS.dump_json({**head, "sheets": tuple(sheets)}, exclude_defaults=True)
+    write_text(path, content.decode() + "\n")
+
+
+def read_sheets(path: Path) -> tuple[Sheet, ...]:
+    """Read what :func:`write_sheets` wrote.
+
+    Raises:
+        IntegrityError: the file holds something else.
+    """
+    try:
+        sheets = _SHEETS.validate_json(read_text(path))["sheets"]
+    except (OSError, ValueError, KeyError) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}") from None
+    return () if isinstance(sheets, str) else sheets

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from voxseq.report.figures.slices import rgb
-from voxseq.report.figures.style import bare, new_figure
+from voxseq.config.report_run import ReportRun
+from voxseq.report.figures.style import bare, new_figure, outlined
 
 _PREFIX = "#56B4E9"
 _SCORED = "#E69F00"
 _MASKED = "#F4F4F4"
 _CAUSAL = "#0072B2"
+_SEQUENCES_RUN = "sequences/all"
+_SOURCE = "preprocess/source/"
 _TITLES = {"spatial": "Spatial", "contrast": "Contrast", "semantic": "Semantic"}
 
 
@@ -56,6 +59,37 @@ class Geometry:
         return numbers.reshape(self.grid)
 
 
+def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
+    """Figure 1 from the study's own sequences; ``None`` where it has none.
+
+    Args:
+        study: gives geometry and token order.
+        inputs: run id → folder, for the sequence index and the stores of its sources.
+    """
+    settings, encoder = study.sequences, study.encoder
+    if settings is None or encoder is None or _SEQUENCES_RUN not in inputs:
+        return None
+    # The only part of the report that needs torch.
+    from voxseq.models.patches import token_order
+    from voxseq.sequences.sampler import example
+
+    stores = {run.removeprefix(_SOURCE): p for run, p in inputs.items() if run.startswith(_SOURCE)}
+    index, seed = inputs[_SEQUENCES_RUN], study.report.figure_seed
+    used = {source.kind for source in settings.sources}
+    examples = [
+        Example(kind, *example(index, stores, settings, kind, seed))
+        for kind in _TITLES
+        if kind in used
+    ]
+    if not examples:
+        return None
+    sizes = zip(settings.volume_shape, encoder.patch_size, strict=True)
+    x, y, z = (size // patch for size, patch in sizes)
+    order = token_order((x, y, z), settings.length, study.token_order)
+    geometry = Geometry(settings.length, (x, y, z), tuple(map(int, order)))
+    return figure1(examples, geometry, prefix=3 * len(geometry.order) // 8)
+
+
 def visibility(prefix: int, length: int) -> NDArray[np.int64]:
     """The prefix-causal mask as classes: 0 hidden, 1 visible as earlier, 2 visible as prefix.
 
@@ -75,29 +109,29 @@ def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Fig
     """Draw one row of slices for each example, and the mask beside them.
 
     Args:
-        examples: one a kind; all of the same shape.
+        examples: one per kind; all of the same shape.
         geometry: tokens of a sequence and their order.
         prefix: number of tokens that are the given start, 0..L−1.
 
     Raises:
-        ValueError: a volume that the token grid does not divide, or a prefix out of range.
+        ValueError: a volume that the token grid does not divide, or an order that is none.
     """
     total = math.prod(geometry.grid)
     if sorted(geometry.order) != list(range(total)):
         raise ValueError(f"order is no permutation of the {total} tokens of grid {geometry.grid}")
-    if not 0 <= prefix < total:
-        raise ValueError(f"prefix {prefix}: expected 0 <= prefix < {total}")
+    shapes = [example.volume.shape for example in examples]
+    if any(size % n for shape in shapes for size, n in zip(shape, geometry.grid, strict=True)):
+        raise ValueError(f"volumes of {shapes}: no multiple of the grid {geometry.grid}")
     rows, side = max(len(examples), 1), 1.75
     figure = new_figure(geometry.length * side + 4.9, rows * (side + 0.22) + 0.35)
     widths = [geometry.length * side, 4.6]
     left, right = figure.subfigures(1, 2, width_ratios=widths, wspace=0.02, squeeze=False)[0]
     grid = left.subplots(rows, geometry.length, squeeze=False)
     for line, example in zip(grid, examples, strict=False):
-        _check(example, geometry)
         for index, axes in enumerate(line):
             _patch(axes, example, geometry, index, prefix)
-        kind = _TITLES.get(example.kind, example.kind)
-        line[0].set_ylabel(f"{kind}\n{_wrapped(example.caption)}", fontsize=7.5)
+        caption = wrap(example.caption, 26, max_lines=2, placeholder="…")
+        line[0].set_ylabel("\n".join([_TITLES[example.kind], *caption]), fontsize=7.5)
     handles = [
         Patch(facecolor=_PREFIX, alpha=0.6, label=f"given prefix: tokens 1–{prefix}"),
         Patch(facecolor=_SCORED, alpha=0.6, label=f"predicted: tokens {prefix + 1}–{total}"),
@@ -107,16 +141,6 @@ def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Fig
     left.legend(handles=handles, loc="outside lower center", ncols=2)
     _mask(right, prefix, total)
     return figure
-
-
-def _check(example: Example, geometry: Geometry) -> None:
-    shape = example.volume.shape
-    if len(shape) != 3 or any(s % g for s, g in zip(shape, geometry.grid, strict=True)):
-        raise ValueError(
-            f"{example.kind}: volume of shape {shape} is not a multiple of grid {geometry.grid}"
-        )
-    if geometry.grid[2] % geometry.length:
-        raise ValueError(f"grid {geometry.grid} is not a multiple of {geometry.length} patches")
 
 
 def _patch(axes: Axes, example: Example, geometry: Geometry, index: int, prefix: int) -> None:
@@ -136,14 +160,11 @@ def _patch(axes: Axes, example: Example, geometry: Geometry, index: int, prefix:
         colour = _PREFIX if number <= prefix else _SCORED
         corner = (i * step_x, j * step_y)
         axes.add_patch(
-            Rectangle(corner, step_x, step_y, facecolor=(*rgb(colour), 0.13), linewidth=0.6,
-                      edgecolor=(*rgb(colour), 0.9))
+            Rectangle(corner, step_x, step_y, facecolor=(*to_rgb(colour), 0.13), linewidth=0.6,
+                      edgecolor=(*to_rgb(colour), 0.9))
         )  # fmt: skip
-        text = axes.text(
-            corner[0] + step_x / 2, corner[1] + step_y / 2, str(number), ha="center", va="center",
-            fontsize=size, color="white",
-        )  # fmt: skip
-        text.set_path_effects([patheffects.withStroke(linewidth=1.4, foreground="black")])
+        centre = (corner[0] + step_x / 2, corner[1] + step_y / 2)
+        outlined(axes, *centre, str(number), 1.4, ha="center", va="center", fontsize=size)
     axes.set_title(f"patch {index + 1}", fontsize=8)
     bare(axes)
 
@@ -172,18 +193,3 @@ def _mask(figure: Figure, prefix: int, length: int) -> None:
         Patch(facecolor=_MASKED, edgecolor="#BBBBBB", label="hidden"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=1)
-
-
-def _wrapped(text: str, width: int = 26, lines: int = 2) -> str:
-    """Break a caption at spaces or slashes; what does not fit ends in an ellipsis."""
-    parts: list[str] = [""]
-    for word in text.replace("/", "/ ").split():
-        joined = f"{parts[-1]} {word}".strip() if not parts[-1].endswith("/") else parts[-1] + word
-        if len(joined) <= width or not parts[-1]:
-            parts[-1] = joined
-        else:
-            parts.append(word)
-    shown = [part if len(part) <= width else f"{part[: width - 1]}…" for part in parts[:lines]]
-    if len(parts) > lines:
-        shown[-1] = f"{shown[-1].rstrip('…')[: width - 1]}…"
-    return "\n".join(shown)

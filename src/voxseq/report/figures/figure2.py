@@ -11,17 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from voxseq.report.figures.slices import (
-    Slice,
-    class_colour,
-    read_slice,
-    show_slice,
-    slice_dice,
-    window_of,
+from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask, title_of
+from voxseq.report.figures.drawing import class_colour, show_slice
+from voxseq.report.figures.style import (
+    MISSING_TEXT,
+    bare,
+    method_title,
+    missing,
+    new_figure,
+    outlined,
 )
-from voxseq.report.figures.style import MISSING_TEXT, bare, missing, new_figure, outlined
 from voxseq.report.results import run_file
-from voxseq.report.study import REFERENCE, Study, Task, title_of
+from voxseq.report.slices import Slice, read_slice, slice_dice, window_of
 from voxseq.report.tables.layout import ordered_tasks
 
 #: Width in inches that the cells of a row share, and the bounds of one cell.
@@ -30,20 +31,19 @@ _SMALLEST, _LARGEST = 0.9, 1.5
 _GAP = 0.05
 
 
-def collect_slices(study: Study, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slice]:
+def collect_slices(study: ReportRun, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slice]:
     """(task, method) → slice of the first seed that has one, at full labels."""
     found: dict[tuple[str, str], Slice] = {}
-    for run in study.runs:
+    for run in study.finetuned:
         key = (run.task, run.method)
-        if run.variant or run.ratio != 1.0 or study.tasks[run.task].type != "segmentation":
-            continue
-        path = run_file(inputs, run.id, "example.npz") if key not in found else None
-        if path is not None:
-            found[key] = read_slice(path)
+        if study.tasks[run.task].type == "segmentation" and key not in found:
+            path = run_file(inputs, run.id, "example.npz")
+            if path is not None:
+                found[key] = read_slice(path)
     return found
 
 
-def figure2(study: Study, slices: Mapping[tuple[str, str], Slice]) -> Figure | None:
+def figure2(study: ReportRun, slices: Mapping[tuple[str, str], Slice]) -> Figure | None:
     """Rows: segmentation tasks; columns: image, ground truth, each method of the study.
 
     A method without a slice gets a cell that says "missing". ``None`` without any task.
@@ -54,14 +54,13 @@ def figure2(study: Study, slices: Mapping[tuple[str, str], Slice]) -> Figure | N
         return None
     columns = 2 + len(methods)
     cell = float(np.clip(_SHARED / columns, _SMALLEST, _LARGEST))
-    longest = max(len(text) for task in tasks for text in _label_lines(task))
+    longest = max(len(text) for t in tasks for text in (*wrap(t.title, 16), *t.labels))
     width = columns * (cell + _GAP) + 0.085 * longest + 0.35
     figure = new_figure(width, len(tasks) * (cell + _GAP) + 0.75, pad=0.02)
     grid = figure.subplots(len(tasks), columns, squeeze=False)
     titles = ["Image", "Ground truth", *map(title_of, methods)]
     for axes, title in zip(grid[0], titles, strict=True):
-        ours = title == title_of(REFERENCE)
-        axes.set_title(title, fontsize=9.5, fontweight="bold" if ours else "normal")
+        method_title(axes, title, 9.5, ours=title == title_of(REFERENCE))
     for line, task in zip(grid, tasks, strict=True):
         _row(line, task, methods, slices)
     note = (
@@ -74,7 +73,7 @@ def figure2(study: Study, slices: Mapping[tuple[str, str], Slice]) -> Figure | N
 
 def _row(
     line: Sequence[Axes],
-    task: Task,
+    task: ReportTask,
     methods: Sequence[str],
     slices: Mapping[tuple[str, str], Slice],
 ) -> None:
@@ -103,21 +102,14 @@ def _row(
         show_slice(axes, shown.image, shown.prediction, shown.truth)
         score = scores[method]
         if score is not None:
-            outlined(axes, f"{100 * score:.1f}", 8.5)
+            place: dict[str, object] = {"ha": "right", "va": "bottom", "fontsize": 8.5}
+            outlined(axes, 0.96, 0.04, f"{100 * score:.1f}", 1.8, transform=axes.transAxes, **place)
             if score == best and len(present) > 1:
-                _frame(axes)
+                for spine in axes.spines.values():
+                    spine.set(visible=True, linewidth=2.0, edgecolor="black")
 
 
-def _frame(axes: Axes) -> None:
-    for spine in axes.spines.values():
-        spine.set(visible=True, linewidth=2.0, edgecolor="black")
-
-
-def _label_lines(task: Task) -> list[str]:
-    return [*wrap(task.title, 16), *task.labels]
-
-
-def _label(axes: Axes, task: Task) -> None:
+def _label(axes: Axes, task: ReportTask) -> None:
     """Title of the task and the names of its classes, each with its colour, left of the row."""
     titles = wrap(task.title, 16)
     step = 0.17

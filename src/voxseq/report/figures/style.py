@@ -1,4 +1,4 @@
-"""One look for all figures: fonts, a colour-blind safe palette, deterministic PNG files."""
+"""One style for all figures: fonts, a colour-blind safe palette, deterministic PNG files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import matplotlib as mpl
-from matplotlib import patheffects
+from matplotlib import patheffects, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from voxseq.base.files import atomic_path
+from voxseq.config.report_run import REFERENCE
 from voxseq.report.escape import PHANTOMS
-from voxseq.report.study import REFERENCE
 
 #: Okabe and Ito's palette without black and yellow, which is too light on white; then Tol's.
 _OURS = "#D55E00"
@@ -28,38 +27,17 @@ _OTHERS = (
 )
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.5, 1, 1.5))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "p")
-#: Colours of the foreground classes 1, 2, … of a segmentation.
-CLASS_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#F0E442")
 #: Up to this number of other series, lines are drawn at full width.
-_FEW = 4
+FEW = 4
 _COLOURS = 256
 MISSING_FACE = "#EEEEEE"
 MISSING_TEXT = "#666666"
-_RC: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.5,
-    "axes.axisbelow": True,
-    "image.interpolation": "nearest",
-    # Titles and names of cases are drawn as they are: "$" begins no formula.
-    "text.parse_math": False,
-}
+_STYLE = Path(__file__).with_name("voxseq.mplstyle")
 #: Height in inches of the line that says of what a figure's data are.
 _STRIP = 0.22
 
 
-class Look:
+class Palette:
     """Colour, dash pattern and marker of each series, the same in every figure.
 
     Ten series besides ours differ in colour; further ones repeat a colour with other dashes.
@@ -71,27 +49,23 @@ class Look:
 
     def colour(self, name: str) -> str:
         """Colour of a series; ours always has the same one."""
-        if name not in self._index:
-            return _OURS
-        return _OTHERS[self._index[name] % len(_OTHERS)]
-
-    def dashes(self, name: str) -> Literal["-"] | tuple[float, tuple[float, ...]]:
-        """Line style of a series."""
-        if name not in self._index:
-            return "-"
-        index = self._index[name]
-        pattern = _DASHES[(index + 1 + index // len(_OTHERS)) % len(_DASHES)]
-        return (0.0, pattern) if pattern else "-"
+        return _OTHERS[self._index[name] % len(_OTHERS)] if name in self._index else _OURS
 
     def marker(self, name: str) -> str:
         """Marker of a series."""
         return "o" if name not in self._index else _MARKERS[(self._index[name] + 1) % len(_MARKERS)]
 
-    def width(self, name: str) -> float:
-        """Line width in points; thinner where many series share a panel."""
+    def line(self, name: str) -> dict[str, Any]:
+        """Colour, dashes and width of a line; thinner where many series share a panel."""
         if name not in self._index:
-            return 2.4
-        return 1.5 if len(self._index) <= _FEW else 1.1
+            return {"color": _OURS, "linestyle": "-", "linewidth": 2.4}
+        index = self._index[name]
+        pattern = _DASHES[(index + 1 + index // len(_OTHERS)) % len(_DASHES)]
+        return {
+            "color": self.colour(name),
+            "linestyle": (0.0, pattern) if pattern else "-",
+            "linewidth": 1.5 if len(self._index) <= FEW else 1.1,
+        }
 
     def order(self, name: str) -> float:
         """Drawing order: ours lies above the others."""
@@ -101,11 +75,9 @@ class Look:
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw with this module's settings whatever the user's own are; they are restored after."""
-    with mpl.rc_context(), warnings.catch_warnings():
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
         # A character that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
         yield
 
 
@@ -121,6 +93,20 @@ def new_figure(width: float, height: float, pad: float = 3 / 72) -> Figure:
     figure = Figure(figsize=(width, height), layout=engine)
     FigureCanvasAgg(figure)
     return figure
+
+
+def panels(figure: FigureBase, count: int, columns: int, **options: Any) -> list[Axes]:
+    """The first ``count`` axes of a grid of that many columns; the others are hidden."""
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False, **options)
+    flat: list[Axes] = [axes for line in grid for axes in line]
+    for axes in flat[count:]:
+        axes.set_visible(False)
+    return flat[:count]
+
+
+def method_title(axes: Axes, title: str, size: float = 9.0, *, ours: bool) -> None:
+    """The name of a method above its panel, bold for ours."""
+    axes.set_title(title, fontsize=size, fontweight="bold" if ours else "normal")
 
 
 def bare(axes: Axes) -> None:
@@ -146,13 +132,10 @@ def missing(axes: Axes, *, square: bool = False) -> None:
     )  # fmt: skip
 
 
-def outlined(axes: Axes, text: str, size: float) -> None:
-    """White text with a black edge in the lower right corner, readable on any image."""
-    label = axes.text(
-        0.96, 0.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=size,
-        color="white",
-    )  # fmt: skip
-    label.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground="black")])
+def outlined(axes: Axes, x: float, y: float, text: str, edge: float, **options: Any) -> None:
+    """White text with a black edge, readable on any image."""
+    label = axes.text(x, y, text, color="white", **options)
+    label.set_path_effects([patheffects.withStroke(linewidth=edge, foreground="black")])
 
 
 def small_png(figure: Figure, dpi: int, *, phantoms: bool = False) -> bytes:

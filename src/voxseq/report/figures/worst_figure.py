@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from voxseq.report.figures.slices import Slice, show_slice, window_of
-from voxseq.report.figures.style import bare, missing, new_figure
-from voxseq.report.study import REFERENCE, Task, title_of
-from voxseq.report.tables.worst_cases import WorstCase, class_name
+from voxseq.config.report_run import REFERENCE, ReportTask, title_of
+from voxseq.report.cases import class_name
+from voxseq.report.figures.drawing import show_slice
+from voxseq.report.figures.style import bare, method_title, missing, new_figure
+from voxseq.report.slices import Slice, window_of
 
 _CELL = 1.35
 _ROWS = ("Image", "Ground truth", "Prediction")
@@ -21,9 +22,9 @@ _WIDTH, _LINES = 21, 2
 
 
 def worst_figure(
-    task: Task,
+    task: ReportTask,
     methods: Sequence[str],
-    worst: Mapping[tuple[str, str], WorstCase],
+    worst: Mapping[tuple[str, str], Slice],
     names: Mapping[str, str],
 ) -> Figure | None:
     """Columns: methods, each with its own worst case over seeds; ``None`` where there is none.
@@ -46,26 +47,14 @@ def worst_figure(
     for column, method in zip(grid.T, methods, strict=True):
         item = worst.get((task.name, method))
         _column(column, item)
-        _names(column, task, method, item, names)
+        method_title(column[0], title_of(method), ours=method == REFERENCE)
+        if item is not None:
+            name = _cut(names.get(item.case, item.case))
+            column[-1].set_xlabel(f"{_score(task, item)}\n{name}", fontsize=6.5)
     return figure
 
 
-def _names(
-    column: Sequence[Axes],
-    task: Task,
-    method: str,
-    item: WorstCase | None,
-    names: Mapping[str, str],
-) -> None:
-    """The method above its column, case and score below it."""
-    weight = "bold" if method == REFERENCE else "normal"
-    column[0].set_title(title_of(method), fontsize=9, fontweight=weight)
-    if item is not None:
-        shown = f"{_score(task, item)}\n{_cut(names.get(item.case, item.case))}"
-        column[-1].set_xlabel(shown, fontsize=6.5)
-
-
-def _score(task: Task, item: WorstCase) -> str:
+def _score(task: ReportTask, item: Slice) -> str:
     if task.type == "segmentation":
         return f"Dice {100 * item.score:.1f} % (seed {item.seed})"
     return f"{class_name(task, int(item.truth))}: p = {item.score:.2f} (seed {item.seed})"
@@ -78,7 +67,7 @@ def _cut(name: str) -> str:
     return "\n".join(wrap(shown, _WIDTH, break_long_words=True)[:_LINES])
 
 
-def _column(column: Sequence[Axes], item: WorstCase | None) -> None:
+def _column(column: Sequence[Axes], item: Slice | None) -> None:
     for axes in column:
         bare(axes)
         if item is None:
@@ -88,8 +77,7 @@ def _column(column: Sequence[Axes], item: WorstCase | None) -> None:
     if item.truth.ndim == 0 or len(column) == 1:
         show_slice(column[0], item.image)
         return
-    marked = np.logical_or(item.truth > 0, item.prediction > 0)
-    shown = Slice(item.image, item.truth, item.prediction).part(window_of(marked))
+    shown = item.part(window_of(np.logical_or(item.truth > 0, item.prediction > 0)))
     show_slice(column[0], shown.image)
     show_slice(column[1], shown.image, shown.truth)
     show_slice(column[2], shown.image, shown.prediction, shown.truth)

@@ -4,59 +4,48 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from voxseq.report.sheet import Block, Cell, Column, Row, Table
-from voxseq.report.study import BeyondRow, series_title
+from voxseq.config.report_run import ControlRow
+from voxseq.report.sheet import Block, Cell, Column, Row, Sheet
+from voxseq.report.tables.inputs import TableInputs
 from voxseq.report.tables.layout import RowSpec, ordered_tasks
 from voxseq.report.tables.notes import with_notes
-from voxseq.report.tables.source import Source
 
 TITLE = "Beyond the paper: token order, recipes, frozen encoders, trivial baselines"
 
 
-def table5(source: Source) -> Table:
-    """Table 5: one block a group of rows; without tasks or rows a table that says so."""
-    study = source.study
-    tasks = [
-        task
-        for kind in ("segmentation", "classification")
-        for task in ordered_tasks(study, kind)
-        if task.name in study.beyond_tasks
-    ]
-    columns = tuple(
-        replace(source.column(task, metric), paper="") for task in tasks for metric in task.metrics
+def table5(inputs: TableInputs) -> Sheet:
+    """Table 5: one block per group of rows."""
+    study = inputs.study
+    tasks = (*ordered_tasks(study, "segmentation"), *ordered_tasks(study, "classification"))
+    chosen = tuple(task for task in tasks if task.name in study.beyond_tasks)
+    columns = tuple(replace(column, paper="") for column in inputs.columns(chosen))
+    blocks = (
+        _block(inputs, group, columns) for group in dict.fromkeys(r.group for r in study.beyond)
     )
-    groups = dict.fromkeys(row.group for row in study.beyond) if columns else {}
-    blocks = tuple(_block(source, group, columns) for group in groups)
-    table = Table(5, TITLE, blocks or (Block("", (), ()),), (), study.phantoms)
-    return with_notes(table, source, absent=(), reference="the row's reference")
+    sheet = Sheet("table5", TITLE, tuple(blocks), (), 5, phantoms=study.phantoms)
+    return with_notes(sheet, inputs, absent=(), reference="the row's reference")
 
 
-def _block(source: Source, group: str, columns: tuple[Column, ...]) -> Block:
+def _block(inputs: TableInputs, group: str, columns: tuple[Column, ...]) -> Block:
     """The rows of a group, with the columns of the tasks that it was done on."""
-    members = [row for row in source.study.beyond if row.group == group]
-    names = {(row.method, row.variant) for row in members}
-    runs = source.study.runs
-    planned = {run.task for run in runs if (run.method, run.variant) in names}
+    members = [row for row in inputs.study.beyond if row.group == group]
+    series = {row.series for row in members}
+    planned = {run.task for run in inputs.study.runs if run.series in series}
     kept = tuple(column for column in columns if column.task in planned)
-    return Block(
-        title=group,
-        columns=kept,
-        rows=tuple(_row(source, row, kept) for row in members),
-        corner="Row",
-        shows_reference=True,
-    )
+    rows = tuple(_row(inputs, row, kept) for row in members)
+    return Block(group, kept, rows, corner="Row", shows_reference=True)
 
 
-def _row(source: Source, row: BeyondRow, columns: tuple[Column, ...]) -> Row:
-    reference = series_title(source.study, *row.reference) if row.is_compared else ""
-    cells = tuple(_cell(source, row, column) for column in columns)
-    return Row(row.title, row.group, cells, reference)
+def _row(inputs: TableInputs, row: ControlRow, columns: tuple[Column, ...]) -> Row:
+    reference = inputs.study.series_title(*row.reference) if row.is_compared else ""
+    cells = tuple(_cell(inputs, row, column) for column in columns)
+    return Row(row.title, cells, row.group, reference)
 
 
-def _cell(source: Source, row: BeyondRow, column: Column) -> Cell:
-    runs = source.study.runs_of(column.task, row.method, row.variant, column.ratio)
+def _cell(inputs: TableInputs, row: ControlRow, column: Column) -> Cell:
+    runs = inputs.study.runs_of(column.task, *row.series, column.ratio)
     if not any(run.stage == "beyond" for run in runs):
-        return Cell(0, 0, exists=False)
-    cell = source.cell(5, RowSpec(row.title, row.group, row.method, row.variant), column)
-    mean = source.mean_of(row.reference, column) if row.is_compared else None
-    return replace(cell, paper=None, reference=mean)
+        return Cell(exists=False)
+    cell = inputs.cell(5, RowSpec(row.title, row.group, *row.series), column)
+    mean = inputs.mean_of(row.reference, column) if row.is_compared else None
+    return replace(cell, reference=mean)

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from voxseq.config.registry import TaskType
+from voxseq.config.report_run import REFERENCE, ReportRun
 from voxseq.evaluation.statistics import (
     DELONG,
     WILCOXON,
@@ -22,23 +24,23 @@ from voxseq.evaluation.statistics import (
     Pairing,
     compare_accuracy,
     compare_auc,
-    compare_dice,
     compare_mean_dice,
     holm,
     smallest_p,
 )
-from voxseq.report.render import markdown_grid, markdown_head, markdown_notes
+from voxseq.report.metrics import PRINTED
 from voxseq.report.results import PREDICTION_COLUMNS, read_runs
-from voxseq.report.study import DIGITS, FACTORS, METRIC_TITLES, REFERENCE, Study, series_title
+from voxseq.report.sheet import Sheet, text_block
 from voxseq.report.tables import layout
+from voxseq.report.writers import notes
 
 #: A difference is clear below this corrected p value, if its interval leaves out zero as well.
 SIGNIFICANT = 0.05
 #: Stands for the average of Table 1 where a task is named.
 ALL_TASKS = ""
-_QUESTION = ("table", "stage", "task", "ratio", "metric")
 COLUMNS = (
-    *(*_QUESTION, "reference", "reference_variant", "other", "variant"),
+    *("table", "stage", "task", "ratio", "metric"),
+    *("reference", "reference_variant", "other", "variant"),
     *("difference", "low", "high", "p", "p_holm", "test", "cases", "seeds", "seeds_other"),
 )
 HEADER = (
@@ -46,11 +48,12 @@ HEADER = (
     *("p", "p (Holm)", "Clear", "Test", "Cases", "Seeds"),
 )
 _OURS = (REFERENCE, "")
-_NOT_RUN = "missing: no pair of methods has run."
+#: Tables with one column per task and the type of the tasks.
+_KINDS: Mapping[int, TaskType] = {1: "segmentation", 2: "classification"}
+_SIDE_KEYS = ["stage", "task", "method", "variant", "ratio"]
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One comparison that a table asks for; an empty task is the average of Table 1.
 
     Attributes:
@@ -78,8 +81,16 @@ class Side:
     values: Array
     target: Array | None = None
 
+    def part(self, cases: NDArray[Any], labels: NDArray[Any]) -> Side:
+        """The given cases and labels, both sorted."""
+        case, label = np.searchsorted(self.cases, cases), np.searchsorted(self.labels, labels)
+        target = None if self.target is None else self.target[case]
+        return Side(self.seeds, cases, labels, self.values[:, case][:, :, label], target)
 
-def differences(study: Study, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> pd.DataFrame:
+
+def compare_rows(
+    study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Path]
+) -> pd.DataFrame:
     """Every row of every table against its reference, where both have run.
 
     The reference of Tables 1–4 is our full method; Table 5 names one for each row. Where both
@@ -93,76 +104,60 @@ def differences(study: Study, scores: pd.DataFrame, inputs: Mapping[str, Path]) 
         inputs: run id → folder, for predictions.csv of the classification runs.
 
     Returns:
-        One row a comparison, columns ``COLUMNS``; difference = reference − other in 0..1; p_holm is
-        corrected over the comparisons of the table. A column of Table 3 with all labels repeats a
-        comparison of Table 1 or 2, corrected anew. The task of the average of Table 1 is empty.
+        One row per comparison, columns ``COLUMNS``; difference = reference − other in 0..1; p_holm
+        is corrected over the comparisons of the table. A column of Table 3 with all labels repeats
+        a comparison of Table 1 or 2, corrected anew. The task of the average of Table 1 is empty.
     """
     classification = {task.name for task in study.tasks_of("classification")}
     runs = [run for run in study.runs if run.task in classification]
-    predictions = read_runs(runs, inputs, "predictions.csv", ("case", *PREDICTION_COLUMNS[1:]))
+    predictions = read_runs(runs, inputs, "predictions.csv", PREDICTION_COLUMNS)
     comparer = _Comparer(
         study,
         _sides(scores[scores["metric"] == "dice"]),
         _sides(predictions.rename(columns={"probability": "value"}).assign(label="")),
-        Draws(study.settings.bootstrap_samples, (study.settings.figure_seed, 7)),
+        Draws(study.report.bootstrap_samples, (study.report.figure_seed, 7)),
     )
     rows: list[dict[str, Any]] = []
     known: dict[tuple[Any, ...], Comparison | None] = {}
     for question in questions(study):
-        key = tuple(vars(question).values())[1:]
-        if key not in known:
-            known[key] = comparer.answer(question)
-        found = known[key]
+        if question[1:] not in known:
+            known[question[1:]] = comparer.answer(question)
+        found = known[question[1:]]
         if found is not None:
-            asked = {name: getattr(question, name) for name in _QUESTION}
-            names = dict(zip(COLUMNS[5:9], (*question.reference, *question.other), strict=True))
-            rows.append({**asked, **names, **vars(found)})
-    for table in sorted({row["table"] for row in rows}):
-        family = [row for row in rows if row["table"] == table]
-        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = p
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            asked = (*question[:5], *question.reference, *question.other)
+            rows.append({**dict(zip(COLUMNS, asked, strict=False)), **vars(found)})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["p_holm"] = frame.groupby("table")["p"].transform(lambda p: holm(p.tolist()))
+    return frame
 
 
-def questions(study: Study) -> Iterator[Question]:
+def questions(study: ReportRun) -> Iterator[Question]:
     """The comparisons of Tables 1–5 in order, whether or not they have run."""
+    tasks = study.tasks
     if REFERENCE in study.methods:
-        for table, kind in ((1, "segmentation"), (2, "classification")):
-            yield from _of_methods(study, table, kind)
-        yield from _of_ratios(study)
-        yield from _of_ablation(study)
-    yield from _beyond(study)
-
-
-def _of_methods(study: Study, table: int, kind: str) -> Iterator[Question]:
-    columns = [(task.name, m) for task in layout.ordered_tasks(study, kind) for m in task.metrics]
-    if kind == "segmentation" and layout.average_tasks(study):
-        columns.append((ALL_TASKS, "dice"))
-    for name, metric in columns:
-        for other in _others(study, kind):
-            yield Question(table, "finetune", name, 1.0, metric, _OURS, other)
-
-
-def _of_ratios(study: Study) -> Iterator[Question]:
-    for task in (study.tasks[name] for name in study.ratio_tasks):
-        for metric, ratio in product(task.metrics, study.all_ratios):
-            stage = "finetune" if ratio == 1.0 else "label_ratio"
-            for other in _others(study, task.type):
+        for table, kind in _KINDS.items():
+            columns = [(t.name, m) for t in layout.ordered_tasks(study, kind) for m in t.metrics]
+            if table == 1 and layout.average_tasks(study):
+                columns.append((ALL_TASKS, "dice"))
+            for (name, metric), other in product(columns, _others(study, kind)):
+                yield Question(table, "finetune", name, 1.0, metric, _OURS, other)
+        for task in (tasks[name] for name in study.ratio_tasks):
+            others = _others(study, task.type)
+            for metric, ratio, other in product(task.metrics, study.ratios, others):
+                stage = "finetune" if ratio == 1.0 else "label_ratio"
                 yield Question(3, stage, task.name, ratio, metric, _OURS, other)
-
-
-def _of_ablation(study: Study) -> Iterator[Question]:
-    for task in (study.tasks[name] for name in study.ablation_tasks):
-        for metric, variant in product(task.metrics, study.ablation):
-            other = (REFERENCE, variant)
-            yield Question(4, "ablation", task.name, 1.0, metric, _OURS, other)
-
-
-def _beyond(study: Study) -> Iterator[Question]:
-    rows = [row for row in study.beyond if row.is_compared]
-    for task in (study.tasks[name] for name in study.beyond_tasks):
-        for metric, row in product(task.metrics, rows):
+        for task in (tasks[name] for name in study.ablation_tasks):
+            for metric, variant in product(task.metrics, study.ablation):
+                other = (REFERENCE, variant)
+                yield Question(4, "ablation", task.name, 1.0, metric, _OURS, other)
+    compared = [row for row in study.beyond if row.is_compared]
+    for task in (tasks[name] for name in study.beyond_tasks):
+        for metric, row in product(task.metrics, compared):
             yield Question(5, "beyond", task.name, 1.0, metric, row.reference, row.series)
+
+
+def _others(study: ReportRun, kind: TaskType) -> list[tuple[str, str]]:
+    return [(method, "") for method in study.methods_of(kind) if method != REFERENCE]
 
 
 def is_clear(row: Mapping[Any, Any]) -> bool:
@@ -173,59 +168,7 @@ def is_clear(row: Mapping[Any, Any]) -> bool:
     return bool(row["p_holm"] < SIGNIFICANT and (row["low"] > 0 or row["high"] < 0))
 
 
-def to_markdown(study: Study, table: pd.DataFrame) -> str:
-    """The comparisons as one Markdown table for each table of the study, with notes."""
-    lines = markdown_head("Rows against their references", phantoms=study.phantoms)
-    for number in sorted(set(table["table"])):
-        chosen = table[table["table"] == number]
-        body = [markdown_row(study, row) for row in chosen.to_dict("records")]
-        lines += [f"### Table {number}", "", *markdown_grid(HEADER, body), ""]
-    lines += [] if len(table) else [_NOT_RUN, ""]
-    return "\n".join([*lines, *markdown_notes(notes(study))]) + "\n"
-
-
-def notes(study: Study) -> tuple[str, ...]:
-    """How the comparisons were made, for a reader of the table."""
-    return (
-        "Difference: the reference minus the other; Dice in percentage points, AUC and ACC in "
-        "0–1. Positive: the reference is better.",
-        f"Interval: percentiles 2.5 and 97.5 of {study.settings.bootstrap_samples} paired "
-        "bootstrap samples, drawn over test cases and seeds; with one seed over cases only.",
-        f"{WILCOXON}: two-sided, over test cases, each averaged over seeds and classes. {DELONG}: "
-        "for AUC, which is no mean over cases; two-sided, over test cases, averaged over seeds.",
-        "Seeds: where both have the same seeds they are paired. Else the first number is the "
-        "reference's, the second the other's, and each is averaged over its own seeds.",
-        "p (Holm): corrected over all comparisons of the table. Clear: corrected p below "
-        f"{SIGNIFICANT:g} and an interval that leaves out zero.",
-    )
-
-
-def markdown_row(study: Study, row: Mapping[Any, Any]) -> list[str]:
-    """The printed cells of one comparison, one for each word of ``HEADER``."""
-    metric = str(row["metric"])
-    factor, digits = FACTORS[metric], DIGITS[metric]
-    gap, low, high = (
-        _signed(factor * float(row[k]), digits) for k in ("difference", "low", "high")
-    )
-    seeds, seeds_other = int(row["seeds"]), int(row["seeds_other"])
-    task = str(row["task"])
-    return [
-        study.tasks[task].title if task else layout.AVERAGE,
-        f"{100 * float(row['ratio']):g} %",
-        METRIC_TITLES[metric],
-        series_title(study, str(row["reference"]), str(row["reference_variant"])),
-        series_title(study, str(row["other"]), str(row["variant"])),
-        f"{gap} [{low}, {high}]",
-        _p_text(float(row["p"])),
-        _p_text(float(row["p_holm"])),
-        "yes" if is_clear(row) else "no",
-        str(row["test"]),
-        str(row["cases"]),
-        str(seeds) if seeds == seeds_other else f"{seeds} and {seeds_other}",
-    ]
-
-
-def out_of_reach(study: Study, table: pd.DataFrame) -> tuple[str, ...]:
+def out_of_reach(study: ReportRun, table: pd.DataFrame) -> tuple[str, ...]:
     """Titles of the tasks with too few test cases for any difference of theirs to be clear.
 
     A signed-rank test of n cases cannot give less than 2^(1-n). Holm's correction multiplies that
@@ -240,45 +183,90 @@ def out_of_reach(study: Study, table: pd.DataFrame) -> tuple[str, ...]:
     for cases in sorted(set(ranked["cases"])):
         if smallest_p(int(cases)) * int((ranked["cases"] <= cases).sum()) >= SIGNIFICANT:
             found += list(dict.fromkeys(ranked.loc[ranked["cases"] == cases, "task"]))
-    return tuple(study.tasks[name].title if name else layout.AVERAGE for name in found)
+    return tuple(layout.task_title(study, name) for name in found)
+
+
+def differences_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
+    """The comparisons as one block for each table of the study."""
+    blocks = (
+        text_block(f"Table {number}", HEADER, (_cells(study, r) for r in part.to_dict("records")))
+        for number, part in frame.groupby("table")
+    )
+    lines = notes(
+        "notes_differences.txt",
+        samples=study.report.bootstrap_samples,
+        wilcoxon=WILCOXON,
+        delong=DELONG,
+        significant=SIGNIFICANT,
+    )
+    return Sheet(
+        "differences",
+        "Rows against their references",
+        tuple(blocks),
+        lines,
+        empty="missing: no pair of methods has run.",
+        phantoms=study.phantoms,
+    )
+
+
+def _cells(study: ReportRun, row: Mapping[Any, Any]) -> list[str]:
+    """The printed cells of one comparison, one for each word of ``HEADER``."""
+    metric = PRINTED[row["metric"]]
+    scaled = (metric.factor * row[key] for key in ("difference", "low", "high"))
+    gap, low, high = (
+        "undefined" if math.isnan(value) else f"{value:+.{metric.digits}f}" for value in scaled
+    )
+    seeds, seeds_other = row["seeds"], row["seeds_other"]
+    return [
+        layout.task_title(study, row["task"]),
+        f"{100 * row['ratio']:g} %",
+        metric.title,
+        study.series_title(row["reference"], row["reference_variant"]),
+        study.series_title(row["other"], row["variant"]),
+        f"{gap} [{low}, {high}]",
+        _p_text(row["p"]),
+        _p_text(row["p_holm"]),
+        "yes" if is_clear(row) else "no",
+        row["test"],
+        str(row["cases"]),
+        str(seeds) if seeds == seeds_other else f"{seeds} and {seeds_other}",
+    ]
+
+
+def _p_text(p: float) -> str:
+    if math.isnan(p):
+        return "undefined"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 @dataclass(frozen=True)
 class _Comparer:
     """Answers questions from the scores (Dice) and the probabilities (classification)."""
 
-    study: Study
+    study: ReportRun
     dice: Mapping[tuple[Any, ...], Side]
     probabilities: Mapping[tuple[Any, ...], Side]
     draws: Draws
 
     def answer(self, question: Question) -> Comparison | None:
         """The comparison; ``None`` where one of the two has not run or no case is common."""
-        if question.task == ALL_TASKS:
-            tasks = [task.name for task in layout.average_tasks(self.study)]
-            return self._average(question, tasks)
-        found = self._pair(question, question.task)
-        if found is None:
+        averaged = [task.name for task in layout.average_tasks(self.study)]
+        tasks = averaged if question.task == ALL_TASKS else [question.task]
+        pairs = [pair for task in tasks if (pair := self._pair(question, task))]
+        seeds = {(a.seeds, b.seeds) for a, b in pairs}
+        # An average is that of tasks which all have the same seeds.
+        if len(pairs) < len(tasks) or len(seeds) != 1:
             return None
-        a, b, paired = found
-        if question.metric == "dice":
-            return compare_dice(a.values, b.values, self.draws, paired=paired)
-        assert a.target is not None
-        pair = Pairing(a.target, a.values[..., 0], b.values[..., 0], paired)
-        return (compare_auc if question.metric == "auc" else compare_accuracy)(pair, self.draws)
+        a, b = pairs[0]
+        paired = a.seeds == b.seeds
+        if a.target is None:
+            values = [(a.values, b.values) for a, b in pairs]
+            return compare_mean_dice(values, self.draws, paired=paired)
+        both = Pairing(a.target, a.values[..., 0], b.values[..., 0], paired)
+        return (compare_auc if question.metric == "auc" else compare_accuracy)(both, self.draws)
 
-    def _average(self, question: Question, tasks: list[str]) -> Comparison | None:
-        """Over several tasks, where each of them has the same seeds."""
-        pairs = [self._pair(question, task) for task in tasks]
-        found = [pair for pair in pairs if pair is not None]
-        seeds = {(a.seeds, b.seeds) for a, b, _ in found}
-        if len(found) < len(tasks) or len(seeds) != 1:
-            return None
-        values = [(a.values, b.values) for a, b, _ in found]
-        return compare_mean_dice(values, self.draws, paired=found[0][2])
-
-    def _pair(self, question: Question, task: str) -> tuple[Side, Side, bool] | None:
-        """Both sides on their common cases, and whether their seeds are the same."""
+    def _pair(self, question: Question, task: str) -> tuple[Side, Side] | None:
+        """Both sides on their common cases."""
         sides = self.dice if question.metric == "dice" else self.probabilities
         ratio = round(question.ratio, 9)
         # Our full method and the methods of Table 5's references stand in Tables 1 and 2.
@@ -288,18 +276,14 @@ class _Comparer:
         b = sides.get((question.stage, task, *question.other, ratio))
         if a is None or b is None:
             return None
-        cases = np.intersect1d(a.cases, b.cases)
-        if not cases.size:
-            return None
-        labels = np.intersect1d(a.labels, b.labels)
-        return _narrow(a, cases, labels), _narrow(b, cases, labels), a.seeds == b.seeds
+        cases, labels = np.intersect1d(a.cases, b.cases), np.intersect1d(a.labels, b.labels)
+        return (a.part(cases, labels), b.part(cases, labels)) if cases.size else None
 
 
 def _sides(frame: pd.DataFrame) -> dict[tuple[Any, ...], Side]:
     """(stage, task, method, variant, ratio) → the scores, from a frame of case, label, value."""
-    keys = ["stage", "task", "method", "variant", "ratio"]
     rounded = frame.assign(ratio=frame["ratio"].astype(float).round(9))
-    sides = ((key, _side(group)) for key, group in rounded.groupby(keys, sort=False))
+    sides = ((key, _side(group)) for key, group in rounded.groupby(_SIDE_KEYS, sort=False))
     return {tuple(key): side for key, side in sides if side.cases.size}
 
 
@@ -313,38 +297,10 @@ def _side(frame: pd.DataFrame) -> Side:
     values[seed, case, label] = frame["value"].to_numpy(dtype=np.float64)
     present = np.zeros(values.shape[:2], dtype=bool)
     present[seed, case] = True
+    kept = present.all(axis=0)
     target = None
     if "target" in frame:
         target = np.zeros(len(cases))
         target[case] = frame["target"].to_numpy(dtype=np.float64)
-    kept = present.all(axis=0)
-    return Side(
-        tuple(int(s) for s in seeds),
-        cases[kept],
-        labels,
-        values[:, kept],
-        None if target is None else target[kept],
-    )
-
-
-def _narrow(side: Side, cases: NDArray[Any], labels: NDArray[Any]) -> Side:
-    """The given cases and labels of a side, both sorted."""
-    case = np.searchsorted(side.cases, cases)
-    label = np.searchsorted(side.labels, labels)
-    values = side.values[:, case][:, :, label]
-    target = None if side.target is None else side.target[case]
-    return Side(side.seeds, cases, labels, values, target)
-
-
-def _others(study: Study, kind: str) -> list[tuple[str, str]]:
-    return [(method, "") for method in study.methods_of(kind) if method != REFERENCE]
-
-
-def _signed(value: float, digits: int) -> str:
-    return "undefined" if math.isnan(value) else f"{value:+.{digits}f}"
-
-
-def _p_text(p: float) -> str:
-    if math.isnan(p):
-        return "undefined"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+        target = target[kept]
+    return Side(tuple(map(int, seeds)), cases[kept], labels, values[:, kept], target)

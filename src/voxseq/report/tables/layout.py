@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from voxseq.catalogue import CATALOGUE, DECATHLON
-from voxseq.config.registry import METHODS
+from voxseq.config.registry import METHODS, TaskType
+from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask, title_of
 from voxseq.config.studies import AblationVariant
-from voxseq.report.study import REFERENCE, Study, Task, title_of
 from voxseq.report.tables.paper import AVERAGE as AVERAGE_COLUMN
+from voxseq.report.tables.paper import paper_values
 
-_SELF_SUPERVISED = {
-    **{"SimCLR": "simclr", "MoCo v3": "moco_v3", "DINO": "dino", "PCRLv2": "pcrlv2"},
-    **{"MAE3D": "mae3d", "MedCoSS": "medcoss"},
-}
 SCRATCH_GROUP = "From scratch"
 PRETRAINED_GROUP = "Self-supervised pre-training"
 ABLATION_GROUP = "Ablation"
-#: Rows of Table 1 (segmentation) and Table 2 (classification), and the methods behind them; Table 3
-#: uses both.
-ROWS: Mapping[str, Mapping[str, str]] = {
-    "segmentation": {"UNETR": "unetr", "3D UNet": "unet3d", **_SELF_SUPERVISED, "Ours": REFERENCE},
-    "classification": {"ResNet": "resnet", "ViT": "vit", **_SELF_SUPERVISED, "Ours": REFERENCE},
-}
 #: Data set of a task → header of its column in the paper.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "segmentation": {
@@ -72,12 +64,17 @@ class RowSpec:
     paper_row: str = ""
 
 
-def paper_column(task: Task) -> str:
+def paper_column(task: ReportTask) -> str:
     """The paper's column for a task; empty for a task that the paper does not have."""
     return task.dataset if task.dataset in COLUMNS[task.type] else ""
 
 
-def average_tasks(study: Study) -> tuple[Task, ...]:
+def task_title(study: ReportRun, name: str) -> str:
+    """Title of a task; an empty name is the average."""
+    return study.tasks[name].title if name else AVERAGE
+
+
+def average_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
     """The tasks that the average of Table 1 is over; none where there is but one.
 
     As in the paper those of the Medical Segmentation Decathlon, in a study that has several of
@@ -89,14 +86,14 @@ def average_tasks(study: Study) -> tuple[Task, ...]:
     return chosen if len(chosen) > 1 else ()
 
 
-def average_column(study: Study) -> str:
+def average_column(study: ReportRun) -> str:
     """The paper's column for the average; empty where it is over other tasks than the paper's."""
     columns = [paper_column(task) for task in average_tasks(study)]
     papers = [name for name in COLUMNS["segmentation"] if CATALOGUE[name].collection == DECATHLON]
     return AVERAGE_COLUMN if columns == papers else ""
 
 
-def ordered_tasks(study: Study, kind: str) -> tuple[Task, ...]:
+def ordered_tasks(study: ReportRun, kind: TaskType) -> tuple[ReportTask, ...]:
     """The study's tasks of one type: the paper's columns in its order, then further ones."""
     order = list(COLUMNS[kind])
     tasks = study.tasks_of(kind)
@@ -105,7 +102,7 @@ def ordered_tasks(study: Study, kind: str) -> tuple[Task, ...]:
     )
 
 
-def absent_columns(tasks: Sequence[Task], table: int) -> tuple[str, ...]:
+def absent_columns(tasks: Sequence[ReportTask], table: int) -> tuple[str, ...]:
     """The paper's columns of a table that none of the tasks stands for, where others do."""
     if not _has_papers(tasks, table):
         return ()
@@ -114,12 +111,12 @@ def absent_columns(tasks: Sequence[Task], table: int) -> tuple[str, ...]:
     return tuple(titles[name] for name in PAPER_COLUMNS[table] if name not in present)
 
 
-def _has_papers(tasks: Sequence[Task], table: int) -> bool:
+def _has_papers(tasks: Sequence[ReportTask], table: int) -> bool:
     """Whether a task is a column that the paper has in a table."""
     return any(paper_column(task) in PAPER_COLUMNS[table] for task in tasks)
 
 
-def method_rows(study: Study, tasks: Sequence[Task], table: int) -> tuple[RowSpec, ...]:
+def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
     """The paper's rows, then methods of the study that the paper lacks, ours last.
 
     Rows of the paper that the study lacks are there only beside a column of the paper.
@@ -129,32 +126,38 @@ def method_rows(study: Study, tasks: Sequence[Task], table: int) -> tuple[RowSpe
         tasks: the columns, of one type.
         table: number of the table.
     """
-    if not tasks:
-        return ()
-    methods = study.methods_of(tasks[0].type)
+    kind = tasks[0].type
+    methods = study.methods_of(kind)
+    papers = [m.name for m in METHODS.values() if m.name in _paper_rows() and kind in m.networks]
+    names = sorted(
+        dict.fromkeys([*papers, *methods]),
+        key=lambda name: (group_of(name) == PRETRAINED_GROUP, name == REFERENCE),
+    )
     rows = [
-        RowSpec(title, _group_of(name), name if name in methods else None, paper_row=name)
-        for title, name in ROWS[tasks[0].type].items()
+        RowSpec(title_of(name), group_of(name), name if name in methods else None, paper_row=name)
+        for name in names
     ]
-    known = {row.paper_row for row in rows}
-    further = [RowSpec(title_of(m), _group_of(m), m) for m in methods if m not in known]
-    ordered = [*rows[:-1], *further]
-    scratch = [row for row in ordered if row.group == SCRATCH_GROUP]
-    pretrained = [row for row in ordered if row.group == PRETRAINED_GROUP]
-    return _shown((*scratch, *pretrained, rows[-1]), tasks, table)
+    return _shown(rows, tasks, table)
 
 
-def _shown(rows: Sequence[RowSpec], tasks: Sequence[Task], table: int) -> tuple[RowSpec, ...]:
+@cache
+def _paper_rows() -> frozenset[str]:
+    """Methods of the paper's Tables 1 and 2."""
+    return frozenset(row for table, row, *_ in paper_values() if table < 3)
+
+
+def _shown(rows: Sequence[RowSpec], tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
     papers = _has_papers(tasks, table)
     return tuple(row for row in rows if papers or row.method is not None)
 
 
-def _group_of(method: str) -> str:
+def group_of(method: str) -> str:
+    """Heading above a method's row."""
     known = METHODS.get(method)
     return SCRATCH_GROUP if known and not known.is_pretrained else PRETRAINED_GROUP
 
 
-def ablation_rows(study: Study) -> tuple[RowSpec, ...]:
+def ablation_rows(study: ReportRun) -> tuple[RowSpec, ...]:
     """The full method, the paper's seven other rows, then further variants of the study.
 
     Rows of the paper that the study lacks are there only beside a column of the paper.
@@ -179,7 +182,7 @@ def ablation_rows(study: Study) -> tuple[RowSpec, ...]:
     return _shown(rows, [study.tasks[name] for name in study.ablation_tasks], 4)
 
 
-def _match_variants(study: Study) -> dict[str, str]:
+def _match_variants(study: ReportRun) -> dict[str, str]:
     """Paper's row key → variant of the study, found by what the variant changes."""
     stride = study.full_stride or _PAPER_STRIDE
     matched: dict[str, str] = {}
@@ -191,7 +194,7 @@ def _match_variants(study: Study) -> dict[str, str]:
     return matched
 
 
-def _likeness(study: Study, name: str, key: str) -> int:
+def _likeness(study: ReportRun, name: str, key: str) -> int:
     """How well a variant that changes the same as the paper's row stands for it.
 
     Returns:

@@ -1,191 +1,186 @@
-"""Tables 1–5: pure functions of tidy frames, then one file each as CSV, MD, TeX."""
+"""Stage "tables": Tables 1–5 with their comparisons, collapse, data of plots and metrics.json."""
 
 from __future__ import annotations
 
 import logging
-import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from voxseq.base.files import write_json, write_text
+from voxseq.config.registry import TaskType
+from voxseq.config.report_run import REFERENCE, ReportRun, title_of
+from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, lasting, table_numbers
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
-from voxseq.report.results import class_means, collect, missing_runs
-from voxseq.report.sheet import Block, Cell, Column, Row, Table, mark_best, summarise
-from voxseq.report.study import REFERENCE, Study, title_of
-from voxseq.report.tables import layout
+from voxseq.report.results import class_means, collect, main_scores, missing_runs
+from voxseq.report.sheet import Block, Column, Row, Sheet, mark_best, write_sheets
+from voxseq.report.tables import curves, layout
 from voxseq.report.tables.beyond import table5
+from voxseq.report.tables.collapse import collapse_frame, collapse_sheet
+from voxseq.report.tables.differences import differences_sheet
+from voxseq.report.tables.inputs import TableInputs, table_inputs
 from voxseq.report.tables.layout import RowSpec
 from voxseq.report.tables.notes import with_notes
-from voxseq.report.tables.source import Source, source_of
+from voxseq.report.writers import frame_to_csv, write
 
 if TYPE_CHECKING:
     from voxseq.plan.context import RunContext
 
-__all__ = [
-    "Block",
-    "Cell",
-    "Column",
-    "Row",
-    "Source",
-    "Table",
-    "all_tables",
-    "execute_tables",
-    "metrics_of",
-    "source_of",
-    "summarise",
-]
-
 _LOG = logging.getLogger("voxseq.report.tables.run")
 
 
-def table1(source: Source) -> Table:
-    """Table 1: Dice of every method on every segmentation task, and the average."""
-    tasks = layout.ordered_tasks(source.study, "segmentation")
-    columns = tuple(source.column(task, "dice") for task in tasks)
-    average = _average(source.study)
-    rows = tuple(
-        Row(
-            spec.title,
-            spec.group,
-            tuple(source.cell(1, spec, column) for column in columns)
-            + tuple(source.average(1, spec, column) for column in average),
-        )
-        for spec in layout.method_rows(source.study, tasks, 1)
+def execute_tables(context: RunContext[ReportRun]) -> None:
+    """Write tables, metrics.json and the CSV files behind ``dvc plots``."""
+    study = context.config
+    scores = collect(study, context.inputs)
+    missing = missing_runs(study, scores)
+    if missing:
+        _LOG.warning("%d of %d runs are missing", len(missing), len(study.runs))
+    inputs = table_inputs(study, scores, context.inputs)
+    losses = curves.pretraining_curves(study, context.inputs)
+    collapse = collapse_frame(study, context.inputs)
+    plots = (
+        losses,
+        curves.mean_over_seeds(curves.validation_curves(study, context.inputs)),
+        curves.label_ratio_curve(study, inputs.means),
     )
-    block = mark_best(Block("", (*columns, *average), rows if columns else ()))
+    frames = {
+        "tables/differences.csv": inputs.differences,
+        "tables/collapse.csv": collapse,
+        "tables/scores.csv": inputs.means,
+        "tables/scores_per_class.csv": class_means(scores),
+        **dict(zip(PLOTS, plots, strict=True)),
+    }
+    published = lasting("tables", study)
+    for name in (name for name in frames if name in published):
+        write_text(context.out / name, frame_to_csv(frames[name], phantoms=study.phantoms))
+    tables = all_tables(inputs)
+    texts = [differences_sheet(study, inputs.differences), collapse_sheet(study, collapse)]
+    texts = [sheet for sheet in texts if f"tables/{sheet.name}.md" in published]
+    for sheet in tables:
+        write(sheet, context.out / "tables", ("csv", "md", "tex"))
+    for sheet in texts:
+        write(sheet, context.out / "tables", ("md",))
+    head = {DATA_FIELD: PHANTOM_DATA} if study.phantoms else {}
+    write_sheets(context.out / SHEETS, (*tables, *texts), head)
+    write_json(context.out / METRICS, {**head, **metrics_of(study, inputs.means, losses)})
+
+
+def all_tables(inputs: TableInputs) -> tuple[Sheet, ...]:
+    """The tables that the study has, of Tables 1–5 in order."""
+    made = {1: table1, 2: table2, 3: table3, 4: table4, 5: table5}
+    return tuple(made[number](inputs) for number in table_numbers(inputs.study))
+
+
+def table1(inputs: TableInputs) -> Sheet:
+    """Table 1: Dice of every method on every segmentation task, and the average."""
+    tasks = layout.ordered_tasks(inputs.study, "segmentation")
+    columns = (*inputs.columns(tasks), *_average(inputs.study))
+    block = _block(inputs, 1, "", columns, layout.method_rows(inputs.study, tasks, 1))
     title = "Segmentation: Dice after fine-tuning with all labels"
-    return _table(source, 1, title, (block,), layout.absent_columns(tasks, 1))
+    return _sheet(inputs, 1, title, (block,), layout.absent_columns(tasks, 1))
 
 
-def _average(study: Study) -> tuple[Column, ...]:
+def _average(study: ReportRun) -> tuple[Column, ...]:
     """The column of the average, if there is one; its header says of how many tasks."""
     tasks = layout.average_tasks(study)
     if not tasks:
         return ()
     detail = f"of {len(tasks)} tasks" + (" (MSD)" if all(t.is_decathlon for t in tasks) else "")
     paper = layout.average_column(study)
-    return (Column("", layout.AVERAGE, "dice", detail=detail, paper=paper),)
+    return (Column(layout.AVERAGE, metric="dice", detail=detail, paper=paper),)
 
 
-def table2(source: Source) -> Table:
+def table2(inputs: TableInputs) -> Sheet:
     """Table 2: AUC and accuracy of every method on the classification tasks."""
-    tasks = layout.ordered_tasks(source.study, "classification")
-    columns = tuple(source.column(task, metric) for task in tasks for metric in task.metrics)
-    specs = layout.method_rows(source.study, tasks, 2)
-    absent = layout.absent_columns(tasks, 2)
+    tasks = layout.ordered_tasks(inputs.study, "classification")
+    specs = layout.method_rows(inputs.study, tasks, 2)
+    block = _block(inputs, 2, "", inputs.columns(tasks), specs)
     title = "Classification: AUC and accuracy after fine-tuning with all labels"
-    return _table(source, 2, title, (_block(source, 2, "", columns, specs),), absent)
+    return _sheet(inputs, 2, title, (block,), layout.absent_columns(tasks, 2))
 
 
-def table3(source: Source) -> Table:
+def table3(inputs: TableInputs) -> Sheet:
     """Table 3: scores with fewer labels, one block for each score."""
-    study = source.study
+    study = inputs.study
     tasks = tuple(study.tasks[name] for name in study.ratio_tasks)
     blocks = []
     for task in tasks:
         specs = layout.method_rows(study, (task,), 3)
-        for metric in task.metrics:
-            base = source.column(task, metric)
+        counts = {ratio: inputs.training_cases.get((task.name, ratio)) for ratio in study.ratios}
+        for base in inputs.columns((task,)):
             columns = tuple(
                 replace(
                     base,
                     title=f"{100 * ratio:g} % of labels",
                     ratio=ratio,
-                    detail=_labels(source.training_cases.get((task.name, ratio))),
+                    detail="" if count is None else f"{count} training cases",
                 )
-                for ratio in study.all_ratios
+                for ratio, count in counts.items()
             )
-            blocks.append(_block(source, 3, task.title, columns, specs))
+            blocks.append(_block(inputs, 3, task.title, columns, specs))
     absent = layout.absent_columns(tasks, 3)
-    return _table(source, 3, "Fine-tuning with fewer labels", tuple(blocks), absent)
+    return _sheet(inputs, 3, "Fine-tuning with fewer labels", tuple(blocks), absent)
 
 
-def table4(source: Source) -> Table:
+def table4(inputs: TableInputs) -> Sheet:
     """Table 4: our method and what each of its parts is worth."""
-    tasks = tuple(source.study.tasks[name] for name in source.study.ablation_tasks)
-    columns = tuple(source.column(task, metric) for task in tasks for metric in task.metrics)
-    specs = layout.ablation_rows(source.study)
+    tasks = tuple(inputs.study.tasks[name] for name in inputs.study.ablation_tasks)
+    block = _block(inputs, 4, "", inputs.columns(tasks), layout.ablation_rows(inputs.study))
     absent = layout.absent_columns(tasks, 4)
-    title = "Ablation of our pre-training"
-    block = replace(_block(source, 4, "", columns, specs), corner="Variant")
-    return _table(source, 4, title, (block,), absent)
-
-
-def all_tables(source: Source) -> tuple[Table, ...]:
-    """The tables that the study has, of Tables 1–5 in order."""
-    made = {1: table1, 2: table2, 3: table3, 4: table4, 5: table5}
-    return tuple(made[number](source) for number in source.study.table_numbers)
+    blocks = (replace(block, corner="Variant"),)
+    return _sheet(inputs, 4, "Ablation of our pre-training", blocks, absent)
 
 
 def _block(
-    source: Source,
+    inputs: TableInputs,
     table: int,
     title: str,
     columns: tuple[Column, ...],
     specs: tuple[RowSpec, ...],
 ) -> Block:
     rows = tuple(
-        Row(s.title, s.group, tuple(source.cell(table, s, column) for column in columns))
+        Row(s.title, tuple(inputs.cell(table, s, column) for column in columns), s.group)
         for s in specs
     )
-    return mark_best(Block(title, columns, rows if columns else ()))
+    return mark_best(Block(title, columns, rows))
 
 
-def _table(
-    source: Source, number: int, title: str, blocks: tuple[Block, ...], absent: tuple[str, ...]
-) -> Table:
+def _sheet(
+    inputs: TableInputs, number: int, title: str, blocks: tuple[Block, ...], absent: tuple[str, ...]
+) -> Sheet:
     reference = title_of(REFERENCE) if number < 4 else "the full method"
-    table = Table(number, title, blocks, (), source.study.phantoms)
-    return with_notes(table, source, absent=absent, reference=reference)
+    phantoms = inputs.study.phantoms
+    sheet = Sheet(f"table{number}", title, blocks, (), number, phantoms=phantoms)
+    return with_notes(sheet, inputs, absent=absent, reference=reference)
 
 
-def _labels(count: int | None) -> str:
-    return "" if count is None else f"{count} training cases"
+def metrics_of(
+    study: ReportRun, means: pd.DataFrame, losses: pd.DataFrame
+) -> dict[str, Mapping[str, Any]]:
+    """The numbers of ``dvc metrics show``; those that are missing or undefined are left out.
 
+    Returns:
+        mean_dice and mean_auc: method → mean over all tasks of the type with all labels; ours:
+        task → Dice or AUC of our method; pretraining_loss: method → last validation loss.
+    """
+    scores = main_scores(study, means)
 
-def metrics_of(means: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean over seeds at full labels: task → method → metric (0..1), for ``dvc metrics``."""
-    full = means[(means["variant"] == "") & ((means["ratio"].astype(float) - 1.0).abs() < 1e-9)]
-    nested: dict[str, dict[str, dict[str, float]]] = {}
-    means = full.groupby(["task", "method", "metric"], sort=True)["value"].mean().reset_index()
-    for row in means.to_dict("records"):
-        value = float(row["value"])
-        if not math.isnan(value):
-            scores = nested.setdefault(str(row["task"]), {}).setdefault(str(row["method"]), {})
-            scores[str(row["metric"])] = round(value, 6)
-    return nested
+    def average(kind: TaskType) -> dict[Any, float]:
+        names = [task.name for task in study.tasks_of(kind)]
+        return scores[names].dropna().mean(axis=1).to_dict() if names else {}
 
-
-def execute_tables(context: RunContext) -> None:
-    """Write tables, metrics.json and the CSV files behind ``dvc plots``."""
-    from voxseq.report import render
-    from voxseq.report.render import frame_to_csv
-    from voxseq.report.tables import collapse, curves
-    from voxseq.report.tables import differences as statistics
-
-    study = Study.from_config(context.config)
-    scores = collect(context)
-    missing = missing_runs(study, scores)
-    if missing:
-        _LOG.warning("%d of %d runs are missing", len(missing), len(study.runs))
-    source, phantoms = source_of(context, scores, study), study.phantoms
-    folder = context.out / "tables"
-    for table in all_tables(source):
-        stem = f"table{table.number}"
-        write_text(folder / f"{stem}.csv", render.to_csv(table))
-        write_text(folder / f"{stem}.md", render.to_markdown(table))
-        write_text(folder / f"{stem}.tex", render.to_latex(table))
-    if study.publishes("tables/differences.csv"):
-        write_text(folder / "differences.csv", frame_to_csv(source.differences, phantoms=phantoms))
-        write_text(folder / "differences.md", statistics.to_markdown(study, source.differences))
-    if study.publishes("tables/collapse.csv"):
-        collapse.write(folder, collapse.collapse_rows(study, context.inputs), phantoms=phantoms)
-    if study.publishes("tables/scores.csv"):
-        per_class = frame_to_csv(class_means(scores), phantoms=phantoms)
-        write_text(folder / "scores.csv", frame_to_csv(source.means, phantoms=phantoms))
-        write_text(folder / "scores_per_class.csv", per_class)
-    said = {DATA_FIELD: PHANTOM_DATA} if phantoms else {}
-    write_json(context.out / "metrics.json", said | metrics_of(source.means))
-    curves.write_plot_data(context, study, source.means)
+    validated = losses[(losses["split"] == "val") & (losses["variant"] == "")]
+    groups = {
+        "mean_dice": average("segmentation"),
+        "mean_auc": average("classification"),
+        "ours": scores.loc[REFERENCE].dropna().to_dict() if REFERENCE in scores.index else {},
+        "pretraining_loss": validated.groupby("method")["value"].last().dropna().to_dict(),
+    }
+    return {
+        name: {str(key): round(float(value), 6) for key, value in values.items()}
+        for name, values in groups.items()
+        if values
+    }

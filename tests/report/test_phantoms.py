@@ -91,23 +91,24 @@ def test_a_study_on_real_volumes_says_nothing_of_phantoms(of_volumes: Path) -> N
     assert "phantom" not in show.printed(of_volumes, TABLES)
 
 
+@pytest.mark.parametrize("name", ["heatmap", "reliability"])
 def test_a_line_above_leaves_the_rest_of_a_figure_as_it_is(
-    of_phantoms: Path, of_volumes: Path
+    name: str, of_phantoms: Path, of_volumes: Path
 ) -> None:
-    for name in ("heatmap", "reliability"):
-        sizes = []
-        for folder in (of_phantoms, of_volumes):
-            with Image.open(folder / "figures" / f"{name}.png") as image:
-                sizes.append(image.size)
-        assert sizes[0][0] == sizes[1][0]
-        assert 5 < sizes[0][1] - sizes[1][1] < 15
+    with (
+        Image.open(of_phantoms / f"figures/{name}.png") as first,
+        Image.open(of_volumes / f"figures/{name}.png") as second,
+    ):
+        assert first.width == second.width
+        assert 5 < first.height - second.height < 15
 
 
 @pytest.mark.parametrize("root_folder", [None, "data/here"])
 def test_the_plan_knows_whether_data_are_phantoms(root: Path, root_folder: str | None) -> None:
     plan = build_plan(load_config(root / "params.yaml", [{"data": {"root": root_folder}}]))
     for run in ("tables/all", "figures/all"):
-        assert plan.runs[run].config["phantoms"] == (root_folder is None)
+        study = plan.runs[run].config
+        assert study.phantoms == (root_folder is None)
 
 
 def test_every_caption_of_the_workflows_report_begins_with_the_data(root: Path) -> None:

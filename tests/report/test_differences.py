@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from tests.helpers import fake_study
+from tests.helpers.fake_study import Context
 from voxseq.evaluation.statistics import (
     DELONG,
     WILCOXON,
@@ -26,9 +29,14 @@ from voxseq.evaluation.statistics import (
     smallest_p,
     wilcoxon,
 )
-from voxseq.report.results import collect, run_means, select
-from voxseq.report.study import Study
-from voxseq.report.tables import differences as statistics
+from voxseq.report.results import collect, run_means
+from voxseq.report.tables.differences import (
+    compare_rows,
+    differences_sheet,
+    is_clear,
+    out_of_reach,
+)
+from voxseq.report.writers import to_markdown
 
 DRAWS = Draws(400, (0,))
 
@@ -184,105 +192,85 @@ def test_the_average_is_over_tasks_and_its_test_over_all_their_cases() -> None:
     assert found.high - found.low < np.mean([s.high - s.low for s in singles])
 
 
+def compared(context: Context) -> pd.DataFrame:
+    return compare_rows(context.config, collect(context.config, context.inputs), context.inputs)
+
+
+def mean_of(means: pd.DataFrame, **keys: Any) -> pd.Series[float]:
+    chosen = [means[name] == value for name, value in {"ratio": 1.0, **keys}.items()]
+    return means.loc[np.logical_and.reduce(chosen), "value"]
+
+
 def test_differences_cover_every_pair_and_match_the_tables(tmp_path: Path) -> None:
     context = fake_study.build(
         tmp_path,
         tasks=("task06_lung", "la", "ricord"),
-        missing=("label_ratio/la/unetr/r10/", "ablation/ricord/causal"),
+        missing=("label_ratio/la/unetr/r10_", "ablation/finetune/ricord/no_random_start"),
     )
-    study = Study.from_config(context.config)
-    scores = collect(context)
-    table = statistics.differences(study, scores, context.inputs)
+    table = compared(context)
     sizes = table.groupby(["table", "stage", "task"]).size().to_dict()
     assert sizes == {
-        (1, "finetune", "task06_lung"): 1,
-        (1, "finetune", "la"): 1,
-        (1, "finetune", ""): 1,
-        (2, "finetune", "ricord"): 2,
-        (3, "finetune", "la"): 1,
-        (3, "label_ratio", "la"): 2,
-        (3, "finetune", "ricord"): 2,
-        (3, "label_ratio", "ricord"): 6,
-        (4, "ablation", "task06_lung"): 8,
-        (4, "ablation", "ricord"): 14,
+        **{(1, "finetune", "task06_lung"): 1, (1, "finetune", "la"): 1, (1, "finetune", ""): 1},
+        **{(2, "finetune", "ricord"): 2, (3, "finetune", "la"): 1, (3, "label_ratio", "la"): 2},
+        **{(3, "finetune", "ricord"): 2, (3, "label_ratio", "ricord"): 6},
+        **{(4, "ablation", "task06_lung"): 7, (4, "ablation", "ricord"): 12},
     }
-    means = run_means(scores)
-    for row in table.to_dict("records"):
-        if not row["task"]:
-            continue
-        keys = {"task": row["task"], "metric": row["metric"], "ratio": row["ratio"]}
-        ours = select(means, method="ours", **keys)["value"].mean()
-        other = select(means, method=row["other"], variant=row["variant"], **keys)["value"].mean()
+    means = run_means(collect(context.config, context.inputs))
+    for row in table[table["task"] != ""].to_dict("records"):
+        keys = {name: row[name] for name in ("task", "metric", "ratio")}
+        ours = mean_of(means, method="ours", variant="", **keys).mean()
+        other = mean_of(means, method=row["other"], variant=row["variant"], **keys).mean()
         assert row["difference"] == pytest.approx(ours - other, abs=2e-6)
     average = table[table["task"] == ""]["difference"].item()
     dice = table[(table["table"] == 1) & (table["task"] != "")]["difference"]
     assert average == pytest.approx(dice.mean())
     for _, family in table.groupby("table"):
         assert family["p_holm"].tolist() == pytest.approx(holm(family["p"].tolist()))
-    again = statistics.differences(study, scores, context.inputs)
-    assert table.equals(again)
-    text = statistics.to_markdown(study, table)
+    assert table.equals(compared(context))
+    text = to_markdown(differences_sheet(context.config, table))
     assert text.count("\n| ") == len(table) + 2 * table["table"].nunique()
-    assert "missing" in statistics.to_markdown(study, table.iloc[:0])
+    assert "missing" in to_markdown(differences_sheet(context.config, table.iloc[:0]))
 
 
 def test_rows_beyond_the_paper_are_compared_with_their_own_reference(tmp_path: Path) -> None:
-    context = fake_study.build(
-        tmp_path,
-        tasks=("la", "ricord"),
-        ratio_tasks=(),
-        ablation_tasks=("ricord",),
-        beyond_tasks=("la", "ricord"),
-    )
-    study = Study.from_config(context.config)
-    scores = collect(context)
-    table = statistics.differences(study, scores, context.inputs)
+    context = fake_study.quiet(tmp_path, "la", "nodule", beyond=("la", "nodule"))
+    table = compared(context)
     table = table[table["table"] == 5]
-    means = run_means(scores)
-    assert len(table) == 11
+    means = run_means(collect(context.config, context.inputs))
+    assert len(table) == 17
     stages = {"": "finetune", "frozen": "beyond"}
     for row in table.to_dict("records"):
-        keys = {"task": row["task"], "metric": row["metric"], "method": row["reference"]}
-        ours = means[means["stage"] == stages[row["reference_variant"]]]
-        ours = select(ours, variant=row["reference_variant"], **keys)
-        keys["method"] = row["other"]
-        other = select(means[means["stage"] == "beyond"], variant=row["variant"], **keys)
-        gap = ours["value"].mean() - other["value"].mean()
-        assert row["difference"] == pytest.approx(gap, abs=2e-6)
+        keys = {name: row[name] for name in ("task", "metric")}
+        reference, variant = row["reference"], row["reference_variant"]
+        ours = mean_of(means, stage=stages[variant], method=reference, variant=variant, **keys)
+        other = mean_of(means, stage="beyond", method=row["other"], variant=row["variant"], **keys)
+        assert row["difference"] == pytest.approx(ours.mean() - other.mean(), abs=2e-6)
         assert (row["seeds"], row["seeds_other"]) == (len(ours), len(other))
-    probe = table[(table["other"] == "vit") & (table["metric"] == "auc")].iloc[0]
+    probe = table[(table["other"] == "vit") & (table["variant"] == "frozen")].iloc[0]
     assert (probe["seeds"], probe["seeds_other"]) == (1, 3)
-    # The ablation has a variant of this name too; its runs belong to Table 4.
-    assert "raster" in set(table["variant"]) & set(study.ablation)
-    text = statistics.to_markdown(study, table)
-    assert "Frozen encoder: Random weights" in text
+    text = to_markdown(differences_sheet(context.config, table))
+    assert "Frozen encoder: ViT, random weights" in text
     assert "1 and 3" in text
 
 
 def test_a_study_without_ours_has_no_comparison(tmp_path: Path) -> None:
-    context = fake_study.build(
-        tmp_path, methods=("unetr", "vit"), tasks=("la",), ratio_tasks=("la",), ablation_tasks=()
-    )
-    study = Study.from_config(context.config)
-    assert statistics.differences(study, collect(context), context.inputs).empty
+    context = fake_study.quiet(tmp_path, "la", methods=("unetr", "vit"), ratios=("la",))
+    assert compared(context).empty
 
 
 def test_a_difference_is_clear_when_test_and_interval_agree() -> None:
     clear = {"p_holm": 0.01, "low": 0.02, "high": 0.1}
-    assert statistics.is_clear(clear)
-    assert statistics.is_clear({**clear, "low": -0.1, "high": -0.02})
-    assert not statistics.is_clear({**clear, "low": -0.01})
-    assert not statistics.is_clear({**clear, "p_holm": 0.05})
-    assert not statistics.is_clear({"p_holm": math.nan, "low": math.nan, "high": math.nan})
+    undefined = dict.fromkeys(clear, math.nan)
+    cases = ({}, {"low": -0.1, "high": -0.02}, {"low": -0.01}, {"p_holm": 0.05}, undefined)
+    assert [is_clear({**clear, **case}) for case in cases] == [True, True, False, False, False]
 
 
 def test_tasks_with_too_few_cases_are_named(tmp_path: Path) -> None:
-    context = fake_study.build(tmp_path, tasks=("la", "task06_lung", "ricord"), ratio_tasks=())
-    study = Study.from_config(context.config)
-    table = statistics.differences(study, collect(context), context.inputs)
+    context = fake_study.quiet(tmp_path, "la", "task06_lung", "ricord")
+    table = compared(context)
     first = table[table["table"] == 1]
-    assert statistics.out_of_reach(study, first) == ()
+    assert out_of_reach(context.config, first) == ()
     # Six cases give 1/32 at best; two comparisons of as many cases make that 1/16.
     few = first.assign(cases=[6, 6, 12])
-    assert statistics.out_of_reach(study, few) == ("Task06 Lung", "Left atrium")
-    assert statistics.out_of_reach(study, few.iloc[1:]) == ()
+    assert out_of_reach(context.config, few) == ("Task06 Lung", "LA")
+    assert out_of_reach(context.config, few.iloc[1:]) == ()

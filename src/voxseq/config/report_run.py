@@ -1,0 +1,200 @@
+"""What the stages "tables" and "figures" read: the study as it is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from voxseq.catalogue import CATALOGUE, DECATHLON
+from voxseq.config.base import Model
+from voxseq.config.data import SequencesConfig
+from voxseq.config.model import EncoderConfig
+from voxseq.config.registry import METHODS, TaskType
+from voxseq.config.studies import AblationVariant, ReportConfig
+
+#: The method that the others are compared with.
+REFERENCE = "ours"
+#: Metrics of each type of task, in the order of the columns; the first one is the main one.
+METRICS: Mapping[TaskType, tuple[str, ...]] = {
+    "segmentation": ("dice",),
+    "classification": ("auc", "accuracy"),
+}
+_STAGES: Mapping[str, str] = {
+    "pretrain": "Pre-training",
+    "finetune": "Fine-tuning",
+    "label_ratio": "Fewer labels",
+    "ablation": "Ablation",
+    "beyond": "Beyond the paper",
+}
+
+
+class ReportTask(Model):
+    """One downstream task.
+
+    Attributes:
+        name: key in the configuration.
+        labels: names of the foreground classes (segmentation) or of the two classes.
+        score_grid: "stored" or "native"; empty for classification.
+    """
+
+    name: str
+    title: str
+    type: TaskType
+    dataset: str
+    labels: tuple[str, ...]
+    score_grid: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics of the task, in the order of the columns."""
+        return METRICS[self.type]
+
+    @property
+    def is_decathlon(self) -> bool:
+        """Whether the data set is one of the Medical Segmentation Decathlon's."""
+        return self.dataset in CATALOGUE and CATALOGUE[self.dataset].collection == DECATHLON
+
+
+class FinetunedRun(Model):
+    """One planned run that is scored; ``variant`` is empty for the method's own row."""
+
+    id: str
+    stage: str
+    task: str
+    method: str
+    variant: str = ""
+    ratio: float = 1.0
+    seed: int
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """Method and variant."""
+        return self.method, self.variant
+
+
+class PretrainedRun(Model):
+    """One planned pre-training; ``stride`` is that of its spatial sequences, in voxels."""
+
+    id: str
+    method: str
+    variant: str = ""
+    stride: int
+
+    @property
+    def stage(self) -> str:
+        """Its stage, which its id begins with."""
+        return self.id.split("/", maxsplit=1)[0]
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One row of Table 5, and the row it is compared with (empty names: none).
+
+    Attributes:
+        reference_method: a method; its row in Tables 1 and 2 where ``reference_variant`` is empty.
+        reference_variant: a variant of another row of Table 5.
+    """
+
+    group: str
+    title: str
+    method: str
+    variant: str
+    reference_method: str = ""
+    reference_variant: str = ""
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """Method and variant of the row's runs."""
+        return self.method, self.variant
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """Method and variant that the row is compared with."""
+        return self.reference_method, self.reference_variant
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there is a reference other than the row itself."""
+        return bool(self.reference_method) and self.reference != self.series
+
+
+class ReportRun(Model):
+    """The study of a ``tables`` or ``figures`` run.
+
+    Attributes:
+        phantoms: whether the data sets are generated.
+        methods: in the order of the tables.
+        ratios: shares of the labels, all labels first.
+        runs: the runs that are scored.
+        sequences: of the figures, like ``encoder`` and ``token_order``; ``None`` for the tables.
+    """
+
+    scale: str
+    phantoms: bool = False
+    report: ReportConfig
+    methods: tuple[str, ...]
+    tasks: dict[str, ReportTask]
+    seeds: tuple[int, ...]
+    ratios: tuple[float, ...]
+    ratio_tasks: tuple[str, ...] = ()
+    ablation_tasks: tuple[str, ...] = ()
+    ablation: dict[str, AblationVariant] = Field(default_factory=dict)
+    beyond_tasks: tuple[str, ...] = ()
+    beyond: tuple[ControlRow, ...] = ()
+    runs: tuple[FinetunedRun, ...]
+    pretrain_runs: tuple[PretrainedRun, ...]
+    sequences: SequencesConfig | None = None
+    encoder: EncoderConfig | None = None
+    token_order: Literal["patch_major", "raster"] = "patch_major"  # noqa: S105
+
+    def tasks_of(self, kind: TaskType) -> tuple[ReportTask, ...]:
+        """The tasks of one type, in the order of the configuration."""
+        return tuple(task for task in self.tasks.values() if task.type == kind)
+
+    def methods_of(self, kind: TaskType) -> tuple[str, ...]:
+        """The methods that have a network for this type of task."""
+        return tuple(m for m in self.methods if m not in METHODS or kind in METHODS[m].networks)
+
+    def runs_of(self, task: str, method: str, variant: str, ratio: float) -> list[FinetunedRun]:
+        """The planned runs of one cell."""
+        return [
+            run
+            for run in self.runs
+            if (run.task, *run.series) == (task, method, variant) and abs(run.ratio - ratio) < 1e-9
+        ]
+
+    @property
+    def finetuned(self) -> tuple[FinetunedRun, ...]:
+        """The runs with all labels, one per task, method and seed."""
+        return tuple(run for run in self.runs if run.stage == "finetune")
+
+    @property
+    def full_stride(self) -> int | None:
+        """Stride of the full method's spatial sequences in voxels; ``None`` where not planned."""
+        full = (r.stride for r in self.pretrain_runs if (r.method, r.variant) == (REFERENCE, ""))
+        return next(full, None)
+
+    def stages(self) -> dict[str, list[str]]:
+        """Title of each stage that trains → ids of its runs; a variant's pre-training counts as
+        pre-training."""
+        planned = {"pretrain": [run.id for run in self.pretrain_runs]}
+        for run in self.runs:
+            planned.setdefault(run.stage, []).append(run.id)
+        return {_STAGES[stage]: ids for stage, ids in planned.items() if ids}
+
+    def series_title(self, method: str, variant: str) -> str:
+        """Name of a method or of a variant of one; a row of Table 5 has its group in front."""
+        if not variant:
+            return title_of(method)
+        if method == REFERENCE and variant in self.ablation:
+            return self.ablation[variant].title
+        rows = (row for row in self.beyond if row.series == (method, variant))
+        return next((f"{row.group}: {row.title}" for row in rows), variant)
+
+
+def title_of(method: str) -> str:
+    """Name of a method as the tables print it."""
+    return METHODS[method].title if method in METHODS else method

@@ -1,0 +1,91 @@
+"""The report page: all tables and figures in one HTML file; single cases have their own page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from voxseq.config.report_run import ReportRun
+from voxseq.plan.outputs import SHEETS
+from voxseq.report.results import TABLES_RUN, missing_runs, read_means, read_record, run_file
+from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
+from voxseq.report.writers import to_html
+
+
+def render_index(
+    study: ReportRun,
+    inputs: Mapping[str, Path],
+    pictures: Mapping[str, bytes],
+    *,
+    has_cases: bool = True,
+) -> str:
+    """The page, from the tables that were written and the records of the runs.
+
+    Args:
+        study: what was planned.
+        inputs: run id → folder.
+        pictures: stem → PNG of each figure, in order.
+        has_cases: whether there is a page of single cases.
+    """
+    sheets = read_sheets(inputs[TABLES_RUN] / SHEETS)
+    means = read_means(inputs)
+    gone = _gone(study, means, inputs)
+    missing = (f"missing run: {run}" for run in gone)
+    stages = (
+        (title, f"{sum(run not in gone for run in ids)} of {len(ids)}")
+        for title, ids in study.stages().items()
+    )
+    return to_html(
+        "index.html",
+        study=study,
+        sheets=sheets,
+        pictures=pictures,
+        has_cases=has_cases,
+        warnings=[*_collapsed(sheets), *missing, *_undefined(means)],
+        stages=text_block("", ("Stage", "Runs finished"), stages),
+        sizes=_sizes(study, inputs),
+        exclusion=read_record(inputs, "sequences/all", "exclusion.json"),
+    )
+
+
+def exclusion_html(record: Mapping[str, Any]) -> str:
+    """The report's part on images withheld from pre-training.
+
+    Args:
+        record: left by building the sequences; empty for a study that pre-trains nothing.
+    """
+    return to_html("exclusion.html", exclusion=record)
+
+
+def _gone(study: ReportRun, means: pd.DataFrame, inputs: Mapping[str, Path]) -> list[str]:
+    """Ids of the planned runs without results, pre-training first."""
+    runs = (run.id for run in study.pretrain_runs)
+    absent = [run for run in runs if run_file(inputs, run, "summary.json") is None]
+    return absent + sorted(run.id for run in missing_runs(study, means))
+
+
+def _collapsed(sheets: Sequence[Sheet]) -> Iterator[str]:
+    blocks = [block for sheet in sheets if sheet.name == "collapse" for block in sheet.blocks]
+    for row in (row for block in blocks for row in block.rows if row.cells[-1].best):
+        yield f"collapsed: {row.title}"
+
+
+def _undefined(means: pd.DataFrame) -> Iterator[str]:
+    undefined = means[means["value"].isna() & (means["metric"] != "dice")]
+    for run in undefined["run"].unique():
+        yield f"a score of run {run} is undefined"
+
+
+def _sizes(study: ReportRun, inputs: Mapping[str, Path]) -> Block:
+    """The number of cases of each task for training (all labels), validation and test."""
+    rows = []
+    for task in study.tasks.values():
+        runs = (run for run in study.runs if run.task == task.name and run.ratio == 1.0)
+        records = (read_record(inputs, run.id, "summary.json") for run in runs)
+        record = next(filter(None, records), {})
+        counts = (record.get(key, "not known") for key in ("n_train", "n_val", "n_test"))
+        rows.append((task.title, *map(str, counts)))
+    return text_block("", ("Task", "Training", "Validation", "Test"), rows)

@@ -1,0 +1,305 @@
+"""Figures and the report page."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tests.helpers import fake_study
+from tests.helpers.fake_study import Context
+from voxseq.config.report_run import title_of
+from voxseq.config.studies import ReportConfig
+from voxseq.plan.outputs import lasting
+from voxseq.report.figures.curves import curves_page, label_ratio_figure
+from voxseq.report.figures.figure1 import Example, Geometry, figure1, visibility
+from voxseq.report.figures.figure2 import collect_slices, figure2
+from voxseq.report.figures.heatmap import heat_values, heatmap_figure, shades
+from voxseq.report.figures.style import Palette, new_figure, save, small_png, styled
+from voxseq.report.results import collect, run_means
+from voxseq.report.tables.curves import (
+    label_ratio_curve,
+    pretraining_curves,
+    thin,
+    validation_curves,
+)
+
+TASKS = ("task06_lung", "la", "ricord")
+
+
+@pytest.fixture
+def sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of a made-up store, in place of those of a real one."""
+
+    def example(
+        index: Path, stores: Any, config: Any, kind: str, number: int
+    ) -> tuple[np.ndarray, str]:
+        seed = ("spatial", "contrast", "semantic").index(kind)
+        return fake_study.phantom_volume(seed, config.volume_shape), f"set of {kind}"
+
+    module = ModuleType("voxseq.sequences.sampler")
+    module.example = example  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "voxseq.sequences.sampler", module)
+
+
+def study_of(folder: Path, **options: Any) -> Context:
+    context = fake_study.build(folder, **{"tasks": TASKS, "seeds": (0, 1), **options})
+    context.inputs["sequences/all"] = folder / "sequences"
+    return context
+
+
+def means_of(context: Context) -> pd.DataFrame:
+    return run_means(collect(context.config, context.inputs))
+
+
+class _Checker(HTMLParser):
+    """Collects what a page would fetch and checks that its tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+        values = {k: v or "" for k, v in attrs}
+        self.fetched += [values[k] for k in ("src", "href") if k in values]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def checked(path: Path) -> str:
+    """The page's text; it is well formed, fetches nothing and has no placeholder left."""
+    page = path.read_text(encoding="utf-8")
+    checker = _Checker()
+    checker.feed(page)
+    assert not checker.open
+    own = ("data:image/png;base64,", "#", "index.html", "cases.html", "../cost/index.html")
+    assert all(x.startswith(own) for x in checker.fetched)
+    assert not re.search(r"\{[{%#]", page)
+    return page
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sampler")
+def test_execute_writes_all_figures_and_the_page(tmp_path: Path) -> None:
+    context = study_of(tmp_path, missing=("task06_lung/ours/s1",), methods=("unetr", "vit", "ours"))
+    before = dict(mpl.rcParams)
+    out = context.make("tables", "figures")
+    assert dict(mpl.rcParams) == before
+    names = {p.stem for p in (out / "figures").glob("*.png")}
+    curves = {"curves", "curves_label_ratio", "curves_ablation"}
+    assert names == {"figure1", "figure2", "heatmap", "label_ratio", "reliability", *curves}
+    assert (out / "figures" / "calibration.csv").read_text().count("\n") == 3
+    for path in (out / "figures").glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+            assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20
+            assert "Software" not in image.info
+    page, cases = (checked(out / "report" / name) for name in ("index.html", "cases.html"))
+    assert page.count("<img ") == 8
+    assert cases.count("<img ") == len(TASKS)
+    assert "missing run: finetune/task06_lung/ours/s1" in page
+    for words in ("Table 4", "Collapse of pre-training", "Cost", 'class="missing"', "comparisons"):
+        assert words in page
+    assert "Table 5" not in page
+
+
+def test_a_study_without_runs_still_has_a_page(tmp_path: Path) -> None:
+    empty = Context(fake_study.part(tasks=TASKS), tmp_path, {})
+    empty.make("tables", "figures")
+    page = checked(tmp_path / "report/index.html")
+    for words in ("0 of", "missing", "missing: no pair of methods has run."):
+        assert words in page
+    cases = checked(tmp_path / "report/cases.html")
+    assert cases.count("missing: no run has scores of single cases") == len(TASKS)
+
+
+def test_collapsed_encoders_and_undefined_scores_are_warned_of(tmp_path: Path) -> None:
+    context = fake_study.quiet(tmp_path, "ricord", methods=("simclr", "ours"), seeds=(0,))
+    scores = context.inputs["finetune/ricord/ours/s0"] / "scores.csv"
+    scores.write_text("case,label,metric,value\n,,auc,nan\n,,accuracy,0.5\n")
+    context.make("tables", "figures")
+    page = checked(context.out / "report/index.html")
+    assert "2 warnings" in page
+    assert "<li>collapsed: SimCLR</li>" in page
+    assert "<li>a score of run finetune/ricord/ours/s0 is undefined</li>" in page
+
+
+def test_figure_files_are_the_same_bytes(tmp_path: Path) -> None:
+    geometry = Geometry(2, (2, 2, 2), (0, 2, 4, 6, 1, 3, 5, 7))
+    example = Example("spatial", fake_study.phantom_volume(0, (8, 8, 8)), "a")
+    for name in ("a.png", "b.png"):
+        with styled():
+            save(figure1([example], geometry, 3), tmp_path / name, 60)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_visibility_is_the_mask_of_the_model() -> None:
+    attention = pytest.importorskip("voxseq.models.attention")
+    import torch
+
+    for prefix in (0, 1, 5, 7):
+        expected = attention.prefix_mask(torch.tensor([prefix]), 8)[0, 0].numpy()
+        assert np.array_equal(visibility(prefix, 8) > 0, expected)
+
+
+def test_token_numbers_follow_the_order() -> None:
+    geometry = Geometry(2, (1, 2, 2), (0, 2, 1, 3))
+    assert geometry.numbers.tolist() == [[[1, 3], [2, 4]]]
+    example = Example("spatial", np.zeros((4, 4, 4), np.float32), "a")
+    for bad, reason in (
+        (Geometry(2, (1, 2, 2), (0, 0, 1, 3)), "permutation"),
+        (Geometry(2, (3, 2, 2), tuple(range(12))), "multiple"),
+    ):
+        with pytest.raises(ValueError, match=reason), styled():
+            figure1([example], bad, 1)
+
+
+def test_curves_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
+    assert thin(3, 10) == [0, 1, 2]
+    kept = thin(1000, 7)
+    assert (len(kept), kept[0], kept[-1]) == (7, 0, 999)
+    context = study_of(tmp_path, report=ReportConfig(max_curve_points=4))
+    curves = validation_curves(context.config, context.inputs)
+    assert set(curves.groupby("run").size()) == {4}
+    assert set(curves["name"]) == {"dice", "auc"}
+
+
+def test_label_ratio_curve_has_a_row_for_each_planned_share(tmp_path: Path) -> None:
+    context = study_of(tmp_path)
+    curve = label_ratio_curve(context.config, means_of(context))
+    ours = curve[(curve["method"] == "ours") & (curve["metric"] == "dice")]
+    assert ours["ratio"].tolist() == [1.0, 0.5, 0.25, 0.1]
+    assert (ours["n"] == 2).all()
+    assert ours["mean"].between(1, 100).all()
+    # A method that is planned with all labels only has no curve.
+    runs = [run for run in context.config.runs if (run.method, run.stage) != ("vit", "label_ratio")]
+    study = context.config.model_copy(update={"runs": tuple(runs)})
+    curve = label_ratio_curve(study, means_of(context))
+    assert set(curve.loc[curve["task"] == "ricord", "method"]) == {"ours"}
+
+
+def test_figures_with_every_method(tmp_path: Path) -> None:
+    every = fake_study.demo().methods
+    context = study_of(tmp_path, methods=every, ablation=(), missing=("dino",), steps=40)
+    study, means, palette = context.config, means_of(context), Palette(every)
+    methods, slices = study.methods_of("segmentation"), collect_slices(study, context.inputs)
+    frames = (f(study, context.inputs) for f in (pretraining_curves, validation_curves))
+    with styled():
+        drawn = figure2(study, slices)
+        ratios = label_ratio_figure(study, label_ratio_curve(study, means), palette)
+        curves = curves_page(study, *frames, palette)
+        assert heatmap_figure(study, means) is not None
+    assert drawn is not None
+    assert len(drawn.axes) == 2 * (2 + len(methods))
+    assert {title_of(method) for method in methods} <= set(_texts(drawn))
+    absent = [m for m in methods if ("la", m) not in slices]
+    assert absent == ["dino"]
+    assert _texts(drawn).count("missing") == 2 * len(absent)
+    assert ratios is not None
+    shown = [text.get_text() for text in ratios.legends[0].get_texts()]
+    assert len(shown) == len(set(shown)) == len(set(means["method"]))
+    assert curves is not None
+    assert "missing" in _texts(curves)
+
+
+def _texts(figure: Figure) -> list[str]:
+    parts = [*figure.axes, *(axes for part in figure.subfigs for axes in part.axes)]
+    return [t for axes in parts for t in (axes.get_title(), *(x.get_text() for x in axes.texts))]
+
+
+def test_pretraining_curves_stand_on_the_page_of_their_stage(tmp_path: Path) -> None:
+    context = study_of(tmp_path, beyond=("la",), steps=40)
+    study = context.config
+    frames = [f(study, context.inputs) for f in (pretraining_curves, validation_curves)]
+    counts = {}
+    for stage in ("finetune", "ablation", "beyond", "label_ratio"):
+        with styled():
+            page = curves_page(study, *frames, Palette(study.methods), stage=stage)
+        assert page is not None
+        losses = page.subfigs[0] if len(page.subfigs) == 2 else None
+        counts[stage] = sum(a.get_visible() for a in losses.axes) if losses is not None else 0
+    # The study has one method that is pre-trained and seven variants of it.
+    assert counts == {"finetune": 1, "ablation": 7, "beyond": 1, "label_ratio": 0}
+
+
+def test_heat_map_holds_the_means_and_is_coloured_within_a_column(tmp_path: Path) -> None:
+    context = study_of(tmp_path, missing=("la/unetr",), ablation=())
+    values = heat_values(context.config, means_of(context))
+    assert values.columns.tolist() == ["task06_lung", "la", "ricord"]
+    assert values.isna().to_numpy().tolist() == [
+        [False, True, True],
+        [True, True, False],
+        [False, False, False],
+    ]
+    means = means_of(context)
+    rows = means[(means["task"] == "la") & (means["method"] == "ours") & (means["ratio"] == 1.0)]
+    assert values.loc["ours", "la"] == pytest.approx(100 * rows["value"].mean())
+    columns = {"a": [60.0, np.nan, 80.0, 65.0], "b": [0.5] * 4, "c": [np.nan] * 4}
+    shaded = shades(pd.DataFrame(columns))
+    expected = {"a": [0.0, np.nan, 1.0, 0.25], "b": [0.5] * 4, "c": [np.nan] * 4}
+    assert shaded.equals(pd.DataFrame(expected))
+
+
+def test_pictures_inside_a_page_are_small_and_the_same_bytes() -> None:
+    def drawn() -> bytes:
+        with styled():
+            figure = new_figure(2, 2)
+            figure.subplots().imshow(np.linspace(0, 1, 4096).reshape(64, 64), cmap="viridis")
+            return small_png(figure, 60)
+
+    first = drawn()
+    assert first == drawn()
+    with Image.open(io.BytesIO(first)) as image:
+        assert image.mode == "P"
+        assert image.size == (120, 120)
+
+
+def test_twenty_series_can_be_told_apart() -> None:
+    names = [f"m{i}" for i in range(20)]
+    palette = Palette([*names, "ours"])
+    lines = {name: palette.line(name) for name in (*names, "ours")}
+    assert len({(x["color"], str(x["linestyle"])) for x in lines.values()}) == 21
+    assert len({lines[n]["color"] for n in names[:10]}) == 10
+    assert all(lines["ours"]["linewidth"] > lines[n]["linewidth"] for n in names)
+    assert all(palette.order("ours") > palette.order(n) for n in names)
+    assert palette.colour("ours") == Palette(["ours"]).colour("ours")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sampler")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"tasks": ("la",), "methods": ("unetr",)},
+        {"tasks": ("ricord",), "methods": ("vit", "ours"), "seeds": (0,)},
+        {"tasks": (), "methods": ("ours",)},
+        {"tasks": ("ricord",), "ratios": ("ricord",), "ablation": ("ricord",)},
+        {"tasks": ("la",), "methods": ("ours",), "beyond": ("la",)},
+    ],
+    ids=["scratch", "classification", "pre-training", "all but segmentation", "beyond"],
+)
+def test_a_study_of_any_shape_writes_what_it_declares(
+    shape: dict[str, Any], tmp_path: Path
+) -> None:
+    context = study_of(tmp_path, **{"ratios": (), "ablation": (), "steps": 20, **shape})
+    for stage in ("tables", "figures"):
+        fresh = Context(context.config, tmp_path / stage, context.inputs)
+        fresh.make(stage)
+        paths = (path for path in fresh.out.rglob("*") if path.is_file())
+        written = {str(path.relative_to(fresh.out)) for path in paths}
+        assert written == set(lasting(stage, context.config))
