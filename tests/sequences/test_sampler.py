@@ -18,7 +18,7 @@ from tests.helpers.sequence_store import KINDS, SOURCES, config, direction, samp
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
-from voxseq.sequences.ranges import Ranges
+from voxseq.sequences.reading import Ranges
 from voxseq.sequences.sampler import SequenceSampler, centred_box, example
 from voxseq.training.batches import stepwise
 from voxseq.transforms.intensity import scale_percentiles

@@ -146,10 +146,7 @@ def _reasons(
 
 def _first(keys: Iterable[Any], ids: Sequence[str]) -> dict[Any, str]:
     """Key → the first held-out image that has it."""
-    first: dict[Any, str] = {}
-    for key, name in zip(keys, ids, strict=True):
-        first.setdefault(key, name)
-    return first
+    return dict(zip(reversed([*keys]), reversed(ids), strict=True))
 
 
 def _people(table: pd.DataFrame) -> list[Person]:
