@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from voxseq.base.errors import DataError
 from voxseq.base.files import atomic_path, write_json
 from voxseq.base.random import entropy
+from voxseq.config.base import Shape3
 from voxseq.sequences.exclusion import select
 
 if TYPE_CHECKING:
@@ -89,23 +90,18 @@ def execute(context: RunContext[SequencesRun]) -> None:
     _LOG.info("sequences: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))
 
 
-def _shape(row: Any) -> tuple[int, int, int]:
+def _shape(row: Any) -> Shape3:
     return (int(row.p_x), int(row.p_y), int(row.p_z))
 
 
-def random_boxes(
-    shape: tuple[int, int, int],
-    crop: tuple[int, int, int],
-    count: int,
-    generator: np.random.Generator,
-) -> Integers:
+def random_boxes(shape: Shape3, crop: Shape3, count: int, rng: np.random.Generator) -> Integers:
     """Boxes of ``crop`` voxels at uniform places; an axis shorter than the crop is taken whole.
 
     Returns:
         (count, 6): start x, y, z and extent x, y, z.
     """
     extent = np.minimum(shape, crop)
-    start = generator.integers(0, np.asarray(shape) - extent + 1, size=(count, 3))
+    start = rng.integers(0, np.asarray(shape) - extent + 1, size=(count, 3))
     return np.concatenate([start, np.broadcast_to(extent, (count, 3))], axis=1)
 
 
@@ -213,9 +209,7 @@ def distinct_draws(count: int, length: int, draws: int, generator: np.random.Gen
     return np.concatenate(parts)
 
 
-def lesion_box(
-    shape: tuple[int, int, int], centre: tuple[int, int], window: tuple[int, int]
-) -> tuple[int, ...]:
+def lesion_box(shape: Shape3, centre: tuple[int, int], window: tuple[int, int]) -> list[int]:
     """In-plane window around a lesion over all its slices, cut at the image's borders.
 
     Returns:
@@ -227,7 +221,7 @@ def lesion_box(
         high = max(min(centre[axis] - window[axis] // 2 + window[axis], shape[axis]), low + 1)
         start.append(low)
         extent.append(high - low)
-    return (*start, 0, *extent, shape[2])
+    return [*start, 0, *extent, shape[2]]
 
 
 _BUILDERS = {"spatial": _spatial, "contrast": _contrast, "semantic": _semantic}

@@ -145,16 +145,11 @@ class SequenceSampler:
             for kind, table in self._tables.items()
             if turn < len(table.validation)
         ]
-        return [
-            self.read(
-                kind,
-                row,
-                numpy_generator(self.seed, "validation", kind, row),
-                sequences=sequences,
-                number=number,
-            )
-            for number, (kind, row) in enumerate(picks[:count])
-        ]
+        items = []
+        for number, (kind, row) in enumerate(picks[:count]):
+            generator = numpy_generator(self.seed, "validation", kind, row)
+            items.append(self.read(kind, row, generator, sequences=sequences, number=number))
+        return items
 
     def _choose(self, position: int, generator: np.random.Generator) -> int:
         """List number of the item at a position of the endless stream."""
@@ -350,12 +345,7 @@ def example(
     Random crops may show nothing but air. Of :data:`CANDIDATES` sequences, spread over the index,
     the one is taken whose plainest patch varies most.
 
-    Args:
-        index: folder of the sequence index.
-        stores: data set → folder of its volume store.
-        config: geometry and stride.
-        kind: kind of sequence.
-        number: seed of the choice.
+    Args are as those of :class:`SequenceSampler`; ``number`` is the seed of the choice.
 
     Returns:
         The volume (X, Y, Z) in 0..1 and the name of its data set.
