@@ -10,17 +10,15 @@ import pytest
 import torch
 
 from tests.helpers.finetune_store import (
-    CLASSIFICATION,
-    ENCODER,
+    GEOMETRY,
     RECIPE,
     SEGMENTATION,
-    classification_store,
-    context,
-    segmentation_store,
+    TASKS,
+    finish,
+    make_stores,
 )
 from voxseq.base.errors import IntegrityError, NotFiniteError, TrainingError
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.config.model import EncoderConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
 from voxseq.finetune.baselines.probe import mean_tokens
@@ -30,28 +28,23 @@ from voxseq.models.encoder import build_encoder
 from voxseq.models.networks import build_network
 from voxseq.models.transfer import ENCODER_FILE, load_encoder, save_encoder
 
-TASKS = {"segmentation": SEGMENTATION, "classification": CLASSIFICATION}
-NETWORKS = [
-    ("segmentation", "unetr", {}),
-    ("segmentation", "unet3d", {"features": [2, 2, 2, 2, 2, 2], "norm": "batch"}),
-    ("classification", "vit", {}),
-    ("classification", "resnet", {"width": 0.0625}),
-]
-CONFIG = EncoderConfig.model_validate(ENCODER)
-
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("stores")
-    return {
-        "segmentation": segmentation_store(root / "segmentation", shape=(32, 32, 32)),
-        "classification": classification_store(root / "classification"),
-    }
+    return make_stores(tmp_path_factory.mktemp("stores"))
 
 
-@pytest.mark.parametrize(("kind", "network", "settings"), NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "network", "settings"),
+    [
+        ("segmentation", "unetr", {}),
+        ("segmentation", "unet3d", {"features": [2, 2, 2, 2, 2, 2], "norm": "batch"}),
+        ("classification", "vit", {}),
+        ("classification", "resnet", {"width": 0.0625}),
+    ],
+)
 @pytest.mark.parametrize(("rate", "steps"), [(3e38, 1), (1e30, 2)])
-def test_weights_of_the_last_update(
+def test_weights_that_the_last_update_spoilt(
     stores: dict[str, Path],
     tmp_path: Path,
     kind: str,
@@ -64,24 +57,21 @@ def test_weights_of_the_last_update(
     task = {**TASKS[kind], "steps": steps, "validate_every": 1}
     if kind == "segmentation":
         task["roi"] = [32, 32, 32]
-    given = context(
-        tmp_path,
-        stores[kind],
-        task,
-        optimiser={**optimiser, "schedule": "constant"},
-        network=network,
-        network_settings=settings,
-    )
     with pytest.raises(TrainingError, match=r"finite|nan|inf") as caught:
-        run.execute(given)
+        finish(
+            *(run.execute, tmp_path, stores[kind], task),
+            optimiser={**optimiser, "schedule": "constant"},
+            network=network,
+            network_settings=settings,
+        )
     assert "at step" in str(caught.value)
     assert "checkpoint" in str(caught.value)
-    assert not (given.out / "scores.csv").exists()
+    assert not (tmp_path / "out" / "scores.csv").exists()
 
 
 def spoilt_network(name: str, value: float) -> torch.nn.Module:
     """One whose last layer has weights of a value."""
-    network = build_network(name, CONFIG, classes=3, features=2, seed=0).eval()
+    network = build_network(name, GEOMETRY, classes=3, features=2, seed=0).eval()
     with torch.no_grad():
         last = network.get_submodule("out.conv.conv" if name == "unetr" else "head")
         last.get_parameter("weight").fill_(value)
@@ -92,18 +82,17 @@ def spoilt_network(name: str, value: float) -> torch.nn.Module:
 def test_a_case_whose_logits_overflow_is_named(stores: dict[str, Path], value: float) -> None:
     recipe = SegmentationRecipe.model_validate(SEGMENTATION)
     volumes = Volumes(stores["segmentation"])
-    rows = volumes.rows("test")
+    predict = by_windows(spoilt_network("unetr", value), recipe)
     with pytest.raises(NotFiniteError, match="logits of d/test0"):
-        list(score_cases(by_windows(spoilt_network("unetr", value), recipe), volumes, rows, recipe))  # type: ignore[arg-type]
+        list(score_cases(predict, volumes, volumes.rows("test"), recipe))
 
 
 def test_images_whose_logits_or_features_overflow_are_named(stores: dict[str, Path]) -> None:
     volumes = Volumes(stores["classification"])
     rows = volumes.rows("test")
-    network = spoilt_network("vit", float("nan"))
     with pytest.raises(NotFiniteError, match="logits of d/test0"):
-        score_split(network, volumes, rows, 4)
-    encoder = build_encoder(CONFIG, 0, pretraining=False)
+        score_split(spoilt_network("vit", float("nan")), volumes, rows, 4)
+    encoder = build_encoder(GEOMETRY, 0, pretraining=False)
     with torch.no_grad():
         encoder.norm.bias[0] = float("inf")
     with pytest.raises(NotFiniteError, match="features of d/test0"):
@@ -112,10 +101,10 @@ def test_images_whose_logits_or_features_overflow_are_named(stores: dict[str, Pa
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_encoder_that_diverged_is_not_loaded(tmp_path: Path, value: float) -> None:
-    encoder, other = (build_encoder(CONFIG, seed, pretraining=True) for seed in (0, 1))
+    encoder, other = (build_encoder(GEOMETRY, seed, pretraining=True) for seed in (0, 1))
     with torch.no_grad():
         encoder.blocks[1].mlp.linear1.weight[0, 0] = value
-    save_encoder(tmp_path / ENCODER_FILE, encoder, CONFIG, {})
+    save_encoder(tmp_path / ENCODER_FILE, encoder, GEOMETRY, {})
     before = {name: weight.clone() for name, weight in other.state_dict().items()}
     with pytest.raises(IntegrityError, match=r"blocks\.1\.mlp\.linear1\.weight is not finite"):
         load_encoder(tmp_path / ENCODER_FILE, other)

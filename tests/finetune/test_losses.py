@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.losses import DiceCELoss
 
-from tests.helpers.finetune_store import CLASSIFICATION, classification_store
+from tests.helpers.finetune_store import CLASSIFICATION, GEOMETRY, classification_store
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.classification import (
@@ -52,24 +54,10 @@ def test_terms_in_double_precision(weights: list[float] | None) -> None:
     np.testing.assert_allclose(found, reference(logits, label, weights), rtol=2e-6)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_without_weights_it_is_monais_loss(classes: int) -> None:
-    logits, label = batch(classes)
-    monai = DiceCELoss(
-        to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6
-    )
-    dice, entropy = DiceCrossEntropy()(logits, label)
-    torch.testing.assert_close(dice + entropy, monai(logits, label), rtol=1e-6, atol=1e-6)
-
-
-def test_labels_of_a_byte_give_the_same_terms_to_the_bit() -> None:
+def test_labels_of_a_byte_and_logits_of_half_precision() -> None:
     logits, label = batch(3)
     of_bytes = DiceCrossEntropy()(logits, label.to(torch.uint8))
     assert torch.equal(torch.stack(of_bytes), torch.stack(DiceCrossEntropy()(logits, label)))
-
-
-def test_low_precision_logits_are_scored_in_float32() -> None:
-    logits, label = batch(2)
     dice, entropy = DiceCrossEntropy()(logits.bfloat16(), label)
     assert dice.dtype == entropy.dtype == torch.float32
 
@@ -88,29 +76,22 @@ def test_class_balanced_loss_by_hand(targets: list[int], seed: int) -> None:
     assert float(found) == pytest.approx(sum(means) / 2)
 
 
-def test_recipe_chooses_the_loss() -> None:
-    network = torch.nn.Flatten()
+@pytest.mark.parametrize(
+    ("balanced", "loss"),
+    [(True, class_balanced_cross_entropy), (False, torch.nn.functional.cross_entropy)],
+)
+def test_recipe_chooses_the_loss(balanced: bool, loss: Callable[..., torch.Tensor]) -> None:
     logits = torch.tensor([[0.0, 1.0], [0.5, 0.0], [0.2, 0.1]])
     content = {"image": logits, "target": torch.tensor([1, 0, 0])}
-    found = {}
-    for balanced in (True, False):
-        recipe = ClassificationRecipe.model_validate(
-            {**CLASSIFICATION, "class_balanced_loss": balanced}
-        )
-        trainable = ClassificationTraining(network, recipe, None, [])  # type: ignore[arg-type]
-        found[balanced] = float(trainable(content, 0)["loss"])
-    target = content["target"]
-    assert found[True] == pytest.approx(float(class_balanced_cross_entropy(logits, target)))
-    assert found[False] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, target)))
+    given = {**CLASSIFICATION, "class_balanced_loss": balanced}
+    recipe = ClassificationRecipe.model_validate(given)
+    trainable = ClassificationTraining(torch.nn.Flatten(), recipe, None, [])  # type: ignore[arg-type]
+    assert torch.equal(trainable(content, 0)["loss"], loss(logits, content["target"]))
 
 
-def test_scores_of_a_split_do_not_depend_on_the_batch_size(tmp_path) -> None:
-    from tests.helpers.finetune_store import ENCODER
-    from voxseq.config.model import EncoderConfig
-
+def test_scores_of_a_split_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     volumes = Volumes(classification_store(tmp_path / "store"))
-    config = EncoderConfig.model_validate(ENCODER)
-    network = build_network("vit", config, classes=2, features=1, seed=0).eval()
+    network = build_network("vit", GEOMETRY, classes=2, features=1, seed=0).eval()
     rows = volumes.rows("test")
     one, many = (score_split(network, volumes, rows, size) for size in (1, 4))
     np.testing.assert_allclose(one.probability, many.probability, rtol=1e-5)

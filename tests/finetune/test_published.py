@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.helpers.finetune_store import rates
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.finetune.classification import class_balanced_cross_entropy
-from voxseq.finetune.optim import parameter_groups
 from voxseq.finetune.segmentation import DiceCrossEntropy
 from voxseq.models.encoder import Encoder
 from voxseq.models.networks import TokenClassifier
@@ -137,16 +137,6 @@ def names_here(published: str) -> str:
     if found is not None:
         return f"encoder.blocks.{found[1]}.{PARTS[found[2]]}.{found[3]}"
     return inner.replace("score.", "head.")
-
-
-def rates(network: nn.Module, config: OptimiserConfig, depth: int) -> dict[str, tuple[float, ...]]:
-    """Parameter → learning rate and weight decay."""
-    names = {id(p): name for name, p in network.named_parameters()}
-    return {
-        names[id(p)]: (group["lr"], group["weight_decay"])
-        for group in parameter_groups(network, config, depth)
-        for p in group["params"]
-    }
 
 
 @pytest.mark.parametrize(

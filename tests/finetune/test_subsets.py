@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxseq.finetune.subsets import subset
+from voxseq.finetune.recipe import subset
 
 ratios = st.floats(0.001, 1.0)
 classes = st.lists(st.integers(0, 1), min_size=1, max_size=60)

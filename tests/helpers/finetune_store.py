@@ -1,26 +1,29 @@
-"""Small stores and run configurations for the tests of fine-tuning."""
+"""Small stores and runs for the tests of fine-tuning."""
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from voxseq.config.data import StoreConfig
-from voxseq.config.runs import FinetuneRun
+from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.config.runs import FinetuneRun, TaskRun
 from voxseq.data.store import StoreWriter
+from voxseq.finetune.training import parameter_groups
+from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.transfer import ENCODER_FILE, save_encoder
 from voxseq.plan.context import RunContext
 
 SHAPE = (12, 10, 8)
 SPLITS = {"train": 6, "val": 3, "test": 3}
-ENCODER = {
-    "width": 12,
-    "depth": 2,
-    "heads": 2,
-    "mlp_width": 16,
-    "patch_size": [4, 4, 4],
-}
+ENCODER = {"width": 12, "depth": 2, "heads": 2, "mlp_width": 16, "patch_size": [4, 4, 4]}
+GEOMETRY = EncoderConfig.model_validate(ENCODER)
 RECIPE = {
     "lr": 1e-3,
     "betas": [0.9, 0.95],
@@ -55,7 +58,15 @@ CLASSIFICATION = {
 }
 
 
-def row(name: str, split: str, label: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+TASKS: dict[str, dict[str, Any]] = {
+    "segmentation": SEGMENTATION,
+    "classification": CLASSIFICATION,
+}
+#: Split, class, image, label.
+Case = tuple[str, int, np.ndarray, np.ndarray | None]
+
+
+def row(name: str, split: str, label: int, shape: tuple[int, ...]) -> dict[str, Any]:
     """Columns of one volume whose native grid has a border of one voxel on each side."""
     columns: dict[str, Any] = {
         **dict.fromkeys(("image", "path", "locator", "modality", "contrast", "group"), ""),
@@ -91,22 +102,27 @@ def segmentation_case(
     return (noise + 0.4 * label).astype(np.float32), label
 
 
+def write_store(folder: Path, cases: Iterable[Case]) -> Path:
+    """A store of cases, which are numbered by split."""
+    folder.mkdir(parents=True)
+    writer = StoreWriter(folder, StoreConfig(chunk_shape=(4, 4, 4)))
+    numbers: Counter[str] = Counter()
+    for key, (split, target, image, label) in enumerate(cases):
+        columns = row(f"d/{split}{numbers[split]}", split, target, image.shape)
+        native = None if label is None else np.pad(label, 1)
+        writer.add(key, image.astype(np.float32), label, columns, native)
+        numbers[split] += 1
+    writer.close()
+    return folder
+
+
 def segmentation_store(
     folder: Path, splits: dict[str, int] | None = None, shape: tuple[int, int, int] = SHAPE
 ) -> Path:
     """A store of segmented volumes."""
-    folder.mkdir(parents=True)
-    writer = StoreWriter(folder, StoreConfig(chunk_shape=(4, 4, 4)))
     rng = np.random.default_rng(0)
-    key = 0
-    for split, count in (splits or SPLITS).items():
-        for number in range(count):
-            image, label = segmentation_case(rng, shape)
-            native = np.pad(label, 1)
-            writer.add(key, image, label, row(f"d/{split}{number}", split, -1, shape), native)
-            key += 1
-    writer.close()
-    return folder
+    wanted = [split for split, count in (splits or SPLITS).items() for _ in range(count)]
+    return write_store(folder, [(split, -1, *segmentation_case(rng, shape)) for split in wanted])
 
 
 def classification_store(
@@ -116,26 +132,44 @@ def classification_store(
     flip_test: bool = False,
 ) -> Path:
     """A store of dark (class 0) and bright (class 1) volumes, in turn."""
-    folder.mkdir(parents=True)
-    writer = StoreWriter(folder, StoreConfig())
     rng = np.random.default_rng(0)
-    key = 0
+    cases: list[Case] = []
     for split, count in (splits or {"train": 10, "val": 6, "test": 6}).items():
         for number in range(count):
             label = 0 if split == one_class else number % 2
-            image = (rng.normal(0.3 * label, 0.5, (8, 8, 8))).astype(np.float32)
-            if flip_test and split == "test":
-                label = 1 - label
-            writer.add(key, image, None, row(f"d/{split}{number}", split, label, (8, 8, 8)))
-            key += 1
-    writer.close()
-    return folder
+            image = rng.normal(0.3 * label, 0.5, (8, 8, 8))
+            is_flipped = flip_test and split == "test"
+            cases.append((split, 1 - label if is_flipped else label, image, None))
+    return write_store(folder, cases)
+
+
+def make_stores(
+    root: Path, shape: tuple[int, int, int] = SHAPE, images: dict[str, int] | None = None
+) -> dict[str, Path]:
+    """A store for each type of task."""
+    return {
+        "segmentation": segmentation_store(root / "segmentation", shape=shape),
+        "classification": classification_store(root / "classification", images),
+    }
+
+
+def pretrained(folder: Path, seed: int = 0, pretraining: bool = True, **changes: Any) -> Encoder:
+    """Write an encoder where a pre-training leaves it."""
+    config = GEOMETRY.model_copy(update=changes)
+    encoder = build_encoder(config, seed, pretraining=pretraining)
+    save_encoder(folder / ENCODER_FILE, encoder, config, {})
+    return encoder
 
 
 def context(
-    root: Path, store: Path, task: dict[str, Any], workers: int = 0, **changes: Any
-) -> RunContext[FinetuneRun]:
-    """A run of ``task`` with its folders below ``root``."""
+    root: Path,
+    store: Path,
+    task: dict[str, Any],
+    workers: int = 0,
+    model: type[TaskRun] = FinetuneRun,
+    **changes: Any,
+) -> RunContext[Any]:
+    """A run of ``task`` with its folders below ``root``, and a pre-training in ``root / "pre"``."""
     network = "unetr" if task["type"] == "segmentation" else "vit"
     content = {
         "task": "toy",
@@ -155,9 +189,37 @@ def context(
         "checkpoint_every": 2,
         **changes,
     }
-    config = FinetuneRun.model_validate(content)
+    config = model.model_validate({k: v for k, v in content.items() if k in model.model_fields})
     out, state = root / "out", root / "state"
     out.mkdir(parents=True, exist_ok=True)
     state.mkdir(parents=True, exist_ok=True)
-    inputs = {"preprocess/task/toy": store}
+    inputs = {"preprocess/task/toy": store, "pretrain/ours": root / "pre"}
     return RunContext("finetune/toy/x/s0", config, out, state, inputs, None, workers)
+
+
+def rates(network: nn.Module, config: OptimiserConfig, depth: int) -> dict[str, tuple[float, ...]]:
+    """Learning rate and weight decay of every parameter."""
+    names = {id(p): name for name, p in network.named_parameters()}
+    return {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in parameter_groups(network, config, depth)
+        for p in group["params"]
+    }
+
+
+def finish(execute: Callable[[RunContext[Any]], None], *args: Any, **changes: Any) -> Path:
+    """Do one run and return its results; arguments as in :func:`context`."""
+    given = context(*args, **changes)
+    execute(given)
+    return given.out
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """The files of a run."""
+    return {p.name: p.read_bytes() for p in out.iterdir()}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file."""
+    with path.open() as handle:
+        return list(csv.DictReader(handle))

@@ -9,13 +9,12 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers import ROOT
-from voxseq.config import Config, load_config, merge, read_yaml
+from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.load import validate
 from voxseq.config.registry import METHODS
 from voxseq.config.runs import TaskRun
@@ -142,87 +141,80 @@ def test_the_grid_of_the_demo() -> None:
     assert "ablation/finetune/task06_lung/stride12/s0" in PLAN.runs
 
 
-def test_fingerprints_are_the_same_in_every_process() -> None:
-    code = (
-        "import json; from pathlib import Path; from voxseq.config import load_config\n"
-        "from voxseq.plan import build_plan\n"
-        "plan = build_plan(load_config(Path('params.yaml')))\n"
-        "print(json.dumps([[r.id, r.fingerprint] for r in plan.runs.values()]))\n"
-        "print(json.dumps([plan.marker(j) for j in plan.jobs.values()]))\n"
-    )
-    for seed in ("1", "2"):
-        environment = {
-            **os.environ,
-            "PYTHONHASHSEED": seed,
-            "PYTHONPATH": str(ROOT / "src"),
-            "TZ": f"UTC+{seed}",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        runs, jobs = (json.loads(line) for line in done.stdout.splitlines())
-        assert runs == [[r.id, r.fingerprint] for r in PLAN.runs.values()]
-        assert jobs == [PLAN.marker(job) for job in PLAN.jobs.values()]
-
-
-def test_planning_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, voxseq.cli.main, voxseq.plan; from pathlib import Path\n"
-        "from voxseq.config import load_config\n"
-        "voxseq.plan.build_plan(load_config(Path('params.yaml')))\n"
-        "print(sorted({'torch','monai','pandas','numpy','matplotlib','sklearn','scipy'}"
-        " & set(sys.modules)))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+def printed(code: str, **environment: str) -> list[Any]:
+    """The JSON lines that a process of its own prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "[]"
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("key", ["steps", "augmentation", "overlap", "pretrained"])
-def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str) -> None:
-    values = {
-        "steps": 161,
-        "augmentation": "none",
-        "overlap": 0.25,
-        "pretrained": {"lr": 5e-4},
-    }
-    moved, removed, added = differing(changed_config({f"finetune.tasks.la.{key}": values[key]}))
-    expected = runs_of("la")
-    if key == "pretrained":
+PLANNING = (
+    "import json, sys, voxseq.cli.main; from pathlib import Path\n"
+    "from voxseq.config import load_config\n"
+    "from voxseq.plan import build_plan\n"
+    "plan = build_plan(load_config(Path('params.yaml')))\n"
+)
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_fingerprints_are_the_same_in_every_process(seed: str) -> None:
+    code = (
+        "print(json.dumps([[r.id, r.fingerprint] for r in plan.runs.values()]))\n"
+        "print(json.dumps([plan.marker(j) for j in plan.jobs.values()]))\n"
+    )
+    runs, jobs = printed(PLANNING + code, PYTHONHASHSEED=seed, TZ=f"UTC+{seed}")
+    assert runs == [[r.id, r.fingerprint] for r in PLAN.runs.values()]
+    assert jobs == [PLAN.marker(job) for job in PLAN.jobs.values()]
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'monai', 'pandas', 'numpy', 'matplotlib', 'sklearn', 'scipy'}"
+    assert printed(f"{PLANNING}print(json.dumps(sorted({heavy} & set(sys.modules))))") == [[]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("la.steps", 161),
+        ("la.augmentation", "none"),
+        ("la.overlap", 0.25),
+        ("la.pretrained", {"lr": 5e-4}),
+        ("ricord.steps", 161),
+    ],
+)
+def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str, value: Any) -> None:
+    task, name = key.split(".")
+    moved, removed, added = differing(changed_config({f"finetune.tasks.{key}": value}))
+    expected = runs_of(task)
+    if name == "pretrained":
         recipe = DEMO.finetune.tasks["la"].pretrained
         trained = {n for n in expected if PLAN.runs[n].action == "finetune"}
         expected = {n for n in trained if PLAN.runs[n].config.optimiser == recipe}
         assert "beyond/finetune/la/unetr_frozen/s0" in expected
         assert "beyond/finetune/la/ours_scratch_recipe/s0" not in expected
+    if task == "ricord":
+        assert any(name.startswith("ablation/") for name in expected)
     assert expected
     assert moved == expected | REPORT
     assert not removed | added
 
 
-def test_a_recipe_of_an_ablated_task_reaches_its_ablation() -> None:
-    moved, _, _ = differing(changed_config({"finetune.tasks.ricord.steps": 161}))
-    runs = runs_of("ricord")
-    assert moved == runs | REPORT
-    assert any(name.startswith("ablation/") for name in runs)
-
-
-def test_the_preparation_of_one_task_reaches_its_store_and_what_reads_it() -> None:
-    moved, removed, added = differing(
-        changed_config({"finetune.tasks.la.data": {"normalise": "zscore"}})
-    )
-    assert moved == followers(PLAN, {"preprocess/task/la"})
+@pytest.mark.parametrize(
+    ("key", "value", "first"),
+    [
+        ("finetune.tasks.la.data", {"normalise": "zscore"}, "preprocess/task/la"),
+        ("ablation.variants.stride12.stride", 4, "ablation/pretrain/stride12"),
+    ],
+)
+def test_a_change_reaches_its_own_run_and_what_reads_it(key: str, value: Any, first: str) -> None:
+    moved, removed, added = differing(changed_config({key: value}))
+    assert moved == followers(PLAN, {first})
     assert not removed | added
 
 
@@ -250,42 +242,37 @@ def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
         assert not any(WITHOUT_ENCODER.search(name) for name in moved)
 
 
-def test_a_variant_changes_its_own_runs_only() -> None:
-    moved, removed, added = differing(changed_config({"ablation.variants.stride12.stride": 4}))
-    assert moved == followers(PLAN, {"ablation/pretrain/stride12"})
-    assert not removed | added
+def without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key != name}
 
 
-@pytest.mark.parametrize("name", ["vit", "unetr"])
-def test_removing_a_network_removes_its_runs_and_moves_only_the_report(name: str) -> None:
-    kept = [n for n in RAW["finetune"]["scratch"] if n != name]
-    moved, removed, added = differing(changed_config({"finetune.scratch": kept}))
-    assert removed == {n for n in PLAN.runs if f"/{name}/" in n or f"/{name}_" in n}
+NETWORKS = RAW["finetune"]["scratch"]
+TRAINED = {r.id for r in PLAN.runs.values() if r.action in ("pretrain", "finetune", "probe")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({"finetune.scratch": [n for n in NETWORKS if n != "vit"]}, r"/vit(/|_)"),
+        ({"finetune.scratch": [n for n in NETWORKS if n != "unetr"]}, r"/unetr(/|_)"),
+        ({"pretrain.methods": {}, "ablation.variants": {}}, None),
+        ({"finetune.seeds": [0, 1]}, r"/(r\d+_)?s2$"),
+        ({"ablation.variants": without(RAW["ablation"]["variants"], "stride4")}, "stride4"),
+        ({"label_ratio.ratios": [0.5, 0.25]}, "r10_"),
+    ],
+)
+def test_removing_something_removes_its_runs_and_moves_only_the_report(
+    changes: dict[str, Any], gone: str | None
+) -> None:
+    """A network, all methods, a seed, a variant, a label ratio."""
+    moved, removed, added = differing(changed_config(changes))
+    if gone is None:
+        assert removed == {n for n in TRAINED if not WITHOUT_ENCODER.search(n)}
+    else:
+        assert removed == {name for name in PLAN.runs if re.search(gone, name)}
     assert removed
     assert moved == REPORT
     assert not added
-
-
-def test_removing_the_method_removes_its_runs_and_moves_only_the_report() -> None:
-    changes = {"pretrain.methods": {}, "ablation.variants": {}}
-    moved, removed, added = differing(changed_config(changes))
-    trained = {r.id for r in PLAN.runs.values() if r.action in ("pretrain", "finetune", "probe")}
-    assert removed == {n for n in trained if not WITHOUT_ENCODER.search(n)}
-    assert moved == REPORT
-    assert not added
-
-
-def test_removing_a_seed_a_task_or_a_variant_moves_only_the_report() -> None:
-    variants = {k: v for k, v in RAW["ablation"]["variants"].items() if k != "stride4"}
-    for changes, pattern in (
-        ({"finetune.seeds": [0, 1]}, r"/(r\d+_)?s2$"),
-        ({"ablation.variants": variants}, "stride4"),
-        ({"label_ratio.ratios": [0.5, 0.25]}, "r10_"),
-    ):
-        moved, removed, added = differing(changed_config(changes))
-        assert moved == REPORT
-        assert removed == {name for name in PLAN.runs if re.search(pattern, name)}
-        assert not added
 
 
 def test_a_new_seed_adds_runs_and_trains_none_again() -> None:
@@ -342,11 +329,3 @@ def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.Mo
         assert "tables/all" in moved
     monkeypatch.setattr(module, "versions", lambda: {**real, "another": 99})
     assert differing(DEMO) == (set(), set(), set())
-
-
-def test_overlays_change_what_they_name(root: Path) -> None:
-    overlay = {"pretrain": {"steps": 900}}
-    moved, removed, added = differing(validate(merge(RAW, overlay), "test"))
-    first = {run.id for run in PLAN.runs.values() if run.action == "pretrain"}
-    assert moved == followers(PLAN, first)
-    assert not removed | added

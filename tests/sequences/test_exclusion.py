@@ -84,7 +84,11 @@ def test_every_reason_is_given_with_the_image_behind_it(tmp_path: Path) -> None:
         ],
     }
     tasks = {
-        "la": [Image("t", secret, split="test"), Image("v", other, split="val")],
+        "la": [
+            Image("t", secret, split="test"),
+            Image("v", other, split="val"),
+            Image("free", noise(7), split="test"),  # another person of the same name
+        ],
         "amos22": [*sources["amos22"], Image("tested", noise(6), split="test")],
     }
     chosen = selected(tmp_path, sources, tasks, {"amos22": ["named", "nobody"]})
@@ -105,7 +109,7 @@ def test_every_reason_is_given_with_the_image_behind_it(tmp_path: Path) -> None:
     assert chosen.record["excluded"] == {"amos22": dict.fromkeys(REASONS, 1)}
     assert chosen.record["volumes"] == {"amos22": 7}
     assert chosen.record["lists"] == {"amos22": {"subjects": 2, "found": 1}}
-    assert chosen.record["held_out"] == 4
+    assert chosen.record["held_out"] == 5
 
 
 #: What was done to the copy in the source.
@@ -168,15 +172,12 @@ def test_excluded_images_give_no_sequence(tmp_path: Path) -> None:
 # Lists by configuration
 
 
-def with_lists(lists: dict[str, str]) -> dict[str, Any]:
-    return {"sequences": {"exclude": lists}}
-
-
 def test_the_content_of_a_list_decides_and_not_its_name(root: Path, tmp_path: Path) -> None:
     def plan(*lines: str, name: str = "a.txt") -> Any:
         path = tmp_path / name
         path.write_text("".join(f"{line}\n" for line in lines))
-        return build_plan(load_config(root / "params.yaml", [with_lists({"flare22": str(path)})]))
+        overlay = {"sequences": {"exclude": {"flare22": str(path)}}}
+        return build_plan(load_config(root / "params.yaml", [overlay]))
 
     without = build_plan(load_config(root / "params.yaml"))
     one, same, other = plan("b", "a"), plan("a", "b", "b", name="b.txt"), plan("a")
@@ -224,8 +225,9 @@ def test_a_list_that_cannot_be_read_is_an_error_of_the_configuration(
 
 
 def test_a_list_for_a_data_set_that_is_no_source_is_refused(root: Path) -> None:
+    overlay = {"sequences": {"exclude": {"task09_spleen": "x"}}}
     with pytest.raises(ConfigError, match=r"exclude names task09_spleen, which sources lacks"):
-        load_config(root / "params.yaml", [with_lists({"task09_spleen": "x"})])
+        load_config(root / "params.yaml", [overlay])
 
 
 # The report

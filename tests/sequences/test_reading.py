@@ -71,6 +71,7 @@ def test_resizing_is_that_of_monai(volume: np.ndarray, shape: tuple[int, int, in
     reference = Resize(shape, mode="trilinear", align_corners=False)(
         torch.from_numpy(volume.astype(np.float32))[None]
     )
+    np.testing.assert_array_equal(resize(volume, volume.shape), volume.astype(np.float32))
     resized = resize(volume, shape)
     assert resized.shape == shape
     assert resized.dtype == np.float32
@@ -86,12 +87,6 @@ def test_resizing_by_hand() -> None:
     assert resize(line, (2, 1, 3))[1].ravel().tolist() == [0, 4, 8]
     pair = np.array([0, 4], np.float32).reshape(2, 1, 1)
     assert resize(pair, (1, 1, 1)).item() == 2
-
-
-@settings(deadline=None)
-@given(VOLUMES)
-def test_an_unchanged_shape_keeps_the_voxels(volume: np.ndarray) -> None:
-    np.testing.assert_array_equal(resize(volume, volume.shape), volume.astype(np.float32))
 
 
 @settings(deadline=None)
@@ -114,15 +109,6 @@ def test_percentiles_map_to_the_unit_interval(volume: np.ndarray, low: float, hi
         np.testing.assert_allclose(scaled[inside], expected, rtol=1e-5, atol=1e-6)
     else:
         assert not scaled.any()
-
-
-@settings(deadline=None)
-@given(VOLUMES, st.sampled_from([0.5, 2.0, 8.0]), st.integers(-50, 50))
-def test_scaling_does_not_depend_on_units(volume: np.ndarray, factor: float, offset: int) -> None:
-    values = volume.astype(np.float32)
-    one = scale_percentiles(values, (1, 99.9))
-    two = scale_percentiles(values * np.float32(factor) + np.float32(offset), (1, 99.9))
-    np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 PERCENTILES = st.one_of(st.floats(0, 100), st.sampled_from([0.0, 1.0, 50.0, 99.9, 100.0]))
@@ -181,18 +167,6 @@ def test_scaling_leaves_its_input_alone_and_gives_contiguous_memory() -> None:
         assert scaled.flags.c_contiguous
         assert not np.shares_memory(scaled, part)
         np.testing.assert_array_equal(part, before)
-
-
-def test_published_percentiles_by_hand() -> None:
-    values = np.arange(1001, dtype=np.float32).reshape(7, 11, 13)
-    scaled = scale_percentiles(values, (1.0, 99.9)).ravel()
-    assert scaled[:11].tolist() == [0] * 11
-    assert scaled[999:].tolist() == [1, 1]
-    assert scaled[10 + 989 // 2] == pytest.approx((989 // 2) / 989, rel=1e-5)
-
-
-def test_a_constant_crop_becomes_zeros() -> None:
-    assert not scale_percentiles(np.full((2, 2, 2), 7, np.float32), (1, 99.9)).any()
 
 
 @given(SHAPES, SHAPES, SHAPES, st.sampled_from([np.int16, np.float32]), st.integers(0, 99))

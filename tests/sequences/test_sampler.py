@@ -18,7 +18,7 @@ from tests.helpers.sequence_store import KINDS, SOURCES, config, direction, samp
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
-from voxseq.sequences.ranges import Ranges
+from voxseq.sequences.reading import Ranges
 from voxseq.sequences.sampler import SequenceSampler, centred_box, example
 from voxseq.training.batches import stepwise
 from voxseq.transforms.intensity import scale_percentiles
@@ -55,6 +55,7 @@ def recorded(made: SequenceSampler, steps: int, size: int) -> list[tuple[str, in
 
 def test_items_have_the_shape_and_range_of_the_configuration(folder: Path) -> None:
     made = sampler(folder)
+    sources = dict(zip(KINDS, ("brats23", "deeplesion", "amos22"), strict=True))
     kinds = set()
     for sequences in (True, False):
         for item in made.batch(0, 40, sequences=sequences):
@@ -64,10 +65,7 @@ def test_items_have_the_shape_and_range_of_the_configuration(folder: Path) -> No
             assert item.volume.min() >= 0
             assert item.volume.max() <= 1
             assert item.volume.std() > 0
-            assert (
-                item.source
-                == dict(zip(KINDS, ("brats23", "deeplesion", "amos22"), strict=True))[item.kind]
-            )
+            assert item.source == sources[item.kind]
     assert kinds == set(KINDS)
 
 
@@ -125,15 +123,11 @@ def test_every_training_sequence_comes_once_an_epoch(
         assert len(epoch) == total
         assert set(epoch) == expected
     assert epochs[0] != epochs[1]
-    assert {number for _, _, number in seen[:total]} == set(range(total))
-
-
-def test_ids_name_the_same_sequence_always(folder: Path) -> None:
-    """The error message of a bad loss names items by these numbers."""
-    places = {}
-    for seed in (0, 1):
-        for kind, row, number in recorded(sampler(folder, seed=seed), 30, 4):
-            assert places.setdefault(number, (kind, row)) == (kind, row)
+    # An error message names an item by its number, which is the same whatever the seed.
+    numbers = {number: item for *item, number in seen[:total]}
+    assert set(numbers) == set(range(total))
+    others = recorded(sampler(folder, kinds, seed=1), 30, size)
+    assert all(numbers[number] == item for *item, number in others)
 
 
 def test_without_weights_kinds_are_mixed_by_their_number(folder: Path) -> None:
@@ -154,11 +148,9 @@ def test_weights_are_respected(folder: Path) -> None:
     marks = pd.read_parquet(folder / "index/contrast.parquet")["validation"].to_numpy(bool)
     assert set(rows) == set(np.flatnonzero(~marks))
     assert min(rows.values()) > 0.6 * max(rows.values())
-
-
-def test_weights_of_the_kinds_left_are_scaled_anew(folder: Path) -> None:
-    weights = {"spatial": {"weight": 8}, "contrast": {"weight": 1}, "semantic": {"weight": 1}}
-    made = sampler(folder, ("contrast", "semantic"), **weights)
+    # Those of the kinds that are left are scaled anew.
+    equal = {"spatial": {"weight": 8}, "contrast": {"weight": 1}, "semantic": {"weight": 1}}
+    made = sampler(folder, ("contrast", "semantic"), **equal)
     count = Counter(kind for kind, _, _ in recorded(made, 200, 10))
     assert count["contrast"] / 2000 == pytest.approx(0.5, abs=0.04)
 
@@ -258,13 +250,7 @@ def test_contrasts_stand_in_the_configured_order(folder: Path) -> None:
     for item in made.batch(0, 10):
         patches = np.split(item.volume, 4, axis=2)
         assert [direction(patch) for patch in patches] == [0, 1, 2, 3]
-
-
-def test_contrasts_of_a_place_are_scaled_one_by_one(folder: Path) -> None:
-    for item in sampler(folder, ("contrast",)).batch(3, 4):
-        for patch in np.split(item.volume, 4, axis=2):
-            assert patch.min() == 0
-            assert patch.max() == 1
+        assert all((patch.min(), patch.max()) == (0, 1) for patch in patches), "scaled one by one"
 
 
 def test_semantic_patches_are_the_drawn_lesions(folder: Path) -> None:
@@ -336,15 +322,6 @@ def test_a_centred_box_fits_and_keeps_the_centre_where_it_can(
             assert low[axis] == free
 
 
-def test_an_example_for_a_figure_is_a_training_sequence(folder: Path) -> None:
-    stores = {name: folder / "store" / name for name in SOURCES}
-    volume, source = example(folder / "index", stores, config(), "contrast", 0)
-    assert source == "brats23"
-    assert [direction(patch) for patch in np.split(volume, 4, axis=2)] == [0, 1, 2, 3]
-    again, _ = example(folder / "index", stores, config(), "contrast", 0)
-    np.testing.assert_array_equal(volume, again)
-
-
 def test_a_kind_without_training_sequences_is_refused(tmp_path: Path) -> None:
     sampler(tmp_path)
     table = tmp_path / "index/spatial.parquet"
@@ -369,10 +346,15 @@ def test_streams_of_different_purposes_differ() -> None:
     assert len(draws) == 5
 
 
-def test_the_example_of_a_figure_varies_in_every_patch(
+def test_the_example_of_a_figure_is_a_training_sequence_that_varies_in_every_patch(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores = {name: folder / "store" / name for name in SOURCES}
+    volume, source = example(folder / "index", stores, config(), "contrast", 0)
+    assert source == "brats23"
+    assert [direction(patch) for patch in np.split(volume, 4, axis=2)] == [0, 1, 2, 3]
+    again, _ = example(folder / "index", stores, config(), "contrast", 0)
+    np.testing.assert_array_equal(volume, again)
     real = SequenceSampler.read
     seen: list[int] = []
 

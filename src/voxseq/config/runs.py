@@ -170,8 +170,8 @@ class BaselineRun(TaskRun):
     """Scoring the baseline that ``method`` names."""
 
 
-class ProbeRun(TaskRun):
-    """A linear probe of an encoder.
+class EncoderRun(TaskRun):
+    """A run on a downstream task that starts from an encoder.
 
     Attributes:
         pretrained: id of the run whose encoder is loaded; ``None``: random initialisation.
@@ -181,7 +181,13 @@ class ProbeRun(TaskRun):
     pretrained: str | None
 
 
-class FinetuneRun(ProbeRun):
+class ProbeRun(EncoderRun):
+    """A linear probe of an encoder."""
+
+    recipe: ClassificationRecipe
+
+
+class FinetuneRun(EncoderRun):
     """Fine-tuning of one network.
 
     Attributes:

@@ -35,7 +35,8 @@ from voxseq.catalogue.splits import (
     ratio_split,
 )
 from voxseq.data import checks, index, layouts
-from voxseq.data.index import dataset_folder, index_row
+from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
+from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, state_of
 from voxseq.data.scorable import require_scorable
 from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume, volume_id
@@ -82,7 +83,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
     """Index one data set and set its unusable images aside.
 
     An optional source that is not here gives an empty index; see
-    :func:`voxseq.data.index.is_left_out`.
+    :func:`voxseq.data.examined.is_left_out`.
 
     Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv`` and ``summary.json``, and where some
     CT series are reformatted (RICORD) ``axial.csv``, the images without these.
@@ -97,7 +98,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
     except NotOfferedError as error:
         if not config.optional:
             raise
-        _write(context.out, dataset, Examination(notes=[index.LEFT_OUT]))
+        _write(context.out, dataset, Examination(notes=[LEFT_OUT]))
         _LOG.warning("left out of pre-training: %s", error.what)
         return
     examined = examine(
@@ -327,7 +328,7 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
         "subjects": {name: sum(split == name for _, split in subjects) for name in _SPLITS},
         "notes": examined.notes,
     }
-    write_json(out / index.SUMMARY, summary)
+    write_json(out / SUMMARY, summary)
 
 
 def _write_axial(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,10 +10,9 @@ import nibabel
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from voxseq import catalogue
 from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
-from voxseq.base.files import atomic_path, read_json
+from voxseq.base.files import atomic_path
 from voxseq.data.checks import Measured
 from voxseq.data.thumbnail import SIZE, thumbnail
 from voxseq.data.volume import Entry, Volume, volume_id
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = "index.parquet"
-SUMMARY = "summary.json"
-#: Note of an optional source that is not here.
-LEFT_OUT = "not in the data root: left out of pre-training"
 #: Columns that are fields of an entry.
 _TEXTS = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
 #: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
@@ -83,16 +79,6 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
         label=int(row["label"]),
         centre=None if centre == (-1, -1) else centre,
     )
-
-
-def dataset_folder(examined: Path, data_root: Path | None, dataset: str) -> Path:
-    """Folder with the files of ``dataset``: the user's, or the generated one of the run."""
-    return examined / "raw" if data_root is None else data_root / catalogue.get(dataset).folder
-
-
-def is_left_out(examined: Path) -> bool:
-    """Whether a finished examination found an optional source absent."""
-    return LEFT_OUT in read_json(examined / SUMMARY)["notes"]
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:

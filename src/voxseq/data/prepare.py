@@ -29,8 +29,9 @@ from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
 from voxseq.data.checks import content_hash
+from voxseq.data.examined import dataset_folder, is_left_out
 from voxseq.data.grid import regrid
-from voxseq.data.index import dataset_folder, entry_of, is_left_out, read_rows
+from voxseq.data.index import entry_of, read_rows
 from voxseq.data.layouts import Adapter
 from voxseq.data.scorable import require_scorable
 from voxseq.data.slabs import slabs, standard_deviation

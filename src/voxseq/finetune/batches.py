@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from voxseq.config.base import Shape3
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.training.batches import EpochOrder
+from voxseq.training.loop import Batch
 from voxseq.transforms.augment import Array, Augmentation
+from voxseq.transforms.spatial import start_around
 
-Batch = dict[str, Tensor]
 MakeBatch = Callable[[int], Batch]
 
 
@@ -68,9 +69,9 @@ class CropBatches:
             start = start_around(self._centre(row, rng), shape, roi)
         else:
             start = uniform_start(shape, roi, rng)
-        inside = _triple(min(r, s) for r, s in zip(roi, shape, strict=True))
-        image = pad_end(self.volumes.image_crop(row, start, inside), roi)
-        label = pad_end(self.volumes.label_crop(row, start, inside), roi)
+        x, y, z = (min(r, s) for r, s in zip(roi, shape, strict=True))
+        image = pad_end(self.volumes.image_crop(row, start, (x, y, z)), roi)
+        label = pad_end(self.volumes.label_crop(row, start, (x, y, z)), roi)
         return self.augmentation(image, label, rng)
 
     def _centre(self, row: int, rng: np.random.Generator) -> Array:
@@ -112,31 +113,21 @@ class ImageBatches:
         }
 
 
-def start_around(centre: Array, shape: Shape3, roi: Shape3) -> Shape3:
-    """First voxel of the crop around ``centre``, moved so that the crop stays inside.
-
-    On an axis shorter than the crop it is 0; the crop is then padded at the end.
-    """
-    return _triple(
-        min(max(int(c) - r // 2, 0), max(s - r, 0))
-        for c, s, r in zip(centre, shape, roi, strict=True)
-    )
+def image_parts(volumes: Volumes, rows: Sequence[int], size: int) -> Iterator[Tensor]:
+    """Whole images, unchanged and in order, ``size`` at a time: (size, 1, X, Y, Z) float32."""
+    for first in range(0, len(rows), size):
+        images = [volumes.image(row) for row in rows[first : first + size]]
+        yield torch.from_numpy(np.stack(images))[:, None]
 
 
 def uniform_start(shape: Shape3, roi: Shape3, rng: np.random.Generator) -> Shape3:
     """First voxel of a crop, any place inside with the same chance."""
-    return _triple(int(rng.integers(max(s - r, 0) + 1)) for s, r in zip(shape, roi, strict=True))
+    x, y, z = (int(rng.integers(max(s - r, 0) + 1)) for s, r in zip(shape, roi, strict=True))
+    return (x, y, z)
 
 
 def pad_end(array: Array, shape: Shape3) -> Array:
     """Pad (X, Y, Z) with 0 at the end of each axis up to ``shape``."""
     if array.shape == shape:
         return array
-    padded = np.zeros(shape, array.dtype)
-    padded[tuple(slice(size) for size in array.shape)] = array
-    return padded
-
-
-def _triple(numbers: Iterable[int]) -> Shape3:
-    x, y, z = numbers
-    return (x, y, z)
+    return np.pad(array, [(0, side - n) for n, side in zip(array.shape, shape, strict=True)])

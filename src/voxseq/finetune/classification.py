@@ -13,6 +13,7 @@ from torch.nn import functional
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array, accuracy, auc
+from voxseq.finetune.batches import image_parts
 from voxseq.finetune.training import TaskTraining
 from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
@@ -55,10 +56,8 @@ class SplitScore:
     @property
     def scores(self) -> dict[str, float]:
         """AUC and accuracy."""
-        return {
-            "auc": auc(self.target, self.probability),
-            "accuracy": accuracy(self.target, self.probability),
-        }
+        given = (self.target, self.probability)
+        return {"auc": auc(*given), "accuracy": accuracy(*given)}
 
 
 def scored(volumes: Volumes, rows: Sequence[int], probability: Array) -> SplitScore:
@@ -79,13 +78,9 @@ def score_split(
     """
     device = next(network.parameters()).device
     target = torch.tensor([volumes.target(row) for row in rows])
-    parts = []
     with torch.no_grad():
-        for first in range(0, len(rows), batch_size):
-            images = [volumes.image(row) for row in rows[first : first + batch_size]]
-            batch = torch.from_numpy(np.stack(images))[:, None]
-            parts.append(network(batch.to(device)).float().cpu())
-    logits = torch.cat(parts)
+        parts = image_parts(volumes, rows, batch_size)
+        logits = torch.cat([network(part.to(device)).float().cpu() for part in parts])
     require_finite_rows("the logits", [volumes.name(row) for row in rows], logits)
     return SplitScore(
         rows=tuple(rows),
@@ -95,18 +90,13 @@ def score_split(
     )
 
 
-class ClassificationTraining(TaskTraining):
+class ClassificationTraining(TaskTraining[ClassificationRecipe]):
     """A classifier with its loss and its validation cases."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: ClassificationRecipe,
-        volumes: Volumes,
-        validation: Sequence[int],
-    ) -> None:
-        super().__init__(network)
-        self.recipe, self.volumes, self.validation = recipe, volumes, validation
+    @property
+    def select(self) -> str:
+        """The score by which weights are selected."""
+        return self.recipe.select_by
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Loss of a batch of images."""

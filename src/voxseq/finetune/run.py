@@ -14,13 +14,13 @@ from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
-from voxseq.finetune.optim import build_optimiser
 from voxseq.finetune.recipe import Splits, choose_splits
+from voxseq.finetune.training import build_optimiser
 from voxseq.models.encoder import Encoder
 from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.batches import stepwise
-from voxseq.training.loop import FitResult, LoopConfig, Trainable, fit
+from voxseq.training.loop import FitResult, LoopConfig, fit
 from voxseq.training.schedule import lr_factor
 from voxseq.transforms.augment import build_augmentation
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
+Training = segmentation.SegmentationTraining | classification.ClassificationTraining
 
 
 def execute(context: RunContext[FinetuneRun]) -> None:
@@ -52,7 +53,17 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     result = _train(context, trainable, volumes, splits)
     trainable.eval()
     _score(context.out, network, recipe, volumes, splits)
-    _summarise(context, network, splits, result)
+    numbers = {
+        "selected_by": trainable.select,
+        "selected_step": result.best_step,
+        "validation_score": result.best_score,
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+    results.write_summary(context, splits, numbers, result.seconds)
+    _LOG.info(
+        "%s: selected step %d with %s %.4f",
+        *(context.run_id, result.best_step, trainable.select, result.best_score),
+    )
 
 
 def _network(context: RunContext[FinetuneRun]) -> nn.Module:
@@ -85,7 +96,7 @@ def _channels_last(network: nn.Module) -> None:
 
 def _trainable(
     network: nn.Module, recipe: Recipe, volumes: Volumes, val: Sequence[int]
-) -> Trainable:
+) -> Training:
     if isinstance(recipe, SegmentationRecipe):
         return segmentation.SegmentationTraining(network, recipe, volumes, val)
     return classification.ClassificationTraining(network, recipe, volumes, val)
@@ -100,21 +111,20 @@ def _batches(recipe: Recipe, volumes: Volumes, train: Sequence[int], seed: int) 
 
 
 def _train(
-    context: RunContext[FinetuneRun], trainable: Trainable, volumes: Volumes, splits: Splits
+    context: RunContext[FinetuneRun], trainable: Training, volumes: Volumes, splits: Splits
 ) -> FitResult:
     config, recipe, optimiser = context.config, context.config.recipe, context.config.optimiser
-    network = trainable.get_submodule("network")
     make_batch = _batches(recipe, volumes, splits.train, config.seed)
     return fit(
         trainable,
         lambda start: stepwise(make_batch, start, recipe.steps, context.workers),
-        build_optimiser(network, optimiser, config.encoder.depth, config.precision),
+        build_optimiser(trainable.network, optimiser, config.encoder.depth, config.precision),
         lr_factor(
             optimiser.schedule, optimiser.warmup_steps, recipe.steps, optimiser.final_lr_factor
         ),
         LoopConfig(
             steps=recipe.steps,
-            select=_selected_by(recipe),
+            select=trainable.select,
             mode="max",
             log_every=config.log_every,
             validate_every=recipe.validate_every,
@@ -129,10 +139,6 @@ def _train(
     )
 
 
-def _selected_by(recipe: Recipe) -> str:
-    return segmentation.SELECT if isinstance(recipe, SegmentationRecipe) else recipe.select_by
-
-
 def _score(out: Path, network: nn.Module, recipe: Recipe, volumes: Volumes, splits: Splits) -> None:
     if isinstance(recipe, SegmentationRecipe):
         predict = segmentation.by_windows(network, recipe)
@@ -143,22 +149,3 @@ def _score(out: Path, network: nn.Module, recipe: Recipe, volumes: Volumes, spli
         for rows in (splits.val, splits.test)
     )
     results.write_classification(out, validation, test, volumes)
-
-
-def _summarise(
-    context: RunContext[FinetuneRun], network: nn.Module, splits: Splits, result: FitResult
-) -> None:
-    numbers = {
-        "selected_by": _selected_by(context.config.recipe),
-        "selected_step": result.best_step,
-        "validation_score": result.best_score,
-        "parameters": sum(p.numel() for p in network.parameters()),
-    }
-    results.write_summary(context, splits, numbers, result.seconds)
-    _LOG.info(
-        "%s: selected step %d with %s %.4f",
-        context.run_id,
-        result.best_step,
-        numbers["selected_by"],
-        result.best_score,
-    )

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,6 +33,8 @@ class DiceCrossEntropy(nn.Module):
     """
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+        from monai.losses import DiceLoss  # late: it takes two seconds
+
         super().__init__()
         self.class_weights = None if class_weights is None else tuple(class_weights)
         self.dice = DiceLoss(
@@ -111,8 +112,10 @@ def score_cases(
         yield CaseScore(row, dice_per_class(scored, truth, len(recipe.labels)), prediction)
 
 
-class SegmentationTraining(TaskTraining):
+class SegmentationTraining(TaskTraining[SegmentationRecipe]):
     """A segmentation network with its loss and its validation cases."""
+
+    select = SELECT
 
     def __init__(
         self,
@@ -121,9 +124,8 @@ class SegmentationTraining(TaskTraining):
         volumes: Volumes,
         validation: Sequence[int],
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, recipe, volumes, validation)
         self.loss = DiceCrossEntropy(recipe.class_weights)
-        self.recipe, self.volumes, self.validation = recipe, volumes, validation
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Loss of a batch of crops."""

@@ -18,11 +18,21 @@ from typing import Any
 
 from voxseq.base.digest import LENGTH
 from voxseq.base.errors import IntegrityError, VoxseqError
-from voxseq.base.files import read_text
+from voxseq.base.files import read_text, sha256
 from voxseq.plan.actions import ACTIONS
 
 PACKAGE = Path(__file__).parents[1]
 VERSIONS = PACKAGE / "code.json"
+#: What reading a damaged record raises.
+_UNREADABLE = (
+    OSError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
 #: A text that names a module which is imported, or a package whose files are read, by its name.
 _NAMED = re.compile(rf"({PACKAGE.name}(?:\.\w+)+)\.?(?::\w+)?")
 
@@ -59,14 +69,12 @@ def _used_by(path: Path) -> tuple[str, ...]:
 
 
 def _names(node: ast.AST) -> Iterator[str]:
+    children = [*ast.iter_child_nodes(node)]
     match node:
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-            children: list[ast.AST] = [*node.orelse]
+            children = [*node.orelse]
         case ast.Call(func=ast.Attribute(attr="getLogger")):
             children = []
-        case _:
-            children = [*ast.iter_child_nodes(node)]
-    match node:
         case ast.Import():
             yield from (alias.name for alias in node.names)
         case ast.ImportFrom(module=str(module)):
@@ -83,15 +91,11 @@ def _names(node: ast.AST) -> Iterator[str]:
 
 def behaviour(paths: list[Path]) -> str:
     """Digest of source files without comments and docstrings, and of data files as they are."""
-    contents = [
-        (
-            path.relative_to(PACKAGE).as_posix(),
-            ast.dump(_without_docstrings(path))
-            if path.suffix == ".py"
-            else hashlib.sha256(path.read_bytes()).hexdigest(),
-        )
-        for path in paths
-    ]
+    contents = []
+    for path in paths:
+        is_code = path.suffix == ".py"
+        content = ast.dump(_without_docstrings(path)) if is_code else sha256(path)
+        contents.append((path.relative_to(PACKAGE).as_posix(), content))
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:LENGTH]
 
 
@@ -124,15 +128,7 @@ def recorded() -> Mapping[str, Mapping[str, Any]]:
             name: {"version": int(entry["version"]), "digest": str(entry["digest"])}
             for name, entry in content.items()
         }
-    except (
-        AttributeError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _UNREADABLE as error:
         raise IntegrityError(
             f"{VERSIONS} cannot be read: {error}",
             "restore it from version control (`git checkout HEAD` and its path), then "

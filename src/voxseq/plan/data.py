@@ -8,8 +8,9 @@ from pathlib import Path
 
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_text
+from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config import Config
-from voxseq.config.data import SequencesConfig, SourceConfig
+from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import Task
 from voxseq.config.runs import (
     ExamineRun,
@@ -22,8 +23,8 @@ from voxseq.config.runs import (
 from voxseq.plan.builder import Builder
 
 _SUBJECT = "subject"
-#: Those of :mod:`voxseq.catalogue.splits`, all of which every task uses.
-_SPLITS = ("train", "val", "test")
+#: Every task uses all parts.
+_SPLITS = (TRAIN, VAL, TEST)
 
 
 def add_data_runs(builder: Builder, config: Config) -> None:
@@ -33,13 +34,9 @@ def add_data_runs(builder: Builder, config: Config) -> None:
     for dataset in sorted({*tasks, *sources}):
         builder.add("download", "download", dataset, _examine_run(config, dataset, tasks))
     for dataset in sorted(sources):
-        builder.add(
-            "preprocess",
-            "preprocess",
-            f"source/{dataset}",
-            PrepareRun(dataset=dataset, store=config.store),
-            [f"download/{dataset}"],
-        )
+        run = PrepareRun(dataset=dataset, store=config.store)
+        key = f"source/{dataset}"
+        builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
     for name, task in config.finetune.tasks.items():
         preparation = TaskPreparation(
             type=task.type,
@@ -51,16 +48,9 @@ def add_data_runs(builder: Builder, config: Config) -> None:
         run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
         builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
     if sources:
-        builder.add(
-            "sequences",
-            "sequences",
-            "all",
-            sequences_run(config.sequences),
-            [
-                *(f"preprocess/source/{d}" for d in sources),
-                *(f"download/{d}" for d in {*tasks, *sources}),
-            ],
-        )
+        inputs = [f"preprocess/source/{dataset}" for dataset in sources]
+        inputs += [f"download/{dataset}" for dataset in {*tasks, *sources}]
+        builder.add("sequences", "sequences", "all", sequences_run(config.sequences), inputs)
 
 
 def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> ExamineRun:
@@ -79,21 +69,20 @@ def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Exa
 
 
 def sequences_run(sequences: SequencesConfig) -> SequencesRun:
-    """What building the index reads of the sequence configuration."""
+    """The part of the sequence configuration that building the index reads."""
     lists = {dataset: read_subjects(dataset, path) for dataset, path in sequences.exclude.items()}
-    own = sequences.model_copy(update={"exclude": lists, "sources": _sources(sequences)})
+    own = reading_settings(sequences).model_copy(update={"exclude": lists})
     return SequencesRun.model_validate(own, from_attributes=True)
 
 
-def _sources(sequences: SequencesConfig) -> tuple[SourceConfig, ...]:
-    """The sources as those see them who depend on their downloads, which know what is left out."""
-    return tuple(source.model_copy(update={"optional": False}) for source in sequences.sources)
-
-
 def reading_settings(sequences: SequencesConfig) -> SequencesConfig:
-    """The configuration as those see it who read sequences: without the lists of subjects, which
-    have acted when the index was built."""
-    return sequences.model_copy(update={"exclude": {}, "sources": _sources(sequences)})
+    """The sequence configuration of a run that reads sequences.
+
+    The lists of subjects have acted when the index was built, and the downloads know which
+    optional sources are left out.
+    """
+    sources = tuple(s.model_copy(update={"optional": False}) for s in sequences.sources)
+    return sequences.model_copy(update={"exclude": {}, "sources": sources})
 
 
 def read_subjects(dataset: str, path: str) -> list[str]:

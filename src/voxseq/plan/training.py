@@ -9,7 +9,7 @@ from typing import Any, Literal
 from voxseq.config import Config
 from voxseq.config.model import PretrainTraining
 from voxseq.config.registry import METHODS, Method
-from voxseq.config.runs import FinetuneRun, PretrainRun, ProbeRun, TaskRun
+from voxseq.config.runs import EncoderRun, FinetuneRun, PretrainRun, ProbeRun, TaskRun
 from voxseq.config.studies import AblationVariant
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
@@ -167,7 +167,7 @@ def add_cell(
     # Stages that pre-train as well keep their two kinds of job apart by the first word.
     first = "" if stage in ("finetune", "label_ratio") else "finetune/"
     share = "" if run.ratio == 1.0 else f"r{100 * run.ratio:g}_".replace(".", "p")
-    pretrained = run.pretrained if isinstance(run, ProbeRun) else None
+    pretrained = run.pretrained if isinstance(run, EncoderRun) else None
     run_id = builder.add(
         stage,
         action,
@@ -181,30 +181,30 @@ def add_cell(
     return ResultKey(run_id, stage, run.task, run.method, variant, run.ratio, run.seed)
 
 
-def _task_run(config: Config, spec: FinetuneSpec, ratio: float, seed: int) -> ProbeRun:
+def _task_run(config: Config, spec: FinetuneSpec, ratio: float, seed: int) -> EncoderRun:
     """The configuration of a fine-tuning or of a probe."""
     finetune, task = config.finetune, config.finetune.tasks[spec.task]
-    probe = ProbeRun(
-        task=spec.task,
-        recipe=task.recipe(),
-        method=spec.method,
-        seed=seed,
-        ratio=ratio,
-        threads=finetune.threads,
-        encoder=config.encoder,
-        pretrained=spec.pretrained,
-    )
+    common = {
+        "task": spec.task,
+        "recipe": task.recipe(),
+        "method": spec.method,
+        "seed": seed,
+        "ratio": ratio,
+        "threads": finetune.threads,
+        "encoder": config.encoder,
+        "pretrained": spec.pretrained,
+    }
     if spec.action == "probe":
-        return probe
+        return ProbeRun.model_validate(common)
     network = METHODS[spec.method].networks[task.type]
     recipe: WeightsRecipe = spec.recipe or ("pretrained" if spec.pretrained else "scratch")
-    return FinetuneRun(
-        **dict(probe),
-        network=network,
-        network_settings=task.network_settings(network),
-        trained=spec.trained,
-        optimiser=task.optimiser_of(network, recipe),
-        precision=task.precision or finetune.precision,
-        log_every=finetune.log_every,
-        checkpoint_every=finetune.checkpoint_every,
-    )
+    own = {
+        "network": network,
+        "network_settings": task.network_settings(network),
+        "trained": spec.trained,
+        "optimiser": task.optimiser_of(network, recipe),
+        "precision": task.precision or finetune.precision,
+        "log_every": finetune.log_every,
+        "checkpoint_every": finetune.checkpoint_every,
+    }
+    return FinetuneRun.model_validate({**common, **own})

@@ -1,17 +1,17 @@
 """Building the sequence index: which crops of which volumes form sequences.
 
-The index names stores, rows and boxes; voxels stay in the volume store. One table a kind:
+The index names stores, rows and boxes; voxels stay in the volume store. One table per kind:
 
-- ``spatial.parquet``: one row a crop, along which the window slides when it is read;
-- ``contrast.parquet``: one row a place, with the rows of the aligned contrasts;
+- ``spatial.parquet``: one row per crop, along which the window slides when it is read;
+- ``contrast.parquet``: one row per place, with the rows of the aligned contrasts;
 - ``semantic_items.parquet`` and ``semantic.parquet``: lesion crops, and draws of several distinct
   crops of one category.
 
 Images that a task holds out are excluded first; see :mod:`voxseq.sequences.exclusion`. A kind of
 which no source is here has no table; ``left_out.json`` names it.
 
-Counts follow the published code (AR-SSL4M): 50 crops a volume, a third
-fewer where the volume is thinner than the crop, 100 places a subject, 20,000 draws a category.
+Counts follow the published code (AR-SSL4M): 50 crops per volume, a third fewer where the volume is
+thinner than the crop, 100 places per subject, 20,000 draws per category.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from voxseq.base.errors import DataError
 from voxseq.base.files import atomic_path, write_json
 from voxseq.base.random import entropy
+from voxseq.config.base import Shape3
 from voxseq.sequences.exclusion import select
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def execute(context: RunContext[SequencesRun]) -> None:
     sources = sorted({s.dataset for s in config.sources})
     selection = select(context.inputs, sources, config.exclude)
     volumes = selection.volumes
-    _write_csv(context.out / "excluded.csv", selection.excluded)
+    with atomic_path(context.out / "excluded.csv") as temporary:
+        selection.excluded.to_csv(temporary, index=False, lineterminator="\n")
     write_json(context.out / "exclusion.json", selection.record)
     counts: dict[str, int] = {"excluded": len(selection.excluded)}
     here = set(selection.record["volumes"])
@@ -76,7 +77,8 @@ def execute(context: RunContext[SequencesRun]) -> None:
         for name, unmarked in tables.items():
             table = with_validation(unmarked, config.validation_every)
             counts[name] = len(table)
-            _write_parquet(context.out / f"{name}.parquet", table)
+            with atomic_path(context.out / f"{name}.parquet") as temporary:
+                table.to_parquet(temporary, index=False)
         if not counts[kind]:
             raise DataError(
                 f"no {kind} sequence can be built from {', '.join(names)}",
@@ -88,33 +90,34 @@ def execute(context: RunContext[SequencesRun]) -> None:
     _LOG.info("sequences: %s", ", ".join(f"{name} {n}" for name, n in counts.items()))
 
 
-def _shape(row: Any) -> tuple[int, int, int]:
+def _shape(row: Any) -> Shape3:
     return (int(row.p_x), int(row.p_y), int(row.p_z))
 
 
-def random_boxes(
-    shape: tuple[int, int, int],
-    crop: tuple[int, int, int],
-    count: int,
-    generator: np.random.Generator,
-) -> Integers:
+def random_boxes(shape: Shape3, crop: Shape3, count: int, rng: np.random.Generator) -> Integers:
     """Boxes of ``crop`` voxels at uniform places; an axis shorter than the crop is taken whole.
 
     Returns:
         (count, 6): start x, y, z and extent x, y, z.
     """
     extent = np.minimum(shape, crop)
-    start = generator.integers(0, np.asarray(shape) - extent + 1, size=(count, 3))
+    start = rng.integers(0, np.asarray(shape) - extent + 1, size=(count, 3))
     return np.concatenate([start, np.broadcast_to(extent, (count, 3))], axis=1)
 
 
-def _box_columns(boxes: Integers) -> dict[str, NDArray[np.int32]]:
-    return {name: boxes[:, i].astype(np.int32) for i, name in enumerate(BOX)}
+def _box_table(boxes: list[Integers], places: dict[str, list[int]]) -> pd.DataFrame:
+    """One row per box, with the place of its volume.
 
-
-def _repeated(values: list[int], counts: list[int]) -> NDArray[np.int32]:
-    """Each value as often as its volume has boxes."""
-    return np.repeat(np.asarray(values, dtype=np.int32), counts)
+    Args:
+        boxes: of each volume, as from :func:`random_boxes`.
+        places: column → its value for each volume.
+    """
+    if not boxes:
+        return pd.DataFrame()
+    counts = [len(part) for part in boxes]
+    columns = {name: np.repeat(values, counts) for name, values in places.items()}
+    columns |= zip(BOX, np.concatenate(boxes).T, strict=True)
+    return pd.DataFrame(columns).astype(np.int32)
 
 
 def _spatial(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataFrame]:
@@ -127,11 +130,8 @@ def _spatial(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataFr
         count = full if shape[2] >= crop[2] else max(int(full / 1.5), 1)
         generator = np.random.default_rng(entropy(config.seed, "spatial", str(row.volume_id)))
         boxes.append(random_boxes(shape, crop, count, generator))
-    if not boxes:
-        return {"spatial": pd.DataFrame()}
-    counts = [len(part) for part in boxes]
-    table = {name: _repeated([getattr(row, name) for row in rows], counts) for name in _PLACE}
-    return {"spatial": pd.DataFrame({**table, **_box_columns(np.concatenate(boxes))})}
+    places = {name: [getattr(row, name) for row in rows] for name in _PLACE}
+    return {"spatial": _box_table(boxes, places)}
 
 
 def _contrast(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataFrame]:
@@ -142,13 +142,10 @@ def _contrast(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataF
         generator = np.random.default_rng(entropy(config.seed, "contrast", group))
         boxes.append(random_boxes(_shape(rows[0]), crop, count, generator))
         chosen.append(rows)
-    if not boxes:
-        return {"contrast": pd.DataFrame()}
-    counts = [len(part) for part in boxes]
-    table = {"store": _repeated([rows[0].store for rows in chosen], counts)}
-    for i in range(len(chosen[0])):
-        table[f"row_{i}"] = _repeated([rows[i].row for rows in chosen], counts)
-    return {"contrast": pd.DataFrame({**table, **_box_columns(np.concatenate(boxes))})}
+    places = {"store": [rows[0].store for rows in chosen]}
+    for i in range(len(config.contrast.contrasts)):
+        places[f"row_{i}"] = [rows[i].row for rows in chosen]
+    return {"contrast": _box_table(boxes, places)}
 
 
 def _whole_groups(volumes: pd.DataFrame, contrasts: list[str]) -> Iterator[tuple[str, list[Any]]]:
@@ -172,7 +169,10 @@ def _semantic(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataF
     window, draws = config.semantic.window, config.semantic.draws_per_category
     typed = volumes[volumes["label"] >= 0]
     items = [
-        (*(row.store, row.row, row.label), *lesion_box(_shape(row), _centre(row), window))
+        (
+            *(row.store, row.row, row.label),
+            *lesion_box(_shape(row), (int(row.centre_x), int(row.centre_y)), window),
+        )
         for row in _rows(typed, "label", "store", "row", "centre_x", "centre_y")
     ]
     table = pd.DataFrame(items, columns=[*_PLACE, "category", *BOX]).astype(np.int32)
@@ -186,7 +186,8 @@ def _semantic(volumes: pd.DataFrame, config: SequencesRun) -> dict[str, pd.DataF
         chosen = members.index.to_numpy()[distinct_draws(len(members), length, draws, generator)]
         columns = {f"item_{i}": chosen[:, i].astype(np.int32) for i in range(length)}
         parts.append(pd.DataFrame({"category": np.int32(str(category)), **columns}))
-    return {"semantic_items": table, "semantic": _joined(parts)}
+    draws_table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return {"semantic_items": table, "semantic": draws_table}
 
 
 def distinct_draws(count: int, length: int, draws: int, generator: np.random.Generator) -> Integers:
@@ -208,9 +209,7 @@ def distinct_draws(count: int, length: int, draws: int, generator: np.random.Gen
     return np.concatenate(parts)
 
 
-def lesion_box(
-    shape: tuple[int, int, int], centre: tuple[int, int], window: tuple[int, int]
-) -> tuple[int, ...]:
+def lesion_box(shape: Shape3, centre: tuple[int, int], window: tuple[int, int]) -> list[int]:
     """In-plane window around a lesion over all its slices, cut at the image's borders.
 
     Returns:
@@ -222,7 +221,7 @@ def lesion_box(
         high = max(min(centre[axis] - window[axis] // 2 + window[axis], shape[axis]), low + 1)
         start.append(low)
         extent.append(high - low)
-    return (*start, 0, *extent, shape[2])
+    return [*start, 0, *extent, shape[2]]
 
 
 _BUILDERS = {"spatial": _spatial, "contrast": _contrast, "semantic": _semantic}
@@ -239,21 +238,3 @@ def _rows(table: pd.DataFrame, *columns: str) -> Iterator[Any]:
     A row of all columns would cost ten times as much.
     """
     return iter(table[[*(f"p_{a}" for a in AXES), *columns]].itertuples())
-
-
-def _centre(row: Any) -> tuple[int, int]:
-    return (int(row.centre_x), int(row.centre_y))
-
-
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")

@@ -13,6 +13,7 @@ An image of a source is excluded when, in this order,
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +87,13 @@ def select(
 
 def held_out_images(inputs: Mapping[str, Path]) -> pd.DataFrame:
     """Rows of the validation and test images of every task, with the column ``dataset``."""
-    parts = []
-    for name, folder in sorted(inputs.items()):
-        if name.startswith("download/"):
-            index = read_index(folder)
-            chosen = index[index["split"].isin([VAL, TEST])]
-            if len(chosen):
-                parts.append(chosen.assign(dataset=name.removeprefix("download/")))
+    indexes = {
+        name.removeprefix("download/"): read_index(folder)
+        for name, folder in sorted(inputs.items())
+        if name.startswith("download/")
+    }
+    held = {name: index[index["split"].isin([VAL, TEST])] for name, index in indexes.items()}
+    parts = [table.assign(dataset=name) for name, table in held.items() if len(table)]
     columns = ["dataset", "volume_id", "subject", "content_hash", "thumbnail"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
@@ -146,10 +147,7 @@ def _reasons(
 
 def _first(keys: Iterable[Any], ids: Sequence[str]) -> dict[Any, str]:
     """Key → the first held-out image that has it."""
-    first: dict[Any, str] = {}
-    for key, name in zip(keys, ids, strict=True):
-        first.setdefault(key, name)
-    return first
+    return dict(zip(reversed([*keys]), reversed(ids), strict=True))
 
 
 def _people(table: pd.DataFrame) -> list[Person]:
@@ -163,9 +161,9 @@ def _record(
     lists: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     counts: dict[str, dict[str, int]] = {}
-    for dataset, reason in zip(excluded["dataset"], excluded["reason"], strict=True):
-        of_dataset = counts.setdefault(dataset, {})
-        of_dataset[reason] = of_dataset.get(reason, 0) + 1
+    reasons = Counter(zip(excluded["dataset"], excluded["reason"], strict=True))
+    for (dataset, reason), count in reasons.items():
+        counts.setdefault(dataset, {})[reason] = count
     present = set(_people(volumes))
     listed = {}
     for dataset, names in sorted(lists.items()):

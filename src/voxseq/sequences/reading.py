@@ -1,6 +1,8 @@
-"""From a row of the sequence index to voxels."""
+"""From a crop to a sequence: sliding windows, and intensity ranges found once."""
 
 from __future__ import annotations
+
+import mmap
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -36,3 +38,24 @@ def start_count(depth: int, stride: int, thickness: int, length: int, most: int 
     """Number of possible starts of the sliding window (published: 64, starts 0..63)."""
     fitting = depth - thickness - stride * (length - 1)
     return (fitting if most is None else min(fitting, most)) + 1
+
+
+class Ranges:
+    """The intensity range of each crop that has been read, so that next time a part is enough.
+
+    It is in memory that worker processes share with the one that started them. Whoever reads a crop
+    first writes its range; another would write the same. A range is known when both of its numbers
+    are, in whatever order they become visible.
+    """
+
+    def __init__(self, count: int) -> None:
+        shared = mmap.mmap(-1, max(2 * count, 1) * np.dtype(np.float64).itemsize)
+        self._values = np.frombuffer(shared, np.float64, 2 * count).reshape(count, 2)
+        self._values[:] = np.nan
+
+    def __getitem__(self, row: int) -> tuple[float, float] | None:
+        low, high = self._values[row].tolist()
+        return None if np.isnan(low) or np.isnan(high) else (low, high)
+
+    def __setitem__(self, row: int, values: tuple[float, float]) -> None:
+        self._values[row] = values

@@ -23,13 +23,11 @@ from voxseq.base.random import numpy_generator
 from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
 from voxseq.sequences.build import AXES, LEFT_OUT
-from voxseq.sequences.ranges import Ranges
-from voxseq.sequences.reading import Array, slide, start_count
+from voxseq.sequences.reading import Array, Ranges, slide, start_count
 from voxseq.training.batches import EpochOrder
 from voxseq.transforms.intensity import intensity_range, scale, scale_percentiles
-from voxseq.transforms.spatial import Item, Triple, resize, resize_all
+from voxseq.transforms.spatial import Item, Triple, resize, resize_all, start_around
 
-Integers = NDArray[np.int32]
 #: Store, row in it, start and extent.
 _Box = tuple[int, int, Triple, Triple]
 
@@ -131,7 +129,12 @@ class SequenceSampler:
                 and the ablation that use none.
         """
         places = range(size) if slots is None else slots
-        return [self._drawn(step, size, slot, sequences) for slot in places]
+        items = []
+        for slot in places:
+            generator = numpy_generator(self.seed, "sequence", step, slot)
+            number = self._choose(step * size + slot, generator)
+            items.append(self.item(number, generator, sequences=sequences))
+        return items
 
     def validation(self, count: int, *, sequences: bool = True) -> list[Item]:
         """At most ``count`` validation items, the kinds in turn, always the same ones."""
@@ -142,29 +145,19 @@ class SequenceSampler:
             for kind, table in self._tables.items()
             if turn < len(table.validation)
         ]
-        return [
-            self.read(
-                kind,
-                row,
-                numpy_generator(self.seed, "validation", kind, row),
-                sequences=sequences,
-                number=number,
-            )
-            for number, (kind, row) in enumerate(picks[:count])
-        ]
+        items = []
+        for number, (kind, row) in enumerate(picks[:count]):
+            generator = numpy_generator(self.seed, "validation", kind, row)
+            items.append(self.read(kind, row, generator, sequences=sequences, number=number))
+        return items
 
-    def _drawn(self, step: int, size: int, slot: int, sequences: bool) -> Item:
-        generator = numpy_generator(self.seed, "sequence", step, slot)
-        kind, row, number = self._choose(step * size + slot, generator)
-        return self.read(kind, row, generator, sequences=sequences, number=number)
-
-    def _choose(self, position: int, generator: np.random.Generator) -> tuple[str, int, int]:
-        """Kind, table row and list number of the item at a position of the endless stream."""
+    def _choose(self, position: int, generator: np.random.Generator) -> int:
+        """List number of the item at a position of the endless stream."""
         if self._weights is None:
-            return self._located(self._order[position])
+            return self._order[position]
         chosen = int(generator.choice(len(self.kinds), p=self._weights))
         size = len(self._tables[self.kinds[chosen]].training)
-        return self._located(int(self._offsets[chosen]) + int(generator.integers(size)))
+        return int(self._offsets[chosen]) + int(generator.integers(size))
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
@@ -172,15 +165,8 @@ class SequenceSampler:
         sizes = [len(self._tables[kind].training) for kind in self.kinds]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
-    def _located(self, number: int) -> tuple[str, int, int]:
-        """Kind, table row and list number of an entry of the list."""
-        offsets = self._offsets
-        chosen = int(np.searchsorted(offsets, number, side="right")) - 1
-        kind = self.kinds[chosen]
-        return kind, int(self._tables[kind].training[number - int(offsets[chosen])]), number
-
     def numbers(self, modality: str) -> NDArray[np.int64]:
-        """List numbers, rising, of the training sequences from volumes of one modality.
+        """Sorted list numbers of the training sequences of one modality.
 
         Args:
             modality: "CT" or "MRI".
@@ -193,36 +179,24 @@ class SequenceSampler:
 
     def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
         """Read the entry of the training list with this number; arguments as in :meth:`read`."""
-        kind, row, _ = self._located(number)
+        chosen = int(np.searchsorted(self._offsets, number, side="right")) - 1
+        kind = self.kinds[chosen]
+        row = int(self._tables[kind].training[number - int(self._offsets[chosen])])
         return self.read(kind, row, generator, sequences=sequences, number=number)
 
-    def _modality(self, kind: str, row: int) -> str:
-        if kind == "semantic":
-            row = self._tables[kind].number("item_0", row)
-        table, column = self._volumes(kind)
-        return str(self._modalities_of(table.number("store", row))[table.number(column, row)])
-
     def _modality_at(self, kind: str, rows: NDArray[np.int64]) -> NDArray[np.str_]:
-        """Modality of the sequences in some rows of a kind's table."""
+        """Modality of the sequences, or of their first patches, in some rows of a kind's table."""
+        table, column = self._tables[kind], "row_0" if kind == "contrast" else "row"
         if kind == "semantic":
-            rows = self._tables[kind].columns["item_0"][rows].astype(np.int64)
-        table, column = self._volumes(kind)
+            # Lesions have a table of their own, whose rows the table of the sequences names.
+            assert self._items is not None
+            rows, table = table.columns["item_0"][rows].astype(np.int64), self._items
         stores, places = table.columns["store"][rows], table.columns[column][rows]
         found = np.empty(len(rows), dtype=object)
         for store in np.unique(stores):
             here = stores == store
             found[here] = self._modalities_of(int(store))[places[here]]
         return found.astype(np.str_)
-
-    def _volumes(self, kind: str) -> tuple[_Table, str]:
-        """Where the volume of a kind's sequence, or of its first patch, stands: table and column.
-
-        Lesions have a table of their own, whose rows the table of the sequences names.
-        """
-        if kind == "semantic":
-            assert self._items is not None
-            return self._items, "row"
-        return self._tables[kind], "row_0" if kind == "contrast" else "row"
 
     def _modalities_of(self, store: int) -> NDArray[np.str_]:
         """Modality of every volume of a store."""
@@ -268,7 +242,13 @@ class SequenceSampler:
             "semantic": self._semantic,
         }[kind]
         volume, store = reader(self._tables[kind], row, generator, sequences)
-        return Item(volume, kind, self._names[store], number, self._modality(kind, row))
+        return Item(
+            volume,
+            kind,
+            self._names[store],
+            number,
+            str(self._modality_at(kind, np.array([row]))[0]),
+        )
 
     def _store(self, number: int) -> VolumeStore:
         if number not in self._opened:
@@ -328,7 +308,7 @@ class SequenceSampler:
             return np.concatenate(patches, axis=2), store
         chosen = rows[int(generator.integers(len(rows)))]
         # A single image fills the network's input: a spatial crop around the same centre.
-        whole = self._shape(store, chosen)
+        whole: Any = self._store(store).image(chosen).shape
         start, extent = centred_box(start, extent, config.spatial.crop_shape, whole)
         return self._crops([(store, chosen, start, extent)], config.volume_shape)[0], store
 
@@ -347,21 +327,14 @@ class SequenceSampler:
         ]
         return np.concatenate(self._crops(boxes, shape), axis=2), boxes[0][0]
 
-    def _shape(self, store: int, row: int) -> Triple:
-        x, y, z = self._store(store).image(row).shape
-        return (int(x), int(y), int(z))
-
 
 def centred_box(
     start: Triple, extent: Triple, wanted: Triple, whole: Triple
 ) -> tuple[Triple, Triple]:
     """Box of ``wanted`` voxels around the centre of another, moved and cut to fit a volume."""
-    size = [min(w, n) for w, n in zip(wanted, whole, strict=True)]
-    low = [
-        min(max(s + e // 2 - n // 2, 0), w - n)
-        for s, e, n, w in zip(start, extent, size, whole, strict=True)
-    ]
-    return (low[0], low[1], low[2]), (size[0], size[1], size[2])
+    x, y, z = (min(w, n) for w, n in zip(wanted, whole, strict=True))
+    centre = [s + e // 2 for s, e in zip(start, extent, strict=True)]
+    return start_around(centre, whole, wanted), (x, y, z)
 
 
 def example(
@@ -372,12 +345,7 @@ def example(
     Random crops may show nothing but air. Of :data:`CANDIDATES` sequences, spread over the index,
     the one is taken whose plainest patch varies most.
 
-    Args:
-        index: folder of the sequence index.
-        stores: data set → folder of its volume store.
-        config: geometry and stride.
-        kind: kind of sequence.
-        number: seed of the choice.
+    Args are as those of :class:`SequenceSampler`; ``number`` is the seed of the choice.
 
     Returns:
         The volume (X, Y, Z) in 0..1 and the name of its data set.

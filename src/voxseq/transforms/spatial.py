@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,18 @@ class Item:
     source: str = ""
     id: int = -1
     modality: str = ""
+
+
+def start_around(centre: Iterable[float], shape: Triple, size: Triple) -> Triple:
+    """First voxel of the box of ``size`` around ``centre``, moved so that it stays inside a volume.
+
+    On an axis of ``shape`` that is shorter than the box it is 0.
+    """
+    x, y, z = (
+        min(max(int(c) - s // 2, 0), max(n - s, 0))
+        for c, n, s in zip(centre, shape, size, strict=True)
+    )
+    return (x, y, z)
 
 
 def resize(volume: NDArray[np.generic], shape: Triple) -> Array:

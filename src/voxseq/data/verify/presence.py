@@ -12,7 +12,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts as adapters
-from voxseq.data.index import is_left_out
+from voxseq.data.examined import is_left_out
 
 State = Literal["absent", "present", "incomplete"]
 

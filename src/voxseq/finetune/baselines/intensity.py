@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
-from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
 
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -15,11 +12,6 @@ NAMES = ("mean", "sd", *(f"p{p}" for p in PERCENTILES), "centre", "log_volume")
 _BINS = 256
 #: Side of the central box as a share of the image's.
 _CENTRE = 0.25
-
-
-def intensity_features(volumes: Volumes, rows: Sequence[int]) -> Array:
-    """Numbers ``NAMES`` of each image: (n, 9)."""
-    return np.stack([describe(volumes.image(row)) for row in rows])
 
 
 def describe(image: Array) -> Array:

@@ -1,69 +1,52 @@
-"""Logistic regression on a few numbers a case, its penalty chosen on the validation split."""
+"""Logistic regression on a few numbers per case, its penalty chosen on the validation split."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
 from voxseq.finetune.classification import SplitScore, scored
 from voxseq.finetune.recipe import Splits
+from voxseq.finetune.results import write_classification
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 #: Inverse strength of the L2 penalty; features have unit variance.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _ITERATIONS = 5000
 
 
-@dataclass(frozen=True)
-class Regression:
-    """The chosen regression.
-
-    Attributes:
-        penalty: one of ``PENALTIES``.
-        validation: scores by which it was chosen.
-        test: scores of the test split.
-        parameters: weights and intercept.
-    """
-
-    penalty: float
-    validation: SplitScore
-    test: SplitScore
-    parameters: int
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What summary.json says of it."""
-        return {
-            "selected_by": "auc",
-            "selected_step": 0,
-            "validation_score": self.validation.scores["auc"],
-            "penalty": self.penalty,
-        }
-
-
 def regress(
-    features: dict[str, Array], recipe: ClassificationRecipe, volumes: Volumes, splits: Splits
-) -> Regression:
+    out: Path,
+    features: dict[str, Array],
+    recipe: ClassificationRecipe,
+    volumes: Volumes,
+    splits: Splits,
+) -> dict[str, Any]:
     """Fit on the training cases, choose the penalty by validation AUC, score the test cases once.
 
     Of equal validation scores the stronger penalty is taken. Features are standardised by the
     training cases. With ``class_balanced_loss`` classes weigh the same.
 
     Args:
+        out: folder that gets the scores of both splits.
         features: (n, d) of the splits "train", "val" and "test", in the order of their rows.
         recipe: of the task.
         volumes: give the classes.
         splits: the cases.
 
-    Raises:
-        DataError: the training cases are of one class.
+    Returns:
+        The numbers for summary.json; ``parameters`` are weights and intercept.
     """
+    # Importing it takes a second, which every fine-tuning would wait for.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     target = [volumes.target(row) for row in splits.train]
     best: tuple[float, Pipeline, SplitScore] | None = None
     for penalty in PENALTIES:
@@ -75,15 +58,17 @@ def regress(
                 max_iter=_ITERATIONS,
             ),
         ).fit(features["train"], target)
-        validation = scored(volumes, splits.val, _probability(model, features["val"]))
+        validation = scored(volumes, splits.val, model.predict_proba(features["val"])[:, 1])
         if best is None or validation.scores["auc"] > best[2].scores["auc"]:
             best = penalty, model, validation
     assert best is not None, "there are penalties"
     penalty, model, validation = best
-    test = scored(volumes, splits.test, _probability(model, features["test"]))
-    return Regression(penalty, validation, test, features["train"].shape[1] + 1)
-
-
-def _probability(model: Pipeline, features: Array) -> Array:
-    chances: Array = model.predict_proba(features)[:, 1]
-    return chances
+    test = scored(volumes, splits.test, model.predict_proba(features["test"])[:, 1])
+    write_classification(out, validation, test, volumes)
+    return {
+        "selected_by": "auc",
+        "selected_step": 0,
+        "validation_score": validation.scores["auc"],
+        "penalty": penalty,
+        "parameters": features["train"].shape[1] + 1,
+    }

@@ -40,8 +40,9 @@ class MeanShape:
         largest wins, and background where no class is above its threshold.
         """
         shares = resample.linear(self.shares, image.shape)
+        thresholds = np.array(self.thresholds, np.float32).reshape(-1, 1, 1, 1)
         with np.errstate(divide="ignore"):
-            ratios = np.log(shares) - np.log(_column(self.thresholds))
+            ratios = np.log(shares) - np.log(thresholds)
         logits = np.concatenate([np.zeros((1, *image.shape), np.float32), ratios])
         return torch.from_numpy(logits.astype(np.float32))
 
@@ -64,7 +65,8 @@ def fit_mean_shape(
     grid = common_grid([volumes.shape(row) for row in train])
     total = np.zeros((classes, *grid), np.float64)
     for row in train:
-        total += resample.linear(_indicators(volumes.label(row), classes), grid)
+        each = [volumes.label(row) == number for number in range(1, classes + 1)]
+        total += resample.linear(np.stack(each).astype(np.float32), grid)
     shares = (total / len(train)).astype(np.float32)
     dice = np.stack([_dice_by_threshold(shares, volumes.label(row)) for row in val])
     means = class_means(dice.reshape(len(val), -1)).reshape(classes, len(THRESHOLDS))
@@ -97,11 +99,3 @@ def _dice_by_threshold(shares: Array, truth: Array) -> NDArray[np.float64]:
                 overlap = int((predicted & inside).sum())
                 scores[index, number] = 2 * overlap / (int(predicted.sum()) + int(inside.sum()))
     return scores
-
-
-def _indicators(label: Array, classes: int) -> Array:
-    return np.stack([label == index + 1 for index in range(classes)]).astype(np.float32)
-
-
-def _column(values: Sequence[float]) -> Array:
-    return np.array(values, np.float32).reshape(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Linear probe: what a frozen encoder's features are worth without fine-tuning."""
+"""Linear probe: the value of a frozen encoder's features without fine-tuning."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
 from voxseq.finetune import results
 from voxseq.finetune.baselines.logistic import regress
-from voxseq.finetune.recipe import choose_splits, limited_threads, recipe_of_type
+from voxseq.finetune.batches import image_parts
+from voxseq.finetune.recipe import choose_splits, limited_threads
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.finite import require_finite_rows
@@ -36,13 +35,11 @@ def execute(context: RunContext[ProbeRun]) -> None:
     Writes scores.csv (test), validation.csv, predictions.csv, worst.npz, summary.json, cost.json.
 
     Raises:
-        ConfigError: the task is a segmentation.
         DataError: a split that cannot be trained on or scored.
         IntegrityError: a pre-trained encoder that is damaged or of another geometry.
         NotFiniteError: features that are infinite or undefined.
     """
     began, config = time.monotonic(), context.config
-    recipe = recipe_of_type(config, ClassificationRecipe, "a linear probe")
     volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
     splits = choose_splits(volumes, config)
     encoder = build_encoder(config.encoder, config.seed, pretraining=False)
@@ -50,32 +47,24 @@ def execute(context: RunContext[ProbeRun]) -> None:
         load_encoder(context.inputs[config.pretrained] / ENCODER_FILE, encoder)
     with limited_threads(config.threads):
         features = {
-            split: mean_tokens(encoder, volumes, getattr(splits, split), recipe.batch_size)
-            for split in ("train", "val", "test")
+            split: mean_tokens(encoder, volumes, rows, config.recipe.batch_size)
+            for split, rows in vars(splits).items()
         }
-        found = regress(features, recipe, volumes, splits)
-    results.write_classification(context.out, found.validation, found.test, volumes)
-    size = sum(p.numel() for p in encoder.parameters()) + found.parameters
-    numbers = {**found.summary, "parameters": size}
+        numbers = regress(context.out, features, config.recipe, volumes, splits)
+    numbers["parameters"] += sum(p.numel() for p in encoder.parameters())
     results.write_summary(context, splits, numbers, time.monotonic() - began)
     _LOG.info(
         "%s: validation AUC %.4f with C = %g",
-        context.run_id,
-        found.summary["validation_score"],
-        found.penalty,
+        *(context.run_id, numbers["validation_score"], numbers["penalty"]),
     )
 
 
 def mean_tokens(encoder: Encoder, volumes: Volumes, rows: Sequence[int], batch_size: int) -> Array:
     """Mean over the patch tokens of each image, as the classification head sees it: (n, C)."""
     encoder.eval()
-    parts = []
     with torch.no_grad():
-        for first in range(0, len(rows), batch_size):
-            images = [volumes.image(row) for row in rows[first : first + batch_size]]
-            batch = torch.from_numpy(np.stack(images))[:, None]
-            parts.append(encoder(batch).tokens.mean(dim=1))
-    features = torch.cat(parts).double()
+        parts = image_parts(volumes, rows, batch_size)
+        features = torch.cat([encoder(part).tokens.mean(dim=1) for part in parts]).double()
     require_finite_rows("the features", [volumes.name(row) for row in rows], features)
     made: Array = features.numpy()
     return made

@@ -1,10 +1,11 @@
-"""Trivial baselines: what a score is worth is how far it lies above theirs."""
+"""Trivial baselines: the value of a score is how far it lies above theirs."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from voxseq.base.errors import ConfigError
 from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import results
-from voxseq.finetune.baselines.intensity import intensity_features
+from voxseq.finetune.baselines.intensity import describe
 from voxseq.finetune.baselines.logistic import regress
 from voxseq.finetune.baselines.mean_shape import fit_mean_shape
 from voxseq.finetune.classification import scored
-from voxseq.finetune.recipe import Splits, choose_splits, limited_threads, recipe_of_type
+from voxseq.finetune.recipe import Splits, choose_splits, limited_threads
 from voxseq.finetune.segmentation import SELECT, at_once
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("voxseq.finetune")
 Numbers = dict[str, Any]
-#: (run, its volumes, its cases) → what summary.json says besides the common numbers
-Baseline = Callable[["RunContext[BaselineRun]", Volumes, Splits], Numbers]
+#: (folder of results, the task's recipe, its volumes, its cases) → numbers for summary.json
+Baseline = Callable[[Path, Any, Volumes, Splits], Numbers]
 
 
 def execute(context: RunContext[BaselineRun]) -> None:
@@ -41,26 +42,27 @@ def execute(context: RunContext[BaselineRun]) -> None:
         DataError: a split that cannot be trained on or scored.
     """
     began, config = time.monotonic(), context.config
-    baseline = BASELINES.get(config.method)
-    if baseline is None:
-        known = ", ".join(BASELINES)
-        raise ConfigError(f"unknown baseline {config.method!r}", f"expected one of {known}")
+    known = BASELINES[config.recipe.type]
+    if config.method not in known:
+        raise ConfigError(
+            f"{config.task} is a {config.recipe.type}, which has no baseline {config.method!r}",
+            f"expected one of {', '.join(known)}",
+        )
     volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
     splits = choose_splits(volumes, config)
     with limited_threads(config.threads):
-        numbers = baseline(context, volumes, splits)
+        numbers = known[config.method](context.out, config.recipe, volumes, splits)
     results.write_summary(context, splits, numbers, time.monotonic() - began)
     _LOG.info("%s: validation score %.4f", context.run_id, numbers["validation_score"])
 
 
-def _majority(context: RunContext[BaselineRun], volumes: Volumes, splits: Splits) -> Numbers:
+def _majority(out: Path, recipe: ClassificationRecipe, volumes: Volumes, splits: Splits) -> Numbers:
     """The share of class 1 in training as the probability of every case; AUC is 0.5."""
-    recipe_of_type(context.config, ClassificationRecipe, "the majority class")
     share = float(np.mean([volumes.target(row) for row in splits.train]))
     validation, test = (
         scored(volumes, rows, np.full(len(rows), share)) for rows in (splits.val, splits.test)
     )
-    results.write_classification(context.out, validation, test, volumes)
+    results.write_classification(out, validation, test, volumes)
     return {
         "selected_by": "auc",
         "selected_step": 0,
@@ -70,24 +72,20 @@ def _majority(context: RunContext[BaselineRun], volumes: Volumes, splits: Splits
 
 
 def _intensity_logistic(
-    context: RunContext[BaselineRun], volumes: Volumes, splits: Splits
+    out: Path, recipe: ClassificationRecipe, volumes: Volumes, splits: Splits
 ) -> Numbers:
     """Logistic regression on intensities and on the size of what is bright in the centre."""
-    recipe = recipe_of_type(context.config, ClassificationRecipe, "a regression on intensities")
     features = {
-        split: intensity_features(volumes, getattr(splits, split))
-        for split in ("train", "val", "test")
+        split: np.stack([describe(volumes.image(row)) for row in rows])
+        for split, rows in vars(splits).items()
     }
-    found = regress(features, recipe, volumes, splits)
-    results.write_classification(context.out, found.validation, found.test, volumes)
-    return {**found.summary, "parameters": found.parameters}
+    return regress(out, features, recipe, volumes, splits)
 
 
-def _mean_shape(context: RunContext[BaselineRun], volumes: Volumes, splits: Splits) -> Numbers:
+def _mean_shape(out: Path, recipe: SegmentationRecipe, volumes: Volumes, splits: Splits) -> Numbers:
     """The mean of the training labels, cut at the best validation Dice."""
-    recipe = recipe_of_type(context.config, SegmentationRecipe, "a mean shape")
     shape = fit_mean_shape(volumes, splits.train, splits.val, len(recipe.labels))
-    score = results.score_segmentation(context.out, at_once(shape), recipe, volumes, splits)
+    score = results.score_segmentation(out, at_once(shape), recipe, volumes, splits)
     return {
         "selected_by": SELECT,
         "selected_step": 0,
@@ -97,8 +95,8 @@ def _mean_shape(context: RunContext[BaselineRun], volumes: Volumes, splits: Spli
     }
 
 
-BASELINES: Mapping[str, Baseline] = {
-    "majority": _majority,
-    "intensity_logistic": _intensity_logistic,
-    "mean_shape": _mean_shape,
+#: Type of task → baseline → its function.
+BASELINES: Mapping[str, Mapping[str, Baseline]] = {
+    "segmentation": {"mean_shape": _mean_shape},
+    "classification": {"majority": _majority, "intensity_logistic": _intensity_logistic},
 }
