@@ -256,9 +256,9 @@ def test_test_images_are_segmented_once_and_after_training(
     segmented: list[int] = []
     original, run_fit = Volumes._read, run.fit
 
-    def spy(self: Volumes, kind: str, row: int) -> Any:
+    def spy(self: Volumes, kind: str, row: int, *box: Any) -> Any:
         read.append(self.name(row))
-        return original(self, kind, row)
+        return original(self, kind, row, *box)
 
     def fitted(*args: Any, **kwargs: Any) -> Any:
         result = run_fit(*args, **kwargs)

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from voxseq.base.digest import digest
+from voxseq.config.report_run import ReportRun
 from voxseq.engine import journal
 from voxseq.engine import workspace as runs
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import Job, Plan, Run, Stage
 from voxseq.plan.context import RunContext
+from voxseq.plan.model import dump
 from voxseq.plan.outputs import COSTS, lasting
 
 #: Runs of the tiny study: id → ids of its inputs. A stage's first word is its action as well.
@@ -47,8 +49,9 @@ def tiny_plan(
     for name, inputs in grid.items():
         stage: Stage = name.split("/")[0]  # type: ignore[assignment]
         value = (values or {}).get(name, 0)
-        config = {**STUDY, "seeds": (value,)} if stage == "tables" else {"value": value}
-        word = digest([name, config, [made[i].fingerprint for i in inputs]])
+        study = ReportRun.model_validate({**STUDY, "seeds": (value,)})
+        config = study if stage == "tables" else {"value": value}
+        word = digest([name, dump(config), [made[i].fingerprint for i in inputs]])
         key = name.split("/", 1)[1]
         job = key.rsplit("/", 1)[0] if stage == "finetune" else key
         made[name] = Run(name, stage, stage, config, inputs, word, job.replace("/", "."))
@@ -87,9 +90,7 @@ class Actions:
             raise OSError(28, "No space left on device")
         for name in names[stage != "tables" :]:
             (context.out / name).parent.mkdir(exist_ok=True)
-            value = (
-                context.config["seeds"][0] if "seeds" in context.config else context.config["value"]
-            )
+            value = context.config.seeds[0] if stage == "tables" else context.config["value"]
             (context.out / name).write_text(f"{value}\n")
         if self.surplus is not None:
             (context.out / self.surplus).write_text("x")

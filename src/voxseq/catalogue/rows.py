@@ -68,8 +68,8 @@ def _with_overlaps(rows: Mapping[str, DataSet]) -> dict[str, DataSet]:
 
 
 def _read() -> tuple[dict[str, DataSet], dict[str, list[str]]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    groups = yaml.load(content(PACKAGE / _FILE), loader)  # noqa: S506 - one of the safe loaders
+    text = content(PACKAGE / _FILE)
+    groups = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     # A key with a dot holds what rows share.
     groups = {group: rows for group, rows in groups.items() if not group.startswith(".")}
     rows = {name: facts for group in groups.values() for name, facts in group.items()}
