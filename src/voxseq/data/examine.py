@@ -11,7 +11,7 @@ import functools
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, state_of
 from voxseq.data.scorable import require_scorable
-from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume, volume_id
+from voxseq.data.volume import REFORMATTED, Entry, Remark, Scan, Volume, volume_id
 from voxseq.fetch import NotOfferedError, provide
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Examination:
         rows: of the usable images in the index, in the same order as ``entries``.
         aside: images that are set aside, with the reason.
         notes: for the summary.
+        remarks: on files that are used all the same, or that are no images.
     """
 
     found: Scan = field(default_factory=lambda: Scan(()))
@@ -69,6 +70,7 @@ class Examination:
     entries: list[Entry] = field(default_factory=list)
     aside: list[tuple[Entry, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
     def set_aside(self, reasons: Mapping[str, str]) -> None:
         """Move the rows with these volume ids out of the usable ones."""
@@ -85,8 +87,9 @@ def execute(context: RunContext[ExamineRun]) -> None:
     An optional source that is not here gives an empty index; see
     :func:`voxseq.data.examined.is_left_out`.
 
-    Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv`` and ``summary.json``, and where some
-    CT series are reformatted (RICORD) ``axial.csv``, the images without these.
+    Writes ``index.parquet``, ``splits.csv``, ``set_aside.csv``, ``remarks.csv`` and
+    ``summary.json``, and where some CT series are reformatted (RICORD) ``axial.csv``, the images
+    without these.
 
     Raises:
         DataError: the data set is missing, or too few of its images are usable.
@@ -118,6 +121,10 @@ def execute(context: RunContext[ExamineRun]) -> None:
         remedy = "obtain these files again, or lower data.min_valid_fraction"
         raise DataError("\n".join(lines), remedy)
     check_splits(dataset, examined.rows, config.task)
+    for remark in examined.remarks[:_SHOWN]:
+        _LOG.warning("%s: %s", remark.path, remark.reason)
+    if len(examined.remarks) > _SHOWN:
+        _LOG.warning("and %d more remarks in remarks.csv", len(examined.remarks) - _SHOWN)
     _LOG.info("%s: %d images usable, %d set aside", dataset.name, usable, len(examined.aside))
 
 
@@ -158,13 +165,19 @@ def examine(
         DataError: the folder does not hold the published layout.
     """
     found = layouts.get(dataset.layout).scan(folder, dataset)
-    examined = Examination(found, aside=list(found.rejected), notes=list(found.notes))
+    examined = Examination(
+        found,
+        aside=list(found.rejected),
+        notes=list(found.notes),
+        remarks=list(found.remarks),
+    )
     results = _check_all(_Job(folder, dataset, task), found.entries, state, workers)
     for entry, result in zip(found.entries, results, strict=True):
         if "reason" in result:
             _LOG.warning("set aside: %s", result["reason"])
             examined.aside.append((entry, result["reason"]))
         else:
+            examined.remarks += [Remark(*remark) for remark in result["remarks"]]
             examined.rows.append(result["row"])
             examined.entries.append(entry)
     contrasts = dataset.options.get("contrasts")
@@ -223,7 +236,8 @@ class _Job:
 
     def key(self, entry: Entry) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
-        files = [state_of(self.folder, p) for p in (entry.path, entry.label_path) if p]
+        paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
+        files = [state_of(self.folder, p) for p in (*paths, entry.label_path) if p]
         task = self.task and self.task.model_dump(mode="json")
         return digest([self.dataset.name, asdict(entry), files, task])
 
@@ -248,15 +262,15 @@ def _check_all(
 
 
 def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
-    """The image's row of the index, or the reason why it cannot be used."""
+    """The image's row of the index and the remarks on it, or the reason why it cannot be used."""
     try:
-        return {"row": _usable_row(job, entry)}
+        return _usable_row(job, entry)
     except DataError:
         # Some libraries do not tell a failure of the machine from a damaged file.
         for path in filter(None, (entry.path, entry.label_path)):
             require_readable(job.folder / path)
     try:
-        return {"row": _usable_row(job, entry)}
+        return _usable_row(job, entry)
     except DataError as error:
         return {"reason": error.what}
 
@@ -273,8 +287,11 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     row = index_row(job.dataset.name, entry, image, measured)
     # The label is checked against the image's grid: its voxels may go before the label's come.
     grid = replace(image, array=np.broadcast_to(np.uint8(0), shape))
+    remarks = [*image.remarks]
     del image
-    return row if job.task is None else row | _check_target(job, job.task, entry, grid)
+    if job.task is not None:
+        row |= _check_target(job, job.task, entry, grid)
+    return {"row": row, "remarks": [astuple(remark) for remark in remarks]}
 
 
 def _check_target(job: _Job, task: TaskNeeds, entry: Entry, grid: Volume) -> dict[str, Any]:
@@ -315,6 +332,8 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
     index.write_table(out / index.INDEX, rows, index.SCHEMA)
     aside = [(volume_id(dataset.name, e), e.path, reason) for e, reason in examined.aside]
     _write_csv(out / "set_aside.csv", ("volume_id", "path", "reason"), aside)
+    remarks = [astuple(remark) for remark in examined.remarks]
+    _write_csv(out / "remarks.csv", ("path", "reason", "next"), remarks)
     subjects = sorted({(r["subject"], r["split"]) for r in rows})
     _write_csv(out / "splits.csv", ("subject", "split"), subjects)
     summary = {
@@ -327,6 +346,7 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
         "images": {name: sum(r["split"] == name for r in rows) for name in _SPLITS},
         "subjects": {name: sum(split == name for _, split in subjects) for name in _SPLITS},
         "notes": examined.notes,
+        "remarks": len(remarks),
     }
     write_json(out / SUMMARY, summary)
 

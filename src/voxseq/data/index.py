@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("minimum", "maximum")),
         ("affine", pa.list_(pa.float64(), 16)),
         ("thumbnail", pa.list_(pa.float32(), SIZE)),
+        ("files", pa.list_(pa.string())),
     ]
 )
 
@@ -61,6 +62,7 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
         "maximum": measured.maximum,
         "affine": [float(n) for n in volume.affine.ravel()],
         "thumbnail": [float(n) for n in thumbnail(volume)],
+        "files": list(entry.files),
     }
 
 
@@ -78,6 +80,7 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
         **{name: row[name] for name in (*_TEXTS, "split")},
         label=int(row["label"]),
         centre=None if centre == (-1, -1) else centre,
+        files=tuple(row["files"]),
     )
 
 

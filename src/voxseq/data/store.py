@@ -36,7 +36,7 @@ TABLE = "store.parquet"
 #: shape. voxels: count by class, as JSON.
 SCHEMA = pa.schema(
     [
-        *INDEX_SCHEMA,
+        *(field for field in INDEX_SCHEMA if field.name != "files"),
         *((f"p_{axis}", pa.int32()) for axis in "xyz"),
         *((f"p_spacing_{axis}", pa.float64()) for axis in "xyz"),
         *((f"crop_start_{axis}", pa.float64()) for axis in "xyz"),

@@ -14,6 +14,21 @@ REFORMATTED = "reformatted"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+@dataclass(frozen=True)
+class Remark:
+    """Something odd about a file that is used, or left out without loss of an image.
+
+    Attributes:
+        path: the file or folder, relative to the data set's folder; "" is that folder.
+        reason: the evidence.
+        next: what to look at or to do.
+    """
+
+    path: str
+    reason: str
+    next: str
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """One image or label on its own voxel grid.
@@ -23,11 +38,13 @@ class Volume:
         affine: (4, 4) float64, voxel indices to millimetres in the RAS+ world of NIfTI.
         oriented: whether the file states a patient orientation. Arrays without one (h5, npz, PNG,
             RICORD as published) keep their axis order; only their spacing is known.
+        remarks: of the reader.
     """
 
     array: Array
     affine: Array
     oriented: bool = True
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -62,6 +79,8 @@ class Entry:
         image: name, unique within the subject.
         path: file or series folder, relative to the data set's folder.
         locator: what the adapter needs to find the image inside ``path``.
+        files: of an image that consists of several, such as the slices of a series, relative to
+            ``path``; empty where ``path`` or ``locator`` say enough.
         modality: "CT", "MRI", or "" where unknown.
         contrast: MRI contrast, or "reformatted" for a CT series whose slices are not axial.
         label_path: file of the segmentation, relative; "" without one.
@@ -82,6 +101,7 @@ class Entry:
     split: str = ""
     centre: tuple[int, int] | None = None
     group: str = ""
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,12 +114,14 @@ class Scan:
         absent: images that a published list names and the folder lacks; no fault, as users may
             hold a part of a data set.
         notes: other observations for the summary.
+        remarks: on files that are no images, or on several images.
     """
 
     entries: tuple[Entry, ...]
     rejected: tuple[tuple[Entry, str], ...] = ()
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entries) + len(self.rejected)

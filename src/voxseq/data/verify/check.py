@@ -130,6 +130,8 @@ def _verify_one(
         listed = f"compare the lists with the published ones; {show}"
         remedy = listed if "later split" in reason else obtain_again(dataset)
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
+    for remark in examined.remarks:
+        report.add("warning", dataset, remark.path, remark.reason, remark.next)
     for row in examined.rows:
         findings.check_header(report, dataset, row)
     if task is not None and dataset.name in usage.scored:
