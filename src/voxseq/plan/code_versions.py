@@ -57,7 +57,8 @@ def _files_of(name: str) -> list[Path]:
     """Files of a module, or of all of a package that ends in ``.*``."""
     place = PACKAGE.parent / name.removesuffix(".*").replace(".", "/")
     if name.endswith(".*"):
-        return [p for p in place.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+        kept = (p for p in place.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return [p for p in kept if p.suffix != ".pyc"]
     return [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()]
 
 
