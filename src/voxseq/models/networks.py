@@ -104,7 +104,7 @@ def build_unet3d(classes: int, settings: UNet3DSettings) -> nn.Module:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a network is built from; see :func:`build_network`."""
+    """Arguments of :func:`build_network`."""
 
     config: EncoderConfig
     classes: int

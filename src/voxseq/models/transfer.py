@@ -37,7 +37,7 @@ _KEY = "voxseq"
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was loaded.
+    """Result of loading an encoder.
 
     Attributes:
         loaded: tensors taken from the file.

@@ -115,7 +115,7 @@ def digests() -> dict[str, str]:
 
 
 def recorded() -> Mapping[str, Mapping[str, Any]]:
-    """What ``code.json`` says of each action: the version of its code and the digest.
+    """Entries of ``code.json`` per action: the version of its code and the digest.
 
     Raises:
         IntegrityError: the file is missing or damaged.
