@@ -11,7 +11,8 @@ set -euo pipefail
 root=$(git rev-parse --show-toplevel)
 work=$(mktemp -d)
 preloaded=$work/preloaded
-exec 3> >(exec python "$root/tests/helpers/preloaded.py" "$preloaded" 3>&-)
+# It ends with what it reads from.
+tail --pid=$$ -f /dev/null | env -u PYTHONPATH python "$root/tests/helpers/preloaded.py" "$preloaded" &
 trap 'kill $(jobs -p) 2> /dev/null || true; wait; rm -rf "$work"' EXIT
 
 step() { echo "== $1 (after ${SECONDS} s)"; }
