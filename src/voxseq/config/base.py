@@ -62,6 +62,8 @@ def fault_of(text: str) -> str:
     Control characters, line and paragraph separators break the line; a lone surrogate has no
     encoding.
     """
+    if text.isprintable():
+        return ""
     for character in text:
         if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
             kind = "lone surrogate" if character > "\ud7ff" else "control character"
