@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
-	faults-of-engines lint smoke test-slurm bench clean
+	faults-of-engines lint lint-types lint-rest smoke test-slurm bench clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
@@ -59,10 +59,16 @@ faults-of-engines: $(READY)
 test-fast: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"
 
+# Types take about as long as all the rest.
 lint: $(READY)
+	+$(MAKE) -j2 lint-types lint-rest
+
+lint-types: $(READY)
+	$(BIN)/mypy src
+
+lint-rest: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint
 	$(BIN)/voxseq code check

@@ -1,6 +1,6 @@
 """Draw docs/architecture.svg from the code: floors of pyproject.toml, rooms, and who uses whom.
 
-`python docs/draw_architecture.py` writes the picture; a test says when it is out of date.
+`python docs/draw_architecture.py` writes the picture; a test fails when it is out of date.
 """
 
 from __future__ import annotations

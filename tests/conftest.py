@@ -47,16 +47,18 @@ def golden() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the long tests of faults and of the engines' scenarios, which `make test` leaves out.
 
-    Tests that wait for an expensive fixture come first, so that both worker processes, to which
-    files are handed out in this order, end at about the same time. The finished study is made for
-    the first module that needs it; the others follow when it is there.
+    Tests that wait for an expensive fixture come first, then those that are slow, so that both
+    worker processes, to which files are handed out in this order, end at about the same time. The
+    finished study is made for the first module that needs it; the others follow when it is there.
     """
 
     def rank(item: pytest.Item) -> int:
         needed = set(getattr(item, "fixturenames", ()))
         if "finished" in needed:
             return 0 if item.path.name == "test_engines.py" else 2
-        return 3 if _EXPENSIVE.isdisjoint(needed) else 1
+        if not _EXPENSIVE.isdisjoint(needed):
+            return 1
+        return 3 if item.get_closest_marker("slow") else 4
 
     for item in items:
         is_scenario = item.path.name.startswith("test_scenario_")

@@ -64,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "way"), WAYS)
 def test_losses_are_those_of_one_process(trained: Path, name: str, way: str) -> None:
-    for split, count in (("train", STEPS), ("val", STEPS // 25)):
+    for split, count in (("train", STEPS), ("val", 2)):
         expected = curve(trained / "one" / name, split)
         assert len(expected) == count
         # Equal curves of trainings that stand still would say nothing.

@@ -27,7 +27,7 @@ from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
 
-STEPS = 50
+STEPS = 30
 BATCH = 8
 
 
@@ -61,7 +61,7 @@ def setup(plan: Plan) -> PretrainRun:
         steps=plan.steps,
         batch_size=BATCH,
         seed=7,
-        validate_every=25,
+        validate_every=STEPS // 2,
         validation_sequences=8,
         log_every=1,
         checkpoint_every=10,

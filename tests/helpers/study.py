@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tests.helpers import ROOT
+from tests.helpers.preloaded import preloaded
 from voxseq.config import load_config
 from voxseq.plan import build_plan
 from voxseq.plan.outputs import published
@@ -70,6 +71,12 @@ class Study:
             **self.extra,
         }
 
+    @property
+    def preloaded(self) -> dict[str, str]:
+        """The same, with engines and jobs that have imported their libraries."""
+        environment = self.environment
+        return {**environment, "PATH": f"{preloaded()}{os.pathsep}{environment['PATH']}"}
+
     def call(self, *words: str, fails: bool = False) -> str:
         """Run a command; it has to succeed, or to fail."""
         done = self.attempt(*words)
@@ -82,7 +89,7 @@ class Study:
         done = subprocess.run(
             words,
             cwd=self.root,
-            env=self.environment,
+            env=self.preloaded,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.helpers.preloaded import preloaded
 from voxseq.config.overlay import merge
 
 #: Of `make test-fast`: the tests that look at every method, every scale and the documents.
 FAST = (
-    *("tests/estimate", "tests/config/test_document.py"),
-    *("tests/config/test_scales.py", "tests/plan"),
+    *("tests/estimate/test_count.py", "tests/config/test_document.py"),
+    *("tests/config/test_scales.py", "tests/plan/test_plan.py", "tests/plan/test_code_versions.py"),
 )
 
 
@@ -99,11 +100,13 @@ def attempt(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(checkout / "src"),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(
+            (str(preloaded()), str(Path(sys.executable).parent), os.environ["PATH"])
+        ),
     }
     environment.pop("VOXSEQ_DATA", None)
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        ["python", "-m", *words],
         cwd=checkout,
         env=environment,
         capture_output=True,

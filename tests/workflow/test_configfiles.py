@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.preloaded import preloaded
 
 pytestmark = pytest.mark.workflow
 FIRST = "scale: mine\nresults: results/mine\nbeyond!: {trivial: [la]}\nreport: {dpi: 50}\n"
@@ -31,7 +32,7 @@ def planned(folder: Path, *words: str) -> tuple[int, str]:
     """Status and output of a dry run."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXSEQ_")}
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n", "-q", "--cores", "1", *words, "--", "download"],
+        [preloaded() / "snakemake", "-n", "-q", "--cores", "1", *words, "--", "download"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -55,3 +56,8 @@ def test_an_import_that_goes_up_breaks_the_lint(
 def test_the_lint_of_the_project_holds_the_floors() -> None:
     steps = (ROOT / "Makefile").read_text().split("\nlint:", 1)[1].split("\n\n")[0]
     assert "lint-imports" in steps
+
+
+def test_the_picture_of_the_floors_is_that_of_the_code() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs/draw_architecture.py"))
+    assert drawn["PICTURE"].read_text() == drawn["picture"](), "python docs/draw_architecture.py"

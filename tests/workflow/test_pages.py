@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from tests.helpers import trees
 from tests.helpers.pages import PAGES, ROOT, blocks, calls, check
+from tests.helpers.preloaded import preloaded
 from tests.helpers.study import Study
 
 LINES = [
@@ -57,7 +57,7 @@ class Reader:
         self.study, self.data = study, data
         # The environment of the tests takes the place of the one that `make environment` makes.
         (study.root / ".venv").mkdir()
-        (study.root / ".venv/bin").symlink_to(Path(sys.executable).parent)
+        (study.root / ".venv/bin").symlink_to(preloaded())
         (study.root / ".venv/.ready").touch()
         editor = study.root.parent / "editor"
         editor.write_text(

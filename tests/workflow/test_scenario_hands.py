@@ -155,7 +155,7 @@ def test_ctrl_c_and_a_second_call(study: Study, tmp_path: Path, found: Found) ->
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=120) != 0
     said = log.read_text()
-    assert said.rstrip().endswith("what is finished stays finished.")
+    assert said.rstrip().endswith("finished runs are kept.")
     assert "At least one job did not complete" not in said
     found(16, "Ctrl-C ends in plain words; a second call names the first and unlocks nothing")
 

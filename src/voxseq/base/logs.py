@@ -117,9 +117,7 @@ class SnakemakeWords(logging.Filter):
         if (
             self._is_cancelled or (self._is_ending and not self._has_failed)
         ) and "At least one job did not complete" in text:
-            record.msg = (
-                "Stopped on request. The same command resumes; what is finished stays finished."
-            )
+            record.msg = "Stopped on request. The same command resumes; finished runs are kept."
         if getattr(record, "exception", "") == "LockException":
             owner = self.owner()
             if owner is not None:

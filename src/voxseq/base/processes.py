@@ -167,5 +167,5 @@ def _among(items: Sequence[T], work: Work[T]) -> str:
 def _remedy(work: Work[T]) -> str:
     return (
         f"give the job more memory (execution.{work.kind}.mem_mb) or fewer processes "
-        f"(execution.{work.kind}.workers), and start it again: what is finished is kept"
+        f"(execution.{work.kind}.workers), and start it again: finished work is kept"
     )

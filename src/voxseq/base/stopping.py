@@ -79,8 +79,7 @@ class StopRequests:
 
     def _raise(self) -> None:
         raise Interrupted(
-            f"stopped by {self.requested}; what is finished is kept, the same command goes on "
-            "from there"
+            f"stopped by {self.requested}; finished work is kept, and the same command resumes"
         )
 
 

@@ -114,7 +114,7 @@ Files = Annotated[
 
 @with_config(_STRICT)
 class Options(TypedDict, total=False):
-    """What a layout needs to know besides; see the modules of :mod:`voxseq.data.layouts`."""
+    """Further settings of the layout; see the modules of :mod:`voxseq.data.layouts`."""
 
     patterns: list[Pattern]
     modalities: list[str]

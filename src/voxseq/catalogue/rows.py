@@ -94,7 +94,7 @@ def get(name: str) -> DataSet:
 
 
 def count_notes(dataset: DataSet, found: int) -> list[str]:
-    """What to tell about ``found`` images where the publisher or the paper counts others.
+    """Notes on ``found`` images where the publisher or the paper counts others.
 
     Args:
         dataset: row of the catalogue.

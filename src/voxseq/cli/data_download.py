@@ -118,7 +118,7 @@ def _report(dataset: DataSet, outcome: FetchResult) -> list[str]:
 
 
 def _voucher(item: Fetched) -> str:
-    """What says that a file without a checksum is right."""
+    """Evidence that a file without a checksum is right."""
     known = ["its length"] if item.verified_by == "length" else []
     if item.source.startswith(("https:", "s3:")):
         known.append("the encrypted connection (TLS)")

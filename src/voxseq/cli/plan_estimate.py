@@ -1,4 +1,4 @@
-"""Printing what a plan is expected to take, as a table on the terminal or in docs/scaling.md."""
+"""Print the estimate of a plan as a table on the terminal or in docs/scaling.md."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ Line = Mapping[str, str]
 
 
 def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
-    """The tables, cost and collapse of the study whose results lie in a folder.
+    """Tables, cost and collapse of the study whose results are in a folder.
 
     Cost is left out where its folder is not there: it is no part of what is versioned.
 

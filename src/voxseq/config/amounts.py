@@ -20,7 +20,7 @@ _CONTRASTS, _CATEGORIES, _SPACING = 4, 8, 3.0
 
 @dataclass(frozen=True)
 class Content:
-    """What a data set is expected to hold.
+    """Expected contents of a data set.
 
     Attributes:
         volumes: images, or the lesions of DeepLesion.
@@ -45,7 +45,7 @@ class Content:
 
 
 def content(dataset: str, config: Config) -> Content:
-    """What ``dataset`` holds: by the catalogue, or the phantoms where no data root is set."""
+    """Contents of ``dataset``: by the catalogue, or the phantoms where no data root is set."""
     row = catalogue.get(dataset)
     ct_share = float(row.modality == "CT")
     if row.ct_volumes is not None and row.volumes:

@@ -1,4 +1,4 @@
-"""What all configuration models share: frozen, and strict about unknown keys."""
+"""Base of all configuration models: frozen, and strict about unknown keys."""
 
 from __future__ import annotations
 
@@ -57,11 +57,13 @@ def _bounded_box(shape: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def fault_of(text: str) -> str:
-    """What is wrong with a text, which becomes a line of tables, files and logs; empty: nothing.
+    """Problem of a text, which becomes a line of tables, files and logs; empty: nothing.
 
     Control characters, line and paragraph separators break the line; a lone surrogate has no
     encoding.
     """
+    if text.isprintable():
+        return ""
     for character in text:
         if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
             kind = "lone surrogate" if character > "\ud7ff" else "control character"

@@ -1,4 +1,4 @@
-"""What the parts of a configuration must agree on: told before any work begins.
+"""Checks across the parts of a configuration, before any work begins.
 
 What concerns one part alone is checked by its model, what concerns one method by its settings
 (:meth:`voxseq.config.methods.base.MethodSettings.misfits`).
@@ -206,7 +206,7 @@ def _tasks(config: Config) -> Iterator[Problem]:
 
 
 def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
-    """What of a task its data set cannot give: key below the task, and why."""
+    """Parts of a task that its data set cannot give: key below the task, and reason."""
     row = catalogue.get(task.dataset)
     if row.role == "source":
         yield "dataset", f"{row.name} has no labels; it serves pre-training alone"
@@ -246,7 +246,7 @@ def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
 
 
 def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str]]:
-    """What of a task's recipe contradicts itself: key below the task, and why."""
+    """Contradictions in a task's recipe: key below the task, and reason."""
     for key, optimiser in _optimisers(config, name, task):
         if optimiser.warmup_steps > task.steps:
             yield (

@@ -187,8 +187,8 @@ class SequencesConfig(Model):
     sources: tuple[SourceConfig, ...] = ()
     """data sets and the kind of sequence that each gives"""
     exclude: dict[Name, str] = Field(default_factory=dict)
-    """data set → file of subjects that are kept out of pre-training: one a line, or a CSV file with
-    a column subject"""
+    """data set → file of subjects that are kept out of pre-training: one per line, or a CSV file
+    with a column subject"""
     spatial: SpatialConfig = SpatialConfig()
     """sequences along space"""
     contrast: ContrastConfig = ContrastConfig()

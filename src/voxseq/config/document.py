@@ -125,7 +125,7 @@ class _Reference:
         return "\n".join([*lines, ""])
 
     def _type(self, schema: Schema) -> str:
-        """What a value may be, in words."""
+        """Allowed values in words."""
         if "$ref" in schema:
             title = self.paths[_name(schema["$ref"])][0]
             anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

@@ -1,4 +1,4 @@
-"""What jobs ask of the machine; no part of any result."""
+"""Resources that jobs request; no part of any result."""
 
 from __future__ import annotations
 

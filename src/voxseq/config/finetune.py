@@ -70,7 +70,7 @@ class NetworksConfig(Model):
 
 
 class TaskSource(Model):
-    """What a task is called, where its volumes come from, and how networks are trained on it."""
+    """Name of a task, source of its volumes, and training of networks on it."""
 
     title: Title
     """name in the tables"""
@@ -103,7 +103,7 @@ class TaskSource(Model):
 
 
 class SegmentationRecipe(Model):
-    """What training and scoring of a segmentation task read."""
+    """Settings of training and scoring of a segmentation task."""
 
     type: Literal["segmentation"] = "segmentation"
     """kind of task"""
@@ -145,7 +145,7 @@ class SegmentationRecipe(Model):
 
 
 class ClassificationRecipe(Model):
-    """What training and scoring of a classification task read."""
+    """Settings of training and scoring of a classification task."""
 
     type: Literal["classification"] = "classification"
     """kind of task"""

@@ -20,7 +20,7 @@ from voxseq.config.root import Config
 __all__ = ["load_config", "read_yaml", "validate", "write_resolved"]
 #: Where resolved configurations are kept.
 RESOLVED = Path(".voxseq/config")
-#: Where the scales of the repository lie, beside params.yaml.
+#: Folder of the repository's scales, beside params.yaml.
 SCALES = "workflow/scales"
 
 

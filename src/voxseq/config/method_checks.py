@@ -44,7 +44,7 @@ def with_settings(config: Config) -> tuple[Config, dict[str, MethodSettings], li
 
 
 def of_methods(config: Config, settings: Mapping[str, MethodSettings]) -> Iterator[Problem]:
-    """What of the methods' settings does not fit the encoder, the data or the batch."""
+    """Settings of methods that do not fit the encoder, the data or the batch."""
     sources = {source.dataset for source in config.sequences.sources}
     around = Surroundings(
         encoder=config.encoder,

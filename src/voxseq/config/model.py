@@ -99,7 +99,7 @@ class OptimiserConfig(Model):
 
 
 class PretrainTraining(Model):
-    """What the pre-trainings of all methods share."""
+    """Settings that the pre-trainings of all methods share."""
 
     steps: Positive = 1200
     """optimiser steps of every method"""
@@ -123,7 +123,7 @@ class PretrainTraining(Model):
 
 
 class PretrainConfig(PretrainTraining):
-    """Pre-training: what all methods share, and the methods."""
+    """Pre-training: settings of all methods, and the methods."""
 
     methods: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """methods to pre-train, each with its own settings, below"""

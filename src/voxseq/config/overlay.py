@@ -98,7 +98,7 @@ def _lay(base: Any, overlay: Mapping[Any, Any], *, is_top: bool = True) -> None:
 
 
 def _drop_marks(value: Any) -> None:
-    """Where nothing lies below, keys that end in "!" stand for those without it."""
+    """Without a value below, a key that ends in "!" stands for the key without it."""
     if isinstance(value, Mapping):
         for key in list(value):
             _drop_marks(value[key])

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, one key at a time, and in which file and line."""
+"""Problems of a configuration, one key at a time, with file and line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Problem:
-    """One key, and what is wrong with its value.
+    """One key, and the problem with its value.
 
     Attributes:
         key: dotted, as it stands in the file; empty where several keys are concerned.

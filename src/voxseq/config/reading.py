@@ -22,7 +22,7 @@ KeyPath = tuple[str, ...]
 
 
 class Document(dict[str, Any]):
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
         name: of the file, as it was given.
@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
 
 
 def _where_else(path: Path) -> str:
-    """What to do about a file that is not there; the workspace may lie further up."""
+    """Remedy for a missing file; the workspace may be a folder further up."""
     if path.parent == Path():
         above = next((p for p in Path.cwd().parents if (p / path.name).is_file()), None)
         if above is not None:

@@ -1,4 +1,4 @@
-"""What the stages "tables" and "figures" read: the study as it is reported."""
+"""Configuration of the stages "tables" and "figures": the study as it is reported."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Config(Model):
     """One study: from volumes to tables."""
 
     scale: Name
-    """name of this size of the study; artefacts lie in artifacts/SCALE, logs in logs/SCALE"""
+    """name of this size of the study; artefacts are in artifacts/SCALE, logs in logs/SCALE"""
     results: str = Field("results", pattern=r"^results(/[A-Za-z0-9_]+)?$")
     """folder of tables, figures and the report; each scale needs its own"""
     data: DataConfig = DataConfig()
@@ -36,7 +36,7 @@ class Config(Model):
     label_ratio: LabelRatioConfig = LabelRatioConfig()
     """Table 3"""
     beyond: BeyondConfig = BeyondConfig()
-    """what the paper does not ask: Table 5"""
+    """rows beyond the paper: Table 5"""
     report: ReportConfig = ReportConfig()
     """tables and figures"""
     execution: ExecutionConfig = ExecutionConfig()

@@ -1,4 +1,4 @@
-"""What each kind of run reads: the part of the configuration that its fingerprint covers.
+"""Configuration of each kind of run: the part that its fingerprint covers.
 
 The plan makes these models and stages receive them as they are; ``config.json`` of a run's folder
 holds the same as JSON values.
@@ -50,7 +50,7 @@ class SplitSettings(Model):
 
 
 class TaskNeeds(Model):
-    """What the images of a task's data set must be fit for.
+    """Requirements of a task on the images of its data set.
 
     Attributes:
         labels: number of foreground classes of a segmentation, of classes otherwise.
@@ -156,7 +156,7 @@ class PretrainRun(PretrainTraining):
 
 
 class TaskRun(Model):
-    """What all runs on a downstream task read."""
+    """Settings of all runs on a downstream task."""
 
     task: str
     recipe: Annotated[Recipe, Field(discriminator="type")]

@@ -35,7 +35,7 @@ class LabelRatioConfig(Model):
 
 
 class AblationVariant(Model):
-    """What one row of Table 4 changes; a field left out stays as in the full method."""
+    """Changes of one row of Table 4; a field left out stays as in the full method."""
 
     title: Title
     """name in the table"""
@@ -61,7 +61,7 @@ class AblationConfig(Model):
 
 
 class BeyondConfig(Model):
-    """What the paper does not ask (Table 5): each part with the tasks that it is done on."""
+    """Questions beyond the paper (Table 5): each part with its tasks."""
 
     token_order: Names = ()
     """our method with tokens in raster order"""

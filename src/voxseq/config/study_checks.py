@@ -1,4 +1,4 @@
-"""What the label ratios, the ablation and the rows beyond the paper must agree on with the rest."""
+"""Checks of label ratios, ablation and rows beyond the paper against the rest."""
 
 from __future__ import annotations
 

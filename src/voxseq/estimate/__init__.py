@@ -1,1 +1,1 @@
-"""What a plan takes: GPU hours, bytes and days."""
+"""Estimate of a plan: GPU hours, bytes and days."""

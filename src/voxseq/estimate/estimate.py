@@ -1,4 +1,4 @@
-"""What a plan is expected to take: GPU hours, bytes and, for a number of GPUs, days.
+"""Expected cost of a plan: GPU hours, bytes and, for a number of GPUs, days.
 
 Operations are counted in the real modules (:mod:`voxseq.estimate.count`); amounts of data come from
 the catalogue and the assumptions in :mod:`voxseq.config.amounts`. Nothing is measured, and no data
@@ -25,7 +25,7 @@ _TERA = 1e12
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the estimate rests on besides the configuration.
+    """Assumptions of the estimate besides the configuration.
 
     Attributes:
         gpu: the device that is meant.

@@ -1,4 +1,4 @@
-"""What one run is expected to compute and to write."""
+"""Expected computation and output of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one item costs in a method or network."""
+"""Cost of one item in a method or network."""
 
 from __future__ import annotations
 

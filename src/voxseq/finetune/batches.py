@@ -1,4 +1,4 @@
-"""Batches as functions of the step: what is drawn, in which order, and by how many workers."""
+"""Batches as functions of the step: draws, their order, and the number of workers."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ START_TOKEN_SD = 0.02
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What the encoder makes of N tokens, in the order in which they were given.
+    """Output of the encoder for N tokens, in the order in which they were given.
 
     Attributes:
         tokens: (B, N, C) after the final norm, without the start token.
@@ -205,7 +205,7 @@ class Encoder(nn.Module):
 
 
 def _additive(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores for a mask: made once, so that no block makes it again."""
+    """Additive attention mask, made once for all blocks."""
     return torch.zeros(attn_mask.shape, dtype=dtype, device=attn_mask.device).masked_fill_(
         ~attn_mask, -torch.inf
     )

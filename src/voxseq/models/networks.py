@@ -1,4 +1,7 @@
-"""The networks that are fine-tuned, by name; UNETR has a module of its own."""
+"""The networks that are fine-tuned, by name; UNETR has a module of its own.
+
+MONAI takes two seconds to import, so only networks that consist of its layers do.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.networks.nets import BasicUNet, resnet18
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +20,6 @@ from voxseq.base.random import torch_generator
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
 from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import Encoder, build_encoder
-from voxseq.models.unetr import UNETR
 
 Settings = Mapping[str, Any] | UNet3DSettings | ResNetSettings
 
@@ -58,6 +59,8 @@ class ResNet18(nn.Module):
     """
 
     def __init__(self, classes: int, settings: ResNetSettings) -> None:
+        from monai.networks.nets import resnet18
+
         super().__init__()
         is_small = settings.stem == "small"
         self.input_shape = settings.input_shape
@@ -90,6 +93,8 @@ def build_unet3d(classes: int, settings: UNet3DSettings) -> nn.Module:
         classes: output channels, background included.
         settings: channels, and the norm, which has learned scales and shifts.
     """
+    from monai.networks.nets import BasicUNet
+
     # The constructor prints its channels.
     with contextlib.redirect_stdout(io.StringIO()):
         network: nn.Module = BasicUNet(
@@ -104,7 +109,7 @@ def build_unet3d(classes: int, settings: UNet3DSettings) -> nn.Module:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a network is built from; see :func:`build_network`."""
+    """Arguments of :func:`build_network`."""
 
     config: EncoderConfig
     classes: int
@@ -117,8 +122,14 @@ class NetworkSpec:
         return build_encoder(self.config, self.seed, pretraining=False)
 
 
+def _build_unetr(spec: NetworkSpec) -> nn.Module:
+    from voxseq.models.unetr import UNETR
+
+    return UNETR(spec.encoder(), spec.classes, spec.features)
+
+
 NETWORKS: dict[str, Callable[[NetworkSpec], nn.Module]] = {
-    "unetr": lambda spec: UNETR(spec.encoder(), spec.classes, spec.features),
+    "unetr": _build_unetr,
     "vit": lambda spec: TokenClassifier(spec.encoder(), spec.classes),
     "unet3d": lambda spec: build_unet3d(spec.classes, UNet3DSettings.model_validate(spec.settings)),
     "resnet": lambda spec: ResNet18(spec.classes, ResNetSettings.model_validate(spec.settings)),

@@ -100,7 +100,7 @@ def sincos_positions(grid: Grid, width: int, device: torch.device) -> Tensor:
     Args:
         grid: tokens along each axis.
         width: channels, a multiple of 6.
-        device: where the result lies.
+        device: of the result.
 
     Returns:
         (L, width) float32 in raster order; shared between calls, so not to be written to.

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,7 +26,9 @@ from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.models.networks import TokenClassifier
-from voxseq.models.unetr import UNETR
+
+if TYPE_CHECKING:
+    from voxseq.models.unetr import UNETR
 
 _LOG = logging.getLogger("voxseq.models.transfer")
 ENCODER_FILE = "encoder.safetensors"
@@ -37,7 +39,7 @@ _KEY = "voxseq"
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was loaded.
+    """Result of loading an encoder.
 
     Attributes:
         loaded: tensors taken from the file.
@@ -116,6 +118,8 @@ def prove_transfer(
     networks: list[UNETR | TokenClassifier] = []
     with seeded(1):
         if segmentation:
+            from voxseq.models.unetr import UNETR  # late: MONAI takes two seconds
+
             networks.append(UNETR(Encoder(config), classes=2, feature_size=4))
         if classification:
             networks.append(TokenClassifier(Encoder(config), classes=2))

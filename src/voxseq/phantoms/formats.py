@@ -128,7 +128,7 @@ def write_apple_double(path: Path) -> None:
 
 
 class Series(NamedTuple):
-    """What identifies a series and how its values are stored."""
+    """Identity of a series and storage of its values."""
 
     patient: str
     study_uid: str

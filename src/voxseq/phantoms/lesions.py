@@ -15,7 +15,7 @@ from voxseq.phantoms.shapes import Canvas, Field, Mask, Rng, Vector
 
 
 class LesionType(NamedTuple):
-    """What makes one type of lesion: its place, size, form and inside."""
+    """One type of lesion: its place, size, form and texture."""
 
     region: tuple[float, float, float]  #: middle of the imaged part of the torso, in mm
     hosts: tuple[str, ...]  #: structures that the lesion grows in

@@ -192,7 +192,7 @@ def _liver_vessels(canvas: Canvas) -> tuple[list[Branch], list[Branch]]:
 
 @dataclass(frozen=True)
 class ChestFindings:
-    """What is wrong with a chest."""
+    """Findings in a chest."""
 
     ground_glass: float = 0.0  #: added HU of hazy patches, the finding of COVID-19 pneumonia
     extent: float = 0.0  #: share of the lung that each kind of haze covers

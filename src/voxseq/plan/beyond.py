@@ -1,4 +1,4 @@
-"""Runs that answer what the paper does not ask: the rows of Table 5."""
+"""Runs for questions beyond the paper: the rows of Table 5."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def _files_of(name: str) -> list[Path]:
     """Files of a module, or of all of a package that ends in ``.*``."""
     place = PACKAGE.parent / name.removesuffix(".*").replace(".", "/")
     if name.endswith(".*"):
-        return [p for p in place.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+        kept = (p for p in place.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return [p for p in kept if p.suffix != ".pyc"]
     return [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()]
 
 
@@ -114,7 +115,7 @@ def digests() -> dict[str, str]:
 
 
 def recorded() -> Mapping[str, Mapping[str, Any]]:
-    """What ``code.json`` says of each action: the version of its code and the digest.
+    """Entries of ``code.json`` per action: the version of its code and the digest.
 
     Raises:
         IntegrityError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""What a stage function gets to do its work."""
+"""Arguments of a stage function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RunConfig_co = TypeVar("RunConfig_co", covariant=True)
 
 @dataclass(frozen=True)
 class RunContext(Generic[RunConfig_co]):
-    """What a stage function gets; see :class:`voxseq.plan.Run` for the fields in common.
+    """Arguments of a stage function; see :class:`voxseq.plan.Run` for the shared fields.
 
     Attributes:
         out: empty folder for the results.

@@ -1,4 +1,4 @@
-"""What a plan consists of: runs, jobs, stages."""
+"""Parts of a plan: runs, jobs, stages."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """Runs of one stage that one process does in turn; what the workflow sees."""
+    """Runs of one stage that one process does in turn; the unit of the workflow."""
 
     stage: Stage
     name: str

@@ -122,7 +122,7 @@ WeightsRecipe = Literal["pretrained", "scratch"]
 
 @dataclass(frozen=True)
 class FinetuneSpec:
-    """What is fine-tuned on a task, and how.
+    """Network that is fine-tuned on a task, and its recipe.
 
     Attributes:
         variant: what differs from the method's own row; None for that row.

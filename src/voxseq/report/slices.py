@@ -42,7 +42,7 @@ class Slice:
     seed: int = 0
 
     def part(self, window: tuple[slice, slice]) -> Slice:
-        """What a window shows of the slice."""
+        """Part of the slice inside a window."""
         shown = (self.image[window], self.truth[window], self.prediction[window])
         return Slice(*shown, self.case, self.score, self.seed)
 

@@ -67,7 +67,7 @@ class EpochOrder:
 
 
 class _SharedMemory:
-    """What was free before any worker started, and whether batches fit.
+    """Free shared memory before any worker started, and whether batches fit.
 
     Args:
         batches: how many are there at the same time at most.
@@ -317,5 +317,5 @@ def lost_workers_named() -> Iterator[None]:
         raise ResourceError(
             f"a process that prepares batches ended by itself ({' '.join(str(error).split())})",
             "the system ends processes when memory runs out: lower the number of workers or give "
-            "the job more memory, then start again; the training goes on from its last checkpoint",
+            "the job more memory, then start again; the training resumes from its last checkpoint",
         ) from error

@@ -42,7 +42,7 @@ Batches = Callable[[int], Generator[Batch, None, None]]
 
 
 class Trainable(nn.Module, ABC):
-    """What the loop trains: a module whose forward pass returns its losses.
+    """Module that the loop trains: its forward pass returns its losses.
 
     Attributes:
         shard: the rows of the global batch that the next forward pass gets.

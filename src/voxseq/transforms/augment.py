@@ -1,4 +1,7 @@
-"""Augmentation of crops: the published chains, by MONAI where it pays."""
+"""Augmentation of crops: the published chains, by MONAI where it pays.
+
+It takes two seconds to import, so only the chain that it is part of does.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import (
-    AdjustContrast,
-    RandGaussianNoise,
-    RandScaleIntensityFixedMean,
-    RandSimulateLowResolution,
-)
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -144,6 +141,8 @@ def _gamma(limits: Range) -> Apply:
 
     Exponents below and above 1 have the same chances (published code).
     """
+    from monai.transforms import AdjustContrast
+
     low, high = limits
 
     def apply(data: Tensor, state: RandomState) -> Tensor:
@@ -172,6 +171,12 @@ def la_steps() -> list[Step]:
     for the transform and one per channel, their product. The published noise "variance" is the
     standard deviation that its library passes on.
     """
+    from monai.transforms import (
+        RandGaussianNoise,
+        RandScaleIntensityFixedMean,
+        RandSimulateLowResolution,
+    )
+
     noise = RandGaussianNoise(1.0, std=0.1)
     contrast = RandScaleIntensityFixedMean(1.0, 0.25, preserve_range=True, fixed_mean=True)
     # MONAI's "nearest" reads the first voxel of each cell, which shifts the image by half a cell.

@@ -138,7 +138,7 @@ def swap_blocks(
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to views before the network sees them.
+    """Changes of views before the network sees them.
 
     Attributes:
         blur: largest standard deviation, in voxels of a view of ``side`` voxels.

@@ -1,4 +1,4 @@
-"""What the settings of every pre-training method have in common."""
+"""Base of the settings of every pre-training method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Misfit = tuple[str, str]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the settings of a method must agree with.
+    """The rest of the configuration that a method's settings must agree with.
 
     Attributes:
         encoder: geometry of the encoder.
@@ -43,7 +43,7 @@ class Surroundings:
 
 
 class MethodSettings(Model):
-    """What every method has.
+    """Settings of every method.
 
     Attributes:
         accumulates: whether the loss of a batch is the mean of the losses of its parts, so that
@@ -73,7 +73,7 @@ class MethodSettings(Model):
         return {**content, "optimiser": {**default.model_dump(), **given}}
 
     def misfits(self, around: Surroundings) -> Iterator[Misfit]:
-        """What of these settings cannot work with the rest of the configuration.
+        """Settings that cannot work with the rest of the configuration.
 
         Methods add their own to these.
         """

@@ -1,4 +1,4 @@
-"""Trivial baselines: the value of a score is how far it lies above theirs."""
+"""Trivial baselines: a score is worth its distance from theirs."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def render_cases(study: ReportRun, cases: pd.DataFrame, pictures: Mapping[str, b
 def _part(
     study: ReportRun, task: ReportTask, cases: pd.DataFrame, png: bytes | None
 ) -> dict[str, object]:
-    """What the page shows of one task."""
+    """Contents of the page for one task."""
     mine = cases[cases["task"] == task.name]
     shown: dict[str, object] = {"task": task, "picture": png}
     if mine.empty:

@@ -1,4 +1,4 @@
-"""Table 5: what the paper does not ask, each row beside the row that it is compared with."""
+"""Table 5: rows beyond the paper, each beside the row that it is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every row of the tables cost: seconds, memory and parameters.
+"""Cost of every row of the tables: seconds, memory and parameters.
 
 Costs differ from machine to machine and from call to call. They are therefore in no run's results,
 which two calls make alike to the byte: they are made from the records of this folder whenever the

@@ -1,4 +1,4 @@
-"""What the tables are made of, and how one cell comes from it."""
+"""Inputs of the tables, and how a cell is computed from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STAGES: Mapping[int, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class TableInputs:
-    """What all tables are made of.
+    """Inputs of all tables.
 
     Attributes:
         means: frame of ``run_means``.
@@ -125,7 +125,7 @@ class TableInputs:
 
 
 def table_inputs(study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> TableInputs:
-    """Gather what the tables are made of, with every comparison.
+    """Gather the inputs of the tables, with every comparison.
 
     Args:
         study: what was planned.
