@@ -34,8 +34,10 @@ from voxseq.catalogue.splits import (
     joined_subjects,
     ratio_split,
 )
-from voxseq.data import checks, index, layouts
+from voxseq.data import checks, index, layouts, plausible
+from voxseq.data.aligned import check_groups
 from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
+from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, state_of
 from voxseq.data.scorable import require_scorable
@@ -182,7 +184,8 @@ def examine(
             examined.entries.append(entry)
     contrasts = dataset.options.get("contrasts")
     if contrasts:
-        bad = checks.incomplete_groups(examined.rows, contrasts)
+        bad, odd = check_groups(examined.rows, contrasts)
+        examined.remarks += odd
         groups = {row["volume_id"]: row["group"] for row in examined.rows}
         examined.set_aside({name: bad[group] for name, group in groups.items() if group in bad})
     joined = joined_subjects((row["subject"], row["content_hash"]) for row in examined.rows)
@@ -196,6 +199,7 @@ def examine(
         images = [(row["volume_id"], row["split"], row[column]) for row in examined.rows]
         reasons |= {name: reason.format(other) for name, other in crossing(images).items()}
     examined.set_aside(reasons)
+    examined.remarks += plausible.remarks(dataset, examined.rows)
     examined.notes += [
         f"the same image under several subjects: {', '.join(group)}" for group in joined
     ]
@@ -285,9 +289,10 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
             f"{shape[:2]}"
         )
     row = index_row(job.dataset.name, entry, image, measured)
+    row[plausible.QUANTILES] = plausible.quantiles(image.array)
     # The label is checked against the image's grid: its voxels may go before the label's come.
     grid = replace(image, array=np.broadcast_to(np.uint8(0), shape))
-    remarks = [*image.remarks]
+    remarks = [*image.remarks, *grid_remarks(image, entry.path)]
     del image
     if job.task is not None:
         row |= _check_target(job, job.task, entry, grid)

@@ -132,8 +132,6 @@ def _verify_one(
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
     for remark in examined.remarks:
         report.add("warning", dataset, remark.path, remark.reason, remark.next)
-    for row in examined.rows:
-        findings.check_header(report, dataset, row)
     if task is not None and dataset.name in usage.scored:
         try:
             needs = task.model_copy(update={"splits": ALL_SPLITS})
