@@ -6,9 +6,7 @@ fetched where the configuration allows so. Without a data root the phantoms are 
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
@@ -22,7 +20,7 @@ from voxseq.base import processes as parallel
 from voxseq.base.digest import digest
 from voxseq.base.errors import DataError
 from voxseq.base.failures import require_readable
-from voxseq.base.files import write_json, write_text
+from voxseq.base.files import write_json
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import (
@@ -36,7 +34,7 @@ from voxseq.catalogue.splits import (
 )
 from voxseq.data import checks, index, layouts, plausible
 from voxseq.data.aligned import check_groups
-from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
+from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, write_csv
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, state_of
@@ -336,11 +334,11 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
     rows = examined.rows
     index.write_table(out / index.INDEX, rows, index.SCHEMA)
     aside = [(volume_id(dataset.name, e), e.path, reason) for e, reason in examined.aside]
-    _write_csv(out / "set_aside.csv", ("volume_id", "path", "reason"), aside)
+    write_csv(out / SET_ASIDE, ("volume_id", "path", "reason"), aside)
     remarks = [astuple(remark) for remark in examined.remarks]
-    _write_csv(out / "remarks.csv", ("path", "reason", "next"), remarks)
+    write_csv(out / "remarks.csv", ("path", "reason", "next"), remarks)
     subjects = sorted({(r["subject"], r["split"]) for r in rows})
-    _write_csv(out / "splits.csv", ("subject", "split"), subjects)
+    write_csv(out / "splits.csv", ("subject", "split"), subjects)
     summary = {
         "dataset": dataset.name,
         "found": len(rows) + len(aside),
@@ -366,7 +364,7 @@ def _write_axial(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not count:
         return []
     columns = ("volume_id", "subject", "split", "label")
-    _write_csv(out / "axial.csv", columns, [[str(row[c]) for c in columns] for row in axial])
+    write_csv(out / "axial.csv", columns, [[str(row[c]) for c in columns] for row in axial])
     notes = [f"{count} of {len(rows)} series are reformatted; axial.csv lists the others"]
     for split in _SPLITS:
         for label in sorted({row["label"] for row in rows if row["split"] == split}):
@@ -375,9 +373,3 @@ def _write_axial(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if some:
                 notes.append(f"{split}, class {label}: {some} of {len(of_class)} are reformatted")
     return notes
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(path, text.getvalue())

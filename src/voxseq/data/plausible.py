@@ -243,15 +243,19 @@ def _odd_stored(images: Sequence[Intensities]) -> Odd:
             )
 
 
+#: MRI has no unit: within one published set, scales differ by 300.
+_MAGNITUDE = 1000
+
+
 def _odd_scale(images: Sequence[Intensities]) -> Odd:
-    """Yield images of another order of magnitude: MRI has no unit, but a set has a scale."""
+    """Yield images of another order of magnitude than the most."""
     spans = [image.quantile(0.99) - image.quantile(0.01) for image in images]
     spans = [span or image.span for span, image in zip(spans, images, strict=True)]
     usual = statistics.median(spans)
     for index, span in enumerate(spans):
         # What is normalised spans 1 or some standard deviations, what is not hundreds.
         is_normalised = min(span, usual) <= 15 and max(span, usual) >= 60
-        if is_normalised or not 1 / 300 <= span / usual <= 300:
+        if is_normalised or not 1 / _MAGNITUDE <= span / usual <= _MAGNITUDE:
             yield (
                 index,
                 f"98 % of its values span {span:.3g}, those of the other images {usual:.3g} "
