@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxseq.catalogue import DataSet
+from voxseq.config.data import TaskDataConfig
 from voxseq.data.volume import Array, Remark
 
 Row = Mapping[str, Any]
@@ -351,14 +352,16 @@ def _together(path: str, odd: Sequence[tuple[str, str, str]], count: int) -> Rem
     return Remark(path, f"{where}{reason}", remedy)
 
 
-def outside_window(rows: Sequence[Row], window: tuple[float, float]) -> Iterator[tuple[str, str]]:
+def outside_window(rows: Sequence[Row], data: TaskDataConfig) -> Iterator[tuple[str, str]]:
     """Yield path and reason of images that lie at the edges of a task's window of intensities.
 
     Args:
         rows: of the examination, of the usable images.
-        window: in stored values.
+        data: how the task prepares them.
     """
-    low, high = window
+    if data.normalise != "window" or data.window is None:
+        return
+    low, high = (end * data.scale for end in data.window)
     for row in rows:
         image = Intensities.of(row)
         if image.share(np.nextafter(low, high), high) < LEAST_INSIDE - 1e-9:
