@@ -121,7 +121,7 @@ def _beyond(image: Intensities) -> str:
     low, high = image.below(-1200), 1 - image.below(32_000)
     if low >= _SOME:
         return (
-            f"{low:.1%} of the voxels lie below -1200 HU, half of these at "
+            f"{low:.{1 if low < 0.01 else 0}%} of the voxels lie below -1200 HU, half of these at "
             f"{image.quantile(low / 2):g} or less: padding, wrapped numbers or another zero, as "
             "air is about -1000 HU"
         )
