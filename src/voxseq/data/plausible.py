@@ -111,7 +111,7 @@ def _scaled(image: Intensities) -> str:
     shown = f"values from {image.minimum:.4g} to {image.maximum:.4g}"
     if image.span <= 30:
         return f"{shown}: scaled or normalised, not Hounsfield units (HU) or stored values"
-    if image.minimum >= 0 and 150 < image.maximum <= 255:
+    if image.minimum >= 0 and 240 < image.maximum <= 255:
         return f"{shown}, as of a picture of 8 bits: not Hounsfield units (HU) or stored values"
     return ""
 
@@ -205,7 +205,8 @@ Odd = Iterator[tuple[int, str]]
 def _odd_hu(images: Sequence[Intensities]) -> Odd:
     """Yield images whose low end or span no part of a body gives, where others have air."""
     usual = statistics.median(image.low for image in images)
-    span = statistics.median(image.span for image in images)
+    spans = [image.quantile(0.999) - image.quantile(0.001) for image in images]
+    span = statistics.median(spans)
     for index, image in enumerate(images):
         is_piled = image.share(image.low - 32, image.low + 32) >= 0.05
         if usual < -700 and is_piled and (-600 < image.low < -200 or image.low > 150):
@@ -214,11 +215,11 @@ def _odd_hu(images: Sequence[Intensities]) -> Odd:
                 f"its lowest values pile up at {image.low:g}, where the other images have air at "
                 f"{usual:g}: another zero or scale, not Hounsfield units (HU)",
             )
-        elif image.span < span / 8:
+        elif spans[index] < span / 8:
             yield (
                 index,
-                f"values from {image.minimum:.4g} to {image.maximum:.4g}, where the images of the "
-                f"set span {span:.4g} (median): scaled, or clipped to a window",
+                f"99.8 % of its values span {spans[index]:.4g}, those of the other images "
+                f"{span:.4g} (median): scaled, or clipped to a window",
             )
 
 
