@@ -293,14 +293,17 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     remarks = [*image.remarks, *grid_remarks(image, entry.path)]
     del image
     if job.task is not None:
-        row |= _check_target(job, job.task, entry, grid)
+        row |= _check_target(job, job.task, entry, grid, remarks)
     return {"row": row, "remarks": [astuple(remark) for remark in remarks]}
 
 
-def _check_target(job: _Job, task: TaskNeeds, entry: Entry, grid: Volume) -> dict[str, Any]:
+def _check_target(
+    job: _Job, task: TaskNeeds, entry: Entry, grid: Volume, remarks: list[Remark]
+) -> dict[str, Any]:
     """Check the class or the segmentation that a task needs; returns what the row says of it.
 
-    Values may be those that the data set publishes, before any merging.
+    Values may be those that the data set publishes, before any merging. Remarks on the file of the
+    segmentation are added to ``remarks``.
     """
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":
@@ -310,6 +313,8 @@ def _check_target(job: _Job, task: TaskNeeds, entry: Entry, grid: Volume) -> dic
     label = layouts.get(job.dataset.layout).read_label(job.folder, entry)
     if label is None:
         raise DataError(f"{entry.path}: has no segmentation")
+    # Without an orientation of its own, it has that of its image.
+    remarks += label.remarks if label.oriented else ()
     values = checks.check_label(label, grid, entry.label_path, range(count + 1))
     return {"label_hash": checks.content_hash(label.array), CLASSES: values}
 

@@ -84,12 +84,15 @@ class Intensities:
         return self.maximum - self.minimum
 
     @cached_property
-    def low(self) -> float:
-        """The first percentile, without a padding value far below everything else."""
+    def padding(self) -> float:
+        """Share of a value far below everything else."""
         above = self.at[self.at > self.at[0]]
-        is_padded = len(above) and above[0] - self.at[0] > _GAP
-        padding = self.below(above[0]) if is_padded else 0.0
-        return self.quantile(padding + 0.01 * (1 - padding))
+        return self.below(above[0]) if len(above) and above[0] - self.at[0] > _GAP else 0.0
+
+    @cached_property
+    def low(self) -> float:
+        """The first percentile, without padding."""
+        return self.quantile(self.padding + 0.01 * (1 - self.padding))
 
     @cached_property
     def moments(self) -> tuple[float, float]:
@@ -138,7 +141,7 @@ def _stored(image: Intensities) -> str:
     """Air near 0 and tissue near 1000: the zero of stored values."""
     tissue = image.share(800, 1300)
     if (
-        image.share(-1100, -200) < 0.01
+        image.share(-1100, -200) - image.padding < 0.01
         and image.share(-250, -30) < 0.01
         and tissue >= 0.1
         and tissue > image.share(200, 800)
@@ -178,7 +181,7 @@ def _not_uint8(image: Intensities) -> str:
         return ""
     return (
         f"values from {image.minimum:.4g} to {image.maximum:.4g}, where 0 to 255 are published: "
-        "not normalised as the others"
+        "not normalised as published"
     )
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -68,6 +69,19 @@ def test_two_forms_that_disagree_are_named(
 ) -> None:
     (reason,) = named(nifti(tmp_path / "data", qform_code=1, **fields), tmp_path)
     assert words in reason
+
+
+def test_the_forms_of_a_label_are_compared_too(tmp_path: Path) -> None:
+    folder = trees.msd(tmp_path, ["a", "b", "c"])
+    path = folder / "labelsTr/b.nii.gz"
+    label = nibabel.Nifti1Image(trees.label(), np.eye(4))
+    label.header.set_sform(np.eye(4), code=1)
+    label.header.set_qform(np.diag([-1.0, 1, 1, 1]), code=1)
+    nibabel.save(nibabel.Nifti1Image(trees.label(), None, label.header), path)
+    report = verify(["task09_spleen"], tmp_path, Usage.of(["task09_spleen"], DataConfig(), {}))
+    assert [f.file for f in report.findings if "sform and qform disagree" in f.reason] == [
+        "msd/Task09_Spleen/labelsTr/b.nii.gz"
+    ]
 
 
 @pytest.mark.kind("sform and qform equal but for rounding")

@@ -72,6 +72,7 @@ def window(low: float, high: float, scale: float = 1.0) -> Change:
 NOT_HU: dict[str, tuple[Change, str]] = {
     "1024 added": (lambda a: a + 1024, "stored values .* not Hounsfield"),
     "1000 added": (lambda a: a + 1000, "not Hounsfield"),
+    "1024 added, with padding": (lambda a: padded(-1024)(a + 1024), "not Hounsfield"),
     "12 bits": (lambda a: (a + 1024).clip(0, 4095).astype(np.uint16), "not Hounsfield"),
     "0 to 1": (lambda a: (a + 1024) / np.float32(2000), "scaled or normalised, not Hounsfield"),
     "-1 to 1": (lambda a: a / np.float32(1024), "scaled or normalised"),
