@@ -32,6 +32,10 @@ _PROBABILITIES = np.array(
 )
 #: Share of voxels that is no accident.
 _SOME = 0.001
+#: Low ends further apart are not of one zero: those of air and of dark lung differ by less.
+_GAP = 300.0
+#: MRI has no unit: within one published set, scales differ by 300.
+_MAGNITUDE = 1000
 #: Share of voxels inside a window below which an image lies at its edges.
 LEAST_INSIDE = 0.005
 
@@ -46,7 +50,7 @@ def quantiles(array: Array) -> list[float]:
     return [float(value) for value in values]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intensities:
     """The distribution of one image's intensities.
 
@@ -99,11 +103,6 @@ class Intensities:
         """Mean and standard deviation, nearly."""
         inner = self.at[4:-4]
         return float(inner.mean()), float(inner.std())
-
-
-#: Two low ends further apart are not one zero: air, lung at its darkest, and a tilted scale differ
-#: by less.
-_GAP = 300.0
 
 
 # Rules for one image: the reason why its intensities are odd, or "".
@@ -246,10 +245,6 @@ def _odd_stored(images: Sequence[Intensities]) -> Odd:
                 f"stored values begin at {images[index].low:g}, those of {largest} of "
                 f"{len(images)} images at {lows}: their rescale intercepts differ",
             )
-
-
-#: MRI has no unit: within one published set, scales differ by 300.
-_MAGNITUDE = 1000
 
 
 def _odd_scale(images: Sequence[Intensities]) -> Odd:

@@ -141,7 +141,7 @@ def test_what_a_nifti_header_lacks_is_named(
     ],
 )
 def test_what_a_metaimage_header_lacks_is_named(
-    tmp_path: Path, fields: dict[str, str], words: str
+    tmp_path: Path, fields: dict[str, Any], words: str
 ) -> None:
     path = tmp_path / "data/stoic/mha/1.mha"
     path.parent.mkdir(parents=True)

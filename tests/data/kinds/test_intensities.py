@@ -199,8 +199,8 @@ def test_an_atrium_that_is_no_z_score_is_named(tmp_path: Path, change: Change) -
             # As published: z-scored, then cut to the atrium.
             published = 1.2 * (raw - raw.mean()) / raw.std() + 0.4
             file["image"][...] = change(raw) if number == 1 else published
-    ((path, reason),) = named(tmp_path, "la").items()
-    assert "B" * 20 in path
+    ((file, reason),) = named(tmp_path, "la").items()
+    assert "B" * 20 in file
     assert "not normalised as published: mean" in reason
 
 
@@ -280,8 +280,8 @@ def test_an_image_at_the_edges_of_the_window_is_set_aside(
     store = VolumeStore(out)
     assert len(store) == 9
     # The files follow the rows.
-    for index, row in store.table.iterrows():
-        number = int(row["subject"].removeprefix("spleen_"))
+    for index, subject in enumerate(store.table["subject"]):
+        number = int(subject.removeprefix("spleen_"))
         first = store.image(index)[0, 0, 0]
         assert first == pytest.approx(np.clip((body(number)[6, 6, 5] + 57) / 232, 0, 1), abs=1e-6)
     data = TaskDataConfig.model_validate(WINDOW)
