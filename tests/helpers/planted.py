@@ -202,6 +202,7 @@ def _seven(array: np.ndarray) -> np.ndarray:
     return array
 
 
+HEADER = "compare the header with its source"
 EXCLUDED = r"snakemake --cores all sequences"
 PICTURE = r"the same picture as task09_spleen/spleen_./image .*a task holds out"
 SLICE = "dicom/series2/IM003.dcm"
@@ -217,16 +218,20 @@ FAULTS: dict[str, Plant] = {
     ),
     "image without label": Plant(removed(LABEL), "fault", LABEL, "the file does not exist"),
     "zero spacing beside a valid affine": Plant(
-        zero_spacing, "warning", CT, "spacing of 1 x 0 x 2 mm beside a valid"
+        zero_spacing, "warning", CT, "spacing of 1 x 0 x 2 mm beside a valid", HEADER
     ),
     "negative spacing of slices": Plant(
         negative_slice_spacing, "fault", "dicom/series2/IM005.dcm", r"-0\.5, 2\.5\) mm, expected"
     ),
     "absurd spacing": Plant(
-        with_affine(CT, np.diag([1, 1, 60, 1])), "warning", CT, "suspicious spacing, 1 x 1 x 60 mm"
+        with_affine(CT, np.diag([1, 1, 60, 1])),
+        *("warning", CT, "suspicious spacing, 1 x 1 x 60 mm"),
+        HEADER,
     ),
     "single slice": Plant(
-        rewritten(CT, lambda a: a[:, :, :1]), "warning", CT, "a single slice, shape 20 x 18 x 1"
+        rewritten(CT, lambda a: a[:, :, :1]),
+        *("warning", CT, "a single slice, shape 20 x 18 x 1"),
+        HEADER,
     ),
     "one image under two subjects": Plant(
         copied(SOURCE, CT, "the same"),

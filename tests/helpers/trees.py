@@ -44,7 +44,9 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None)
     """Write a NIfTI file with any affine, a singular one as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nifti = nibabel.Nifti1Image(array, np.eye(4))
-    nifti.header.set_sform(np.eye(4) if affine is None else affine, code=1)
+    affine = np.eye(4) if affine is None else affine
+    nifti.header.set_sform(affine, code=1)
+    nifti.header["pixdim"][1:4] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     nifti.header.set_qform(None, code=0)
     nifti = nibabel.Nifti1Image(array, None, header=nifti.header)
     nibabel.save(nifti, path)

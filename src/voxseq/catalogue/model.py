@@ -152,6 +152,8 @@ class DataSet:
     modality: Literal["CT", "MRI", "CT and MRI"]  #: of both, the layout tells them apart
     layout: Annotated[str, AfterValidator(_layout)]  #: a module of :mod:`voxseq.data.layouts`
     folder: str  #: place below the user's data root
+    #: what voxels hold as published; None: Hounsfield units for CT, any numbers for MRI
+    intensities: Literal["hu", "stored", "zscore", "uint8", "any"] | None = None
     paths: tuple[str, ...] = ()  #: what is read below the folder; "…/" stands for any folders
     #: kinds of pre-training sequence that can be made of it
     kinds: tuple[Literal["spatial", "contrast", "semantic"], ...] = ("spatial",)

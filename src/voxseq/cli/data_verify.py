@@ -71,22 +71,25 @@ def verify(
 
 
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
-    from voxseq.config.data import DataConfig
+    from voxseq.config.data import DataConfig, TaskDataConfig
     from voxseq.config.runs import TaskNeeds
     from voxseq.data.verify.check import Usage, verify
 
     tasks: dict[str, TaskNeeds] = {}
+    recipes: dict[str, TaskDataConfig] = {}
     sources, optional = None, set[str]()
     if config is not None:
         for task in config.finetune.tasks.values():
             tasks[task.dataset] = TaskNeeds(type=task.type, labels=len(task.labels))
+            recipes[task.dataset] = task.data
         sources = [source.dataset for source in config.sequences.sources]
         kept = {s.dataset for s in config.sequences.sources if not s.optional}
         optional = set(sources) - kept - set(tasks)
         names = names or tuple(dict.fromkeys((*sources, *tasks)))
     chosen = {name: task for name, task in tasks.items() if name in names}
     data = DataConfig() if config is None else config.data
-    return verify(names, root, Usage.of(names, data, chosen, sources, optional), workers)
+    usage = Usage.of(names, data, chosen, sources, optional, recipes)
+    return verify(names, root, usage, workers)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from voxseq.base.errors import DataError
+from voxseq.data.headers import (
+    GRID_TOLERANCE,
+    LARGEST_SHEAR,
+    corner_distance,
+    shear,
+)
 from voxseq.data.slabs import class_counts, slabs
 from voxseq.data.volume import Array, Volume
 
-#: A label whose grid lies further than this many voxels from the image's belongs to another image.
-GRID_TOLERANCE = 0.5
 #: Labels beyond this are no class numbers of any data set here.
 _MOST_CLASSES = 255
 #: Voxels that are hashed at a time: many, because in files the first axis often runs fastest.
@@ -47,6 +49,10 @@ def check_image(volume: Volume, path: str) -> Measured:
     if (spacing <= 0).any() or abs(np.linalg.det(matrix[:3, :3])) < 1e-3 * spacing.prod():
         raise DataError(
             f"{path}: the affine is singular, it maps the voxels onto a plane or a line"
+        )
+    if shear(matrix) > LARGEST_SHEAR:
+        raise DataError(
+            f"{path}: its grid is sheared by {shear(matrix):.0f} degrees, expected right angles"
         )
     minimum, maximum = float(array.min()), float(array.max())
     if not (np.isfinite(minimum) and np.isfinite(maximum)):
@@ -95,10 +101,7 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
 
 
 def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
-    extent = [(0, n - 1) for n in image.array.shape]
-    corners = np.array([[*corner, 1] for corner in itertools.product(*extent)]).T
-    with np.errstate(invalid="ignore"):
-        distance = np.abs((label.affine - image.affine) @ corners)[:3].max()
+    distance = corner_distance(label.affine, image.affine, image.array.shape)
     if not distance <= GRID_TOLERANCE * min(image.spacing):
         raise DataError(
             f"{path}: the label's grid is not that of its image, their corners lie up to "
@@ -112,27 +115,3 @@ def content_hash(array: Array) -> str:
     for box in slabs(array, axis=0, voxels=_HASHED):
         digest.update(np.ascontiguousarray(array[box], dtype=np.float32).data)
     return digest.hexdigest()
-
-
-def incomplete_groups(
-    rows: Iterable[Mapping[str, Any]], contrasts: Sequence[str]
-) -> dict[str, str]:
-    """Reasons why a group of aligned contrasts cannot be used, by the name of the group.
-
-    Args:
-        rows: of the usable images in the index.
-        contrasts: those that every group needs.
-    """
-    groups: dict[str, dict[str, tuple[int, ...]]] = {}
-    for row in rows:
-        shape = tuple(row[f"shape_{axis}"] for axis in "xyz")
-        groups.setdefault(row["group"], {})[row["contrast"]] = shape
-    reasons = {}
-    for group, members in groups.items():
-        missing = [c for c in contrasts if c not in members]
-        sizes = set(members.values())
-        if missing:
-            reasons[group] = f"the contrast {', '.join(missing)} of {group} is missing or unusable"
-        elif len(sizes) > 1:
-            reasons[group] = f"the contrasts of {group} have different shapes {sorted(sizes)}"
-    return reasons

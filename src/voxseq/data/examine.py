@@ -6,9 +6,7 @@ fetched where the configuration allows so. Without a data root the phantoms are 
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
@@ -22,7 +20,7 @@ from voxseq.base import processes as parallel
 from voxseq.base.digest import digest
 from voxseq.base.errors import DataError
 from voxseq.base.failures import require_readable
-from voxseq.base.files import write_json, write_text
+from voxseq.base.files import write_json
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import (
@@ -34,8 +32,10 @@ from voxseq.catalogue.splits import (
     joined_subjects,
     ratio_split,
 )
-from voxseq.data import checks, index, layouts
-from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
+from voxseq.data import checks, index, layouts, plausible
+from voxseq.data.aligned import check_groups
+from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, write_csv
+from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, state_of
 from voxseq.data.scorable import require_scorable
@@ -182,7 +182,8 @@ def examine(
             examined.entries.append(entry)
     contrasts = dataset.options.get("contrasts")
     if contrasts:
-        bad = checks.incomplete_groups(examined.rows, contrasts)
+        bad, odd = check_groups(examined.rows, contrasts)
+        examined.remarks += odd
         groups = {row["volume_id"]: row["group"] for row in examined.rows}
         examined.set_aside({name: bad[group] for name, group in groups.items() if group in bad})
     joined = joined_subjects((row["subject"], row["content_hash"]) for row in examined.rows)
@@ -196,6 +197,7 @@ def examine(
         images = [(row["volume_id"], row["split"], row[column]) for row in examined.rows]
         reasons |= {name: reason.format(other) for name, other in crossing(images).items()}
     examined.set_aside(reasons)
+    examined.remarks += plausible.remarks(dataset, examined.rows)
     examined.notes += [
         f"the same image under several subjects: {', '.join(group)}" for group in joined
     ]
@@ -285,19 +287,23 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
             f"{shape[:2]}"
         )
     row = index_row(job.dataset.name, entry, image, measured)
+    row[plausible.QUANTILES] = plausible.quantiles(image.array)
     # The label is checked against the image's grid: its voxels may go before the label's come.
     grid = replace(image, array=np.broadcast_to(np.uint8(0), shape))
-    remarks = [*image.remarks]
+    remarks = [*image.remarks, *grid_remarks(image, entry.path)]
     del image
     if job.task is not None:
-        row |= _check_target(job, job.task, entry, grid)
+        row |= _check_target(job, job.task, entry, grid, remarks)
     return {"row": row, "remarks": [astuple(remark) for remark in remarks]}
 
 
-def _check_target(job: _Job, task: TaskNeeds, entry: Entry, grid: Volume) -> dict[str, Any]:
+def _check_target(
+    job: _Job, task: TaskNeeds, entry: Entry, grid: Volume, remarks: list[Remark]
+) -> dict[str, Any]:
     """Check the class or the segmentation that a task needs; returns what the row says of it.
 
-    Values may be those that the data set publishes, before any merging.
+    Values may be those that the data set publishes, before any merging. Remarks on the file of the
+    segmentation are added to ``remarks``.
     """
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":
@@ -307,6 +313,8 @@ def _check_target(job: _Job, task: TaskNeeds, entry: Entry, grid: Volume) -> dic
     label = layouts.get(job.dataset.layout).read_label(job.folder, entry)
     if label is None:
         raise DataError(f"{entry.path}: has no segmentation")
+    # Without an orientation of its own, it has that of its image.
+    remarks += label.remarks if label.oriented else ()
     values = checks.check_label(label, grid, entry.label_path, range(count + 1))
     return {"label_hash": checks.content_hash(label.array), CLASSES: values}
 
@@ -331,11 +339,11 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
     rows = examined.rows
     index.write_table(out / index.INDEX, rows, index.SCHEMA)
     aside = [(volume_id(dataset.name, e), e.path, reason) for e, reason in examined.aside]
-    _write_csv(out / "set_aside.csv", ("volume_id", "path", "reason"), aside)
+    write_csv(out / SET_ASIDE, ("volume_id", "path", "reason"), aside)
     remarks = [astuple(remark) for remark in examined.remarks]
-    _write_csv(out / "remarks.csv", ("path", "reason", "next"), remarks)
+    write_csv(out / "remarks.csv", ("path", "reason", "next"), remarks)
     subjects = sorted({(r["subject"], r["split"]) for r in rows})
-    _write_csv(out / "splits.csv", ("subject", "split"), subjects)
+    write_csv(out / "splits.csv", ("subject", "split"), subjects)
     summary = {
         "dataset": dataset.name,
         "found": len(rows) + len(aside),
@@ -361,7 +369,7 @@ def _write_axial(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not count:
         return []
     columns = ("volume_id", "subject", "split", "label")
-    _write_csv(out / "axial.csv", columns, [[str(row[c]) for c in columns] for row in axial])
+    write_csv(out / "axial.csv", columns, [[str(row[c]) for c in columns] for row in axial])
     notes = [f"{count} of {len(rows)} series are reformatted; axial.csv lists the others"]
     for split in _SPLITS:
         for label in sorted({row["label"] for row in rows if row["split"] == split}):
@@ -370,9 +378,3 @@ def _write_axial(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if some:
                 notes.append(f"{split}, class {label}: {some} of {len(of_class)} are reformatted")
     return notes
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(path, text.getvalue())

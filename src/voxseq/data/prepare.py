@@ -29,10 +29,11 @@ from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
 from voxseq.data.checks import content_hash
-from voxseq.data.examined import dataset_folder, is_left_out
+from voxseq.data.examined import SET_ASIDE, dataset_folder, is_left_out, write_csv
 from voxseq.data.grid import regrid
 from voxseq.data.index import entry_of, read_rows
 from voxseq.data.layouts import Adapter
+from voxseq.data.plausible import LEAST_INSIDE
 from voxseq.data.scorable import require_scorable
 from voxseq.data.slabs import slabs, standard_deviation
 from voxseq.data.store import StoreWriter
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("voxseq.preprocess")
 #: Least standard deviation that a z-score divides by.
 _LEAST_SD = 1e-6
+#: In the record of a volume: why it is set aside.
+_ASIDE = "set_aside"
+
+
+class _NothingLeft(Exception):  # noqa: N818
+    """An image from which nothing can be learnt as it is prepared; says why."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +138,13 @@ def execute(context: RunContext[PrepareRun]) -> None:
     """Write the store of one data set.
 
     Only training images of a data set serve as a source: its validation and test images are kept
-    out of pre-training. Every volume is kept when it is finished, so that a stopped run goes on
+    out of pre-training. An image of a task that shows nothing as it is prepared is set aside, in
+    ``set_aside.csv``. Every volume is kept when it is finished, so that a stopped run goes on
     with the next; neither that nor the number of processes changes a byte.
 
     Raises:
-        DataError: an image has changed since it was checked, none is left, or those of a task are
-            not enough for it.
+        DataError: an image has changed since it was checked, too few are left, or those of a task
+            are not enough for it.
         ConfigError: merged labels do not fit the task's classes.
     """
     config = context.config
@@ -151,11 +159,20 @@ def execute(context: RunContext[PrepareRun]) -> None:
     job = _Job(config, folder, context.state / "volumes")
     _prepare_all(job, rows, context.workers, dataset.name)
     writer = StoreWriter(context.out, config.store)
+    made: list[Mapping[str, Any]] = []
+    aside: list[tuple[str, str, str]] = []
     for key, row in enumerate(rows):
-        writer.adopt(key, {**row, **staging.put(job.place(key), context.out)})
+        content = staging.put(job.place(key), context.out, len(made))
+        if _ASIDE in content:
+            aside.append((row["volume_id"], row["path"], content[_ASIDE]))
+        else:
+            made.append({**row, **content})
+            writer.adopt(len(made) - 1, made[-1])
+    if aside:
+        _set_aside(context.out, dataset.title, aside, len(made))
     if config.task is not None:
+        task = config.task
         # Merging may have left a case or a split without a class.
-        task, made = config.task, [writer.row(key) for key in range(len(rows))]
         require_scorable(
             context.run_id.removeprefix("preprocess/"),
             task.type,
@@ -165,6 +182,24 @@ def execute(context: RunContext[PrepareRun]) -> None:
             needed=task.splits,
         )
     writer.close()
+
+
+def _set_aside(out: Path, title: str, aside: Sequence[tuple[str, str, str]], kept: int) -> None:
+    """Name the images from which nothing can be learnt as they are prepared.
+
+    Raises:
+        DataError: they are the most: the recipe is wrong, not they.
+    """
+    write_csv(out / SET_ASIDE, ("volume_id", "path", "reason"), aside)
+    for _, path, reason in aside:
+        _LOG.warning("set aside: %s: %s", path, reason)
+    if len(aside) > kept:
+        raise DataError(
+            f"{title}: {len(aside)} of {len(aside) + kept} images are set aside, such as "
+            f"{aside[0][1]}: {aside[0][2]}",
+            "compare data.window, data.scale and data.normalise of the task with the intensities "
+            "of its images (voxseq data verify names odd ones)",
+        )
 
 
 def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: str) -> None:
@@ -187,8 +222,11 @@ def _prepare(job: _Job, item: _Item) -> None:
     adapter = adapters.get(catalogue.get(job.config.dataset).layout)
     with staging.staged(job.place(item.key)) as folder:
         writer = StoreWriter(folder, job.config.store)
-        _add(writer, item.key, item.row, _Reader(adapter, job.folder), job.config.task)
-        made = {k: value for k, value in writer.row(item.key).items() if k not in item.row}
+        try:
+            _add(writer, item.key, item.row, _Reader(adapter, job.folder), job.config.task)
+            made = {k: value for k, value in writer.row(item.key).items() if k not in item.row}
+        except _NothingLeft as error:
+            made = {_ASIDE: str(error)}
         staging.write_record(folder, item.source, made)
 
 
@@ -222,11 +260,33 @@ def _add(
     del image
     prepared = regridded.image
     _normalise_in_place(prepared, task.data)
+    _require_contrast(prepared, task.data)
     label = None if whole is None else resample.nearest_at(whole, regridded.places)
     is_scored = task.native_labels and row["split"] in {VAL, TEST}
     geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
     floor = 0.0 if task.data.normalise == "window" else float(prepared.min())
     writer.add(key, prepared, label, {**row, **geometry}, whole if is_scored else None, floor)
+
+
+def _require_contrast(prepared: Array, data: TaskDataConfig) -> None:
+    """Refuse a prepared image (X, Y, Z) that shows nothing.
+
+    Raises:
+        _NothingLeft: it is constant, or nearly all of it lies at the edges of the window.
+    """
+    low, high = float(prepared.min()), float(prepared.max())
+    if low == high:
+        raise _NothingLeft("prepared as the task asks, every voxel has one value")
+    if data.normalise != "window" or data.window is None:
+        return
+    bright = sum(int(np.count_nonzero(prepared[box] >= 1)) for box in slabs(prepared))
+    dark = sum(int(np.count_nonzero(prepared[box] <= 0)) for box in slabs(prepared))
+    if bright + dark > (1 - LEAST_INSIDE) * prepared.size:
+        window = " to ".join(f"{end * data.scale:g}" for end in data.window)
+        raise _NothingLeft(
+            f"prepared, {dark / prepared.size:.1%} of its voxels lie below and "
+            f"{bright / prepared.size:.1%} above the task's window {window}: it shows nothing else"
+        )
 
 
 def normalise(image: Array, data: TaskDataConfig) -> Array:

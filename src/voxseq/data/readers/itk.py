@@ -19,8 +19,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
+from voxseq.data.headers import COMPARE
 from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, reading
-from voxseq.data.volume import Array, Volume, affine_of_lps
+from voxseq.data.volume import Array, Remark, Volume, affine_of_lps
 
 #: Most bytes of a header, before the voxels.
 _HEADER = 1 << 16
@@ -51,7 +52,11 @@ _NRRD_TYPES: Mapping[str, str] = {
 #: Fields of NRRD by which voxels stand elsewhere than behind the header.
 _ELSEWHERE = ("data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip")
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+#: Fields of MetaImage for one and the same; the first that is there counts.
+_SPACINGS = ("ElementSpacing", "ElementSize")
+_DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 Shape = tuple[int, ...]
+Keys = tuple[str, ...]
 
 
 def read(folder: Path, path: str) -> Volume:
@@ -64,11 +69,13 @@ def read(folder: Path, path: str) -> Volume:
     with reading(folder, path, "NRRD" if is_nrrd else "MetaImage"):
         require_regular(folder / path)
         with (folder / path).open("rb") as file:
-            voxels, shape, affine = (_nrrd if is_nrrd else _metaimage)(file, path)
+            voxels, shape, affine, missing = (_nrrd if is_nrrd else _metaimage)(file, path)
         if affine is None:
             affine = _affine_by_itk(folder, path)
     array = voxels.reshape(shape[::-1]).transpose(2, 1, 0)
-    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), affine)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    remarks = tuple(Remark(path, reason, COMPARE) for reason in missing)
+    return Volume(array, affine, remarks=remarks)
 
 
 def _fields(file: BinaryIO, separator: str, last: str) -> dict[str, str]:
@@ -89,7 +96,7 @@ def _fields(file: BinaryIO, separator: str, last: str) -> dict[str, str]:
     raise ValueError("no end of its header")
 
 
-def _metaimage(file: BinaryIO, path: str) -> tuple[Array, Shape, Array]:
+def _metaimage(file: BinaryIO, path: str) -> tuple[Array, Shape, Array, list[str]]:
     fields = _fields(file, "=", "ElementDataFile")
     only = {"ElementDataFile": "LOCAL", "NDims": "3"}
     for key, value in {**only, "ElementNumberOfChannels": "1", "BinaryData": "True"}.items():
@@ -115,16 +122,31 @@ def _metaimage(file: BinaryIO, path: str) -> tuple[Array, Shape, Array]:
         if len(unpacked) != size or not unpacker.eof:
             raise ValueError(f"not {size} bytes of voxels, when unpacked")
         voxels = np.frombuffer(unpacked, np.uint8)
-    spacing = _numbers(fields, "1 1 1", "ElementSpacing", "ElementSize")
+    spacing = _numbers(fields, "1 1 1", *_SPACINGS)
     if (spacing <= 0).any():
         raise ValueError(f"a spacing of {spacing.tolist()} mm, expected numbers above 0")
     # The file states the direction of one axis after the other.
-    matrix = _numbers(fields, "1 0 0 0 1 0 0 0 1", "TransformMatrix", "Rotation", "Orientation")
+    matrix = _numbers(fields, "1 0 0 0 1 0 0 0 1", *_DIRECTIONS)
     origin = _numbers(fields, "0 0 0", "Offset", "Position", "Origin")
-    return voxels.view(dtype), shape, affine_of_lps(matrix.reshape(3, 3).T * spacing, origin)
+    missing = _missing(fields, _SPACINGS, _DIRECTIONS)
+    if len({tuple(_numbers(fields, "1 1 1", key)) for key in _SPACINGS if key in fields}) > 1:
+        missing.append("ElementSpacing and ElementSize disagree: the former is taken as spacing")
+    affine = affine_of_lps(matrix.reshape(3, 3).T * spacing, origin)
+    return voxels.view(dtype), shape, affine, missing
 
 
-def _nrrd(file: BinaryIO, path: str) -> tuple[Array, Shape, None]:
+def _missing(fields: Mapping[str, str], spacings: Keys, directions: Keys) -> list[str]:
+    """What a header does not state, and ITK makes up."""
+    reasons = []
+    if not any(key in fields for key in spacings):
+        reasons.append(f"it states no spacing ({spacings[0]}): 1 mm is taken")
+    if not any(key in fields for key in directions):
+        taken = "axes are taken to run left, posterior, superior"
+        reasons.append(f"it states no orientation ({directions[0]}): {taken}")
+    return reasons
+
+
+def _nrrd(file: BinaryIO, path: str) -> tuple[Array, Shape, None, list[str]]:
     if not file.readline(16).startswith(b"NRRD"):
         raise ValueError("it does not begin with NRRD")
     fields = {key.lower(): value for key, value in _fields(file, ":", "").items()}
@@ -140,9 +162,10 @@ def _nrrd(file: BinaryIO, path: str) -> tuple[Array, Shape, None]:
         dtype = np.dtype({"little": "<", "big": ">"}[fields["endian"].lower()] + dtype.str[1:])
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     here = os.fstat(file.fileno()).st_size - file.tell()
+    missing = _missing(fields, ("space directions", "spacings"), ("space",))
     encoding = fields.get("encoding", "").lower()
     if encoding == "raw":
-        return read_exactly(file, size, here).view(dtype), shape, None
+        return read_exactly(file, size, here).view(dtype), shape, None, missing
     if encoding not in ("gzip", "gz"):
         raise ValueError(f"encoding {encoding!r}, expected raw or gzip")
     stream = cast(IO[bytes], gzip.GzipFile(fileobj=file))
@@ -150,7 +173,7 @@ def _nrrd(file: BinaryIO, path: str) -> tuple[Array, Shape, None]:
     # To the end, where the checksum is.
     if stream.read(1):
         raise ValueError(f"more than {size} bytes of voxels")
-    return voxels.view(dtype), shape, None
+    return voxels.view(dtype), shape, None, missing
 
 
 def _affine_by_itk(folder: Path, path: str) -> Array:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 import nibabel
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
+from voxseq.data.headers import (
+    COMPARE,
+    GRID_TOLERANCE,
+    RIGHT_ANGLE,
+    SPACING_TOLERANCE,
+    corner_distance,
+    product,
+    shear,
+)
 from voxseq.data.readers.files import MOST_PACKED, check_size, read_exactly, reading
 from voxseq.data.slabs import slabs
-from voxseq.data.volume import Array, Volume
+from voxseq.data.volume import Array, Remark, Volume
 
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Bytes that are converted at a time.
@@ -24,6 +35,9 @@ _PIECE = 1 << 24
 _LONGEST_HEADER = 540
 #: The first four bytes of NIfTI-2: its header size, in both byte orders.
 _NIFTI2_SIZES = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+#: Units of length by the lowest bits of xyzt_units, beside millimetres (2) and none (0). ITK
+#: converts a spacing from them, nibabel does not: no reader agrees with all others.
+_OTHER_UNITS = {1: "metre", 3: "micrometre"}
 
 
 def read(folder: Path, path: str) -> Volume:
@@ -42,22 +56,17 @@ def read(folder: Path, path: str) -> Volume:
             size = (folder / path).stat().st_size
             stream = _unpacked(file)
             is_packed = stream is not file
-            image = _parse(stream)
+            image, header = _parse(stream)
             shape = _three_axes(image, path)
             array = _voxels(image, stream, size * MOST_PACKED if is_packed else size)
             # To the end, where the checksum is; a little may stand behind the voxels.
             if is_packed and stream.read(_PIECE) and stream.read(1):
                 raise OSError(f"more than {_PIECE} bytes behind the voxels")
         affine = np.asarray(image.affine, dtype=np.float64)
-        header = image.header
         oriented = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
-    return Volume(array.reshape(shape, order="F"), affine, oriented)
-
-
-def stored_header(path: Path) -> nibabel.Nifti1Header:
-    """The header as it is stored: nibabel replaces impossible values by possible ones."""
-    with path.open("rb") as file:
-        return _header(_unpacked(file))[1]
+        reasons = _contradictions(header, affine, shape)
+    remarks = tuple(Remark(path, reason, COMPARE) for reason in reasons)
+    return Volume(array.reshape(shape, order="F"), affine, oriented, remarks)
 
 
 def _unpacked(file: BinaryIO) -> IO[bytes]:
@@ -73,12 +82,12 @@ def _header(stream: IO[bytes]) -> tuple[type[nibabel.Nifti1Image], nibabel.Nifti
     return kind, kind.header_class(start[:length], check=False)
 
 
-def _parse(stream: IO[bytes]) -> nibabel.Nifti1Image:
+def _parse(stream: IO[bytes]) -> tuple[nibabel.Nifti1Image, nibabel.Nifti1Header]:
+    """The image, and the header as it is stored: nibabel replaces impossible values in its own."""
     kind, header = _header(stream)
-    # Before nibabel, which would replace them.
     _check_fields(header)
     stream.seek(0)
-    return kind.from_stream(stream)
+    return kind.from_stream(stream), header
 
 
 def _check_fields(header: nibabel.Nifti1Header) -> None:
@@ -94,6 +103,58 @@ def _check_fields(header: nibabel.Nifti1Header) -> None:
     spacing = header["pixdim"][1:4].astype(float)
     if int(header["sform_code"]) <= 0 and not ((spacing > 0) & np.isfinite(spacing)).all():
         raise ValueError(f"a spacing of {spacing.tolist()} mm, expected numbers above 0")
+
+
+def _contradictions(
+    header: nibabel.Nifti1Header, affine: Array, shape: Sequence[int]
+) -> Iterator[str]:
+    """Yield where the header contradicts itself, or lacks what a reader then makes up.
+
+    Args:
+        header: as it is stored.
+        affine: (4, 4), by which the image is read: that of the sform where there is one.
+        shape: of the image.
+    """
+    unit = _OTHER_UNITS.get(int(header["xyzt_units"]) & 7)
+    if unit:
+        yield f"its unit of length (xyzt_units) is the {unit}: its numbers are taken as mm"
+    has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    if not has_sform and not has_qform:
+        yield "it states no orientation (codes of sform and qform are 0): axes stay as stored"
+    stated = header["pixdim"][1:4].astype(float)
+    if not has_sform:
+        return
+    if not (np.isfinite(stated) & (stated > 0)).all():
+        yield f"the header states a spacing of {product(stated)} mm beside a valid affine"
+        return
+    used = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    # Neither pixdim nor a qform can state a sheared grid, which is named as such.
+    if not np.isfinite(affine).all() or not used.all() or shear(affine) > RIGHT_ANGLE:
+        return
+    if (np.abs(stated - used) > SPACING_TOLERANCE * used).any():
+        yield (
+            f"the header states two spacings: pixdim {product(stated)} mm, sform {product(used)} "
+            "mm, which is used"
+        )
+    elif has_qform:
+        yield from _two_forms(header, affine, shape)
+
+
+def _two_forms(header: nibabel.Nifti1Header, affine: Array, shape: Sequence[int]) -> Iterator[str]:
+    """Yield how the qform differs from the affine of the sform, if it does."""
+    try:
+        other = header.get_qform()
+    except (HeaderDataError, ValueError) as error:
+        yield f"its qform is no rotation ({error}), its sform is used"
+        return
+    distance = corner_distance(other, affine, shape)
+    if distance <= GRID_TOLERANCE * np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).min():
+        return
+    one, two = ("".join(nibabel.aff2axcodes(form)) for form in (affine, other))
+    axes = f"axes of {one} and {two}, " if one != two else ""
+    yield (
+        f"sform and qform disagree: {axes}corners up to {distance:.3g} mm apart; the sform is used"
+    )
 
 
 def _three_axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from voxseq import catalogue
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, VAL
-from voxseq.config.data import DataConfig
+from voxseq.config.data import DataConfig, TaskDataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.examine import check_splits, examine
+from voxseq.data.plausible import outside_window
 from voxseq.data.scorable import ALL_SPLITS
 from voxseq.data.verify import report as findings
 from voxseq.data.verify.copies import Seen, check_copies
@@ -24,6 +25,7 @@ from voxseq.data.volume import Scan
 
 #: Layouts whose images have one class each.
 _CLASSIFIED = ("medmnist", "ricord")
+_OUTSIDE = "compare the image with data.window and data.scale of the task: its store leaves it out"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Usage:
         sources: data sets that pre-training reads.
         optional: sources without which pre-training does.
         split: seed, ratio and validation_fraction, as the examination takes them.
+        recipes: data set → how the configuration's task prepares its images.
     """
 
     tasks: Mapping[str, TaskNeeds]
@@ -43,6 +46,7 @@ class Usage:
     split: SplitSettings
     scored: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    recipes: Mapping[str, TaskDataConfig] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -52,6 +56,7 @@ class Usage:
         tasks: Mapping[str, TaskNeeds],
         sources: Iterable[str] | None = None,
         optional: Iterable[str] = (),
+        recipes: Mapping[str, TaskDataConfig] | None = None,
     ) -> Usage:
         """By a configuration's tasks and sources.
 
@@ -67,6 +72,7 @@ class Usage:
             split=SplitSettings.of(data),
             scored=frozenset(tasks),
             optional=frozenset(optional),
+            recipes=recipes or {},
         )
 
 
@@ -132,8 +138,9 @@ def _verify_one(
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
     for remark in examined.remarks:
         report.add("warning", dataset, remark.path, remark.reason, remark.next)
-    for row in examined.rows:
-        findings.check_header(report, dataset, row)
+    if dataset.name in usage.recipes:
+        for path, reason in outside_window(examined.rows, usage.recipes[dataset.name]):
+            report.add("warning", dataset, path, reason, _OUTSIDE)
     if task is not None and dataset.name in usage.scored:
         try:
             needs = task.model_copy(update={"splits": ALL_SPLITS})

@@ -6,22 +6,16 @@ fetched. A *warning* is what the stages handle themselves, or what only looks od
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from voxseq.base.errors import IntegrityError
 from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
-from voxseq.data.readers import nifti
 from voxseq.fetch import RECORD, Record, read_record
 from voxseq.fetch.content import checksum
 
-#: Spacing in mm beyond which a header is more likely wrong than the scan unusual.
-SPACING = (0.05, 20.0)
 Severity = Literal["fault", "warning"]
 
 
@@ -147,37 +141,3 @@ def _check_total(report: Report, dataset: DataSet, record: Record) -> None:
     elif sum(sizes) != size:
         reason = f"its files have {sum(sizes)} bytes, fetched were {size}: some have changed"
         report.add("fault", dataset, "", reason, obtain_again(dataset))
-
-
-def check_header(report: Report, dataset: DataSet, row: Mapping[str, Any]) -> None:
-    """Look at what the header of a usable image states, from its row of the index."""
-    path = str(row["path"])
-    spacing = [float(row[f"spacing_{a}"]) for a in "xyz"]
-    shape = [int(row[f"shape_{a}"]) for a in "xyz"]
-    items: list[tuple[Severity, str]] = []
-    if min(spacing) < SPACING[0] or max(spacing) > SPACING[1]:
-        usual = f"expected {SPACING[0]:g} to {SPACING[1]:g}"
-        items.append(("warning", f"suspicious spacing, {_product(spacing)} mm: {usual}"))
-    if min(shape) < 2:
-        items.append(("warning", f"a single slice, shape {_product(shape)}"))
-    matrix = np.reshape(np.asarray(row["affine"], dtype=float), (4, 4))[:3, :3]
-    # Slices of a series are put in order so that a mirrored grid can only come from its spacing.
-    mirrored = dataset.layout == "dicom_tree" and np.linalg.det(matrix) < 0
-    if mirrored or (not row["orientation"] and (np.diag(matrix) < 0).any()):
-        items.append(("fault", "the file states a negative spacing"))
-    if path.endswith((".nii", ".nii.gz")):
-        header = nifti.stored_header(report.root / dataset.folder / path)
-        stated = [float(n) for n in header["pixdim"][1:4]]
-        # Without an affine beside it the reader refuses such a file.
-        if not all(n > 0 for n in stated):
-            shown = f"{_product(stated)} mm"
-            reason = f"the header states a spacing of {shown} beside a valid affine"
-            items.append(("warning", reason))
-    source = f"compare the header with its source ({show_command(dataset)})"
-    remedy = f"{source}; leave the file out if it is wrong"
-    for severity, reason in items:
-        report.add(severity, dataset, path, reason, remedy)
-
-
-def _product(numbers: list[float] | list[int]) -> str:
-    return " x ".join(f"{n:g}" for n in numbers)
