@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import hashlib
 import json
@@ -74,7 +75,7 @@ def require_regular(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read a text, UTF-8 with or without a byte order mark.
+    """Read a text: UTF-8, or UTF-16 where its byte order mark says so.
 
     Raises:
         ResourceError: the machine failed; the file may be sound.
@@ -87,7 +88,8 @@ def read_text(path: Path) -> str:
             content = file.read(_LONGEST_TEXT + 1)
     if len(content) > _LONGEST_TEXT:
         raise ValueError(f"it has more than {_LONGEST_TEXT >> 20} MB, expected a list")
-    return content.decode("utf-8-sig")
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig")
 
 
 def read_json(path: Path) -> Any:

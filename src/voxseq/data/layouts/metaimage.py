@@ -15,6 +15,7 @@ from voxseq.base.errors import DataError
 from voxseq.catalogue import DataSet
 from voxseq.data.layouts import nifti_tree
 from voxseq.data.readers import itk
+from voxseq.data.readers.files import Names
 from voxseq.data.volume import Entry, Scan, Volume
 
 
@@ -25,12 +26,12 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     if name is None:
         return found
     value = str(dataset.options.get("label_value", 1))
-    entries = (
-        dataclasses.replace(
-            entry, label_path=PurePosixPath(entry.path).with_name(name).as_posix(), locator=value
-        )
-        for entry in found.entries
-    )
+    names = Names(folder)
+    entries = []
+    for entry in found.entries:
+        label = PurePosixPath(entry.path).with_name(name).as_posix()
+        label = names.find(label) or label
+        entries.append(dataclasses.replace(entry, label_path=label, locator=value))
     return dataclasses.replace(found, entries=tuple(entries))
 
 

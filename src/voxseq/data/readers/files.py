@@ -14,7 +14,9 @@ import numpy as np
 
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import is_of_the_machine
-from voxseq.base.files import read_text
+from voxseq.base.files import named, read_text
+from voxseq.base.lists import table
+from voxseq.base.paths import NIFTI, ending_of, is_junk, is_text
 from voxseq.data.volume import Array
 
 #: More voxels than any image of a patient has: whole bodies in half millimetres are below.
@@ -77,8 +79,8 @@ def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
         said = f"{type(error).__name__}: {said[:200]}"
         if is_of_the_machine(error):
             raise ResourceError(
-                f"{path}: cannot be read now ({said})",
-                "look after memory and disk of this machine, then start again",
+                f"{folder / path}: cannot be read now ({said})",
+                "look after memory, disk and permissions of this machine, then start again",
             ) from None
         if not (folder / path).exists():
             remedy = f"restore {path} or leave it out"
@@ -86,17 +88,76 @@ def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
         raise damaged(path, f"damaged, truncated or no {kind} file ({said})") from None
 
 
-def nothing_found(folder: Path, expected: str) -> DataError:
-    """The error for a folder in which the layout was not found."""
+def nothing_found(folder: Path, expected: str, seen: Sequence[str] = ()) -> DataError:
+    """The error for a folder in which the layout was not found.
+
+    Args:
+        folder: of the data set.
+        expected: what was looked for.
+        seen: files there that may be the images under another name.
+    """
+    shown = f"; there are {len(seen)} others, such as {', '.join(seen[:3])}" if seen else ""
     return DataError(
-        f"{folder}: no image found; expected {expected}",
+        f"{folder}: no image found; expected {expected}{shown}",
         "check that the folder holds the data set as published, archives unpacked",
     )
 
 
 def damaged(path: Path | str, reason: str) -> DataError:
     """The error for a file whose content is not as published."""
-    return DataError(f"{path}: {reason}", "obtain the file again")
+    return DataError(
+        f"{path}: {reason}",
+        "compare it with its source; correct it, or copy it from there once more",
+    )
+
+
+class Names:
+    """Files below a folder by the name that a list gives them, each folder listed once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def below(self, place: str) -> list[str]:
+        """Sorted names in the folder ``place``, without by-products; none where it is missing.
+
+        Raises:
+            ResourceError: the machine failed.
+        """
+        return sorted(name for key, name in self._names(place).items() if key == name)
+
+    def find(self, path: str) -> str | None:
+        """The file called ``path``, or the same with another ending; None where there is none.
+
+        Endings may be in capitals, and those of NIfTI packed or not.
+
+        Raises:
+            ResourceError: the machine failed.
+        """
+        place, _, name = path.rpartition("/")
+        names = self._names(place)
+        ending = ending_of(name)
+        stem, published = name.removesuffix(ending), ending.lower()
+        others = NIFTI if published in NIFTI else (published,)
+        found = next((n for n in (name, *(stem + e for e in others)) if n in names), None)
+        return None if found is None else (f"{place}/{names[found]}" if place else names[found])
+
+    def _names(self, place: str) -> dict[str, str]:
+        """Names in a folder, and the same by their ending in small letters."""
+        if place not in self._listed:
+            try:
+                found = [path.name for path in named(self._folder / place, "*")]
+            except NotADirectoryError:
+                found = []
+            listed = [name for name in found if is_text(name) and not is_junk(name)]
+            spelled = {_small_ending(name): name for name in listed}
+            self._listed[place] = {**spelled, **{name: name for name in listed}}
+        return self._listed[place]
+
+
+def _small_ending(name: str) -> str:
+    ending = ending_of(name)
+    return name.removesuffix(ending) + ending.lower()
 
 
 def published_text(path: Path, absent: DataError) -> str:
@@ -104,10 +165,24 @@ def published_text(path: Path, absent: DataError) -> str:
 
     Raises:
         DataError: it cannot be read; ``absent`` where it is not there.
+        ResourceError: the machine failed.
     """
-    if not path.exists():
-        raise absent
     try:
         return read_text(path)
+    except FileNotFoundError:
+        raise absent from None
     except (OSError, ValueError) as error:
+        raise damaged(path, f"cannot be read ({error})") from None
+
+
+def published_rows(path: Path, absent: DataError) -> list[list[str]]:
+    """Rows of a table of a data set; see :func:`voxseq.base.lists.table`.
+
+    Raises:
+        DataError, ResourceError: as :func:`published_text`.
+    """
+    text = published_text(path, absent)
+    try:
+        return table(text)
+    except ValueError as error:
         raise damaged(path, f"cannot be read ({error})") from None
