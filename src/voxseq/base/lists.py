@@ -13,10 +13,10 @@ _SEPARATORS = "\t;,"
 #: Columns that hold the names, in order of preference.
 _NAME_COLUMNS = (
     *("subject", "subject_id", "case", "case_id", "patient", "patient_id"),
-    *("image", "name", "file_name", "filename", "file", "id"),
+    *("image", "volume", "volume_id", "name", "file_name", "filename", "file", "path", "id"),
 )
 #: Words by which a line is a header, whatever it has beside the column of names.
-_OTHER_COLUMNS = {"label", "class", "path", "series", "target", "split", "y"}
+_OTHER_COLUMNS = {"label", "class", "series", "target", "split", "y"}
 _QUOTED = re.compile(r'"[^"]*"')
 #: By which nnU-Net names the first channel of an image.
 CHANNEL = "_0000"

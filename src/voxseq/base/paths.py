@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from voxseq.base.errors import DataError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import read_named
 
 #: By-products of operating systems in many published archives.
@@ -56,8 +56,20 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """As :func:`os.walk`, in sorted order and each real folder once."""
+
+    def refuse(error: OSError) -> None:
+        """Raise the error of a folder that would seem empty; nothing where the top is missing."""
+        place = Path(error.filename)
+        with suppress(OSError), read_named(place):
+            raise error
+        if place != folder:
+            raise ResourceError(
+                f"{place}: has vanished while {folder} was listed",
+                "wait until nobody writes there, then start again",
+            )
+
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -65,12 +77,6 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         seen.add(real)
         folders[:] = sorted(f for f in folders if f not in _JUNK_FOLDERS and is_text(f))
         yield place, folders, names
-
-
-def _refuse(error: OSError) -> None:
-    """Raise an error of the machine, for which a folder would seem empty."""
-    with suppress(OSError), read_named(Path(error.filename)):
-        raise error
 
 
 def files(folder: Path) -> Iterator[str]:

@@ -73,13 +73,15 @@ def verify(
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
     from voxseq.config.data import DataConfig
     from voxseq.config.runs import TaskNeeds
+    from voxseq.data.scorable import ALL_SPLITS
     from voxseq.data.verify.check import Usage, verify
 
     tasks: dict[str, TaskNeeds] = {}
     sources, optional = None, set[str]()
     if config is not None:
         for task in config.finetune.tasks.values():
-            tasks[task.dataset] = TaskNeeds(type=task.type, labels=len(task.labels))
+            labels = len(task.labels)
+            tasks[task.dataset] = TaskNeeds(type=task.type, labels=labels, splits=ALL_SPLITS)
         sources = [source.dataset for source in config.sequences.sources]
         kept = {s.dataset for s in config.sequences.sources if not s.optional}
         optional = set(sources) - kept - set(tasks)

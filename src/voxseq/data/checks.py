@@ -12,12 +12,17 @@ import numpy as np
 
 from voxseq.base.errors import DataError
 from voxseq.data.slabs import class_counts, slabs
-from voxseq.data.volume import Array, Volume
+from voxseq.data.volume import Array, Remark, Volume
 
 #: A label whose grid lies further than this many voxels from the image's belongs to another image.
 GRID_TOLERANCE = 0.5
 #: Labels beyond this are no class numbers of any data set here.
 _MOST_CLASSES = 255
+#: What to do about classes that are not there.
+_LOOK = (
+    "open the segmentation over its image in ITK-SNAP or 3D Slicer: nothing to repair if that is "
+    "meant"
+)
 #: Voxels that are hashed at a time: many, because in files the first axis often runs fastest.
 _HASHED = 1 << 24
 
@@ -92,6 +97,29 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
         expected = ", ".join(str(v) for v in sorted(allowed))
         raise DataError(f"{path}: unknown label values {shown}, expected {expected}")
     return values
+
+
+def empty_label(values: Collection[int], path: str) -> list[Remark]:
+    """A remark on a segmentation whose only value is 0."""
+    if any(values):
+        return []
+    return [Remark(path, "the segmentation is empty: no foreground class in any voxel", _LOOK)]
+
+
+def absent_classes(held: Iterable[Collection[int]], wanted: Mapping[int, str]) -> list[Remark]:
+    """Remarks on classes that no case of a whole data set has.
+
+    Args:
+        held: classes of each case.
+        wanted: value → name.
+    """
+    cases = list(held)
+    shown = {value for values in cases for value in values}
+    return [
+        Remark("", f"none of the {len(cases)} cases has class {value} ({name})", _LOOK)
+        for value, name in (wanted.items() if cases else ())
+        if value not in shown
+    ]
 
 
 def _check_same_grid(label: Volume, image: Volume, path: str) -> None:

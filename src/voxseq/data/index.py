@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 
 from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
-from voxseq.base.files import atomic_path
+from voxseq.base.files import atomic_path, write_text
 from voxseq.data.checks import Measured
 from voxseq.data.thumbnail import SIZE, thumbnail
 from voxseq.data.volume import Entry, Volume, volume_id
@@ -120,3 +122,10 @@ def read_rows(examined: Path) -> list[dict[str, Any]]:
     """The same as a list of rows of plain numbers, texts and lists."""
     rows: list[dict[str, Any]] = _read(examined / INDEX).to_pylist()
     return rows
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table of texts as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_text(path, text.getvalue())

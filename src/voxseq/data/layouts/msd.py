@@ -43,8 +43,8 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
             entries.append(entry)
         else:
             absent.append(case.image)
-    names = [without_ending(name) for name in Names(folder).below(dataset_json.IMAGES)]
-    extra = [n for n in names if n not in seen and _CHANNEL.sub("", n) not in seen]
+    names = {name: without_ending(name) for name in Names(folder).below(dataset_json.IMAGES)}
+    extra = [n for n, c in names.items() if c not in seen and _CHANNEL.sub("", c) not in seen]
     if not entries:
         expected = "the images that its dataset.json lists under training"
         raise nothing_found(folder, expected, extra)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -16,8 +16,8 @@ from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import is_of_the_machine
 from voxseq.base.files import named, read_text
 from voxseq.base.lists import table
-from voxseq.base.paths import NIFTI, ending_of, is_junk, is_text
-from voxseq.data.volume import Array
+from voxseq.base.paths import NIFTI, dangling_links, ending_of, is_junk, is_text
+from voxseq.data.volume import Array, Remark
 
 #: More voxels than any image of a patient has: whole bodies in half millimetres are below.
 LARGEST = 1 << 31
@@ -109,6 +109,19 @@ def damaged(path: Path | str, reason: str) -> DataError:
         f"{path}: {reason}",
         "compare it with its source; correct it, or copy it from there once more",
     )
+
+
+def dangling(folder: Path, read: Collection[str]) -> Iterator[Remark]:
+    """Yield a remark on every link that leads nowhere, except those that readers will name.
+
+    Args:
+        folder: of the data set.
+        read: paths of images and segmentations.
+    """
+    for path in dangling_links(folder):
+        if path not in read:
+            reason = f"the link leads nowhere, to {(folder / path).readlink()}"
+            yield Remark(path, reason, "restore what it points to, or remove the link")
 
 
 class Names:
