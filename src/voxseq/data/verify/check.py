@@ -120,8 +120,8 @@ def _verify_one(
         else:
             report.add("fault", dataset, "", "the folder does not exist", obtain)
         return []
-    is_fetched = findings.check_fetched(report, dataset)
     try:
+        is_fetched = findings.check_fetched(report, dataset)
         examined = examine(dataset, folder, task, usage.split, workers=workers)
     except VoxseqError as error:
         report.add("fault", dataset, "", error.what, f"{error.hint}; {show}".removeprefix("; "))
