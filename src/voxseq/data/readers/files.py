@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -96,7 +97,9 @@ def nothing_found(folder: Path, expected: str, seen: Sequence[str] = ()) -> Data
         expected: what was looked for.
         seen: files there that may be the images under another name.
     """
+    lost = list(itertools.islice(dangling_links(folder), 3))
     shown = f"; there are {len(seen)} others, such as {', '.join(seen[:3])}" if seen else ""
+    shown += f"; links that lead nowhere: {', '.join(lost)}" if lost else ""
     return DataError(
         f"{folder}: no image found; expected {expected}{shown}",
         "check that the folder holds the data set as published, archives unpacked",
