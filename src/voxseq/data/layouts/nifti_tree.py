@@ -22,7 +22,9 @@ from voxseq.data.readers.files import nothing_found
 from voxseq.data.volume import Entry, Remark, Scan
 
 #: Names of files and folders that hold segmentations.
-_LABELS = re.compile(r"label|seg|mask|msk|lbl|annot|derivative|pred|\bgts?\b|truth", re.IGNORECASE)
+_LABELS = re.compile(
+    r"label|(?<!total)seg|mask|msk|lbl|annot|derivative|pred|\bgts?\b|truth", re.IGNORECASE
+)
 #: Names of images in other formats and of transfers that did not end.
 _LIKE_IMAGES = re.compile(
     rf"({'|'.join(map(re.escape, IMAGES))}|\.gz|\.zip)(\.(part|partial|crdownload|tmp|gz|\d+))?$",
@@ -31,12 +33,12 @@ _LIKE_IMAGES = re.compile(
 _SHOWN = 3
 
 
-def scan(folder: Path, dataset: DataSet) -> Scan:
-    """List the files whose path fits a pattern; see :class:`Scan`."""
+def scan(folder: Path, dataset: DataSet, exclude: str | None = None) -> Scan:
+    """List the files whose path fits a pattern, except excluded ones; see :class:`Scan`."""
     patterns = dataset.options["patterns"]
     modalities = dataset.options.get("modalities", [dataset.modality] * len(patterns))
     expected = f"files of the form {' or '.join(patterns)}"
-    return matching(folder, list(zip(patterns, modalities, strict=True)), expected)
+    return matching(folder, list(zip(patterns, modalities, strict=True)), expected, exclude)
 
 
 def matching(

@@ -163,11 +163,13 @@ def _version_2(held: Mapping[str, Any], names: Names, path: Path) -> list[tuple[
     if "dataset" in held:
         return [(item["images"][0], item["label"]) for item in held["dataset"].values()]
     labels = {_stem(n): n for n in names.below(LABELS) if ending_of(n, NIFTI)}
+    known = {*labels, *map(_stem, names.below(IMAGES))}
     images: dict[str, str] = {}
     for name in names.below(IMAGES):
         stem = _stem(name)
         match = _CASE_AND_CHANNEL.fullmatch(stem)
-        case = match[1] if match and stem not in labels else stem
+        is_channel = match and stem not in labels and {match[1], match[1] + CHANNEL} & known
+        case = match[1] if match and is_channel else stem
         if ending_of(name, NIFTI):
             images.setdefault(case, name)
     listed = {case: (f"{IMAGES}/{name}", labels.get(case)) for case, name in images.items()}

@@ -108,10 +108,7 @@ def nothing_found(folder: Path, expected: str, seen: Sequence[str] = ()) -> Data
 
 def damaged(path: Path | str, reason: str) -> DataError:
     """The error for a file whose content is not as published."""
-    return DataError(
-        f"{path}: {reason}",
-        "compare it with its source; correct it, or copy it from there once more",
-    )
+    return DataError(f"{path}: {reason}", "compare it with its source, and correct it")
 
 
 def dangling(folder: Path, read: Collection[str]) -> Iterator[Remark]:
@@ -145,7 +142,7 @@ class Names:
     def find(self, path: str) -> str | None:
         """The file called ``path``, or the same with another ending; None where there is none.
 
-        Endings may be in capitals, and those of NIfTI packed or not.
+        Endings may be in capitals, and those of NIfTI packed, unpacked or not given.
 
         Raises:
             ResourceError: the machine failed.
@@ -154,7 +151,7 @@ class Names:
         names = self._names(place)
         ending = ending_of(name)
         stem, published = name.removesuffix(ending), ending.lower()
-        others = NIFTI if published in NIFTI else (published,)
+        others = NIFTI if published in ("", *NIFTI) else (published,)
         found = next((n for n in (name, *(stem + e for e in others)) if n in names), None)
         return None if found is None else (f"{place}/{names[found]}" if place else names[found])
 
