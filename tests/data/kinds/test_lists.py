@@ -19,8 +19,18 @@ from tests.helpers.sequence_store import Image, noise, write_download, write_sto
 from voxseq.base.errors import ConfigError, DataError, ResourceError
 from voxseq.base.lists import names
 from voxseq.data import examine as stage
+from voxseq.data.volume import Entry
 from voxseq.plan.data import read_subjects
 from voxseq.sequences.exclusion import Selection, select
+
+SPLITS = ("train", "val", "test")
+
+
+def ricord_of_three(root: Path) -> Path:
+    """RICORD with one series in each list."""
+    voxels = [np.abs(trees.image(seed=number)) for number in range(3)]
+    return trees.ricord(root, [(s, 0, voxels[n], f"1A-4-{n}", {}) for n, s in enumerate(SPLITS)])
+
 
 # The form of a list
 
@@ -63,10 +73,7 @@ def test_a_list_is_read_whatever_wrote_it(tmp_path: Path, form: str, encoding: s
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_published_lists_are_read_whatever_wrote_them(tmp_path: Path, encoding: str) -> None:
     folder = trees.la(tmp_path, ["A", "B"], ["C"])
-    series = [
-        (s, n % 2, np.abs(trees.image(seed=n)), f"1A-4-{n}", {}) for n, s in enumerate(SPLITS)
-    ]
-    ricord = trees.ricord(tmp_path, series)
+    ricord = ricord_of_three(tmp_path)
     table = trees.lesions(tmp_path)
     json = trees.msd(tmp_path, ["a", "b"])
     lists = [*folder.glob("*.list"), *ricord.glob("*.txt"), table / "DL_info.csv"]
@@ -74,9 +81,6 @@ def test_published_lists_are_read_whatever_wrote_them(tmp_path: Path, encoding: 
         path.write_bytes(ENCODINGS[encoding](path.read_bytes().decode().replace("\r\n", "\n")))
     counts = {"la": 3, "ricord": 3, "deeplesion": 2, "task09_spleen": 2}
     assert {name: len(examined(tmp_path, name).rows) for name in counts} == counts
-
-
-SPLITS = ("train", "val", "test")
 
 
 @pytest.mark.kind("endings and paths in a list")
@@ -102,8 +106,7 @@ def test_cases_of_a_published_list_are_found_by_other_spellings(tmp_path: Path, 
     ],
 )
 def test_lines_of_ricord_are_read_by_other_separators(tmp_path: Path, old: str, new: str) -> None:
-    series = [(s, 0, np.abs(trees.image(seed=n)), f"1A-4-{n}", {}) for n, s in enumerate(SPLITS)]
-    folder = trees.ricord(tmp_path, series)
+    folder = ricord_of_three(tmp_path)
     for path in folder.glob("*.txt"):
         path.write_text(path.read_text().replace(old, new))
     assert len(examined(tmp_path, "ricord").rows) == 3
@@ -180,8 +183,7 @@ def test_a_published_list_of_other_names_is_refused_or_named(tmp_path: Path) -> 
     (folder / "train.list").write_text("la_1\nla_2\n")
     with pytest.raises(DataError, match=r"train\.list: none of its 2 cases is here; it names la_1"):
         examined(tmp_path, "la")
-    series = [(s, 0, np.abs(trees.image(seed=n)), f"1A-4-{n}", {}) for n, s in enumerate(SPLITS)]
-    path = trees.ricord(tmp_path, series) / "RICORD_test.txt"
+    path = ricord_of_three(tmp_path) / "RICORD_test.txt"
     path.write_text(path.read_text().replace("ID4", "ID5"))
     assert "RICORD_test.txt: none of its 1 series is here" in str(
         remarks(examined(tmp_path, "ricord"))
@@ -269,7 +271,7 @@ def test_a_file_that_somebody_touches_meanwhile_stops_the_run(
     place = tmp_path / path
     usable_row = stage._usable_row
 
-    def touched(job: stage._Job, entry: stage.Entry) -> object:
+    def touched(job: stage._Job, entry: Entry) -> object:
         if place.exists() and how == "vanished":
             place.unlink()
         elif place.exists():
