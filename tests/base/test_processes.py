@@ -231,13 +231,13 @@ def test_an_image_that_changed_after_a_stop_is_checked_again(
     path = folder / "imagesTr" / "spleen_5.nii.gz"
     trees.write_nifti(path, trees.image(seed=77))
     checked = []
-    original = download._examine
+    original = download._usable_row
 
     def counting(job: download._Job, entry: object) -> dict[str, object]:
         checked.append(entry.subject)  # type: ignore[attr-defined]
         return original(job, entry)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(download, "_examine", counting)
+    monkeypatch.setattr(download, "_usable_row", counting)
     with (context.state / "checked.jsonl").open("ab") as journal:
         journal.write(b'["cut off", {"row"')
     download.execute(context)

@@ -115,7 +115,11 @@ def test_nrrd_of_the_atrium_challenge_is_read_with_its_labels(tmp_path: Path) ->
         catalogue.get("la"), layout="metaimage", folder="la_raw", options=options
     )
     adapter = adapters.get("metaimage")
-    entries = adapter.scan(tmp_path, dataset).entries
+    last = tmp_path / cases[1] / "laendo.nrrd"
+    last.rename(last.with_suffix(".NRRD"))
+    scan = adapter.scan(tmp_path, dataset)
+    assert not scan.remarks
+    entries = scan.entries
     assert [(e.subject, e.image) for e in entries] == [(case, "lgemri") for case in cases]
     image, label = (read(tmp_path, entries[1]) for read in (adapter.read_image, adapter.read_label))
     assert label is not None

@@ -49,7 +49,7 @@ def test_too_few_cases_stop_the_download_and_are_a_fault(count: int, tmp_path: P
     trees.msd(root, list("ab")[:count])
     with pytest.raises(DataError, match="the val split has no case"):
         trees.run_download(root, tmp_path, "task09_spleen", SEGMENTATION)
-    task = TaskNeeds.model_validate(trees.SEGMENTATION)
+    task = TaskNeeds.model_validate(SEGMENTATION)
     usage = Usage.of(["task09_spleen"], DataConfig(), {"task09_spleen": task}, [])
     found = verify(["task09_spleen"], root, usage).findings
     assert any(f.severity == "fault" and "the val split has no case" in f.reason for f in found)

@@ -39,7 +39,7 @@ MSD: dict[str, bytes | str] = {
     "empty": "",
     "not UTF-8": b'{"training": [{"image": "\xff\xfe", "label": "a"}]}',
     "zero bytes": b"\0" * 64,
-    "UTF-16": item("imagesTr/a.nii.gz").encode("utf-16"),
+    "UTF-16 without its mark": item("imagesTr/a.nii.gz").encode("utf-16-le"),
     "a list": "[1, 2]",
     "null": "null",
     "nested to no end": '{"training": ' + DEEP,

@@ -53,7 +53,10 @@ def write_good(root: Path) -> Path:
     trees.ricord(
         root,
         [
-            (split, 1, picture(100 + n)[:, :, :6].astype(np.int32) + 1024, f"1A-41963-00000{n}", {})
+            (
+                *(split, int(n > 0), picture(100 + n)[:, :, :6].astype(np.int32) + 1024),
+                *(f"1A-41963-00000{n}", {}),
+            )
             for n, split in enumerate(("train", "train", "train", "val", "test"))
         ],
     )
@@ -282,7 +285,7 @@ FAULTS: dict[str, Plant] = {
         "fault",
         "la",
         "name E{20} more than once",
-        "obtain the lists again",
+        "compare the lists with the published ones",
     ),
     "changed file after fetch": Plant(
         fetched(edited(LABEL, lambda c: c + bytes(5))),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import fnmatch
 import hashlib
 import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table atomically as CSV."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
 #: More bytes than any list, record or table has that is read as a text.
 _LONGEST_TEXT = 1 << 26
 
@@ -74,7 +82,7 @@ def require_regular(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read a text, UTF-8 with or without a byte order mark.
+    """Read a text: UTF-8, or UTF-16 where its byte order mark says so.
 
     Raises:
         ResourceError: the machine failed; the file may be sound.
@@ -87,7 +95,8 @@ def read_text(path: Path) -> str:
             content = file.read(_LONGEST_TEXT + 1)
     if len(content) > _LONGEST_TEXT:
         raise ValueError(f"it has more than {_LONGEST_TEXT >> 20} MB, expected a list")
-    return content.decode("utf-8-sig")
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig")
 
 
 def read_json(path: Path) -> Any:

@@ -8,13 +8,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from voxseq.base.errors import DataError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import read_named
 
 #: By-products of operating systems in many published archives.
 _JUNK_FOLDERS, _JUNK_FILES = {"__MACOSX"}, {".DS_Store", "Thumbs.db"}
 #: Bytes that the name of a file may have.
 _NAME = 255
+#: Endings of NIfTI files, packed or not; names may have them in capitals.
+NIFTI = (".nii.gz", ".nii")
+#: Endings of files with an image that one of the readers, or another program, may read.
+IMAGES = (*NIFTI, ".mha", ".nrrd", ".mhd", ".nhdr", ".hdr", ".img")
+_ENDINGS = (*IMAGES, ".h5", ".npz", ".npy", ".png", ".dcm", ".gz", ".zip")
+
+
+def ending_of(name: str, endings: Sequence[str] = _ENDINGS) -> str:
+    """The ending of a file's name as it is written; "" where it is none of ``endings``."""
+    lower = name.lower()
+    known = next((ending for ending in endings if lower.endswith(ending)), "")
+    return name[len(name) - len(known) :]
+
+
+def without_ending(name: str) -> str:
+    """The name of a file without the ending of an image or a table of images."""
+    return name.removesuffix(ending_of(name))
 
 
 def is_junk(name: str) -> bool:
@@ -29,25 +46,37 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     other disks. The top is "". Names that are not text in the file system's encoding are left out:
     no table could hold them. So are pipes, devices and sockets, which no reader may open.
     """
+    for place, _, names in _walk(folder):
+        relative = Path(place).relative_to(folder).as_posix()
+        yield (
+            "" if relative == "." else relative,
+            sorted(n for n in names if not is_junk(n) and is_text(n) and _is_file(place, n)),
+        )
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As :func:`os.walk`, in sorted order and each real folder once."""
+
+    def refuse(error: OSError) -> None:
+        """Raise the error of a folder that would seem empty; nothing where the top is missing."""
+        place = Path(error.filename)
+        with suppress(OSError), read_named(place):
+            raise error
+        if place != folder:
+            raise ResourceError(
+                f"{place}: has vanished while {folder} was listed",
+                "wait until nobody writes there, then start again",
+            )
+
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(f for f in folders if f not in _JUNK_FOLDERS and _is_text(f))
-        relative = Path(place).relative_to(folder).as_posix()
-        yield (
-            "" if relative == "." else relative,
-            sorted(n for n in names if not is_junk(n) and _is_text(n) and _is_file(place, n)),
-        )
-
-
-def _refuse(error: OSError) -> None:
-    """Raise an error of the machine, for which a folder would seem empty."""
-    with suppress(OSError), read_named(Path(error.filename)):
-        raise error
+        folders[:] = sorted(f for f in folders if f not in _JUNK_FOLDERS and is_text(f))
+        yield place, folders, names
 
 
 def files(folder: Path) -> Iterator[str]:
@@ -60,10 +89,22 @@ def files(folder: Path) -> Iterator[str]:
 def _is_file(place: str, name: str) -> bool:
     """Whether it is a file, or a link that leads nowhere, which its reader names."""
     path = Path(place, name)
-    return path.is_file() or not path.exists()
+    with read_named(path):
+        return path.is_file() or not path.exists()
 
 
-def _is_text(name: str) -> bool:
+def dangling_links(folder: Path) -> Iterator[str]:
+    """Yield the relative path of every link below ``folder`` that leads nowhere, sorted."""
+    for place, folders, names in _walk(folder):
+        links = (name for name in (*folders, *names) if Path(place, name).is_symlink())
+        for path in (Path(place, name) for name in sorted(links)):
+            with read_named(path):
+                if not path.exists():
+                    yield path.relative_to(folder).as_posix()
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is text in the file system's encoding, which any table can hold."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

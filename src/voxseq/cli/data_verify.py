@@ -73,6 +73,7 @@ def verify(
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
     from voxseq.config.data import DataConfig, TaskDataConfig
     from voxseq.config.runs import TaskNeeds
+    from voxseq.data.scorable import ALL_SPLITS
     from voxseq.data.verify.check import Usage, verify
 
     tasks: dict[str, TaskNeeds] = {}
@@ -80,7 +81,8 @@ def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: 
     sources, optional = None, set[str]()
     if config is not None:
         for task in config.finetune.tasks.values():
-            tasks[task.dataset] = TaskNeeds(type=task.type, labels=len(task.labels))
+            labels = len(task.labels)
+            tasks[task.dataset] = TaskNeeds(type=task.type, labels=labels, splits=ALL_SPLITS)
             recipes[task.dataset] = task.data
         sources = [source.dataset for source in config.sequences.sources]
         kept = {s.dataset for s in config.sequences.sources if not s.optional}

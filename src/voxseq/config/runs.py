@@ -129,10 +129,12 @@ class SequencesRun(Model):
 
     Attributes:
         exclude: data set → subjects that are left out by name.
+        exclude_files: data set → file of that list, for messages: no part of the fingerprint.
     """
 
     sources: tuple[SourceConfig, ...]
     exclude: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    exclude_files: dict[str, str] = Field(default_factory=dict, exclude=True)
     spatial: SpatialCrops
     contrast: ContrastCrops
     semantic: SemanticDraws

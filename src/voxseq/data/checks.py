@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,15 @@ from voxseq.data.headers import (
     shear,
 )
 from voxseq.data.slabs import class_counts, slabs
-from voxseq.data.volume import Array, Volume
+from voxseq.data.volume import Array, Remark, Volume
 
 #: Labels beyond this are no class numbers of any data set here.
 _MOST_CLASSES = 255
+#: What to do about classes that are not there.
+_LOOK = (
+    "open the segmentation over its image in ITK-SNAP or 3D Slicer: nothing to repair if that is "
+    "meant"
+)
 #: Voxels that are hashed at a time: many, because in files the first axis often runs fastest.
 _HASHED = 1 << 24
 
@@ -98,6 +103,29 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
         expected = ", ".join(str(v) for v in sorted(allowed))
         raise DataError(f"{path}: unknown label values {shown}, expected {expected}")
     return values
+
+
+def empty_label(values: Collection[int], path: str) -> list[Remark]:
+    """A remark on a segmentation whose only value is 0."""
+    if any(values):
+        return []
+    return [Remark(path, "the segmentation is empty: no foreground class in any voxel", _LOOK)]
+
+
+def absent_classes(held: Iterable[Collection[int]], wanted: Mapping[int, str]) -> list[Remark]:
+    """Remarks on classes that no case of a whole data set has.
+
+    Args:
+        held: classes of each case.
+        wanted: value → name.
+    """
+    cases = list(held)
+    shown = {value for values in cases for value in values}
+    return [
+        Remark("", f"none of the {len(cases)} cases has class {value} ({name})", _LOOK)
+        for value, name in (wanted.items() if cases else ())
+        if value not in shown
+    ]
 
 
 def _check_same_grid(label: Volume, image: Volume, path: str) -> None:

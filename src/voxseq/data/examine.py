@@ -19,8 +19,8 @@ from voxseq import catalogue
 from voxseq.base import processes as parallel
 from voxseq.base.digest import digest
 from voxseq.base.errors import DataError
-from voxseq.base.failures import require_readable
-from voxseq.base.files import write_json
+from voxseq.base.failures import read_named, require_readable
+from voxseq.base.files import write_csv, write_json
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import (
@@ -34,12 +34,14 @@ from voxseq.catalogue.splits import (
 )
 from voxseq.data import checks, index, layouts, plausible
 from voxseq.data.aligned import check_groups
-from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, write_csv
+from voxseq.data.axial import write_axial
+from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
-from voxseq.data.journal import Journal, state_of
+from voxseq.data.journal import Journal, States, require_unchanged, state_of
+from voxseq.data.readers.files import dangling
 from voxseq.data.scorable import require_scorable
-from voxseq.data.volume import REFORMATTED, Entry, Remark, Scan, Volume, volume_id
+from voxseq.data.volume import Entry, Remark, Scan, Volume, volume_id
 from voxseq.fetch import NotOfferedError, provide
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
     usable, count = len(examined.rows), len(examined.rows) + len(examined.aside)
     if context.data_root is not None:
         examined.notes += catalogue.count_notes(dataset, len(examined.found))
-    examined.notes += _write_axial(context.out, examined.rows)
+    examined.notes += write_axial(context.out, examined.rows)
     _write(context.out, dataset, examined)
     if not usable or usable < config.min_valid_fraction * count - 1e-9:
         images = f"{dataset.title}: {usable} of {count} images in {folder} are usable"
@@ -118,9 +120,14 @@ def execute(context: RunContext[ExamineRun]) -> None:
         lines += [f"  {reason}" for _, reason in examined.aside[:_SHOWN]]
         if len(examined.aside) > _SHOWN:
             lines.append(f"  and {len(examined.aside) - _SHOWN} more")
-        remedy = "obtain these files again, or lower data.min_valid_fraction"
+        seen = f"voxseq data verify {dataset.name} tells what to look at in each of these files"
+        remedy = f"{seen}; or lower data.min_valid_fraction"
         raise DataError("\n".join(lines), remedy)
     check_splits(dataset, examined.rows, config.task)
+    absent = examined.found.absent
+    if absent:
+        shown = ", ".join(absent[:_SHOWN])
+        _LOG.warning("%d images that its lists name are not here, such as %s", len(absent), shown)
     for remark in examined.remarks[:_SHOWN]:
         _LOG.warning("%s: %s", remark.path, remark.reason)
     if len(examined.remarks) > _SHOWN:
@@ -164,12 +171,12 @@ def examine(
     Raises:
         DataError: the folder does not hold the published layout.
     """
-    found = layouts.get(dataset.layout).scan(folder, dataset)
+    with read_named(folder):
+        found = layouts.get(dataset.layout).scan(folder, dataset)
+        read = {path for entry in found.entries for path in (entry.path, entry.label_path)}
+        remarks = [*found.remarks, *dangling(folder, read)]
     examined = Examination(
-        found,
-        aside=list(found.rejected),
-        notes=list(found.notes),
-        remarks=list(found.remarks),
+        found, aside=list(found.rejected), notes=list(found.notes), remarks=remarks
     )
     results = _check_all(_Job(folder, dataset, task), found.entries, state, workers)
     for entry, result in zip(found.entries, results, strict=True):
@@ -180,6 +187,9 @@ def examine(
             examined.remarks += [Remark(*remark) for remark in result["remarks"]]
             examined.rows.append(result["row"])
             examined.entries.append(entry)
+    if task is not None:
+        classes = [row.get(CLASSES, [row["label"]]) for row in examined.rows]
+        examined.remarks += checks.absent_classes(classes, _wanted(dataset, task))
     contrasts = dataset.options.get("contrasts")
     if contrasts:
         bad, odd = check_groups(examined.rows, contrasts)
@@ -202,6 +212,12 @@ def examine(
         f"the same image under several subjects: {', '.join(group)}" for group in joined
     ]
     return examined
+
+
+def _wanted(dataset: DataSet, task: TaskNeeds) -> dict[int, str]:
+    """Names of the classes by value; a segmentation has 0 for what is none."""
+    names = dataset.classes or [f"{number}" for number in range(1, task.labels + 1)]
+    return dict(enumerate(names, start=int(task.type == "segmentation")))
 
 
 def _assign_splits(
@@ -236,12 +252,15 @@ class _Job:
     dataset: DataSet
     task: TaskNeeds | None
 
-    def key(self, entry: Entry) -> str:
-        """Word for what is checked: the entry, its task, and the state of its files."""
+    def states(self, entry: Entry) -> States:
+        """State of each file of an entry, by its path."""
         paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
-        files = [state_of(self.folder, p) for p in (*paths, entry.label_path) if p]
+        return {p: state_of(self.folder, p) for p in (*paths, entry.label_path) if p}
+
+    def key(self, entry: Entry, states: States) -> str:
+        """Word for what is checked: the entry, its task, and the state of its files."""
         task = self.task and self.task.model_dump(mode="json")
-        return digest([self.dataset.name, asdict(entry), files, task])
+        return digest([self.dataset.name, asdict(entry), list(states.values()), task])
 
 
 def _check_all(
@@ -249,13 +268,17 @@ def _check_all(
 ) -> list[dict[str, Any]]:
     """Check every image; what an earlier, stopped call has checked is taken from its journal."""
     journal = Journal(None if state is None else state / "checked.jsonl")
-    keys = [job.key(entry) for entry in entries]
-    left = {k: e for k, e in zip(keys, entries, strict=True) if journal.get(k) is None}
+    states = [job.states(entry) for entry in entries]
+    keys = [job.key(entry, state) for entry, state in zip(entries, states, strict=True)]
+    items = zip(keys, entries, states, strict=True)
+    left = {key: (entry, state) for key, entry, state in items if journal.get(key) is None}
     done = len(keys) - len(left)
     title = f"checking {job.dataset.name}"
     if done:
         _LOG.info("%s: %d of %d were checked before", title, done, len(entries))
-    work = parallel.Work[Entry](title, lambda e: volume_id(job.dataset.name, e), "download")
+    work = parallel.Work[tuple[Entry, States]](
+        title, lambda item: volume_id(job.dataset.name, item[0]), "download"
+    )
     function = functools.partial(_examine, job)
     results = parallel.in_order(function, list(left.values()), workers, work)
     for key, result in zip(left, track(results, title, len(keys), done), strict=True):
@@ -263,8 +286,19 @@ def _check_all(
     return [journal.get(key) for key in keys]
 
 
-def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
-    """The image's row of the index and the remarks on it, or the reason why it cannot be used."""
+def _examine(job: _Job, item: tuple[Entry, States]) -> dict[str, Any]:
+    """The image's row of the index and the remarks on it, or the reason why it cannot be used.
+
+    Raises:
+        ResourceError: a file has vanished or changed since the data set was listed.
+    """
+    entry, before = item
+    result = _row_or_reason(job, entry)
+    require_unchanged(job.folder, before)
+    return result
+
+
+def _row_or_reason(job: _Job, entry: Entry) -> dict[str, Any]:
     try:
         return _usable_row(job, entry)
     except DataError:
@@ -294,6 +328,7 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     del image
     if job.task is not None:
         row |= _check_target(job, job.task, entry, grid, remarks)
+        remarks += checks.empty_label(row.get(CLASSES, [1]), entry.label_path)
     return {"row": row, "remarks": [astuple(remark) for remark in remarks]}
 
 
@@ -357,24 +392,3 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
         "remarks": len(remarks),
     }
     write_json(out / SUMMARY, summary)
-
-
-def _write_axial(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """List the axial series where others are among them; returns notes for the summary.
-
-    Where the plane of a series tells its class (RICORD), scores on the axial ones say more.
-    """
-    axial = [row for row in rows if row["contrast"] != REFORMATTED]
-    count = len(rows) - len(axial)
-    if not count:
-        return []
-    columns = ("volume_id", "subject", "split", "label")
-    write_csv(out / "axial.csv", columns, [[str(row[c]) for c in columns] for row in axial])
-    notes = [f"{count} of {len(rows)} series are reformatted; axial.csv lists the others"]
-    for split in _SPLITS:
-        for label in sorted({row["label"] for row in rows if row["split"] == split}):
-            of_class = [r["contrast"] for r in rows if (r["split"], r["label"]) == (split, label)]
-            some = of_class.count(REFORMATTED)
-            if some:
-                notes.append(f"{split}, class {label}: {some} of {len(of_class)} are reformatted")
-    return notes

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 from voxseq import catalogue
-from voxseq.base.files import read_json, write_text
+from voxseq.base.files import read_json
 
 SUMMARY = "summary.json"
 #: Images that cannot be used, with the reason.
@@ -26,10 +23,3 @@ def dataset_folder(examined: Path, data_root: Path | None, dataset: str) -> Path
 def is_left_out(examined: Path) -> bool:
     """Whether a finished examination found an optional source absent."""
     return LEFT_OUT in read_json(examined / SUMMARY)["notes"]
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table of texts."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(path, text.getvalue())

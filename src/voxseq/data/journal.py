@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from voxseq.base.errors import ResourceError
 from voxseq.base.failures import read_named, write_named
 from voxseq.base.files import files_below, read_json, sha256, size_of
 
 RECORD = "record.json"
 _PARTIAL = ".partial"
+#: State of files, as :func:`state_of` gives it, by their relative path.
+States = Mapping[str, list[Any]]
 
 
 class Journal:
@@ -74,6 +77,22 @@ def state_of(folder: Path, path: str) -> list[Any]:
     except OSError:
         return []
     return [[name, s.st_size, s.st_mtime_ns] for name, s in sorted(states, key=lambda s: s[0])]
+
+
+def require_unchanged(folder: Path, before: States) -> None:
+    """Stop where a file has vanished or changed since its state was taken.
+
+    Raises:
+        ResourceError: naming it.
+    """
+    for path, state in before.items():
+        now = state_of(folder, path)
+        if now != state:
+            what = "has changed" if now else "has vanished"
+            raise ResourceError(
+                f"{folder / path}: {what} while the data set was read",
+                "wait until nobody writes there, then start again",
+            )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from voxseq import catalogue
 from voxseq.base import processes as parallel
 from voxseq.base.digest import digest
 from voxseq.base.errors import ConfigError, DataError
+from voxseq.base.files import write_csv
 from voxseq.base.progress import track
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config.data import TaskDataConfig
@@ -29,7 +30,7 @@ from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
 from voxseq.data.checks import content_hash
-from voxseq.data.examined import SET_ASIDE, dataset_folder, is_left_out, write_csv
+from voxseq.data.examined import SET_ASIDE, dataset_folder, is_left_out
 from voxseq.data.grid import regrid
 from voxseq.data.index import entry_of, read_rows
 from voxseq.data.layouts import Adapter

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import resource
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxseq.base.files import atomic_path, write_json
+from voxseq.base.files import atomic_path, write_csv, write_json
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import THRESHOLD
@@ -56,7 +55,7 @@ def score_segmentation(
             if present.size and present.mean() < lowest:
                 lowest = float(present.mean())
                 worst = {**_slice(*shown), **_named(volumes, case.row, lowest)}
-        _write_csv(out / name, _SCORES, scores)
+        write_csv(out / name, _SCORES, scores)
     _write_arrays(out / "worst.npz", worst)
     return mean_dice(np.stack(validation))
 
@@ -71,10 +70,10 @@ def write_classification(
     """
     for name, split in (("validation.csv", validation), ("scores.csv", test)):
         scores = [("", "", metric, f"{value:.9g}") for metric, value in split.scores.items()]
-        _write_csv(out / name, _SCORES, scores)
+        write_csv(out / name, _SCORES, scores)
     cases = zip(test.rows, test.target, test.probability, strict=True)
     lines = [(volumes.name(row), int(target), f"{chance:.9g}") for row, target, chance in cases]
-    _write_csv(out / "predictions.csv", ("case", "target", "probability"), lines)
+    write_csv(out / "predictions.csv", ("case", "target", "probability"), lines)
     given = np.where(test.target == 1, test.probability, 1.0 - test.probability)
     place = int(given.argmin())
     image = volumes.image(test.rows[place])
@@ -119,11 +118,6 @@ def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:
 
 def _named(volumes: Volumes, row: int, score: float) -> dict[str, Array]:
     return {"case": np.array(volumes.name(row)), "score": np.array(score)}
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
-        csv.writer(handle, lineterminator="\n").writerows([header, *rows])
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_text
+from voxseq.base.lists import names
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config import Config
 from voxseq.config.data import SequencesConfig
@@ -22,7 +22,6 @@ from voxseq.config.runs import (
 )
 from voxseq.plan.builder import Builder
 
-_SUBJECT = "subject"
 #: Every task uses all parts.
 _SPLITS = (TRAIN, VAL, TEST)
 
@@ -72,7 +71,8 @@ def sequences_run(sequences: SequencesConfig) -> SequencesRun:
     """The part of the sequence configuration that building the index reads."""
     lists = {dataset: read_subjects(dataset, path) for dataset, path in sequences.exclude.items()}
     own = reading_settings(sequences).model_copy(update={"exclude": lists})
-    return SequencesRun.model_validate(own, from_attributes=True)
+    run = SequencesRun.model_validate(own, from_attributes=True)
+    return run.model_copy(update={"exclude_files": dict(sequences.exclude)})
 
 
 def reading_settings(sequences: SequencesConfig) -> SequencesConfig:
@@ -88,26 +88,19 @@ def reading_settings(sequences: SequencesConfig) -> SequencesConfig:
 def read_subjects(dataset: str, path: str) -> list[str]:
     """Subjects that a file of ``sequences.exclude`` names, sorted, each once.
 
-    The file has one subject a line, or is a CSV file: then the column ``subject`` counts, or the
-    first one where no column has that name. Empty lines and lines that begin with # are skipped.
+    See :func:`voxseq.base.lists.names` for the forms that it may have.
 
     Raises:
         ConfigError: the file is missing, is no text, or names nobody.
     """
     key = f"sequences.exclude.{dataset}"
     try:
-        text = read_text(Path(path).expanduser())
-        rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    except (OSError, ValueError, RuntimeError, csv.Error) as error:
+        found = set(names(read_text(Path(path).expanduser())))
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{key}: the file {path} cannot be read: {error}",
             "correct the path, which starts from the folder of the study, or leave the key out",
         ) from None
-    rows = [row for row in rows if not row[0].lstrip().startswith("#")]
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    column = header.index(_SUBJECT) if _SUBJECT in header else 0
-    body = rows[1:] if _SUBJECT in header else rows
-    names = {row[column].strip() for row in body if len(row) > column} - {""}
-    if not names:
+    if not found:
         raise ConfigError(f"{key}: the file {path} names no subject", "one subject a line")
-    return sorted(names)
+    return sorted(found)

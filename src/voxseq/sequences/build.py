@@ -56,7 +56,7 @@ def execute(context: RunContext[SequencesRun]) -> None:
     """
     config = context.config
     sources = sorted({s.dataset for s in config.sources})
-    selection = select(context.inputs, sources, config.exclude)
+    selection = select(context.inputs, sources, config.exclude, config.exclude_files)
     volumes = selection.volumes
     with atomic_path(context.out / "excluded.csv") as temporary:
         selection.excluded.to_csv(temporary, index=False, lineterminator="\n")

@@ -12,9 +12,8 @@ An image of a source is excluded when, in this order,
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ from voxseq.catalogue.splits import TEST, VAL
 from voxseq.data.index import read_index, read_table
 from voxseq.data.store import TABLE
 from voxseq.data.thumbnail import SAME_PICTURE, SIDE_TOLERANCE, copies, pictures
-
-_LOG = logging.getLogger("voxseq.sequences")
+from voxseq.sequences.listed import Listed
 
 OWN_LISTS = "held out by the data set's own lists"
 SUBJECT = "held-out subject of a task"
@@ -62,7 +60,10 @@ class Selection:
 
 
 def select(
-    inputs: Mapping[str, Path], sources: Sequence[str], lists: Mapping[str, Sequence[str]]
+    inputs: Mapping[str, Path],
+    sources: Sequence[str],
+    lists: Mapping[str, Sequence[str]],
+    files: Mapping[str, str] | None = None,
 ) -> Selection:
     """Divide the images of the sources.
 
@@ -70,18 +71,21 @@ def select(
         inputs: run id → folder: the sources' stores and the indexes of all data sets.
         sources: data sets.
         lists: data set → subjects that are left out by name.
+        files: data set → file of its list, for messages.
 
     Raises:
         DataError: no source has an image.
+        ConfigError: nobody of a list is in its data set.
     """
     held_out = held_out_images(inputs)
     volumes = _stored(inputs, sources)
-    found = _reasons(volumes, held_out, lists)
+    listed = Listed.of(lists, volumes, files or {})
+    found = _reasons(volumes, held_out, listed.people)
     # Wide columns are of no use any more.
     volumes = volumes.drop(columns=["affine", "thumbnail"], errors="ignore")
     is_out = (found["reason"] != "").to_numpy(bool)
     excluded = pd.concat([volumes.loc[is_out, list(COLUMNS[:3])], found[is_out]], axis=1)
-    record = _record(volumes, excluded, held_out, lists)
+    record = _record(volumes, excluded, held_out, listed.record)
     return Selection(volumes[~is_out].reset_index(drop=True), excluded, record)
 
 
@@ -115,7 +119,7 @@ def _stored(inputs: Mapping[str, Path], sources: Sequence[str]) -> pd.DataFrame:
 
 
 def _reasons(
-    volumes: pd.DataFrame, held_out: pd.DataFrame, lists: Mapping[str, Sequence[str]]
+    volumes: pd.DataFrame, held_out: pd.DataFrame, listed: Collection[Person]
 ) -> pd.DataFrame:
     """Reason ("" for none), held-out image and correlation of every volume."""
     people = _people(volumes)
@@ -127,7 +131,6 @@ def _reasons(
     same_picture = [ids[i] if i >= 0 else "" for i in nearest]
     behind = [one or other for one, other in zip(same_voxels, same_picture, strict=True)]
     copied = {person: name for person, name in zip(people, behind, strict=True) if name}
-    listed = {(dataset, subject) for dataset, names in lists.items() for subject in names}
     rows: list[tuple[str, str, float]] = []
     for i, (person, split) in enumerate(zip(people, volumes["split"], strict=True)):
         if split in (VAL, TEST):
@@ -158,28 +161,17 @@ def _record(
     volumes: pd.DataFrame,
     excluded: pd.DataFrame,
     held_out: pd.DataFrame,
-    lists: Mapping[str, Sequence[str]],
+    listed: Mapping[str, Any],
 ) -> dict[str, Any]:
     counts: dict[str, dict[str, int]] = {}
     reasons = Counter(zip(excluded["dataset"], excluded["reason"], strict=True))
     for (dataset, reason), count in reasons.items():
         counts.setdefault(dataset, {})[reason] = count
-    present = set(_people(volumes))
-    listed = {}
-    for dataset, names in sorted(lists.items()):
-        known = sum((dataset, name) in present for name in names)
-        listed[dataset] = {"subjects": len(names), "found": known}
-        if known < len(names):
-            _LOG.warning(
-                "sequences.exclude.%s: %d of %d subjects are not in the data set, such as %s",
-                *(dataset, len(names) - known, len(names)),
-                next(name for name in names if (dataset, name) not in present),
-            )
     return {
         "held_out": len(held_out),
         "volumes": {str(k): int(n) for k, n in volumes.groupby("dataset").size().items()},
         "excluded": counts,
-        "lists": listed,
+        "lists": dict(listed),
         "correlation": SAME_PICTURE,
         "side_tolerance": SIDE_TOLERANCE,
     }

@@ -21,7 +21,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     pattern = (
         r"(?P<group>(?:.*/)?(?P<subject>BraTS-[A-Za-z]+-\d+)-(?P<time>\d+))/(?P=subject)-"
         rf"(?P<image>(?P=time)-(?P<contrast>{'|'.join(dataset.options['contrasts'])}))"
-        r"\.nii(?:\.gz)?"
+        r"\.nii\.gz"
     )
     exclude = dataset.options.get("exclude")
     return matching(folder, [(pattern, dataset.modality)], EXPECTED, exclude)

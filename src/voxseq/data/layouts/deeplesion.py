@@ -8,8 +8,7 @@ orientation, so the axes are kept and the box centre stays valid.
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
@@ -21,7 +20,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
 from voxseq.base.paths import plain
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import damaged, nothing_found, published_text, reading
+from voxseq.data.readers.files import damaged, nothing_found, published_rows, reading
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 TABLE = "DL_info.csv"
@@ -106,11 +105,9 @@ def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:
 
 def _table(folder: Path) -> list[dict[str, str]]:
     path = folder / TABLE
-    content = published_text(path, nothing_found(folder, f"{TABLE} and {IMAGES}"))
-    try:
-        rows = list(csv.DictReader(io.StringIO(content, newline="")))
-    except csv.Error as error:
-        raise damaged(path, f"cannot be read ({error})") from None
+    cells = published_rows(path, nothing_found(folder, f"{TABLE} and {IMAGES}"))
+    header = cells[0] if cells else []
+    rows = [dict(itertools.zip_longest(header, row, fillvalue="")) for row in cells[1:]]
     needed = {"File_name", "Coarse_lesion_type", "Slice_range", "Bounding_boxes", "Spacing_mm_px_"}
     missing = sorted(needed - set(rows[0] if rows else ()))
     if missing:

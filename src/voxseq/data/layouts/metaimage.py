@@ -7,30 +7,33 @@ the image; ``label_value``, the value there that stands for class 1.
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from voxseq.base.errors import DataError
+from voxseq.base.paths import without_ending
 from voxseq.catalogue import DataSet
 from voxseq.data.layouts import nifti_tree
 from voxseq.data.readers import itk
+from voxseq.data.readers.files import Names
 from voxseq.data.volume import Entry, Scan, Volume
 
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
     """List the files whose path fits a pattern; see :class:`Scan`."""
-    found = nifti_tree.scan(folder, dataset)
     name = dataset.options.get("label")
     if name is None:
-        return found
+        return nifti_tree.scan(folder, dataset)
+    found = nifti_tree.scan(folder, dataset, rf"(?:^|/){re.escape(without_ending(name))}\.\w+$")
     value = str(dataset.options.get("label_value", 1))
-    entries = (
-        dataclasses.replace(
-            entry, label_path=PurePosixPath(entry.path).with_name(name).as_posix(), locator=value
-        )
-        for entry in found.entries
-    )
+    names = Names(folder)
+    entries = []
+    for entry in found.entries:
+        label = PurePosixPath(entry.path).with_name(name).as_posix()
+        label = names.find(label) or label
+        entries.append(dataclasses.replace(entry, label_path=label, locator=value))
     return dataclasses.replace(found, entries=tuple(entries))
 
 

@@ -1,20 +1,25 @@
 """A task of the Medical Segmentation Decathlon: ``dataset.json`` and the images it lists.
 
-Only the labelled images, those of ``training``, are used; ``imagesTs`` has no labels.
+Only the labelled images, those of ``training``, are used; ``imagesTs`` has no labels. Folders of
+nnU-Net are read as well; see :mod:`voxseq.data.readers.dataset_json`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import re
+from pathlib import Path
 from typing import Any
 
-from voxseq.base.errors import DataError, ResourceError
-from voxseq.base.files import read_json
-from voxseq.base.paths import inside, is_junk
+from voxseq import catalogue
+from voxseq.base.paths import without_ending
 from voxseq.catalogue import DataSet
-from voxseq.data.readers import nifti
-from voxseq.data.readers.files import damaged, nothing_found
-from voxseq.data.volume import Entry, Scan, Volume
+from voxseq.data.readers import dataset_json, nifti
+from voxseq.data.readers.class_names import label_remarks
+from voxseq.data.readers.files import Names, damaged, nothing_found
+from voxseq.data.volume import Entry, Remark, Scan, Volume
+
+_CHANNEL = re.compile(r"_\d{4}$")
+_LETTERS = re.compile(r"[^a-z]")
 
 
 def scan(folder: Path, dataset: DataSet) -> Scan:
@@ -23,27 +28,33 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     Raises:
         DataError: dataset.json is missing or not as specified, or none of its images exists.
     """
+    content = dataset_json.read(folder)
     entries: list[Entry] = []
     absent: list[str] = []
     seen: set[str] = set()
-    for image, label in _training(folder):
-        subject = _stem(image)
-        if subject in seen:
-            raise damaged(folder / "dataset.json", f"{image} is listed more than once")
-        seen.add(subject)
-        if (folder / image).exists():
-            entries.append(
-                Entry(subject, "image", image, modality=dataset.modality, label_path=label)
+    for case in content.cases:
+        if case.name in seen:
+            raise damaged(folder / dataset_json.NAME, f"{case.image} is listed more than once")
+        seen.add(case.name)
+        if case.is_there:
+            entry = Entry(
+                case.name, "image", case.image, modality=dataset.modality, label_path=case.label
             )
+            entries.append(entry)
         else:
-            absent.append(image)
+            absent.append(case.image)
+    names = {name: without_ending(name) for name in Names(folder).below(dataset_json.IMAGES)}
+    extra = [n for n, c in names.items() if c not in seen and _CHANNEL.sub("", c) not in seen]
     if not entries:
-        raise nothing_found(folder, "the images that its dataset.json lists under training")
-    images = folder / "imagesTr"
-    names = sorted(p.name for p in images.iterdir()) if images.is_dir() else []
-    extra = [n for n in names if not is_junk(n) and _stem(n) not in seen]
+        expected = "the images that its dataset.json lists under training"
+        raise nothing_found(folder, expected, extra)
     note = f"{len(extra)} files in imagesTr that dataset.json does not list: {extra[:5]}"
-    return Scan(tuple(entries), absent=tuple(absent), notes=(note,) if extra else ())
+    remarks = [
+        *content.remarks,
+        *label_remarks(content.labels, dataset.classes, dataset.title),
+        *_other_task(content.name, dataset),
+    ]
+    return Scan(tuple(entries), (), tuple(absent), (note,) if extra else (), tuple(remarks))
 
 
 def read_label(folder: Path, entry: Entry) -> Volume:
@@ -51,21 +62,19 @@ def read_label(folder: Path, entry: Entry) -> Volume:
     return nifti.read(folder, entry.label_path)
 
 
-def _training(folder: Path) -> list[tuple[str, str]]:
-    path = folder / "dataset.json"
-    if not path.exists():
-        raise nothing_found(folder, "dataset.json with imagesTr and labelsTr beside it")
-    try:
-        content: Any = read_json(path)
-        items = [(item["image"], item["label"]) for item in content["training"]]
-        return [(inside(image, str(path)), inside(label, str(path))) for image, label in items]
-    except (DataError, ResourceError):
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        expected = 'JSON with "training": [{"image": …, "label": …}, …]'
-        said = f"{type(error).__name__}: {error}"
-        raise damaged(path, f"expected {expected} ({said})") from None
+def _other_task(name: Any, dataset: DataSet) -> list[Remark]:
+    """A remark where dataset.json bears the name of another task of the catalogue."""
+    stated = _LETTERS.sub("", str(name).casefold())
+    if not dataset.collection or _organ(dataset) in stated:
+        return []
+    rows = (row for row in catalogue.CATALOGUE.values() if row.collection == dataset.collection)
+    other = next((row.title for row in rows if _organ(row) in stated), None)
+    if other is None:
+        return []
+    reason = f"its name is {name!r}, which is that of {other}, in the folder of {dataset.title}"
+    return [Remark(dataset_json.NAME, reason, "put each task into the folder of its own name")]
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(path).name.removesuffix(".nii.gz").removesuffix(".nii")
+def _organ(dataset: DataSet) -> str:
+    """Letters of the part of the body that a task of the Decathlon is named after."""
+    return _LETTERS.sub("", dataset.folder.rpartition("_")[2].casefold())

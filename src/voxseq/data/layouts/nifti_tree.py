@@ -2,7 +2,9 @@
 
 Options of the catalogue: ``patterns``, regular expressions for the relative path with the groups
 ``subject`` and, where they apply, ``image``, ``contrast`` and ``group``; ``modalities``, one per
-pattern.
+pattern. Patterns name the published ending; files with it in capitals, unpacked ones and those
+with nnU-Net's ``_0000`` before it fit as well. What only looks like an image of the data set is
+named.
 """
 
 from __future__ import annotations
@@ -10,21 +12,33 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from voxseq.base.paths import files, first_match, plain
+from voxseq.base.lists import CHANNEL
+from voxseq.base.paths import IMAGES, NIFTI, ending_of, files, first_match, plain
 from voxseq.catalogue import DataSet
 from voxseq.data.readers.files import nothing_found
-from voxseq.data.volume import Entry, Scan
+from voxseq.data.volume import Entry, Remark, Scan
+
+#: Names of files and folders that hold segmentations.
+_LABELS = re.compile(
+    r"label|(?<!total)seg|mask|msk|lbl|annot|derivative|pred|\bgts?\b|truth", re.IGNORECASE
+)
+#: Names of images in other formats and of transfers that did not end.
+_LIKE_IMAGES = re.compile(
+    rf"({'|'.join(map(re.escape, IMAGES))}|\.gz|\.zip)(\.(part|partial|crdownload|tmp|gz|\d+))?$",
+    re.IGNORECASE,
+)
+_SHOWN = 3
 
 
-def scan(folder: Path, dataset: DataSet) -> Scan:
-    """List the files whose path fits a pattern; see :class:`Scan`."""
+def scan(folder: Path, dataset: DataSet, exclude: str | None = None) -> Scan:
+    """List the files whose path fits a pattern, except excluded ones; see :class:`Scan`."""
     patterns = dataset.options["patterns"]
     modalities = dataset.options.get("modalities", [dataset.modality] * len(patterns))
     expected = f"files of the form {' or '.join(patterns)}"
-    return matching(folder, list(zip(patterns, modalities, strict=True)), expected)
+    return matching(folder, list(zip(patterns, modalities, strict=True)), expected, exclude)
 
 
 def matching(
@@ -38,29 +52,82 @@ def matching(
         expected: for the message where no file fits.
         exclude: regular expression of paths to leave out.
     """
-    entries = []
-    for path in files(folder):
-        found = first_match([pattern for pattern, _ in patterns], path)
-        if found is None or (exclude and re.search(exclude, path)):
+    expressions = [pattern for pattern, _ in patterns]
+    entries: dict[str, Entry] = {}
+    remarks: list[Remark] = []
+    others: list[str] = []
+    paths = [p for p in files(folder) if not (exclude and re.search(exclude, p))]
+    # Files that bear the published name come first: others may be copies of them.
+    for path in sorted(paths, key=lambda p: (first_match(expressions, p) is None, p)):
+        spelled = next((s for s in _spelled(path) if first_match(expressions, s)), None)
+        if spelled is None:
+            others.append(path)
             continue
-        index, match = found
-        groups = match.groupdict("")
-        entries.append(
-            Entry(
-                subject=groups["subject"],
-                image=groups.get("image") or PurePosixPath(path).name.split(".", 1)[0],
-                path=path,
-                modality=patterns[index][1],
-                contrast=groups.get("contrast", "").lower(),
-                group=groups.get("group", ""),
-            )
+        if spelled in entries:
+            remarks.append(_copy(path, entries[spelled].path))
+            continue
+        index, match = first_match(expressions, spelled) or (0, None)
+        groups = match.groupdict("") if match else {}
+        entries[spelled] = Entry(
+            subject=groups["subject"],
+            image=groups.get("image") or PurePosixPath(spelled).name.split(".", 1)[0],
+            path=path,
+            modality=patterns[index][1],
+            contrast=groups.get("contrast", "").lower(),
+            group=groups.get("group", ""),
         )
+    alike = [path for path in others if _is_alike(path, expressions)]
+    images = [p for p in others if ending_of(p, IMAGES) and not _LABELS.search(p)]
     if not entries:
-        raise nothing_found(folder, expected)
-    return Scan(tuple(unique(entries)))
+        raise nothing_found(folder, expected, alike or images)
+    remarks += [_misnamed(path) for path in alike]
+    remarks += _others(sorted(set(images) - set(alike)))
+    order = {path: number for number, path in enumerate(paths)}
+    found = sorted(entries.values(), key=lambda entry: order[entry.path])
+    return Scan(tuple(unique(found)), remarks=tuple(remarks))
 
 
-def unique(entries: list[Entry]) -> list[Entry]:
+def _spelled(path: str) -> Iterator[str]:
+    """Yield the path, and as it would be published: with another ending, without ``_0000``."""
+    yield path
+    ending = ending_of(path, IMAGES)
+    stem = path[: len(path) - len(ending)]
+    published = NIFTI if ending.lower() in NIFTI else (ending.lower(),)
+    for end in published if ending else ():
+        yield stem + end
+        yield stem.removesuffix(CHANNEL) + end
+
+
+def _is_alike(path: str, expressions: Sequence[str]) -> bool:
+    """Whether only capitals or the ending keep ``path`` from being an image of the data set."""
+    match = _LIKE_IMAGES.search(path)
+    spelled = [path[: match.start()] + ending for ending in IMAGES] if match else []
+    return any(re.fullmatch(e, s, re.IGNORECASE) for s in spelled for e in expressions)
+
+
+def _misnamed(path: str) -> Remark:
+    return Remark(
+        path,
+        "is not read: it looks like an image of the data set, but its name is not as published",
+        "rename it, or convert it to the published format; remove it if it is none",
+    )
+
+
+def _copy(path: str, other: str) -> Remark:
+    reason = f"is not read: {other} is the same image by its name"
+    return Remark(path, reason, "nothing to repair if they are copies; else rename one")
+
+
+def _others(images: Sequence[str]) -> list[Remark]:
+    """One remark on images whose names fit no pattern."""
+    if not images:
+        return []
+    shown = ", ".join(images[:_SHOWN])
+    reason = f"{len(images)} images are not read, as their names are not as published: {shown}"
+    return [Remark("", reason, "rename those that belong to the data set, or leave them")]
+
+
+def unique(entries: Sequence[Entry]) -> list[Entry]:
     """Give images of the same name (copies in several parts of a data set) distinct names."""
     count = Counter((e.subject, e.image) for e in entries)
     return [

@@ -13,20 +13,23 @@ axial get the contrast "reformatted", because the plane of a series tells much o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from voxseq.base.errors import DataError
+from voxseq.base.lists import examples, is_header
 from voxseq.base.paths import plain, walk
 from voxseq.catalogue import DataSet
 from voxseq.data.readers.dicom import Values, dicom_names, is_axial, read_header, read_series, text
 from voxseq.data.readers.files import damaged, nothing_found, published_text
-from voxseq.data.volume import REFORMATTED, Entry, Scan, Volume
+from voxseq.data.volume import REFORMATTED, Entry, Remark, Scan, Volume
 
 _LINE = re.compile(
     r"(?:.*/)?(?P<collection>MIDRC-RICORD-1[AB])/ID(?P<patient>.+)_date(?P<date>\d\d-\d\d-\d{4})_"
-    r"(?P<number>[0-9.]+)-(?P<description>.*)-(?P<end>.{5})\.nii\.gz\s+(?P<label>[01])"
+    r"(?P<number>[0-9.]+)-(?P<description>.*)-(?P<end>.{5})"
+    r"(?i:_0000)?(?i:\.nii(?:\.gz)?)?[\s,;]+(?P<label>[01])"
 )
 #: More letters than any line of the lists has.
 _LONGEST = 1000
@@ -52,11 +55,11 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     found, broken = _series(folder)
     entries: list[Entry] = []
     rejected: list[tuple[Entry, str]] = []
-    absent: list[str] = []
+    absent: list[_Listed] = []
     for item in listed:
         places = found.pop(item.key, [])
         if not places:
-            absent.append(f"{item.key[0]}/{item.image}")
+            absent.append(item)
             continue
         place, axial = places[0]
         entry = Entry(
@@ -77,7 +80,9 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         raise nothing_found(folder, "series of MIDRC-RICORD-1A and -1B that its lists name")
     notes = [f"{len(broken)} series with an unreadable first file: {broken[:5]}"] * bool(broken)
     notes += [f"{len(found)} series that no list names"] * bool(found)
-    return Scan(tuple(entries), tuple(rejected), tuple(absent), tuple(notes))
+    names = tuple(f"{item.key[0]}/{item.image}" for item in absent)
+    remarks = _unmatched(listed, absent, len(found))
+    return Scan(tuple(entries), tuple(rejected), names, tuple(notes), tuple(remarks))
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:
@@ -120,8 +125,24 @@ def _read_list(folder: Path, split: str) -> list[_Listed]:
         f"{path}: the list of the {split} split is missing",
         "the three lists are published with MedCoSS",
     )
-    lines = published_text(path, absent).split("\n")
-    return [_parse(line.strip(), path, split) for line in lines if line.strip()]
+    # Whatever a spreadsheet has put between and around names and classes.
+    plain_text = published_text(path, absent).replace('"', "").replace("\\", "/")
+    lines = [line.strip(" \t,;") for line in plain_text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    body = lines[1:] if lines and is_header(lines[0]) else lines
+    return [_parse(line, path, split) for line in body]
+
+
+def _unmatched(listed: Sequence[_Listed], absent: Sequence[_Listed], here: int) -> list[Remark]:
+    """A remark on every list of which no series is there, while others are."""
+    remarks = []
+    for split in ("train", "val", "test") if here else ():
+        missing = [item.image for item in absent if item.split == split]
+        if missing and len(missing) == sum(item.split == split for item in listed):
+            reason = f"none of its {len(missing)} series is here, such as {examples(missing)}"
+            remedy = f"{here} series here are in no list: compare PatientID, StudyDate and number"
+            remarks.append(Remark(f"RICORD_{split}.txt", reason, remedy))
+    return remarks
 
 
 def _parse(line: str, path: Path, split: str) -> _Listed:

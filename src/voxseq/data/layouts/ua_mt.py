@@ -8,17 +8,27 @@ files do not state.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from voxseq.base import lists
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
+from voxseq.base.lists import examples
 from voxseq.base.paths import inside
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import check_size, nothing_found, published_text, reading
-from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
+from voxseq.data.readers.files import (
+    Names,
+    check_size,
+    damaged,
+    nothing_found,
+    published_text,
+    reading,
+)
+from voxseq.data.volume import Array, Entry, Remark, Scan, Volume, scaling_affine
 
 FOLDERS = ("2018LA_Seg_Training Set", "2018LA_Seg_Training_Set")
 FILE = "mri_norm2.h5"
@@ -35,26 +45,36 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         raise nothing_found(folder, f"{FOLDERS[0]}/<case>/{FILE}")
     spacing = " ".join(str(value) for value in dataset.options["spacing"])
     entries, absent = [], []
-    lists = {split: _read_list(folder, base, split) for split in ("train", "test")}
-    names = [case for cases in lists.values() for case in cases]
-    twice = sorted(case for case, count in Counter(names).items() if count > 1)
+    names = Names(folder)
+    here = names.below(base)
+    cases_of = {split: _read_list(folder, base, split, here) for split in ("train", "test")}
+    listed = [case for cases in cases_of.values() for case in cases]
+    twice = sorted(case for case, count in Counter(listed).items() if count > 1)
     if twice:
         raise DataError(
             f"train.list and test.list name {', '.join(twice[:5])} more than once",
-            "every case belongs to one list; obtain the lists again",
+            "every case belongs to one list; compare the lists with the published ones",
         )
-    for split, cases in lists.items():
-        absent += [case for case in cases if not (folder / base / case).exists()]
-        for case in (case for case in cases if (folder / base / case).exists()):
-            path = f"{base}/{case}/{FILE}"
+    extra = sorted(name for name in set(here) - set(listed) if _file(names, base, name))
+    remarks = []
+    for split, cases in cases_of.items():
+        missing = [case for case in cases if case not in here]
+        if len(missing) == len(cases) and extra:
+            raise _none_matches(folder, split, missing, extra)
+        if missing and extra:
+            reason = f"{len(missing)} of its cases are not here: {examples(missing, here)}"
+            remedy = f"compare its names with those of the folders in {base}"
+            remarks.append(Remark(f"{split}.list", reason, remedy))
+        absent += missing
+        for case in (case for case in cases if case in here):
+            path = _file(names, base, case) or f"{base}/{case}/{FILE}"
             entries.append(
                 Entry(case, "lge", path, spacing, dataset.modality, label_path=path, split=split)
             )
     if not entries:
-        raise nothing_found(folder, f"the cases of its lists as {FOLDERS[0]}/<case>/{FILE}")
-    extra = sorted({p.parent.name for p in (folder / base).glob(f"*/{FILE}")} - set(names))
+        raise nothing_found(folder, f"the cases of its lists as {FOLDERS[0]}/<case>/{FILE}", extra)
     notes = (f"{len(extra)} cases that no list names: {extra[:5]}",) if extra else ()
-    return Scan(tuple(entries), absent=tuple(absent), notes=notes)
+    return Scan(tuple(entries), (), tuple(absent), notes, tuple(remarks))
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:
@@ -93,7 +113,22 @@ def _read(folder: Path, path: str, key: str) -> Array:
             return np.asarray(item[()])
 
 
-def _read_list(folder: Path, base: str, split: str) -> list[str]:
+def _file(names: Names, base: str, case: str) -> str | None:
+    return names.find(f"{base}/{case}/{FILE}")
+
+
+def _none_matches(
+    folder: Path, split: str, listed: Sequence[str], here: Sequence[str]
+) -> DataError:
+    return DataError(
+        f"{folder / split}.list: none of its {len(listed)} cases is here; it names "
+        f"{examples(listed, here)}, here are {examples(here)}",
+        "compare its names with those of the folders",
+    )
+
+
+def _read_list(folder: Path, base: str, split: str, here: Sequence[str]) -> list[str]:
+    """Cases of a list, by the names of their folders where these are there."""
     name = f"{split}.list"
     places = (folder / name, folder / base / name)
     path = next((place for place in places if place.exists()), places[0])
@@ -101,5 +136,10 @@ def _read_list(folder: Path, base: str, split: str) -> list[str]:
         f"{path}: the list of {split} cases is missing",
         "it is in the folder data of github.com/yulequan/UA-MT",
     )
-    lines = published_text(path, absent).split("\n")
-    return [inside(line.strip(), str(path)) for line in lines if line.strip()]
+    text = published_text(path, absent)
+    try:
+        listed = [inside(case, str(path)) for case in lists.names(text)]
+    except ValueError as error:
+        raise damaged(path, f"cannot be read ({error})") from None
+    known = set(here)
+    return [lists.find(case, known) or case for case in listed]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -14,8 +15,10 @@ import numpy as np
 
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import is_of_the_machine
-from voxseq.base.files import read_text
-from voxseq.data.volume import Array
+from voxseq.base.files import named, read_text
+from voxseq.base.lists import table
+from voxseq.base.paths import NIFTI, dangling_links, ending_of, is_junk, is_text
+from voxseq.data.volume import Array, Remark
 
 #: More voxels than any image of a patient has: whole bodies in half millimetres are below.
 LARGEST = 1 << 31
@@ -77,8 +80,8 @@ def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
         said = f"{type(error).__name__}: {said[:200]}"
         if is_of_the_machine(error):
             raise ResourceError(
-                f"{path}: cannot be read now ({said})",
-                "look after memory and disk of this machine, then start again",
+                f"{folder / path}: cannot be read now ({said})",
+                "look after memory, disk and permissions of this machine, then start again",
             ) from None
         if not (folder / path).exists():
             remedy = f"restore {path} or leave it out"
@@ -86,17 +89,88 @@ def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
         raise damaged(path, f"damaged, truncated or no {kind} file ({said})") from None
 
 
-def nothing_found(folder: Path, expected: str) -> DataError:
-    """The error for a folder in which the layout was not found."""
+def nothing_found(folder: Path, expected: str, seen: Sequence[str] = ()) -> DataError:
+    """The error for a folder in which the layout was not found.
+
+    Args:
+        folder: of the data set.
+        expected: what was looked for.
+        seen: files there that may be the images under another name.
+    """
+    lost = list(itertools.islice(dangling_links(folder), 3))
+    shown = f"; there are {len(seen)} others, such as {', '.join(seen[:3])}" if seen else ""
+    shown += f"; links that lead nowhere: {', '.join(lost)}" if lost else ""
     return DataError(
-        f"{folder}: no image found; expected {expected}",
+        f"{folder}: no image found; expected {expected}{shown}",
         "check that the folder holds the data set as published, archives unpacked",
     )
 
 
 def damaged(path: Path | str, reason: str) -> DataError:
     """The error for a file whose content is not as published."""
-    return DataError(f"{path}: {reason}", "obtain the file again")
+    return DataError(f"{path}: {reason}", "compare it with its source, and correct it")
+
+
+def dangling(folder: Path, read: Collection[str]) -> Iterator[Remark]:
+    """Yield a remark on every link that leads nowhere, except those that readers will name.
+
+    Args:
+        folder: of the data set.
+        read: paths of images and segmentations.
+    """
+    for path in dangling_links(folder):
+        if path not in read:
+            reason = f"the link leads nowhere, to {(folder / path).readlink()}"
+            yield Remark(path, reason, "restore what it points to, or remove the link")
+
+
+class Names:
+    """Files below a folder by the name that a list gives them, each folder listed once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def below(self, place: str) -> list[str]:
+        """Sorted names in the folder ``place``, without by-products; none where it is missing.
+
+        Raises:
+            ResourceError: the machine failed.
+        """
+        return sorted(name for key, name in self._names(place).items() if key == name)
+
+    def find(self, path: str) -> str | None:
+        """The file called ``path``, or the same with another ending; None where there is none.
+
+        Endings may be in capitals, and those of NIfTI packed, unpacked or not given.
+
+        Raises:
+            ResourceError: the machine failed.
+        """
+        place, _, name = path.rpartition("/")
+        names = self._names(place)
+        ending = ending_of(name)
+        stem, published = name.removesuffix(ending), ending.lower()
+        others = NIFTI if published in ("", *NIFTI) else (published,)
+        found = next((n for n in (name, *(stem + e for e in others)) if n in names), None)
+        return None if found is None else (f"{place}/{names[found]}" if place else names[found])
+
+    def _names(self, place: str) -> dict[str, str]:
+        """Names in a folder, and the same by their ending in small letters."""
+        if place not in self._listed:
+            try:
+                found = [path.name for path in named(self._folder / place, "*")]
+            except NotADirectoryError:
+                found = []
+            listed = [name for name in found if is_text(name) and not is_junk(name)]
+            spelled = {_small_ending(name): name for name in listed}
+            self._listed[place] = {**spelled, **{name: name for name in listed}}
+        return self._listed[place]
+
+
+def _small_ending(name: str) -> str:
+    ending = ending_of(name)
+    return name.removesuffix(ending) + ending.lower()
 
 
 def published_text(path: Path, absent: DataError) -> str:
@@ -104,10 +178,24 @@ def published_text(path: Path, absent: DataError) -> str:
 
     Raises:
         DataError: it cannot be read; ``absent`` where it is not there.
+        ResourceError: the machine failed.
     """
-    if not path.exists():
-        raise absent
     try:
         return read_text(path)
+    except FileNotFoundError:
+        raise absent from None
     except (OSError, ValueError) as error:
+        raise damaged(path, f"cannot be read ({error})") from None
+
+
+def published_rows(path: Path, absent: DataError) -> list[list[str]]:
+    """Rows of a table of a data set; see :func:`voxseq.base.lists.table`.
+
+    Raises:
+        DataError, ResourceError: as :func:`published_text`.
+    """
+    text = published_text(path, absent)
+    try:
+        return table(text)
+    except ValueError as error:
         raise damaged(path, f"cannot be read ({error})") from None

@@ -11,16 +11,16 @@ import numpy as np
 
 from voxseq import catalogue
 from voxseq.base.errors import DataError, VoxseqError
+from voxseq.base.failures import read_named
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, VAL
 from voxseq.config.data import DataConfig, TaskDataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.examine import check_splits, examine
 from voxseq.data.plausible import outside_window
-from voxseq.data.scorable import ALL_SPLITS
 from voxseq.data.verify import report as findings
 from voxseq.data.verify.copies import Seen, check_copies
-from voxseq.data.verify.report import Report, obtain_again, show_command
+from voxseq.data.verify.report import Report, fetch_again, look_at, show_command
 from voxseq.data.volume import Scan
 
 #: Layouts whose images have one class each.
@@ -33,8 +33,8 @@ class Usage:
     """For what the data sets are to be used.
 
     Attributes:
-        tasks: data set → type and number of labels of the task that uses it.
-        scored: data sets of the configuration's tasks, whose splits must suffice for them.
+        tasks: data set → type and number of labels of the task that uses it, and the splits that
+            must suffice for it.
         sources: data sets that pre-training reads.
         optional: sources without which pre-training does.
         split: seed, ratio and validation_fraction, as the examination takes them.
@@ -44,7 +44,6 @@ class Usage:
     tasks: Mapping[str, TaskNeeds]
     sources: frozenset[str]
     split: SplitSettings
-    scored: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     recipes: Mapping[str, TaskDataConfig] = field(default_factory=dict)
 
@@ -70,7 +69,6 @@ class Usage:
             tasks={**own, **tasks},
             sources=frozenset(usual if sources is None else sources),
             split=SplitSettings.of(data),
-            scored=frozenset(tasks),
             optional=frozenset(optional),
             recipes=recipes or {},
         )
@@ -114,7 +112,13 @@ def _verify_one(
     """Add the findings of one data set; returns the rows of its usable images."""
     folder, task = report.root / dataset.folder, usage.tasks.get(dataset.name)
     show = show_command(dataset)
-    if not folder.is_dir():
+    with read_named(folder):
+        is_here, is_link = folder.is_dir(), folder.is_symlink()
+    if is_link and not is_here:
+        reason = f"the link leads nowhere, to {folder.readlink()}"
+        report.add("fault", dataset, "", reason, "restore what it points to, or remove the link")
+        return []
+    if not is_here:
         obtain = f"voxseq data download {dataset.name}" if dataset.files else show
         if dataset.name in usage.optional:
             reason = "not here: pre-training does without it"
@@ -122,11 +126,11 @@ def _verify_one(
         else:
             report.add("fault", dataset, "", "the folder does not exist", obtain)
         return []
-    findings.check_fetched(report, dataset)
     try:
+        is_fetched = findings.check_fetched(report, dataset)
         examined = examine(dataset, folder, task, usage.split, workers=workers)
     except VoxseqError as error:
-        report.add("fault", dataset, "", error.what, f"{error.hint or 'obtain it again'}; {show}")
+        report.add("fault", dataset, "", error.what, f"{error.hint}; {show}".removeprefix("; "))
         return []
     _check_numbers(report, dataset, examined.found)
     for entry, reason in examined.aside:
@@ -134,19 +138,18 @@ def _verify_one(
         first = reason.partition(": ")[0]
         is_concerned = first.startswith((entry.path, entry.label_path or entry.path))
         listed = f"compare the lists with the published ones; {show}"
-        remedy = listed if "later split" in reason else obtain_again(dataset)
+        again = fetch_again(dataset) if is_fetched else look_at(dataset, reason)
+        remedy = listed if "later split" in reason else again
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
     for remark in examined.remarks:
         report.add("warning", dataset, remark.path, remark.reason, remark.next)
     if dataset.name in usage.recipes:
         for path, reason in outside_window(examined.rows, usage.recipes[dataset.name]):
             report.add("warning", dataset, path, reason, _OUTSIDE)
-    if task is not None and dataset.name in usage.scored:
-        try:
-            needs = task.model_copy(update={"splits": ALL_SPLITS})
-            check_splits(dataset, examined.rows, needs)
-        except DataError as error:
-            report.add("fault", dataset, "", error.what, error.hint or show)
+    try:
+        check_splits(dataset, examined.rows, task)
+    except DataError as error:
+        report.add("fault", dataset, "", error.what, error.hint or show)
     return examined.rows
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from voxseq import catalogue
-from voxseq.base.errors import DataError
+from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.paths import files
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts as adapters
@@ -40,11 +40,11 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
     series that no path tells apart.
     """
     folder = None if root is None else root / dataset.folder
-    if folder is None or next(files(folder), None) is None:
-        return Presence("absent")
     try:
+        if folder is None or next(files(folder), None) is None:
+            return Presence("absent")
         scan = adapters.get(dataset.layout).scan(folder, dataset)
-    except DataError as error:
+    except (DataError, ResourceError) as error:
         return Presence("incomplete", reason=error.what)
     except OSError as error:
         return Presence("incomplete", reason=f"{folder}: cannot be read ({error.strerror})")

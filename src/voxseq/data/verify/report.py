@@ -6,6 +6,7 @@ fetched. A *warning* is what the stages handle themselves, or what only looks od
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -81,31 +82,76 @@ def show_command(dataset: DataSet) -> str:
     return f"voxseq data show {dataset.name}"
 
 
-def obtain_again(dataset: DataSet) -> str:
-    """How to get a damaged file anew: only whole folders are fetched."""
+#: What to look at, by words of the reason why an image of the user is set aside; the first counts.
+_LOOKS = (
+    (
+        r"does not exist|leads nowhere|is missing or unusable",
+        "restore the file, or take the image out of the list or folder that names it",
+    ),
+    (
+        r"damaged|truncated|cannot be read|cannot be understood|promises",
+        "compare its size and checksum with the source and open it in another viewer (ITK-SNAP, "
+        "3D Slicer); copy it from there once more if they differ",
+    ),
+    (
+        r"label|segmentation",
+        "open the segmentation over its image in ITK-SNAP or 3D Slicer, and compare the values and "
+        "headers of both",
+    ),
+    (
+        r"slice|DICOM|ImagePosition|ImageOrientation|series",
+        "open the series in a DICOM viewer (3D Slicer, Weasis) and compare the number and the "
+        "headers of its slices with the source",
+    ),
+    (
+        r"affine|spacing|axes|shape|grid|box centre|bits",
+        "look at its header in ITK-SNAP or 3D Slicer and compare it with the source",
+    ),
+    (r"class", "compare its class with the table of the publishers"),
+    (
+        r"voxel|value|NaN",
+        "open it in ITK-SNAP or 3D Slicer and look at its range of values and at empty slices",
+    ),
+)
+_LOOK = "open it in ITK-SNAP or 3D Slicer and compare it with the source"
+
+
+def look_at(dataset: DataSet, reason: str) -> str:
+    """What a user looks at in an own file that is set aside for ``reason``."""
+    what = reason.partition(": ")[2] or reason
+    look = next((look for words, look in _LOOKS if re.search(words, what)), _LOOK)
+    return f"{look}; correct it or leave it out; {show_command(dataset)} describes the data set"
+
+
+def fetch_again(dataset: DataSet) -> str:
+    """How to get a damaged file that was fetched anew: only whole folders are fetched."""
     if not dataset.files:
-        return f"obtain it again, or leave it out; {show_command(dataset)}"
+        return f"fetch it again, or leave it out; {show_command(dataset)}"
     return (
-        f"obtain it again or leave it out; or move {dataset.folder} away and call "
+        f"fetch it again or leave it out; or move {dataset.folder} away and call "
         f"voxseq data download {dataset.name}"
     )
 
 
-def check_fetched(report: Report, dataset: DataSet) -> None:
-    """Compare a folder with its record; nothing is said of a folder that was not fetched."""
+def check_fetched(report: Report, dataset: DataSet) -> bool:
+    """Compare a folder with its record; nothing is said of a folder that was not fetched.
+
+    Returns:
+        Whether it was fetched.
+    """
     folder, show = report.root / dataset.folder, show_command(dataset)
     try:
         record = read_record(folder)
     except IntegrityError as error:
         report.add("fault", dataset, RECORD, error.what, f"{error.hint}; {show}")
-        return
+        return True
     if record is None:
-        return
+        return False
     if not record.is_of(dataset):
         reason = "was fetched for another version of the catalogue's entry"
         report.add("warning", dataset, RECORD, reason, show)
     count = len(report.findings)
-    again = obtain_again(dataset)
+    again = fetch_again(dataset)
     # Files that were taken as they arrived have a checksum of their own.
     for item in record.fetched:
         path, (kind, found, _) = folder / item.path, item.checksum.partition(":")
@@ -123,6 +169,7 @@ def check_fetched(report: Report, dataset: DataSet) -> None:
         reason = f"no checksum vouches for {len(weak)} files, such as {weak[0]}"
         remedy = f"nothing to repair: no source states one; {show}"
         report.add("warning", dataset, RECORD, reason, remedy)
+    return True
 
 
 def _check_total(report: Report, dataset: DataSet, record: Record) -> None:
@@ -137,7 +184,7 @@ def _check_total(report: Report, dataset: DataSet, record: Record) -> None:
         report.add("warning", dataset, "", reason, remedy)
     elif len(sizes) < fetched:
         reason = f"{fetched - len(sizes)} of {fetched} fetched files are missing"
-        report.add("fault", dataset, "", reason, obtain_again(dataset))
+        report.add("fault", dataset, "", reason, fetch_again(dataset))
     elif sum(sizes) != size:
         reason = f"its files have {sum(sizes)} bytes, fetched were {size}: some have changed"
-        report.add("fault", dataset, "", reason, obtain_again(dataset))
+        report.add("fault", dataset, "", reason, fetch_again(dataset))
