@@ -38,6 +38,7 @@ from voxseq.data import checks, index, layouts
 from voxseq.data.examined import LEFT_OUT, SUMMARY, dataset_folder
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, state_of
+from voxseq.data.same_picture import same_pictures
 from voxseq.data.scorable import require_scorable
 from voxseq.data.volume import REFORMATTED, Entry, Remark, Scan, Volume, volume_id
 from voxseq.fetch import NotOfferedError, provide
@@ -185,21 +186,38 @@ def examine(
         bad = checks.incomplete_groups(examined.rows, contrasts)
         groups = {row["volume_id"]: row["group"] for row in examined.rows}
         examined.set_aside({name: bad[group] for name, group in groups.items() if group in bad})
-    joined = joined_subjects((row["subject"], row["content_hash"]) for row in examined.rows)
-    _assign_splits(examined.rows, dataset, split, joined)
-    # Training images that a later part holds too, by subject or by content.
+    rows = examined.rows
+    pictures = _pictures(rows, dataset)
+    joined = joined_subjects((row["subject"], p) for row, p in zip(rows, pictures, strict=True))
+    _assign_splits(rows, dataset, split, joined)
+    # Training images that a later part holds too, by subject, picture or content.
     reasons: dict[str, str] = {}
-    for column, reason in (
-        ("subject", "its subject is also in a later split: {}"),
-        ("content_hash", "same voxels as {} in a later split"),
+    for keys, reason in (
+        ([row["subject"] for row in rows], "its subject is also in a later split: {}"),
+        (pictures, "same picture as {} in a later split"),
+        ([row["content_hash"] for row in rows], "same voxels as {} in a later split"),
     ):
-        images = [(row["volume_id"], row["split"], row[column]) for row in examined.rows]
+        images = [(row["volume_id"], row["split"], k) for row, k in zip(rows, keys, strict=True)]
         reasons |= {name: reason.format(other) for name, other in crossing(images).items()}
     examined.set_aside(reasons)
     examined.notes += [
         f"the same image under several subjects: {', '.join(group)}" for group in joined
     ]
     return examined
+
+
+def _pictures(rows: Sequence[Mapping[str, Any]], dataset: DataSet) -> list[str]:
+    """A word for each row that those have in common which show the same picture.
+
+    A source that is not divided needs its voxels compared only.
+    """
+    keys = [(row["volume_id"], row["content_hash"]) for row in rows]
+    if dataset.role != "source" or any(row["split"] for row in rows):
+        for number, (one, other, _) in enumerate(same_pictures(rows)):
+            keys += [(rows[i]["volume_id"], f"pair {number}") for i in (one, other)]
+    groups = joined_subjects(keys)
+    first = {name: members[0] for members in groups for name in members}
+    return [first.get(row["volume_id"], row["volume_id"]) for row in rows]
 
 
 def _assign_splits(
