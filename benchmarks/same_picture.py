@@ -188,6 +188,8 @@ def registered(moving: Volume, fixed: Volume) -> Volume:
     )
     for image, volume in ((one, fixed), (other, moving)):
         image.SetSpacing(volume.spacing)
+    # Several threads add in another order each time.
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     method = SimpleITK.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
