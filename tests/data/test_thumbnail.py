@@ -169,6 +169,7 @@ COPIES = {
     "other storage": lambda v: stored_as(v, ("L", "S", "P")),
     "float": lambda v: Volume(v.array.astype(np.float32) / 7, v.affine),
     "other spacing": lambda v: resampled(v, (30, 27, 18)),
+    "half as fine": lambda v: resampled(v, (20, 18, 12)),
     "finer": lambda v: resampled(v, (60, 54, 36)),
     "one slice less": lambda v: Volume(v.array[:, :, 1:], v.affine),
     "cut at every side": lambda v: Volume(v.array[1:-1, 1:-1, 1:-1], v.affine),
@@ -250,7 +251,7 @@ def test_images_of_one_person_are_not_compared() -> None:
 def test_too_little_to_see_is_no_evidence() -> None:
     flat = np.zeros((DETAIL_SIDE,) * 3, np.uint8)
     flat[:2, :2, :2] = 255
-    assert detail_correlation(flat, flat, ((32, 32, 32), (32, 32, 32))) == 0
+    assert detail_correlation(flat, flat, *[((32, 32, 32), (32, 32, 32))] * 2) == 0
 
 
 @pytest.mark.parametrize("most", [1, 8])

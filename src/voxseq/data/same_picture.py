@@ -47,6 +47,9 @@ _LEAST_BOXES = 100
 _NO_SHIFT = 0.1
 #: Steps of the search for the shift, and the step in boxes that ends it.
 _STEPS, _LAST_STEP = 8, 0.02
+#: Where voxels differ in size by more than this share, and the larger ones exceed a box, both
+#: details are blurred, by this many of the larger voxels.
+_SAME_SPACING, _BLUR = 0.1, 0.35
 #: Boxes along a side of the neighbourhoods whose mean is taken off before details are aligned.
 _SMOOTH = 5
 
@@ -59,12 +62,14 @@ class Pictures:
         thumbnails: (n, 512).
         sides: (n, 3) lengths in mm along right, anterior, superior; along the stored axes where
             the file states no orientation.
+        counts: (n, 3) voxels along the same axes.
         persons: data set and subject, or another key; images of one person are not compared.
         details: gives the details (32, 32, 32) of the images with these numbers.
     """
 
     thumbnails: Floats
     sides: NDArray[np.float64]
+    counts: Integers
     persons: Sequence[Hashable]
     details: Callable[[Sequence[int]], Sequence[Bytes]]
 
@@ -95,16 +100,22 @@ def pictures(
         return [unpacked_detail(text) for text in read(numbers)]
 
     if index.empty:
-        return Pictures(np.zeros((0, SIZE), np.float32), np.zeros((0, 3)), (), details)
-    stored = np.column_stack(
-        [index[f"shape_{a}"].to_numpy(float) * index[f"spacing_{a}"].to_numpy(float) for a in "xyz"]
-    )
+        return Pictures(
+            np.zeros((0, SIZE), np.float32),
+            np.zeros((0, 3)),
+            np.zeros((0, 3), np.int64),
+            (),
+            details,
+        )
+    counts = index[["shape_x", "shape_y", "shape_z"]].to_numpy(np.int64)
+    sides = counts * index[["spacing_x", "spacing_y", "spacing_z"]].to_numpy(float)
     # Stored axis that runs along each of right, anterior, superior; as stored where unknown.
     turns = (nibabel.orientations.axcodes2ornt(str(c) or "RAS") for c in index["orientation"])
     axes = np.array([np.argsort(turn[:, 0]) for turn in turns])
     return Pictures(
         np.stack(index["thumbnail"].to_list()).astype(np.float32),
-        np.take_along_axis(stored, axes, axis=1),
+        np.take_along_axis(sides, axes, axis=1),
+        np.take_along_axis(counts, axes, axis=1),
         persons,
         details,
     )
@@ -136,7 +147,10 @@ def repeated(images: Pictures) -> list[tuple[int, int, float]]:
 
 
 def detail_correlation(
-    one: Bytes, other: Bytes, sides: tuple[Sequence[float], Sequence[float]]
+    one: Bytes,
+    other: Bytes,
+    sides: tuple[Sequence[float], Sequence[float]],
+    counts: tuple[Sequence[int], Sequence[int]],
 ) -> float:
     """How alike two details are, laid upon each other: mean correlation of neighbourhoods.
 
@@ -144,6 +158,7 @@ def detail_correlation(
         one: (32, 32, 32).
         other: the same of the other image.
         sides: lengths of both images in mm; their difference is how far they may be shifted.
+        counts: voxels of both images along their sides; a coarser one shows nothing finer.
 
     Returns:
         The mean, over the neighbourhoods of 3 x 3 x 3 boxes that lie in both bodies and are flat
@@ -155,6 +170,12 @@ def detail_correlation(
     )
     if body.mean() < _LEAST_BODY:
         body = shown
+    lengths, numbers = np.asarray(sides, float), np.asarray(counts)
+    spacing = lengths / numbers
+    differs = np.ptp(spacing, axis=0) > _SAME_SPACING * spacing.max(axis=0)
+    voxel = DETAIL_SIDE / numbers.min(axis=0)
+    blur = np.where(differs & (voxel > 1), _BLUR * voxel, 0.0)
+    x, y = (ndimage.gaussian_filter(detail, blur, mode="nearest") for detail in (x, y))
     mean_x, mean_y = _blurred(x, 3), _blurred(y, 3)
     variance_x, variance_y = _blurred(x * x, 3) - mean_x**2, _blurred(y * y, 3) - mean_y**2
     looked_at = body & (variance_x > _FLAT) & (variance_y > _FLAT)
@@ -212,7 +233,8 @@ def _matches(
             chosen = np.sort(others[np.argsort(-alike, kind="stable")[:_MOST]])
         for other in chosen.tolist():
             sides = (left.sides[one].tolist(), right.sides[other].tolist())
-            correlation = detail_correlation(ours[one], theirs[other], sides)
+            counts = (left.counts[one].tolist(), right.counts[other].tolist())
+            correlation = detail_correlation(ours[one], theirs[other], sides, counts)
             if correlation >= SAME_PICTURE:
                 yield one, other, correlation
 
@@ -260,7 +282,7 @@ def _aligned(
     shift = np.zeros(3)
     for _ in range(_STEPS):
         moved_x, moved_y, shown = _moved(sharp_x, sharp_y, scales, shift)
-        slopes = np.stack(np.gradient((moved_x + moved_y) / 2))[:, shown].astype(np.float64)
+        slopes = np.array(np.gradient((moved_x + moved_y) / 2), np.float64)[:, shown]
         step = np.linalg.solve(
             slopes @ slopes.T + 1e-3 * np.eye(3), slopes @ (moved_x - moved_y)[shown]
         )
