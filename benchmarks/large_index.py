@@ -117,6 +117,7 @@ def _row(dataset: str, subject: str, image: str, rng: np.random.Generator) -> di
         "thumbnail": rng.standard_normal(512).astype(np.float32).tolist(),
         # Of no thumbnails at random are any candidates: nobody reads it.
         "detail": "",
+        "files": [],
         "p1": -1000.0,
         "p999": 1200.0,
         "voxels": "{}",

@@ -44,7 +44,7 @@ KINDS = {
 }
 PHANTOMS = "phantoms"
 #: One of so many images is altered.
-STEPS = {"head MRI": 2, "left atrium": 4, "hippocampus": 2, "nodules 28³": 4, PHANTOMS: 8}
+STEPS = {"head MRI": 4, "left atrium": 15, "hippocampus": 4, "nodules 28³": 10, PHANTOMS: 40}
 Change = Callable[[Volume], Volume]
 
 
