@@ -115,6 +115,8 @@ def _row(dataset: str, subject: str, image: str, rng: np.random.Generator) -> di
         "maximum": 3071.0,
         "affine": [0.8, 0.0, 0.0, 0.0, 0.0, 0.8, 0.0, 0.0, 0.0, 0.0, 1.5, 0.0, 0.0, 0.0, 0.0, 1.0],
         "thumbnail": rng.standard_normal(512).astype(np.float32).tolist(),
+        # Of no thumbnails at random are any candidates: nobody reads it.
+        "detail": "",
         "files": [],
         "p1": -1000.0,
         "p999": 1200.0,

@@ -13,7 +13,7 @@ import numpy as np
 from voxseq.config.data import SequencesConfig, StoreConfig
 from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
-from voxseq.data.thumbnail import thumbnail
+from voxseq.data.thumbnail import packed_detail, small_pictures
 from voxseq.data.volume import Volume
 from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequences_run
@@ -41,6 +41,7 @@ class Image:
         """Its row of the index."""
         shape = self.array.shape
         content = np.ascontiguousarray(self.array, dtype=np.float32).tobytes()
+        thumbnail, detail = small_pictures(Volume(self.array, np.eye(4), oriented=False))
         return {
             **dict.fromkeys(("path", "locator", "label_path", "orientation"), ""),
             "dtype": "float32",
@@ -60,7 +61,8 @@ class Image:
             **{f"shape_{a}": n for a, n in zip("xyz", shape, strict=True)},
             **{f"spacing_{a}": 1.0 for a in "xyz"},
             "affine": np.eye(4).ravel().tolist(),
-            "thumbnail": thumbnail(Volume(self.array, np.eye(4), oriented=False)),
+            "thumbnail": thumbnail,
+            "detail": packed_detail(detail),
         }
 
 

@@ -67,7 +67,7 @@ def hold_out(subjects: Iterable[str], fraction: float, seed: int) -> set[str]:
 
 
 def joined_subjects(images: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Groups of subjects that share an image, from (subject, content hash) pairs."""
+    """Groups of subjects that share an image, from (subject, key of the image) pairs."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -89,7 +89,7 @@ def crossing(images: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     """Training and validation images that occur in a later part too.
 
     Args:
-        images: (volume id, split, content hash).
+        images: (volume id, split, key that the same image has in all parts).
 
     Returns:
         volume id → id of the same image in the validation or test part.

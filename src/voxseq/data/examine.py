@@ -23,18 +23,11 @@ from voxseq.base.failures import read_named, require_readable
 from voxseq.base.files import write_csv, write_json
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
-from voxseq.catalogue.splits import (
-    TEST,
-    TRAIN,
-    VAL,
-    crossing,
-    hold_out,
-    joined_subjects,
-    ratio_split,
-)
+from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.data import checks, index, layouts, plausible
 from voxseq.data.aligned import check_groups
 from voxseq.data.axial import write_axial
+from voxseq.data.division import divide
 from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
@@ -196,16 +189,7 @@ def examine(
         examined.remarks += odd
         groups = {row["volume_id"]: row["group"] for row in examined.rows}
         examined.set_aside({name: bad[group] for name, group in groups.items() if group in bad})
-    joined = joined_subjects((row["subject"], row["content_hash"]) for row in examined.rows)
-    _assign_splits(examined.rows, dataset, split, joined)
-    # Training images that a later part holds too, by subject or by content.
-    reasons: dict[str, str] = {}
-    for column, reason in (
-        ("subject", "its subject is also in a later split: {}"),
-        ("content_hash", "same voxels as {} in a later split"),
-    ):
-        images = [(row["volume_id"], row["split"], row[column]) for row in examined.rows]
-        reasons |= {name: reason.format(other) for name, other in crossing(images).items()}
+    joined, reasons = divide(examined.rows, dataset, split)
     examined.set_aside(reasons)
     examined.remarks += plausible.remarks(dataset, examined.rows)
     examined.notes += [
@@ -218,30 +202,6 @@ def _wanted(dataset: DataSet, task: TaskNeeds) -> dict[int, str]:
     """Names of the classes by value; a segmentation has 0 for what is none."""
     names = dataset.classes or [f"{number}" for number in range(1, task.labels + 1)]
     return dict(enumerate(names, start=int(task.type == "segmentation")))
-
-
-def _assign_splits(
-    rows: Sequence[dict[str, Any]],
-    dataset: DataSet,
-    split: SplitSettings,
-    joined: Sequence[Sequence[str]],
-) -> None:
-    """Fill the column split of every row, by the published lists where there are any."""
-    if any(row["split"] for row in rows):
-        if not any(row["split"] == VAL for row in rows):
-            training = {row["subject"] for row in rows if row["split"] == TRAIN}
-            chosen = hold_out(training, split.validation_fraction, split.seed)
-            for row in rows:
-                if row["split"] == TRAIN and row["subject"] in chosen:
-                    row["split"] = VAL
-        return
-    subjects = {row["subject"] for row in rows}
-    if dataset.role == "source":
-        parts = dict.fromkeys(subjects, TRAIN)
-    else:
-        parts = ratio_split(subjects, split.ratio, split.seed, joined)
-    for row in rows:
-        row["split"] = parts[row["subject"]]
 
 
 @dataclass(frozen=True)

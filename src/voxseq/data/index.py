@@ -14,18 +14,21 @@ from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path
 from voxseq.data.checks import Measured
-from voxseq.data.thumbnail import SIZE, thumbnail
+from voxseq.data.thumbnail import SIZE, packed_detail, small_pictures
 from voxseq.data.volume import Entry, Volume, volume_id
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = "index.parquet"
+#: Column that is read for single images only: it takes more than all others together.
+DETAIL = "detail"
 #: Columns that are fields of an entry.
 _TEXTS = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
 #: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
 #: voxel indices to mm in RAS+, row by row. Hashes: see :func:`voxseq.data.checks.content_hash`;
-#: label_hash is "" where no segmentation was read. thumbnail: see :mod:`voxseq.data.thumbnail`.
+#: label_hash is "" where no segmentation was read. thumbnail and detail: see
+#: :mod:`voxseq.data.thumbnail`.
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("volume_id", *_TEXTS)),
@@ -39,6 +42,7 @@ SCHEMA = pa.schema(
         ("affine", pa.list_(pa.float64(), 16)),
         ("thumbnail", pa.list_(pa.float32(), SIZE)),
         ("files", pa.list_(pa.string())),
+        ("detail", pa.string()),
     ]
 )
 
@@ -47,6 +51,7 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
     """One row of the index; ``split`` is what the layout publishes, maybe ""."""
     shape, spacing = volume.array.shape, volume.spacing
     centre = entry.centre or (-1, -1)
+    thumbnail, detail = small_pictures(volume)
     return {
         "volume_id": volume_id(dataset, entry),
         **{name: getattr(entry, name) for name in (*_TEXTS, "label", "split")},
@@ -61,8 +66,9 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
         "minimum": measured.minimum,
         "maximum": measured.maximum,
         "affine": [float(n) for n in volume.affine.ravel()],
-        "thumbnail": [float(n) for n in thumbnail(volume)],
+        "thumbnail": [float(n) for n in thumbnail],
         "files": list(entry.files),
+        "detail": packed_detail(detail),
     }
 
 
@@ -92,7 +98,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet table.
+    """Read a Parquet table, without the details of an index.
 
     Raises:
         IntegrityError: it is missing or damaged.
@@ -101,10 +107,33 @@ def read_table(path: Path) -> pd.DataFrame:
     return frame
 
 
+def read_details(examined: Path, volume_ids: Sequence[str]) -> list[str]:
+    """The packed details of some images, in their order.
+
+    Raises:
+        IntegrityError: the index is missing or damaged, or has not all of these images.
+    """
+    path = examined / INDEX
+    try:
+        with read_named(path):
+            table = pq.read_table(
+                path,
+                columns=["volume_id", DETAIL],
+                filters=[("volume_id", "in", list(volume_ids))],
+            )
+        found = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        return [found[name] for name in volume_ids]
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise IntegrityError(
+            f"{path}: missing or damaged ({error})", "run the stage that makes it again"
+        ) from None
+
+
 def _read(path: Path) -> pa.Table:
     try:
         with read_named(path):
-            return pq.read_table(path)
+            columns = [name for name in pq.read_schema(path).names if name != DETAIL]
+            return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(
             f"{path}: missing or damaged ({error})", "run the stage that makes it again"

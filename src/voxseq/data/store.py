@@ -21,8 +21,8 @@ import pyarrow as pa
 from voxseq.base.failures import read_named, unexplained_write_named, write_named
 from voxseq.catalogue.splits import words_of
 from voxseq.config.data import Codec, StoreConfig
+from voxseq.data.index import DETAIL, read_table, write_table
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
-from voxseq.data.index import read_table, write_table
 from voxseq.data.packed import FILE_BYTES, PackedArray, damaged
 from voxseq.data.slabs import class_counts, percentiles, slabs
 from voxseq.data.volume import Array
@@ -36,7 +36,7 @@ TABLE = "store.parquet"
 #: shape. voxels: count by class, as JSON.
 SCHEMA = pa.schema(
     [
-        *(field for field in INDEX_SCHEMA if field.name != "files"),
+        *(field for field in INDEX_SCHEMA if field.name not in ("files", DETAIL)),
         *((f"p_{axis}", pa.int32()) for axis in "xyz"),
         *((f"p_spacing_{axis}", pa.float64()) for axis in "xyz"),
         *((f"crop_start_{axis}", pa.float64()) for axis in "xyz"),

@@ -1,39 +1,30 @@
 """Small pictures of images, by which copies are found whose voxels differ.
 
-A copy that was stored in another orientation or type, resampled, or cut by a few voxels has another
-content hash but nearly the same thumbnail. Two images count as one picture when their thumbnails
-correlate by :data:`SAME_PICTURE` and the lengths of their sides differ by at most
-:data:`SIDE_TOLERANCE`. What this finds and what it misses is measured in ``docs/leakage.md``.
+Both are turned to RAS and averaged over boxes that cover the image's extent: the thumbnail over
+8 x 8 x 8, by which candidates are found, and the detail over 32 x 32 x 32, by which they are
+confirmed; see :mod:`voxseq.data.same_picture`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import base64
+import zlib
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
 from voxseq.data.grid import to_ras
 from voxseq.data.volume import Array, Volume
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Integers = NDArray[np.int64]
 Floats = NDArray[np.float32]
-#: Boxes along every axis.
+Bytes = NDArray[np.uint8]
+#: Boxes of the thumbnail along every axis.
 SIDE = 8
 SIZE = SIDE**3
-#: Least correlation of the thumbnails of one picture. Of 497 real and 1,600 phantom images no two
-#: subjects reach 0.981; another storage gives 1.0000, another spacing 0.983 and more.
-SAME_PICTURE = 0.99
-#: Largest relative difference of the lengths of their sides: cutting moves them.
-SIDE_TOLERANCE = 0.05
-#: Images that are compared with all others at a time.
-_BLOCK = 1024
+#: Boxes of the detail along every axis.
+DETAIL_SIDE = 32
+#: Percentiles of the box means that become 0 and 255 in the detail.
+_DETAIL_RANGE = (0.5, 99.5)
 #: Voxels that are converted to 64 bits at a time.
 _SLAB = 1 << 22
 #: A spread below this share of the largest mean is rounding.
@@ -42,8 +33,8 @@ _LEAST_SPREAD = 1e-9
 _DIGITS = 4
 
 
-def thumbnail(volume: Volume) -> NDArray[np.float32]:
-    """The image turned to RAS and averaged over boxes that cover its extent, minus mean, over sd.
+def small_pictures(volume: Volume) -> tuple[Floats, Bytes]:
+    """Thumbnail and detail of an image.
 
     A voxel that lies in two boxes counts for each by the part of it that lies there, so any shape
     gives all boxes. Values that are not finite count as 0.
@@ -52,96 +43,50 @@ def thumbnail(volume: Volume) -> NDArray[np.float32]:
         volume: (X, Y, Z); read slab by slab, never copied as a whole.
 
     Returns:
-        (512,): 8 x 8 x 8 boxes in C order, four decimals; zeros for an image whose boxes are equal.
+        thumbnail: (512,) 8 x 8 x 8 boxes in C order, minus mean, over standard deviation, four
+            decimals; zeros for an image whose boxes are equal.
+        detail: (32, 32, 32) from 0 at percentile 0.5 of the boxes to 255 at percentile 99.5.
     """
-    means = _box_means(volume.array)
     # Box means and turning of axes can be exchanged, so only the small array is turned.
-    turned, _ = to_ras(Volume(means, volume.affine, volume.oriented))
-    centred = turned.ravel() - turned.mean()
+    turned, _ = to_ras(Volume(_box_means(volume.array), volume.affine, volume.oriented))
+    parts = DETAIL_SIDE // SIDE
+    means = turned.reshape((SIDE, parts) * 3).mean(axis=(1, 3, 5))
+    centred = means.ravel() - means.mean()
     spread = float(centred.std())
     if spread <= _LEAST_SPREAD * float(np.abs(means).max()):
-        return np.zeros(SIZE, np.float32)
-    # Adding zero turns -0 into 0.
-    return np.asarray(np.round(centred / spread, _DIGITS) + 0.0, dtype=np.float32)
+        thumbnail = np.zeros(SIZE, np.float32)
+    else:
+        # Adding zero turns -0 into 0.
+        thumbnail = np.asarray(np.round(centred / spread, _DIGITS) + 0.0, dtype=np.float32)
+    low, high = np.percentile(turned, _DETAIL_RANGE)
+    scaled = (turned - low) / max(high - low, np.finfo(np.float64).tiny)
+    return thumbnail, np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Thumbnails and sizes of n images.
-
-    Attributes:
-        thumbnails: (n, 512).
-        sides: (n, 3) lengths in mm along right, anterior, superior; along the stored axes where
-            the file states no orientation.
-    """
-
-    thumbnails: Floats
-    sides: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.thumbnails)
+def packed_detail(detail: Bytes) -> str:
+    """A detail as text for the index: its bytes in C order, zlib, base64."""
+    return base64.b64encode(zlib.compress(detail.tobytes(), 6)).decode()
 
 
-def pictures(index: pd.DataFrame) -> Pictures:
-    """Pictures of the rows of an index, or of a store's table."""
-    if index.empty:
-        return Pictures(np.zeros((0, SIZE), np.float32), np.zeros((0, 3)))
-    stored = np.column_stack(
-        [index[f"shape_{a}"].to_numpy(float) * index[f"spacing_{a}"].to_numpy(float) for a in "xyz"]
-    )
-    # Stored axis that runs along each of right, anterior, superior; as stored where unknown.
-    turns = (nibabel.orientations.axcodes2ornt(str(c) or "RAS") for c in index["orientation"])
-    axes = np.array([np.argsort(turn[:, 0]) for turn in turns])
-    return Pictures(
-        np.stack(index["thumbnail"].to_list()).astype(np.float32),
-        np.take_along_axis(stored, axes, axis=1),
-    )
-
-
-def copies(sources: Pictures, held_out: Pictures) -> tuple[Integers, Floats]:
-    """Which held-out picture each source shows.
-
-    Returns:
-        For every source the most similar of the held-out images that pass as its copy, -1 for
-        none, and their correlation, 0 for none; both (n,).
-    """
-    nearest = np.full(len(sources), -1, np.int64)
-    highest = np.zeros(len(sources), np.float32)
-    for one, other, correlation in _matches(sources, held_out):
-        if correlation > highest[one]:
-            nearest[one], highest[one] = other, correlation
-    return nearest, highest
-
-
-def repeated(images: Pictures) -> list[tuple[int, int, float]]:
-    """Pairs of images that show one picture: both indices, the smaller first, and correlation."""
-    return [match for match in _matches(images, images) if match[0] < match[1]]
-
-
-def _matches(left: Pictures, right: Pictures) -> Iterator[tuple[int, int, float]]:
-    """Indices in both sets and correlation of the pairs that pass."""
-    for start in range(0, len(left), _BLOCK):
-        product = left.thumbnails[start : start + _BLOCK] @ right.thumbnails.T / np.float32(SIZE)
-        ones, others = np.nonzero(product >= SAME_PICTURE)
-        one, other = left.sides[start + ones], right.sides[others]
-        fits = (np.abs(one - other) <= SIDE_TOLERANCE * np.maximum(one, other)).all(axis=1)
-        found = (start + ones[fits], others[fits], product[ones[fits], others[fits]])
-        yield from zip(*(part.tolist() for part in found), strict=True)
+def unpacked_detail(text: str) -> Bytes:
+    """The detail (32, 32, 32) that was packed."""
+    values = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return values.reshape((DETAIL_SIDE,) * 3)
 
 
 def _box_means(array: Array) -> NDArray[np.float64]:
-    """Means (8, 8, 8) over boxes of equal extent."""
+    """Means (32, 32, 32) over boxes of equal extent."""
     # With axes by decreasing stride a slab is one stretch of memory.
     order = sorted(range(3), key=lambda axis: (-abs(array.strides[axis]), axis))
     ordered = array.transpose(order)
-    # Share (8, n) of each voxel in each box's mean; rows sum to 1.
+    # Share (32, n) of each voxel in each box's mean; rows sum to 1.
     shares = []
     for size in ordered.shape:
-        edges, voxels = np.linspace(0, size, SIDE + 1)[:, None], np.arange(size)
+        edges, voxels = np.linspace(0, size, DETAIL_SIDE + 1)[:, None], np.arange(size)
         overlap = np.minimum(edges[1:], voxels + 1) - np.maximum(edges[:-1], voxels)
-        shares.append(np.maximum(overlap, 0.0) * (SIDE / size))
+        shares.append(np.maximum(overlap, 0.0) * (DETAIL_SIDE / size))
     slowest, middle, fastest = shares
-    result = np.zeros((SIDE, SIDE, SIDE))
+    result = np.zeros((DETAIL_SIDE,) * 3)
     step = max(_SLAB // max(ordered[0].size, 1), 1)
     for start in range(0, len(ordered), step):
         slab = np.asarray(ordered[start : start + step], dtype=np.float64)

@@ -19,8 +19,9 @@ SINGLE_PRECISION = "32-true"
 _SLICE_VOXEL = 6
 #: Bytes of a row of metrics.csv, of predictions.csv and of scores.csv, and of a run's small files.
 _METRIC, _ROW, _SMALL = 30, 60, 20_000
-#: Bytes of an index row: strings, affine, 512 numbers of the thumbnail.
-_INDEX_ROW = 2_600
+#: Bytes of a row of a store: strings, affine, 512 numbers of the thumbnail; of an index with the
+#: packed detail, 10 to 30 kB, besides.
+_STORE_ROW, _INDEX_ROW = 2_600, 22_600
 #: Bytes of a row of the sequence index, measured on the simulated full index.
 _SEQUENCE_ROW = 4
 #: Tables, figures and report together, from the demo.
@@ -126,7 +127,7 @@ class RunCosts:
 
     def _preprocess(self, own: runs.PrepareRun) -> RunCost:
         found, packing = content(own.dataset, self.config), self.packing
-        table = found.volumes * _INDEX_ROW
+        table = found.volumes * _STORE_ROW
         if own.task is None:
             row_bytes = packing.ct if found.ct_share >= 0.5 else packing.mri
             if own.dataset == "brats23":

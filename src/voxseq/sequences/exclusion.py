@@ -5,7 +5,7 @@ An image of a source is excluded when, in this order,
 1. its data set's own lists hold it out;
 2. a task holds out its subject, by name, in the same data set;
 3. its voxels are those of a held-out image of any task;
-4. it shows the picture of one: another storage, spacing or a few voxels less;
+4. it shows the picture of one: another storage, spacing, window or a few voxels less;
 5. ``sequences.exclude`` names its subject;
 6. another image of its subject is excluded for 3 or 4.
 """
@@ -23,9 +23,15 @@ import pandas as pd
 
 from voxseq.base.errors import DataError
 from voxseq.catalogue.splits import TEST, VAL
-from voxseq.data.index import read_index, read_table
+from voxseq.data.index import read_details, read_index, read_table
+from voxseq.data.same_picture import (
+    SAME_PICTURE,
+    SIDE_TOLERANCE,
+    Pictures,
+    copies,
+    pictures,
+)
 from voxseq.data.store import TABLE
-from voxseq.data.thumbnail import SAME_PICTURE, SIDE_TOLERANCE, copies, pictures
 from voxseq.sequences.listed import Listed
 
 OWN_LISTS = "held out by the data set's own lists"
@@ -50,7 +56,7 @@ class Selection:
             number of the store and the row in it.
         excluded: the others, columns :data:`COLUMNS`: ``held_out`` is the volume id of the held-out
             image that stands behind the reason, "" for 1 and 5; ``correlation`` is that of the
-            thumbnails for 4, NaN else.
+            details for 4, NaN else.
         record: the numbers for ``exclusion.json``.
     """
 
@@ -80,7 +86,7 @@ def select(
     held_out = held_out_images(inputs)
     volumes = _stored(inputs, sources)
     listed = Listed.of(lists, volumes, files or {})
-    found = _reasons(volumes, held_out, listed.people)
+    found = _reasons(volumes, held_out, listed.people, inputs)
     # Wide columns are of no use any more.
     volumes = volumes.drop(columns=["affine", "thumbnail"], errors="ignore")
     is_out = (found["reason"] != "").to_numpy(bool)
@@ -118,8 +124,31 @@ def _stored(inputs: Mapping[str, Path], sources: Sequence[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def _pictures(table: pd.DataFrame, inputs: Mapping[str, Path]) -> Pictures:
+    """Pictures of some images; their details are in the indexes of their data sets."""
+    places = list(zip(table["dataset"], table["volume_id"], strict=True))
+
+    def packed(numbers: Sequence[int]) -> list[str]:
+        names: dict[str, list[str]] = {}
+        for dataset, volume in (places[number] for number in numbers):
+            names.setdefault(dataset, []).append(volume)
+        found = {
+            volume: text
+            for dataset, volumes in names.items()
+            for volume, text in zip(
+                volumes, read_details(inputs[f"download/{dataset}"], volumes), strict=True
+            )
+        }
+        return [found[places[number][1]] for number in numbers]
+
+    return pictures(table, _people(table), packed)
+
+
 def _reasons(
-    volumes: pd.DataFrame, held_out: pd.DataFrame, listed: Collection[Person]
+    volumes: pd.DataFrame,
+    held_out: pd.DataFrame,
+    listed: Collection[Person],
+    inputs: Mapping[str, Path],
 ) -> pd.DataFrame:
     """Reason ("" for none), held-out image and correlation of every volume."""
     people = _people(volumes)
@@ -127,7 +156,7 @@ def _reasons(
     persons = _first(_people(held_out), ids)
     hashes = _first(held_out["content_hash"], ids)
     same_voxels = [hashes.get(content, "") for content in volumes["content_hash"]]
-    nearest, correlations = copies(pictures(volumes), pictures(held_out))
+    nearest, correlations = copies(_pictures(volumes, inputs), _pictures(held_out, inputs))
     same_picture = [ids[i] if i >= 0 else "" for i in nearest]
     behind = [one or other for one, other in zip(same_voxels, same_picture, strict=True)]
     copied = {person: name for person, name in zip(people, behind, strict=True) if name}
@@ -172,6 +201,7 @@ def _record(
         "volumes": {str(k): int(n) for k, n in volumes.groupby("dataset").size().items()},
         "excluded": counts,
         "lists": dict(listed),
+        "candidate": CANDIDATE,
         "correlation": SAME_PICTURE,
         "side_tolerance": SIDE_TOLERANCE,
     }

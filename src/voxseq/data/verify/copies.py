@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from voxseq.catalogue import DataSet
-from voxseq.data.thumbnail import pictures, repeated
+from voxseq.data.same_picture import pictures, repeated
 from voxseq.data.verify.report import Report
 
 _EXCLUDED = (
@@ -94,8 +94,8 @@ def _by_voxels(images: Sequence[Seen]) -> Iterator[tuple[Seen, Seen, str]]:
 
 def _by_picture(images: Sequence[Seen]) -> Iterator[tuple[Seen, Seen, str]]:
     table = pd.DataFrame([image.row for image in images])
-    for i, j, correlation in repeated(pictures(table)):
+    persons = [image.person for image in images]
+    for i, j, correlation in repeated(pictures(table, persons)):
         one, other = images[i], images[j]
-        is_known = one.row["content_hash"] == other.row["content_hash"]
-        if not is_known and one.person != other.person:
+        if one.row["content_hash"] != other.row["content_hash"]:
             yield one, other, f"the same picture as {{}} (correlation {correlation:.4f})"
