@@ -1,4 +1,4 @@
-"""The parts of the split: copies of one picture stay together, and later parts keep their images."""
+"""Parts of the split: copies of a picture stay together, later parts keep their images."""
 
 from __future__ import annotations
 

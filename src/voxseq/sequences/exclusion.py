@@ -25,6 +25,7 @@ from voxseq.base.errors import DataError
 from voxseq.catalogue.splits import TEST, VAL
 from voxseq.data.index import read_details, read_index, read_table
 from voxseq.data.same_picture import (
+    CANDIDATE,
     SAME_PICTURE,
     SIDE_TOLERANCE,
     Pictures,
