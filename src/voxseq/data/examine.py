@@ -236,8 +236,7 @@ class _Job:
 
     def key(self, entry: Entry) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
-        paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
-        files = [state_of(self.folder, p) for p in (*paths, entry.label_path) if p]
+        files = [state_of(self.folder, path) for path in _paths(entry)]
         task = self.task and self.task.model_dump(mode="json")
         return digest([self.dataset.name, asdict(entry), files, task])
 
@@ -261,13 +260,19 @@ def _check_all(
     return [journal.get(key) for key in keys]
 
 
+def _paths(entry: Entry) -> list[str]:
+    """The files of an image and of its segmentation."""
+    paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
+    return [path for path in (*paths, entry.label_path) if path]
+
+
 def _examine(job: _Job, entry: Entry) -> dict[str, Any]:
     """The image's row of the index and the remarks on it, or the reason why it cannot be used."""
     try:
         return _usable_row(job, entry)
     except DataError:
         # Some libraries do not tell a failure of the machine from a damaged file.
-        for path in filter(None, (entry.path, entry.label_path)):
+        for path in _paths(entry):
             require_readable(job.folder / path)
     try:
         return _usable_row(job, entry)
