@@ -25,6 +25,8 @@ Values = Literal["stored", "hu"]
 AIR = -1024.0
 #: Values in HU between which a padding value may be that of tissue as well.
 _TISSUE = (-1000.0, 3071.0)
+#: Pixels by which rounding may move a slice.
+_NO_SHIFT = 1e-4
 
 
 def read_volume(
@@ -80,8 +82,7 @@ def _planes(folder: Path, stack: Stack, values: Values) -> Iterator[tuple[str, A
     rows, columns = stack.slices[0].size
     more = (0, 0)
     if stack.shifts is not None:
-        # Rounding must not add a row.
-        down, right = np.ceil(stack.shifts.max(axis=0) - 1e-6).astype(int)
+        down, right = np.ceil(stack.shifts.max(axis=0) - _NO_SHIFT).astype(int)
         more = (int(down), int(right))
         check_size(stack.slices[0].path, (rows + down, columns + right, len(stack.slices)))
     for number, (header, pixels) in enumerate(read_slices(folder, stack.slices)):
@@ -94,8 +95,12 @@ def _planes(folder: Path, stack: Stack, values: Values) -> Iterator[tuple[str, A
 
 def _shifted(plane: Array, more: tuple[int, int], shift: Array, air: float) -> Array:
     """A slice on a larger grid, moved by pixels along rows and columns, with air around it."""
-    wide = np.pad(plane.astype(np.float64), [(0, n) for n in more], constant_values=air)
-    moved: Array = ndimage.shift(wide, shift, order=1, mode="constant", cval=air)
+    wide = np.pad(plane.astype(np.float64), [(0, n) for n in more], mode="edge")
+    moved: Array = ndimage.shift(wide, shift, order=1, mode="nearest")
+    for axis, length in enumerate(plane.shape):
+        place = np.arange(moved.shape[axis]) - shift[axis]
+        beside = (place < -_NO_SHIFT) | (place > length - 1 + _NO_SHIFT)
+        np.moveaxis(moved, axis, 0)[beside] = air
     if plane.dtype.kind in "ui":
         moved = np.rint(moved)
     return moved.astype(plane.dtype)

@@ -105,11 +105,15 @@ def scan_tree(
                     tree.sound.add(place)
                     series.setdefault(_key(header, owned, place), []).append(header)
     for slices in series.values():
-        if _LOCALIZER.search(slices[0].description) and len(slices) <= _LOCALIZERS:
-            reason = f"a localizer (SeriesDescription {slices[0].description})"
-            aside["", slices[0].series, reason] += [s.path for s in slices]
-        else:
-            tree.series.append(_without_copies(folder, slices, tree))
+        views = [item for item in slices if _LOCALIZER.search(item.description)]
+        if len(views) > _LOCALIZERS:
+            views = []
+        for item in views:
+            reason = f"a localizer (SeriesDescription {item.description})"
+            aside["", item.series, reason].append(item.path)
+        if len(views) < len(slices):
+            kept = [item for item in slices if item not in views]
+            tree.series.append(_without_copies(folder, kept, tree))
     for (_, uid, reason), paths in aside.items():
         tree.aside.append((uid, _left_out([*dict.fromkeys(paths)], reason)))
     return tree
@@ -163,6 +167,10 @@ def stacks(slices: Slices) -> tuple[dict[str, Slices], list[Remark]]:
     if len(colours) < len(slices):
         leave(colours, "colours beside grey slices")
         slices = [item for item in slices if not item.is_colour]
+    unplaced = [item for item in slices if item.position is None and item.orientation is None]
+    if len(unplaced) <= min(_VIEWS, len(slices) // 2):
+        leave(unplaced, "slices without a place beside slices with one")
+        slices = [item for item in slices if item not in unplaced]
     groups = _by_orientation(slices)
     largest = max(len(group) for group in groups)
     if len(groups) > 1:
