@@ -22,6 +22,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import pixel_array
+from pydicom.tag import Tag
 
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import read_named
@@ -193,6 +194,10 @@ def _shared(value: T) -> T:
     return value
 
 
+#: Number of a tag, which pydicom would look up each time.
+_number_of = lru_cache(maxsize=None)(Tag)
+
+
 class _Tags:
     """Tags of a slice; those of its frame go before those of the whole file."""
 
@@ -200,8 +205,11 @@ class _Tags:
         self.layers, self.fault = layers, ""
 
     def _raw(self, tag: str) -> Any:
-        found = next((layer for layer in self.layers if tag in layer), None)
-        return None if found is None else found.get(tag)
+        number = _number_of(tag)
+        for layer in self.layers:
+            if number in layer:
+                return layer[number].value
+        return None
 
     def _as(self, convert: Callable[[Any], T], tag: str, expected: str = "") -> T | None:
         """A converted value; None where it is missing, or is not of its type.
