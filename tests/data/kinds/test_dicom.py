@@ -20,6 +20,7 @@ from tests.helpers.dicom_sets import FOLDERS, HU, READ, STORED, arrays, in_layou
 from voxseq import catalogue
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.data import layouts
+from voxseq.data.verify.presence import look
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 
@@ -250,6 +251,27 @@ def test_a_series_in_several_folders(tmp_path: Path, name: str, every: bool) -> 
         path.rename(part / path.name)
     found = seen(tmp_path, name)
     arrays(found, STORED.transpose(1, 0, 2) if name == "ricord" else READ)
+
+
+@pytest.mark.kind("a series in several folders of a layout")
+def test_parts_of_a_series_in_folders_of_images_are_named(tmp_path: Path) -> None:
+    folder = in_layout(tmp_path, "rsna2020_ped")
+    (folder.parent / "other").mkdir()
+    for path in sorted(folder.iterdir())[6:]:
+        path.rename(folder.parent / "other" / path.name)
+    found = seen(tmp_path, "rsna2020_ped")
+    assert len(found.volumes) == 2
+    assert "same series" in found.said
+
+
+@pytest.mark.parametrize("name", ["dicom_ct", "rsna2020_ped", "ricord"])
+def test_a_look_opens_one_file_for_each_folder(tmp_path: Path, name: str, monkeypatch: Any) -> None:
+    in_layout(tmp_path, name)
+    opened: list[Path] = []
+    whole = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda p, **how: opened.append(p) or whole(p, **how))
+    assert look(catalogue.get(name), tmp_path).found == 1
+    assert len(opened) == (12 if name == "dicom_ct" else 1)
 
 
 @pytest.mark.kind("a slice stored twice")

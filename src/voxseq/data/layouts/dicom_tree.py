@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +26,7 @@ from voxseq.data.volume import Entry, Remark, Scan, Volume
 MODALITIES = {"CT": ("CT",), "MRI": ("MR",), "CT and MRI": ("CT", "MR")}
 
 
-def scan(folder: Path, dataset: DataSet) -> Scan:
+def scan(folder: Path, dataset: DataSet, *, first: bool = False) -> Scan:
     """List the series below ``folder``; see :class:`Scan`."""
     pattern = dataset.options.get("folders")
 
@@ -36,7 +37,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         above = (str(path).removeprefix(".") for path in (pure, *pure.parents))
         return next((path for path in above if re.fullmatch(pattern, path)), None)
 
-    tree = scan_tree(folder, MODALITIES[dataset.modality], owner)
+    tree = scan_tree(folder, MODALITIES[dataset.modality], owner, first=first)
     remarks, rejected = tree.damaged()
     remarks = [*(remark for _, remark in tree.aside), *remarks]
     entries: list[Entry] = []
@@ -59,15 +60,34 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
             reason = f"{number} series (SeriesInstanceUID) in a folder that should hold one"
             next_step = "each is an image of its own; leave those out that are not meant"
             remarks.append(Remark(place, reason, next_step))
+    remarks += _in_several(zip(owners, tree.series, strict=True))
     if not entries and not rejected:
         least = f" (left out: {remarks[0].path}: {remarks[0].reason})" if remarks else ""
         raise nothing_found(folder, f"folders of DICOM slices of {dataset.modality}{least}")
     return Scan(tuple(unique(entries)), tuple(rejected), remarks=tuple(remarks))
 
 
+def look(folder: Path, dataset: DataSet) -> Scan:
+    """The same by the first file of each folder, where every series has one of its own."""
+    return scan(folder, dataset, first="folders" in dataset.options)
+
+
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read a series in Hounsfield units, slices in order of their position."""
     return read_volume(folder, entry)
+
+
+def _in_several(series: Iterable[tuple[str | None, list[SliceHeader]]]) -> Iterator[Remark]:
+    """Name series of which a part lies in another folder that has images of its own."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for place, slices in series:
+        if place and slices[0].series:
+            places.setdefault((slices[0].patient, slices[0].series), []).append(place)
+    for (_, uid), found in places.items():
+        if len(found) > 1:
+            reason = f"the same series ({uid}) is in several folders, each taken for an image"
+            next_step = f"look at {', '.join(found[1:])} too, and put parts of one image together"
+            yield Remark(found[0], reason, next_step)
 
 
 def _entry(slices: list[SliceHeader], label: str, dataset: DataSet) -> Entry:

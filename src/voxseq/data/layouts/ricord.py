@@ -45,14 +45,14 @@ class _Listed:
     split: str
 
 
-def scan(folder: Path, dataset: DataSet) -> Scan:
+def scan(folder: Path, dataset: DataSet, *, first: bool = False) -> Scan:
     """Match the lines of the lists to the series on disk; see :class:`Scan`.
 
     Raises:
         DataError: a list is missing or a line of it is not of the published form.
     """
     listed = [item for split in ("train", "val", "test") for item in _read_list(folder, split)]
-    tree = scan_tree(folder, ("CT",), lambda _: "")
+    tree = scan_tree(folder, ("CT",), lambda _: "", first=first)
     found: dict[Key, list[list[SliceHeader]]] = {}
     for slices in tree.series:
         found.setdefault(_key(slices[0]), []).append(slices)
@@ -100,6 +100,11 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     ]
     notes = [f"{len(found)} series that no list names"] * bool(found)
     return Scan(tuple(entries), tuple(rejected), tuple(absent), tuple(notes), tuple(remarks))
+
+
+def look(folder: Path, dataset: DataSet) -> Scan:
+    """The same by the first file of each folder, to count series."""
+    return scan(folder, dataset, first=True)
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from voxseq.base.errors import DataError
+from voxseq.base.failures import read_named
 from voxseq.base.paths import plain, walk
 from voxseq.data.readers.dicom import SliceHeader, dicom_names, left_out, read_headers
 from voxseq.data.readers.stack import interleaved, steps_fault
@@ -70,7 +71,11 @@ class Tree:
 
 
 def scan_tree(
-    folder: Path, modalities: Collection[str], owner: Callable[[str], str | None]
+    folder: Path,
+    modalities: Collection[str],
+    owner: Callable[[str], str | None],
+    *,
+    first: bool = False,
 ) -> Tree:
     """Read the headers of all DICOM files below ``folder``, each once.
 
@@ -79,6 +84,7 @@ def scan_tree(
         modalities: those of the data set, as DICOM names them.
         owner: folder → name of what its slices belong to; slices of different owners are of
             different series. None: the folder is none of the data set's.
+        first: read the first file of each folder alone, to count series.
 
     Raises:
         ResourceError: a file may not be read, or has gone.
@@ -90,7 +96,8 @@ def scan_tree(
         owned = owner(place)
         if owned is None:
             continue
-        for name in dicom_names(folder / place, names):
+        found = (n for n in names if dicom_names(folder / place, [n]))
+        for name in itertools.islice(found, 1 if first else None):
             path = str(PurePosixPath(place) / name)
             try:
                 headers = read_headers(folder, path)
@@ -142,8 +149,9 @@ def _without_copies(folder: Path, slices: Slices, tree: Tree) -> Slices:
         for one, other in itertools.combinations(paths, 2):
             if {one, other} & {*copies}:
                 continue
-            if one != other and filecmp.cmp(folder / one, folder / other, shallow=False):
-                copies[other] = one
+            with read_named(folder / other):
+                if one != other and filecmp.cmp(folder / one, folder / other, shallow=False):
+                    copies[other] = one
     if copies:
         reason = f"a copy of {next(iter(copies.values()))}"
         tree.aside.append((slices[0].series, _left_out([*copies], reason)))
