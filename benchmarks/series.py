@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,6 @@ def _memory(root: Path) -> Row:
         entries = layout.scan(folders[side], dataset).entries
         layout.read_image(folders[side], entries[0])
 
-    sizes = peaks({side: lambda side=side: read(side) for side in folders})
+    sizes = peaks({side: partial(read, side) for side in folders})
     note = f"{SLICES} slices of 512 × 512 beside {SERIES - 1} such series; listed and read"
     return smaller("memory of reading a series", "the series alone", sizes, MEMORY, "MiB", note)

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from tests.helpers import trees
+from tests.helpers.dicom_sets import read_series
 from voxseq import catalogue
 from voxseq.base.errors import DataError
 from voxseq.base.paths import first_match
@@ -132,7 +133,7 @@ def test_nrrd_of_the_atrium_challenge_is_read_with_its_labels(tmp_path: Path) ->
 
 def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     trees.dicom_series(tmp_path / "s", STORED)
-    volume = trees.read_series(tmp_path, "s")
+    volume = read_series(tmp_path, "s")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(sorted((str(p) for p in (tmp_path / "s").iterdir()), reverse=True))
     image = reader.Execute()
@@ -140,7 +141,7 @@ def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     np.testing.assert_allclose(volume.affine, affine_of_lps(steps, image.GetOrigin()), atol=1e-6)
     assert volume.spacing == pytest.approx((0.75, 0.5, 2.5))
-    by_instance = trees.read_series(tmp_path, "s", order="instance", values="stored")
+    by_instance = read_series(tmp_path, "s", order="instance", values="stored")
     np.testing.assert_array_equal(by_instance.array, STORED.transpose(1, 0, 2))
     # RICORD's order: rows before columns, as PixelSpacing has them.
     assert by_instance.spacing == pytest.approx((0.5, 0.75, 2.5))
@@ -154,7 +155,7 @@ def test_plain_and_compressed_pixels_are_read_alike(tmp_path: Path) -> None:
         header = pydicom.dcmread(path)
         header.compress(pydicom.uid.RLELossless)
         header.save_as(path)
-    one, other = (trees.read_series(tmp_path, name) for name in ("plain", "packed"))
+    one, other = (read_series(tmp_path, name) for name in ("plain", "packed"))
     np.testing.assert_array_equal(one.array, other.array)
     headers = dicom.read_headers(tmp_path, "plain/IM002.dcm")
     ((header, pixels),) = dicom.read_slices(tmp_path, headers)
@@ -168,17 +169,17 @@ def test_slope_and_intercept_are_applied_slice_by_slice(tmp_path: Path) -> None:
     header = pydicom.dcmread(path)
     header.RescaleSlope, header.RescaleIntercept = 2, -1000
     header.save_as(path)
-    volume = trees.read_series(tmp_path, "s")
+    volume = read_series(tmp_path, "s")
     expected = STORED * 0.5 - 100.25
     expected[:, :, 2] = STORED[:, :, 2] * 2.0 - 1000
     # Slices are in order of position: the last instance lies lowest.
     np.testing.assert_array_equal(volume.array, expected[:, :, ::-1].astype(np.float32))
     assert volume.array.dtype == np.float32
-    as_stored = trees.read_series(tmp_path, "s", values="stored")
+    as_stored = read_series(tmp_path, "s", values="stored")
     np.testing.assert_array_equal(as_stored.array, STORED[:, :, ::-1])
     assert as_stored.array.dtype == np.uint16
     trees.dicom_series(tmp_path / "whole", STORED)
-    whole = trees.read_series(tmp_path, "whole")
+    whole = read_series(tmp_path, "whole")
     assert whole.array.dtype == np.int32
     np.testing.assert_array_equal(whole.array, STORED[:, :, ::-1] - 1024)
 

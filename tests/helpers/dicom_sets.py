@@ -13,7 +13,8 @@ from tests.helpers import trees
 from voxseq import catalogue
 from voxseq.base.errors import DataError
 from voxseq.data import layouts
-from voxseq.data.volume import Volume
+from voxseq.data.readers.dicom_volume import read_volume
+from voxseq.data.volume import Entry, Volume
 
 #: HU (columns, rows, slices); written from the top down, so that the last slice lies lowest.
 HU = trees.image((8, 7, 12), seed=5).astype(np.int32)
@@ -76,3 +77,9 @@ def in_layout(root: Path, name: str, array: np.ndarray = STORED, **tags: Any) ->
         return write(root / FOLDERS[name], array, **tags)
     trees.ricord(root, [("train", 1, array, "1A-1-2", tags)])
     return root / "ricord/any/place0"
+
+
+def read_series(folder: Path, place: str, **how: Any) -> Volume:
+    """Read all files of a folder as one series."""
+    names = tuple(sorted(path.name for path in (folder / place).iterdir()))
+    return read_volume(folder, Entry("patient", "series", place, files=names), **how)

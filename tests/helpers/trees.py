@@ -20,8 +20,6 @@ from voxseq.base.files import read_json
 from voxseq.config.runs import ExamineRun, PrepareRun
 from voxseq.data import examine as download
 from voxseq.data import prepare as preprocess
-from voxseq.data.readers.dicom_volume import read_volume
-from voxseq.data.volume import Entry, Volume
 from voxseq.plan.context import RunContext
 
 SPLIT = {"seed": 0, "ratio": [0.7, 0.1, 0.2], "validation_fraction": 0.1}
@@ -132,12 +130,6 @@ def dicom_series(folder: Path, array: np.ndarray, suffix: str = ".dcm", **tags: 
         for tag, value in tags.items():
             setattr(header, tag, value)
         header.save_as(folder / f"IM{number:03d}{suffix}", enforce_file_format=True)
-
-
-def read_series(folder: Path, place: str, **how: Any) -> Volume:
-    """Read all files of a folder as one series."""
-    names = tuple(sorted(path.name for path in (folder / place).iterdir()))
-    return read_volume(folder, Entry("patient", "series", place, files=names), **how)
 
 
 def ricord(
