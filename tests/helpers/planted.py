@@ -250,7 +250,7 @@ FAULTS: dict[str, Plant] = {
     "missing slice": Plant(removed(SLICE), "fault", "dicom/series2", "a slice is missing"),
     "copied slice": Plant(
         edited(SLICE, bytes, "dicom/series2/IM099.dcm"),
-        *("warning", "dicom/series2/IM099.dcm", "a copy of series2/IM003.dcm, left out"),
+        *("warning", "dicom/series2/IM099.dcm", "a copy of series2/IM003.dcm", "nothing to do"),
     ),
     "repeated slice": Plant(
         edited(SLICE, lambda c: c[:-2] + b"\1\2", "dicom/series2/IM099.dcm"),
