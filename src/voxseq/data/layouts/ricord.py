@@ -68,7 +68,7 @@ def scan(folder: Path, dataset: DataSet, *, first: bool = False) -> Scan:
             continue
         listed_series |= {slices[0].series for slices in candidates}
         parts, said = stacks(candidates[0])
-        remarks += said
+        remarks += said if len(parts) == 1 else []
         slices = max(parts.values(), key=len, default=candidates[0])
         place, files = place_of(slices)
         entry = Entry(

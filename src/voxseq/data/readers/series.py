@@ -61,7 +61,7 @@ class Tree:
             path, reason = files[0]
             more = f" (and {len(files) - 1} more files there)" if len(files) > 1 else ""
             if place in self.sound:
-                reason = f"{reason}, left out{more}"
+                reason = f"{reason.removeprefix(f'{path}: ')}, left out{more}"
                 next_step = "the slices beside it are read without it; restore it if it is one"
                 remarks.append(Remark(path, reason, next_step))
             else:
