@@ -11,7 +11,16 @@ from pathlib import Path
 from benchmarks.harness import Row, Unmeasured
 from voxseq.base.environment import environment
 
-GROUPS = ("engine", "inference", "loading", "segmentation", "demo_step", "steps", "growth")
+GROUPS = (
+    "engine",
+    "inference",
+    "loading",
+    "series",
+    "segmentation",
+    "demo_step",
+    "steps",
+    "growth",
+)
 _COLUMNS = ("what", "against", "ours", "other", "unit", "ratio", "lowest to highest", "n", "target")
 _HEAD = (
     f"| {' | '.join(_COLUMNS)} | met | sizes |",

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from tests.helpers import trees
+from tests.helpers.dicom_sets import read_series
 from voxseq import catalogue
 from voxseq.base.errors import DataError
 from voxseq.base.paths import first_match
@@ -136,7 +137,7 @@ def test_nrrd_of_the_atrium_challenge_is_read_with_its_labels(tmp_path: Path) ->
 
 def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     trees.dicom_series(tmp_path / "s", STORED)
-    volume = dicom.read_series(tmp_path, "s")
+    volume = read_series(tmp_path, "s")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(sorted((str(p) for p in (tmp_path / "s").iterdir()), reverse=True))
     image = reader.Execute()
@@ -144,7 +145,7 @@ def test_dicom_agrees_with_itk(tmp_path: Path) -> None:
     steps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     np.testing.assert_allclose(volume.affine, affine_of_lps(steps, image.GetOrigin()), atol=1e-6)
     assert volume.spacing == pytest.approx((0.75, 0.5, 2.5))
-    by_instance = dicom.read_series(tmp_path, "s", order="instance", values="stored")
+    by_instance = read_series(tmp_path, "s", order="instance", values="stored")
     np.testing.assert_array_equal(by_instance.array, STORED.transpose(1, 0, 2))
     # RICORD's order: rows before columns, as PixelSpacing has them.
     assert by_instance.spacing == pytest.approx((0.5, 0.75, 2.5))
@@ -158,11 +159,12 @@ def test_plain_and_compressed_pixels_are_read_alike(tmp_path: Path) -> None:
         header = pydicom.dcmread(path)
         header.compress(pydicom.uid.RLELossless)
         header.save_as(path)
-    one, other = (dicom.read_series(tmp_path, name) for name in ("plain", "packed"))
+    one, other = (read_series(tmp_path, name) for name in ("plain", "packed"))
     np.testing.assert_array_equal(one.array, other.array)
-    item = dicom._read_slice(tmp_path, "plain/IM002.dcm")
-    by_itk = dicom._decoded_by_itk(tmp_path / item.path, item.header)
-    np.testing.assert_array_equal(by_itk, item.pixels)
+    headers = dicom.read_headers(tmp_path, "plain/IM002.dcm")
+    ((header, pixels),) = dicom.read_slices(tmp_path, headers)
+    by_itk = dicom.decoded_by_itk(tmp_path / header.path, header)
+    np.testing.assert_array_equal(by_itk, pixels)
 
 
 def test_slope_and_intercept_are_applied_slice_by_slice(tmp_path: Path) -> None:
@@ -171,17 +173,17 @@ def test_slope_and_intercept_are_applied_slice_by_slice(tmp_path: Path) -> None:
     header = pydicom.dcmread(path)
     header.RescaleSlope, header.RescaleIntercept = 2, -1000
     header.save_as(path)
-    volume = dicom.read_series(tmp_path, "s")
+    volume = read_series(tmp_path, "s")
     expected = STORED * 0.5 - 100.25
     expected[:, :, 2] = STORED[:, :, 2] * 2.0 - 1000
     # Slices are in order of position: the last instance lies lowest.
     np.testing.assert_array_equal(volume.array, expected[:, :, ::-1].astype(np.float32))
     assert volume.array.dtype == np.float32
-    as_stored = dicom.read_series(tmp_path, "s", values="stored")
+    as_stored = read_series(tmp_path, "s", values="stored")
     np.testing.assert_array_equal(as_stored.array, STORED[:, :, ::-1])
     assert as_stored.array.dtype == np.uint16
     trees.dicom_series(tmp_path / "whole", STORED)
-    whole = dicom.read_series(tmp_path, "whole")
+    whole = read_series(tmp_path, "whole")
     assert whole.array.dtype == np.int32
     np.testing.assert_array_equal(whole.array, STORED[:, :, ::-1] - 1024)
 
@@ -202,25 +204,22 @@ def test_series_of_one_folder_are_told_apart(tmp_path: Path) -> None:
         np.testing.assert_array_equal(volume.array, expected[:, :, ::-1])
 
 
-def test_a_file_without_a_header_is_set_aside_and_spoils_its_series(tmp_path: Path) -> None:
+def test_a_file_without_a_header_costs_nothing_beside_it(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "dicom"
     for name in ("good", "loose"):
         trees.dicom_series(folder / name, STORED, suffix="", PatientID=name)
     (folder / "loose" / "broken.dcm").write_bytes(b"no DICOM")
+    (folder / "alone").mkdir()
+    (folder / "alone" / "broken.dcm").write_bytes(b"no DICOM")
     (folder / "good" / "notes.txt").write_text("not an image")
     out = trees.run_download(tmp_path / "data", tmp_path, "dicom_ct")
     aside = trees.set_aside(out)
-    assert set(aside) == {"dicom_ct/loose/broken.dcm", "dicom_ct/loose/1.2.3.45678"}
-    assert all(r.startswith("loose/broken.dcm: damaged") for r in aside.values())
-    assert read_index(out)["subject"].tolist() == ["good"]
-
-
-def test_series_of_another_shape_inside_a_folder_are_left_out(tmp_path: Path) -> None:
-    trees.dicom_series(tmp_path / "s", STORED)
-    scout = tmp_path / "scout"
-    trees.dicom_series(scout, trees.image((9, 9, 1)).astype(np.int32) + 1000)
-    (scout / "IM000.dcm").rename(tmp_path / "s" / "scout.dcm")
-    assert dicom.read_series(tmp_path, "s").array.shape == (6, 5, 4)
+    assert set(aside) == {"dicom_ct/alone/broken.dcm"}
+    assert all(r.startswith("alone/broken.dcm: damaged") for r in aside.values())
+    (remark,) = trees.remarks(out)
+    assert remark["path"] == "loose/broken.dcm"
+    assert "damaged" in remark["reason"]
+    assert read_index(out)["subject"].tolist() == ["good", "loose"]
 
 
 def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:

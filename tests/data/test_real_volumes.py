@@ -58,8 +58,9 @@ def test_a_compressed_series_without_uids_is_read_in_hounsfield_units(
     assert -120 < np.median(body) < 100
     # ITK, which steps in where pydicom has no decoder, finds the same pixels.
     path = min((realdata / "dicom" / "ct_series").iterdir())
-    item = dicom._read_slice(path.parent, path.name)
-    np.testing.assert_array_equal(dicom._decoded_by_itk(path, item.header), item.pixels)
+    headers = dicom.read_headers(path.parent, path.name)
+    ((header, pixels),) = dicom.read_slices(path.parent, headers)
+    np.testing.assert_array_equal(dicom.decoded_by_itk(path, header), pixels)
 
 
 def test_a_spleen_survives_the_way_to_the_prepared_grid_and_back(

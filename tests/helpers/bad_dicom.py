@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from tests.helpers.bad_nifti import BOMB, SHAPE, Case, Maker, packed_zeros, trees
 
@@ -27,6 +27,72 @@ def series(edit: Callable[[list[Dataset]], object]) -> Maker:
             header.save_as(path)
 
     return make
+
+
+def each(folder: Path, change: Callable[[Dataset, int], object]) -> None:
+    """Change the slices of a written series, by their number in order of the names."""
+    for number, path in enumerate(sorted(folder.iterdir())):
+        header = pydicom.dcmread(path)
+        change(header, number)
+        header.save_as(path)
+
+
+def other_object(path: Path, kind: str, **tags: Any) -> None:
+    """An object of another class beside or instead of slices; without pixels unless tagged."""
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = kind
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = "1.2.9.1"
+    header.PatientID, header.StudyInstanceUID = "patient", "1.2"
+    header.SeriesInstanceUID = "1.2.9"
+    for tag, value in tags.items():
+        setattr(header, tag, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header.save_as(path, enforce_file_format=True)
+
+
+def enhanced(path: Path, array: Any, kind: str, frame: Callable[[Dataset, int], object]) -> None:
+    """Write (columns, rows, frames) as one enhanced CT or MR; ``frame`` changes a frame's groups.
+
+    Frames are 2.5 mm apart, upwards; pixels 0.75 mm along rows and 0.5 mm along columns.
+    """
+    trees.dicom_series(path.parent / "one", array[:, :, :1])
+    one = path.parent / "one/IM000.dcm"
+    header = pydicom.dcmread(one)
+    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(header, tag)
+    del header.RescaleSlope, header.RescaleIntercept
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = kind
+    header.Modality = "CT" if "CT" in pydicom.uid.UID(kind).name else "MR"
+    header.NumberOfFrames = array.shape[2]
+    shared = Dataset()
+    _group(shared, "PixelMeasuresSequence", PixelSpacing=[0.5, 0.75], SliceThickness=2.5)
+    _group(shared, "PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    header.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for number in range(array.shape[2]):
+        group = Dataset()
+        place = [10, 20, 100 + 2.5 * number]
+        _group(group, "PlanePositionSequence", ImagePositionPatient=place)
+        _group(group, "FrameContentSequence", StackID="1", InStackPositionNumber=number + 1)
+        values = {"RescaleIntercept": -1024, "RescaleSlope": 1 + number % 2, "RescaleType": "HU"}
+        _group(group, "PixelValueTransformationSequence", **values)
+        frame(group, number)
+        frames.append(group)
+    header.PerFrameFunctionalGroupsSequence = frames
+    stored = np.ascontiguousarray(array.transpose(2, 1, 0)).astype("<u2")
+    header.PixelData = stored.tobytes()
+    header.save_as(path, enforce_file_format=True)
+    one.unlink()
+    one.parent.rmdir()
+
+
+def _group(groups: Dataset, name: str, **tags: Any) -> None:
+    item = Dataset()
+    for tag, value in tags.items():
+        setattr(item, tag, value)
+    setattr(groups, name, [item])
 
 
 def tagged(**tags: Any) -> Maker:

@@ -224,7 +224,7 @@ FAULTS: dict[str, Plant] = {
         zero_spacing, "warning", CT, "spacing of 1 x 0 x 2 mm beside a valid", HEADER
     ),
     "negative spacing of slices": Plant(
-        negative_slice_spacing, "fault", "dicom/series2/IM005.dcm", r"-0\.5, 2\.5\) mm, expected"
+        negative_slice_spacing, "fault", "dicom/series2/IM000.dcm", r"-0\.5, 0\.75\) mm, expected"
     ),
     "absurd spacing": Plant(
         with_affine(CT, np.diag([1, 1, 60, 1])),
@@ -256,8 +256,12 @@ FAULTS: dict[str, Plant] = {
         copied(held_out, CT, "resampled"), "warning", CT, PICTURE, EXCLUDED
     ),
     "missing slice": Plant(removed(SLICE), "fault", "dicom/series2", "a slice is missing"),
-    "repeated slice": Plant(
+    "copied slice": Plant(
         edited(SLICE, bytes, "dicom/series2/IM099.dcm"),
+        *("warning", "dicom/series2/IM099.dcm", "a copy of series2/IM003.dcm", "nothing to do"),
+    ),
+    "repeated slice": Plant(
+        edited(SLICE, lambda c: c[:-2] + b"\1\2", "dicom/series2/IM099.dcm"),
         "fault",
         "dicom/series2",
         "lie at the same place",

@@ -104,8 +104,13 @@ def brats(root: Path, subjects: Sequence[str]) -> Path:
 
 
 def dicom_series(folder: Path, array: np.ndarray, suffix: str = ".dcm", **tags: Any) -> None:
-    """Write (columns, rows, slices) as a series; ``tags`` replace those of every slice."""
+    """Write (columns, rows, slices) as a series; ``tags`` replace those of every slice.
+
+    Slices go down the normal of ``ImageOrientationPatient``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    directions = tags.get("ImageOrientationPatient") or [1, 0, 0, 0, 1, 0]
+    normal = np.cross(directions[:3], directions[3:])
     for number in range(array.shape[2]):
         header = Dataset()
         header.file_meta = FileMetaDataset()
@@ -116,7 +121,7 @@ def dicom_series(folder: Path, array: np.ndarray, suffix: str = ".dcm", **tags: 
         header.StudyInstanceUID, header.SeriesInstanceUID = "1.2", "1.2.3.45678"
         header.InstanceNumber = number + 1
         header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        header.ImagePositionPatient = [10, 20, 100 - 2.5 * number]
+        header.ImagePositionPatient = [*(np.array([10, 20, 100]) - 2.5 * number * normal)]
         header.PixelSpacing = [0.5, 0.75]
         header.Columns, header.Rows = array.shape[:2]
         header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -213,6 +218,12 @@ def set_aside(folder: Path) -> dict[str, str]:
     """volume id → reason."""
     with (folder / "set_aside.csv").open(newline="") as file:
         return {row["volume_id"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def remarks(folder: Path) -> list[dict[str, str]]:
+    """Path, reason and next step of each."""
+    with (folder / "remarks.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def summary(folder: Path) -> Any:

@@ -119,7 +119,6 @@ class Options(TypedDict, total=False):
     patterns: list[Pattern]
     modalities: list[str]
     folders: Pattern
-    one_series: bool
     contrasts: list[str]
     exclude: str
     label: str

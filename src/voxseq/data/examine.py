@@ -214,8 +214,7 @@ class _Job:
 
     def states(self, entry: Entry) -> States:
         """State of each file of an entry, by its path."""
-        paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
-        return {p: state_of(self.folder, p) for p in (*paths, entry.label_path) if p}
+        return {path: state_of(self.folder, path) for path in _paths(entry)}
 
     def key(self, entry: Entry, states: States) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
@@ -246,6 +245,12 @@ def _check_all(
     return [journal.get(key) for key in keys]
 
 
+def _paths(entry: Entry) -> list[str]:
+    """The files of an image and of its segmentation."""
+    paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
+    return [path for path in (*paths, entry.label_path) if path]
+
+
 def _examine(job: _Job, item: tuple[Entry, States]) -> dict[str, Any]:
     """The image's row of the index and the remarks on it, or the reason why it cannot be used.
 
@@ -263,7 +268,7 @@ def _row_or_reason(job: _Job, entry: Entry) -> dict[str, Any]:
         return _usable_row(job, entry)
     except DataError:
         # Some libraries do not tell a failure of the machine from a damaged file.
-        for path in filter(None, (entry.path, entry.label_path)):
+        for path in _paths(entry):
             require_readable(job.folder / path)
     try:
         return _usable_row(job, entry)

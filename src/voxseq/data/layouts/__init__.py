@@ -1,9 +1,9 @@
 """Readers of the layouts in which the data sets are published, one module per layout.
 
 Each has ``scan(folder, dataset)``, which lists the images without reading voxels; where images are
-no NIfTI files ``read_image(folder, entry)``; and where there are segmentations ``read_label(folder,
-entry)``. A file that cannot be read is a :class:`~voxseq.base.errors.DataError` that names it,
-relative to the data set's folder.
+no NIfTI files ``read_image(folder, entry)``; where there are segmentations ``read_label(folder,
+entry)``; and where a scan opens every file ``look(folder, dataset)``. A file that cannot be read is
+a :class:`~voxseq.base.errors.DataError` that names it, relative to the data set's folder.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class Adapter:
         scan: lists the images below a folder; raises DataError where the layout is not there.
         read_image: reads the voxels (X, Y, Z) of one image.
         read_label: reads its segmentation on the same grid; None where it has none.
+        look: a scan that opens few files, for counting; None where scan does.
     """
 
     scan: Callable[[Path, DataSet], Scan]
     read_image: Callable[[Path, Entry], Volume] = _read_nifti
     read_label: Callable[[Path, Entry], Volume | None] = _no_label
+    look: Callable[[Path, DataSet], Scan] | None = None
 
 
 def get(name: str) -> Adapter:
@@ -50,5 +52,5 @@ def get(name: str) -> Adapter:
     if name not in NAMES:
         raise ValueError(f"unknown layout {name!r}, expected one of {', '.join(NAMES)}")
     module = importlib.import_module(f"voxseq.data.layouts.{name}")
-    offered = ("scan", "read_image", "read_label")
+    offered = ("scan", "read_image", "read_label", "look")
     return Adapter(**{part: getattr(module, part) for part in offered if hasattr(module, part)})

@@ -20,7 +20,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
 from voxseq.base.paths import plain
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.files import damaged, nothing_found, published_rows, reading
+from voxseq.data.readers.files import damaged, nothing_found, published_rows, reading, stacked
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
 
 TABLE = "DL_info.csv"
@@ -68,12 +68,16 @@ def read_image(folder: Path, entry: Entry) -> Volume:
     slices, row, column, step = entry.locator.split()
     first, last = (int(n) for n in slices.split("-"))
     paths = [f"{entry.path}/{number:03d}.png" for number in range(first, last + 1)]
-    planes = [_read(folder, path) for path in paths]
-    shapes = {plane.shape for plane in planes}
-    if len(shapes) != 1:
-        raise DataError(f"{entry.path}: slices of different shapes {sorted(shapes)}")
+    missing = [path for path in paths if not (folder / path).exists()]
+    if missing:
+        raise DataError(
+            f"{missing[0]}: the file does not exist; {len(missing)} of the {len(paths)} slices "
+            f"{slices} of the lesion are missing",
+            "look for them; leave the lesion out without them",
+        )
+    array = stacked(((path, _read(folder, path)) for path in paths), len(paths))
     spacing = (float(row), float(column), float(step))
-    return Volume(np.stack(planes, axis=-1), scaling_affine(spacing), oriented=False)
+    return Volume(array.transpose(1, 2, 0), scaling_affine(spacing), oriented=False)
 
 
 def _entry(row: dict[str, str], number: int, dataset: DataSet) -> Entry | None:

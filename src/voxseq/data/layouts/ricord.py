@@ -3,8 +3,8 @@
 A line of ``RICORD_train.txt`` reads
 ``RICORD_nii/MIDRC-RICORD-1A/ID<patient>_date<mm-dd-yyyy>_<number>-<description>-<end>.nii.gz 1``:
 it names the end of PatientID, StudyDate, SeriesNumber, SeriesDescription, the last five characters
-of SeriesInstanceUID, and the class. A series is found by these; every folder holds one series, as
-TCIA and IDC deliver them. Options: ``values``, "stored" as published or "hu".
+of SeriesInstanceUID, and the class. A series is found by these, anywhere below the folder. Options:
+``values``, "stored" as published or "hu".
 
 Slices are in order of InstanceNumber, axes (row, column, slice), as published. Series that are not
 axial get the contrast "reformatted", because the plane of a series tells much of its class here.
@@ -15,15 +15,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 from voxseq.base.errors import DataError
 from voxseq.base.lists import examples, is_header
-from voxseq.base.paths import plain, walk
+from voxseq.base.paths import plain
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.dicom import Values, dicom_names, is_axial, read_header, read_series, text
+from voxseq.data.readers.dicom import SliceHeader
+from voxseq.data.readers.dicom_volume import Values, read_volume
 from voxseq.data.readers.files import damaged, nothing_found, published_text
+from voxseq.data.readers.series import place_of, scan_tree, stacks
+from voxseq.data.readers.stack import is_axial
 from voxseq.data.volume import REFORMATTED, Entry, Remark, Scan, Volume
 
 _LINE = re.compile(
@@ -45,70 +48,77 @@ class _Listed:
     split: str
 
 
-def scan(folder: Path, dataset: DataSet) -> Scan:
+def scan(folder: Path, dataset: DataSet, *, first: bool = False) -> Scan:
     """Match the lines of the lists to the series on disk; see :class:`Scan`.
 
     Raises:
         DataError: a list is missing or a line of it is not of the published form.
     """
     listed = [item for split in ("train", "val", "test") for item in _read_list(folder, split)]
-    found, broken = _series(folder)
+    tree = scan_tree(folder, ("CT",), lambda _: "", first=first)
+    found: dict[Key, list[list[SliceHeader]]] = {}
+    for slices in tree.series:
+        found.setdefault(_key(slices[0]), []).append(slices)
     entries: list[Entry] = []
     rejected: list[tuple[Entry, str]] = []
     absent: list[_Listed] = []
+    remarks: list[Remark] = []
+    listed_series: set[str] = set()
     for item in listed:
-        places = found.pop(item.key, [])
-        if not places:
+        candidates = found.pop(item.key, [])
+        if not candidates:
             absent.append(item)
             continue
-        place, axial = places[0]
+        listed_series |= {slices[0].series for slices in candidates}
+        parts, said = stacks(candidates[0])
+        remarks += said if len(parts) == 1 else []
+        slices = max(parts.values(), key=len, default=candidates[0])
+        place, files = place_of(slices)
         entry = Entry(
             subject=plain(item.key[0]),
             image=item.image,
             path=place,
             locator=dataset.options["values"],
             modality=dataset.modality,
-            contrast="" if axial else REFORMATTED,
+            contrast="" if is_axial(slices[0]) else REFORMATTED,
             label=item.label,
             split=item.split,
+            files=files,
         )
-        if len(places) == 1:
-            entries.append(entry)
+        if len(candidates) > 1:
+            rejected.append((entry, f"{place}: {len(candidates)} series fit its line in the list"))
+        elif len(parts) != 1:
+            shown = ", ".join(parts) or "views of different orientations"
+            rejected.append((entry, f"{place}: its series is no single stack of slices: {shown}"))
         else:
-            rejected.append((entry, f"{len(places)} series fit its line in the list"))
+            entries.append(entry)
     if not entries and not rejected:
         raise nothing_found(folder, "series of MIDRC-RICORD-1A and -1B that its lists name")
-    notes = [f"{len(broken)} series with an unreadable first file: {broken[:5]}"] * bool(broken)
-    notes += [f"{len(found)} series that no list names"] * bool(found)
+    # Of series that no list names it is enough to tell how many there are.
+    broken, lost = tree.damaged()
+    remarks += [remark for uid, remark in tree.aside if uid in listed_series]
+    remarks += broken
+    remarks += [
+        Remark(entry.path, reason, "restore it if a list names it") for entry, reason in lost
+    ]
+    notes = [f"{len(found)} series that no list names"] * bool(found)
     names = tuple(f"{item.key[0]}/{item.image}" for item in absent)
-    remarks = _unmatched(listed, absent, len(found))
+    remarks += _unmatched(listed, absent, len(found))
     return Scan(tuple(entries), tuple(rejected), names, tuple(notes), tuple(remarks))
+
+
+def look(folder: Path, dataset: DataSet) -> Scan:
+    """The same by the first file of each folder, to count series."""
+    return scan(folder, dataset, first=True)
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:
     """Read a series as published: by InstanceNumber, axes (row, column, slice)."""
-    values, _, uid = entry.locator.partition(" ")
-    return read_series(folder, entry.path, uid=uid, order="instance", values=cast(Values, values))
+    return read_volume(folder, entry, order="instance", values=cast(Values, entry.locator))
 
 
-def _series(folder: Path) -> tuple[dict[Key, list[tuple[str, bool]]], list[str]]:
-    """Folder of each series, and whether it is axial; and folders that cannot be read."""
-    found: dict[Key, list[tuple[str, bool]]] = {}
-    broken = []
-    for place, names in walk(folder):
-        files = dicom_names(folder / place, names)
-        if not files:
-            continue
-        try:
-            header = read_header(folder, str(PurePosixPath(place) / files[0]))
-        except DataError:
-            broken.append(place)
-            continue
-        number = _integer(text(header, "SeriesNumber"))
-        end = text(header, "SeriesInstanceUID")[-5:]
-        key = (text(header, "PatientID"), text(header, "StudyDate"), number, end)
-        found.setdefault(key, []).append((place or ".", is_axial(header)))
-    return found, broken
+def _key(header: SliceHeader) -> Key:
+    return header.patient, header.date, _integer(header.number), header.series[-5:]
 
 
 def _integer(number: str) -> int:

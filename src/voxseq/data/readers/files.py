@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -57,6 +57,35 @@ def read_exactly(stream: IO[bytes], size: int, most: int) -> Array:
             raise ValueError(f"expected {size} bytes of voxels, got {done}")
         done += got
     return buffer
+
+
+def stacked(planes: Iterable[tuple[str, Array]], count: int) -> Array:
+    """Slices that are read one after the other, as one array (count, rows, columns).
+
+    Its type is that of which all of them are part. Only one slice is in memory beside it.
+
+    Args:
+        planes: path and values (rows, columns) of each.
+        count: number of them.
+
+    Raises:
+        DataError: they have different shapes, or are fewer.
+    """
+    array, done = np.empty((0, 0, 0)), 0
+    for path, plane in planes:
+        if not done:
+            array = np.empty((count, *plane.shape), plane.dtype)
+        if plane.shape != array.shape[1:]:
+            shapes = f"{plane.shape}, the slices before it {array.shape[1:]}"
+            raise damaged(path, f"slices of different shapes: it has {shapes}")
+        kind = np.result_type(array, plane)
+        if kind != array.dtype:
+            array = array.astype(kind)
+        array[done] = plane
+        done += 1
+    if done != count:
+        raise DataError(f"{done} of {count} slices are there", "look for the others")
+    return array
 
 
 @contextmanager

@@ -36,14 +36,15 @@ class Presence:
 def look(dataset: DataSet, root: Path | None) -> Presence:
     """Look for ``dataset`` below the data root, which need not exist.
 
-    The adapter lists the images; files are opened only where it needs their headers, as for DICOM
-    series that no path tells apart.
+    The adapter lists the images; files are opened only where it needs their headers: of DICOM
+    series that lie in folders of their own, one each.
     """
     folder = None if root is None else root / dataset.folder
     try:
         if folder is None or next(files(folder), None) is None:
             return Presence("absent")
-        scan = adapters.get(dataset.layout).scan(folder, dataset)
+        adapter = adapters.get(dataset.layout)
+        scan = (adapter.look or adapter.scan)(folder, dataset)
     except (DataError, ResourceError) as error:
         return Presence("incomplete", reason=error.what)
     except OSError as error:
