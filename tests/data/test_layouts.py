@@ -229,10 +229,10 @@ def test_ricord_series_are_found_by_their_line(tmp_path: Path) -> None:
         tmp_path / "data",
         [
             ("train", 1, STORED, "1A-SITE2-000001", {}),
-            ("train", 0, STORED + 1, "1B-419639-000002", {"SeriesNumber": 4}),
-            ("val", 1, STORED + 2, "1A-419639-000003",
+            ("train", 0, STORED[::-1], "1B-419639-000002", {"SeriesNumber": 4}),
+            ("val", 1, STORED[:, ::-1], "1A-419639-000003",
              {**coronal, "ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}),
-            ("test", 1, STORED + 3, "1A-419639-000004",
+            ("test", 1, STORED[:, :, ::-1], "1A-419639-000004",
              {**sagittal, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}),
         ],
     )  # fmt: skip
