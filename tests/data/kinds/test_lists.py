@@ -279,7 +279,7 @@ def test_a_file_that_somebody_touches_meanwhile_stops_the_run(
         return usable_row(job, entry)
 
     monkeypatch.setattr(stage, "_usable_row", touched)
-    with pytest.raises(ResourceError, match="while the data set was read|a moment ago") as caught:
+    with pytest.raises(ResourceError, match=r"while the data set was read|a moment ago") as caught:
         examined(tmp_path, dataset)
     assert "/".join(place.parts[-2:]) in caught.value.what
 
