@@ -81,8 +81,12 @@ def require_regular(path: Path) -> None:
         raise ValueError(f"it is a {kinds.get(stat.S_IFMT(mode), 'device')}, expected a file")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, only_utf8: bool = False) -> str:
     """Read a text: UTF-8, or UTF-16 where its byte order mark says so.
+
+    Args:
+        path: the file.
+        only_utf8: whether other programs read it too, which know no other encoding.
 
     Raises:
         ResourceError: the machine failed; the file may be sound.
@@ -96,7 +100,7 @@ def read_text(path: Path) -> str:
     if len(content) > _LONGEST_TEXT:
         raise ValueError(f"it has more than {_LONGEST_TEXT >> 20} MB, expected a list")
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if is_wide else "utf-8-sig")
+    return content.decode("utf-16" if is_wide and not only_utf8 else "utf-8-sig")
 
 
 def read_json(path: Path) -> Any:

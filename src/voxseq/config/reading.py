@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return read_text(path)
+        return read_text(path, only_utf8=True)
     except FileNotFoundError:
         reason, hint = "there is no such file", _where_else(path)
     except UnicodeDecodeError as error:
