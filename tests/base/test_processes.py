@@ -261,7 +261,7 @@ def test_files_are_copied_where_they_cannot_be_linked(
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    assert staging.put(tmp_path / "state" / "000000", tmp_path / "out") == {"p_x": 3}
+    assert staging.put(tmp_path / "state" / "000000", tmp_path / "out", 0) == {"p_x": 3}
     copy = tmp_path / "out" / "images" / "000000.b2nd"
     assert copy.read_bytes() == b"voxels"
     assert copy.stat().st_nlink == 1

@@ -51,9 +51,6 @@ def put_label(path: Path, values: np.ndarray) -> None:
         trees.write_nifti(path, values)
 
 
-# Values
-
-
 @pytest.mark.kind("empty segmentation")
 @pytest.mark.parametrize("dataset", ["task09_spleen", "task03_liver", "la"])
 def test_a_segmentation_without_foreground_is_named(tmp_path: Path, dataset: str) -> None:
@@ -101,9 +98,6 @@ def test_unknown_values_are_refused_by_name(tmp_path: Path, value: int, said: st
     (reason,) = [reason for _, reason in examined(tmp_path, "task09_spleen").aside]
     assert reason.startswith("labelsTr/task09_001.nii.gz: unknown label values")
     assert said in reason
-
-
-# Names of classes
 
 
 @pytest.mark.kind("classes of dataset.json")
@@ -266,9 +260,6 @@ def test_backslashes_below_the_folder_are_read(tmp_path: Path) -> None:
     found = examined(tmp_path, "task09_spleen")
     assert len(found.rows) == 3
     assert not found.remarks
-
-
-# Endings
 
 
 def capitals(path: Path) -> Path:
