@@ -96,8 +96,9 @@ def _is_file(place: str, name: str) -> bool:
 def dangling_links(folder: Path) -> Iterator[str]:
     """Yield the relative path of every link below ``folder`` that leads nowhere, sorted."""
     for place, folders, names in _walk(folder):
-        links = (name for name in (*folders, *names) if Path(place, name).is_symlink())
-        for path in (Path(place, name) for name in sorted(links)):
+        with read_named(Path(place)), os.scandir(place) as items:
+            links = {item.name for item in items if item.is_symlink()}
+        for path in (Path(place, name) for name in sorted(links.intersection((*folders, *names)))):
             with read_named(path):
                 if not path.exists():
                     yield path.relative_to(folder).as_posix()
