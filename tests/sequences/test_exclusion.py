@@ -24,7 +24,7 @@ from voxseq.base.files import read_json
 from voxseq.config import load_config
 from voxseq.plan import build_plan
 from voxseq.plan.data import read_subjects
-from voxseq.report.pages.index import exclusion_html
+from voxseq.report.writers import to_html
 from voxseq.sequences import exclusion
 from voxseq.sequences.exclusion import (
     LISTED,
@@ -236,14 +236,14 @@ def test_a_list_for_a_data_set_that_is_no_source_is_refused(root: Path) -> None:
 def test_the_report_counts_by_reason_and_data_set(tmp_path: Path) -> None:
     sources = {"amos22": [Image("copy", smooth(1) * 2), Image("free", noise(1))]}
     chosen = selected(tmp_path, sources, {"la": [Image("t", smooth(1), split="test")]})
-    page = exclusion_html(chosen.record)
+    page = to_html("exclusion.html", exclusion=chosen.record)
     assert "1 of 2 images of the sources are excluded" in page
     assert f"{PICTURE}: 1" in page
     assert "amos22" in page
     nothing = selected(tmp_path / "b", {"amos22": [Image("free", noise(1))]}, {})
-    assert "0 of 1 images" in exclusion_html(nothing.record)
-    assert "amos22" not in exclusion_html(nothing.record)
-    assert "pre-trains nothing" in exclusion_html({})
+    assert "0 of 1 images" in to_html("exclusion.html", exclusion=nothing.record)
+    assert "amos22" not in to_html("exclusion.html", exclusion=nothing.record)
+    assert "pre-trains nothing" in to_html("exclusion.html", exclusion={})
 
 
 def test_a_list_that_names_strangers_is_reported(
@@ -252,4 +252,6 @@ def test_a_list_that_names_strangers_is_reported(
     sources = {"amos22": [replace(SOURCES["amos22"][0], subject="known")]}
     chosen = selected(tmp_path, sources, {}, {"amos22": ["known", "stranger"]})
     assert "1 of 2 subjects are not in the data set, such as stranger" in caplog.text
-    assert "lists 2 subjects of amos22; 1 of them" in exclusion_html(chosen.record)
+    assert "lists 2 subjects of amos22; 1 of them" in to_html(
+        "exclusion.html", exclusion=chosen.record
+    )

@@ -224,12 +224,6 @@ def refused_memory(error: BaseException) -> str:
     return tried[0] if tried else re.split(r"\n|\. ", said, maxsplit=1)[0]
 
 
-def full_code(error: BaseException) -> int | None:
-    """The error number when an exception tells that there was no room, else None."""
-    code = machine_code(error)
-    return code if code in _FULL else None
-
-
 def _quoted(said: str) -> int | None:
     for match in _NUMBER.finditer(said):
         code = int(next(group for group in match.groups() if group))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -49,15 +48,6 @@ def render_index(
         sizes=_sizes(study, inputs),
         exclusion=read_record(inputs, "sequences/all", "exclusion.json"),
     )
-
-
-def exclusion_html(record: Mapping[str, Any]) -> str:
-    """The report's part on images withheld from pre-training.
-
-    Args:
-        record: left by building the sequences; empty for a study that pre-trains nothing.
-    """
-    return to_html("exclusion.html", exclusion=record)
 
 
 def _gone(study: ReportRun, means: pd.DataFrame, inputs: Mapping[str, Path]) -> list[str]:
