@@ -181,8 +181,8 @@ def examine(
             examined.rows.append(result["row"])
             examined.entries.append(entry)
     if task is not None:
-        classes = [row.get(CLASSES, [row["label"]]) for row in examined.rows]
-        examined.remarks += checks.absent_classes(classes, _wanted(dataset, task))
+        held = _classes(examined.rows)
+        examined.remarks += checks.absent_classes(held, _wanted(dataset, task))
     contrasts = dataset.options.get("contrasts")
     if contrasts:
         bad, odd = check_groups(examined.rows, contrasts)
@@ -247,8 +247,12 @@ def _check_all(
 
 def _paths(entry: Entry) -> list[str]:
     """The files of an image and of its segmentation."""
-    paths = [f"{entry.path}/{name}" for name in entry.files] or [entry.path]
-    return [path for path in (*paths, entry.label_path) if path]
+    return [path for path in (*entry.paths, entry.label_path) if path]
+
+
+def _classes(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Classes of each image: those in its segmentation, or its own."""
+    return [row.get(CLASSES, [row["label"]]) for row in rows]
 
 
 def _examine(job: _Job, item: tuple[Entry, States]) -> dict[str, Any]:
@@ -330,9 +334,8 @@ def check_splits(
         DataError: see :func:`voxseq.data.scorable.require_scorable`.
     """
     if task is not None:
-        classes = [row.get(CLASSES, [row["label"]]) for row in rows]
         splits = [row["split"] for row in rows]
-        require_scorable(dataset.title, task.type, splits, classes, needed=task.splits)
+        require_scorable(dataset.title, task.type, splits, _classes(rows), needed=task.splits)
 
 
 def _write(out: Path, dataset: DataSet, examined: Examination) -> None:

@@ -8,7 +8,7 @@ clipped to a window, a CT has no air; that alone is nothing odd.
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -263,25 +263,20 @@ def _odd_scale(images: Sequence[Intensities]) -> Odd:
             )
 
 
-def _none_odd(images: Sequence[Intensities]) -> Odd:
-    del images
-    yield from ()
-
-
 @dataclass(frozen=True)
 class _Promise:
     """What intensities should be.
 
     Attributes:
         single: rules for one image; the first reason counts.
-        among: rule for the images of one modality and contrast.
         next: what to look at.
+        among: rule for the images of one modality and contrast, if any.
         fewest: images that tell something of the rest of the set.
     """
 
     single: Sequence[Callable[[Intensities], str]]
-    among: Callable[[Sequence[Intensities]], Odd]
     next: str
+    among: Callable[[Sequence[Intensities]], Odd] | None = None
     fewest: int = 3
 
 
@@ -289,28 +284,26 @@ _LEAVE = "or leave the file out"
 _PROMISES: Mapping[str, _Promise] = {
     "hu": _Promise(
         (_scaled, _beyond, _stored),
-        _odd_hu,
         f"compare with the source: bring the image to HU, padding to -1000, {_LEAVE}",
+        _odd_hu,
     ),
     "stored": _Promise(
         (_scaled, _beyond),
-        _odd_stored,
         "look at RescaleIntercept of the series: one window fits one zero; bring them to one, "
         "or leave the series out",
+        _odd_stored,
         fewest=2,
     ),
     "zscore": _Promise(
         (_not_zscored,),
-        _none_odd,
         f"subtract the image's mean and divide by its standard deviation, {_LEAVE}",
     ),
     "uint8": _Promise(
         (_not_uint8,),
-        _none_odd,
         f"bring the images to 0 to 255, by which the task's scale divides, {_LEAVE}",
     ),
     "any": _Promise(
-        (_wrapped,), _odd_scale, f"compare with the source: bring them to one scale, {_LEAVE}"
+        (_wrapped,), f"compare with the source: bring them to one scale, {_LEAVE}", _odd_scale
     ),
 }
 
@@ -332,15 +325,13 @@ def remarks(dataset: DataSet, rows: Sequence[Row]) -> list[Remark]:
         promise = _PROMISES[dataset.intensities or {"CT": "hu"}.get(modality, "any")]
         images = [Intensities.of(row) for row in members]
         reasons = [next(filter(None, (r(i) for r in promise.single)), "") for i in images]
-        if len(images) >= promise.fewest:
+        if promise.among and len(images) >= promise.fewest:
             for index, reason in promise.among(images):
                 reasons[index] = reasons[index] or reason
         for row, reason in zip(members, reasons, strict=True):
             if reason:
                 found[row["path"]].append((row["volume_id"], reason, promise.next))
-    per_file = {row["path"]: 0 for row in rows}
-    for row in rows:
-        per_file[row["path"]] += 1
+    per_file = Counter(row["path"] for row in rows)
     return [_together(path, odd, per_file[path]) for path, odd in found.items()]
 
 

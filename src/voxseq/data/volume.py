@@ -103,6 +103,12 @@ class Entry:
     group: str = ""
     files: tuple[str, ...] = ()
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its files, or the one that holds it, relative to the data set's folder."""
+        place = "" if self.path == "." else f"{self.path}/"
+        return tuple(f"{place}{name}" for name in self.files) or (self.path,)
+
 
 @dataclass(frozen=True)
 class Scan:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from voxseq.base.errors import ConfigError
-from voxseq.base.lists import examples, spellings
+from voxseq.base.lists import examples, find, spellings
 
 _LOG = logging.getLogger("voxseq.sequences")
 #: Columns of a store that name an image or where it was.
@@ -75,9 +75,9 @@ class Listed:
 
 def _subjects(name: str, known: Mapping[str, str]) -> set[str]:
     """Subjects that a line names: one, or where that is nobody, those of its words."""
-    found = next((known[s] for s in spellings(name) if s in known), None)
+    found = find(name, known)
     if found is not None:
-        return {found}
+        return {known[found]}
     words = name.split()
     return {known[s] for word in words for s in spellings(word) if s in known}
 

@@ -57,17 +57,20 @@ def matching(
     remarks: list[Remark] = []
     others: list[str] = []
     paths = [p for p in files(folder) if not (exclude and re.search(exclude, p))]
-    # Files that bear the published name come first: others may be copies of them.
-    for path in sorted(paths, key=lambda p: (first_match(expressions, p) is None, p)):
-        spelled = next((s for s in _spelled(path) if first_match(expressions, s)), None)
-        if spelled is None:
+    published: list[tuple[str, int, re.Match[str]]] = []
+    for path in sorted(paths):
+        found = next(filter(None, (first_match(expressions, s) for s in _spelled(path))), None)
+        if found is None:
             others.append(path)
-            continue
+        else:
+            published.append((path, *found))
+    # Files that bear the published name come first: others may be copies of them.
+    for path, index, match in sorted(published, key=lambda item: item[2].string != item[0]):
+        spelled = match.string
         if spelled in entries:
             remarks.append(_copy(path, entries[spelled].path))
             continue
-        index, match = first_match(expressions, spelled) or (0, None)
-        groups = match.groupdict("") if match else {}
+        groups = match.groupdict("")
         entries[spelled] = Entry(
             subject=groups["subject"],
             image=groups.get("image") or PurePosixPath(spelled).name.split(".", 1)[0],
@@ -83,8 +86,8 @@ def matching(
     remarks += [_misnamed(path) for path in alike]
     remarks += _others(sorted(set(images) - set(alike)))
     order = {path: number for number, path in enumerate(paths)}
-    found = sorted(entries.values(), key=lambda entry: order[entry.path])
-    return Scan(tuple(unique(found)), remarks=tuple(remarks))
+    listed = sorted(entries.values(), key=lambda entry: order[entry.path])
+    return Scan(tuple(unique(listed)), remarks=tuple(remarks))
 
 
 def _spelled(path: str) -> Iterator[str]:

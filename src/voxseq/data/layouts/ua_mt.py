@@ -17,7 +17,6 @@ import numpy as np
 from voxseq.base import lists
 from voxseq.base.errors import DataError
 from voxseq.base.files import require_regular
-from voxseq.base.lists import examples
 from voxseq.base.paths import inside
 from voxseq.catalogue import DataSet
 from voxseq.data.readers.files import (
@@ -62,7 +61,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         if len(missing) == len(cases) and extra:
             raise _none_matches(folder, split, missing, extra)
         if missing and extra:
-            reason = f"{len(missing)} of its cases are not here: {examples(missing, here)}"
+            reason = f"{len(missing)} of its cases are not here: {lists.examples(missing, here)}"
             remedy = f"compare its names with those of the folders in {base}"
             remarks.append(Remark(f"{split}.list", reason, remedy))
         absent += missing
@@ -122,7 +121,7 @@ def _none_matches(
 ) -> DataError:
     return DataError(
         f"{folder / split}.list: none of its {len(listed)} cases is here; it names "
-        f"{examples(listed, here)}, here are {examples(here)}",
+        f"{lists.examples(listed, here)}, here are {lists.examples(here)}",
         "compare its names with those of the folders",
     )
 

@@ -48,8 +48,7 @@ def read_volume(
         ResourceError: the machine failed, or a file has gone since it was listed.
     """
     place = entry.path
-    paths = [f"{place}/{name}" if place != "." else name for name in entry.files]
-    headers = [h for path in paths for h in read_headers(folder, path)]
+    headers = [h for path in entry.paths for h in read_headers(folder, path)]
     if any(header.frames > 1 for header in headers):
         headers = _of_stack(headers, entry)
     stack = arrange(headers, place, order)
@@ -115,13 +114,17 @@ def converted(header: SliceHeader, pixels: Array, values: Values) -> Array:
 
     Stored values stay as published, unless padding is stored as a number above that of any tissue.
     """
-    plane = pixels if values == "stored" else _rescaled(header, pixels)
-    outside = _padding(header, pixels)
-    if outside is None:
+    stated = _stated_padding(header, pixels)
+    if values == "stored" and stated is None:
+        return pixels
+    rescaled = _rescaled(header, pixels)
+    plane = pixels if values == "stored" else rescaled
+    if stated is None:
         return plane
+    outside = _outside(header, stated, rescaled)
     fill = _air(header)
     if values == "stored":
-        outside &= _rescaled(header, pixels) > _TISSUE[1]
+        outside &= rescaled > _TISSUE[1]
         slope, intercept = header.rescale
         limits = np.iinfo(pixels.dtype)
         fill = float(np.clip(round((AIR - intercept) / slope), limits.min, limits.max))
@@ -138,11 +141,8 @@ def _rescaled(header: SliceHeader, pixels: Array) -> Array:
     return (pixels * slope + intercept).astype(np.float32)
 
 
-def _padding(header: SliceHeader, pixels: Array) -> Array | None:
-    """Pixels (rows, columns) outside the field of view; None without any.
-
-    A padding value that tissue may have too counts where it reaches the border of the slice.
-    """
+def _stated_padding(header: SliceHeader, pixels: Array) -> Array | None:
+    """Pixels (rows, columns) with a value that the header calls padding; None without any."""
     if header.padding is None:
         return None
     # As stored: some files state the value of unsigned pixels with a sign, or the other way round.
@@ -150,12 +150,17 @@ def _padding(header: SliceHeader, pixels: Array) -> Array | None:
     numbers = 1 << header.bits
     if high - low >= numbers:
         return None
-    stated = (pixels.astype(np.int64) - low) % numbers <= high - low
-    if not stated.any():
-        return None
-    value = _rescaled(header, pixels)
+    stated: Array = (pixels.astype(np.int64) - low) % numbers <= high - low
+    return stated if stated.any() else None
+
+
+def _outside(header: SliceHeader, stated: Array, rescaled: Array) -> Array:
+    """Pixels (rows, columns) outside the field of view.
+
+    A padding value that tissue may have too counts where it reaches the border of the slice.
+    """
     low_tissue, high_tissue = _TISSUE if _air(header) == AIR else (0.0, np.inf)
-    impossible: Array = stated & ((value < low_tissue) | (value > high_tissue))
+    impossible: Array = stated & ((rescaled < low_tissue) | (rescaled > high_tissue))
     border = np.ones_like(stated)
     border[1:-1, 1:-1] = False
     reached: Array = ndimage.binary_propagation(stated & border, mask=stated)

@@ -17,7 +17,7 @@ from voxseq.catalogue.splits import TEST, VAL
 from voxseq.config.data import DataConfig, TaskDataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.examine import check_splits, examine
-from voxseq.data.plausible import outside_window
+from voxseq.data.plausible import QUANTILES, outside_window
 from voxseq.data.verify import report as findings
 from voxseq.data.verify.copies import Seen, check_copies
 from voxseq.data.verify.report import Report, fetch_again, look_at, show_command
@@ -100,6 +100,7 @@ def verify(names: Sequence[str], root: Path, usage: Usage, workers: int = 0) -> 
         for row in rows:
             # As a list of Python's numbers a thumbnail takes eight times the memory.
             compact = {**row, "thumbnail": np.asarray(row["thumbnail"], dtype=np.float32)}
+            del compact[QUANTILES]
             is_held_out = dataset.name in usage.tasks and row["split"] in (VAL, TEST)
             seen.append(Seen(dataset, compact, dataset.name in usage.sources, is_held_out))
     check_copies(report, seen)
