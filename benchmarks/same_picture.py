@@ -26,10 +26,10 @@ from scipy import ndimage
 from voxseq import catalogue
 from voxseq.config import load_config
 from voxseq.data import grid, layouts, same_picture
-from voxseq.data.index import orientation
+from voxseq.data.checks import Measured
+from voxseq.data.index import index_row
 from voxseq.data.same_picture import SAME_PICTURE, Pictures, pictures, repeated
-from voxseq.data.thumbnail import packed_detail, small_pictures
-from voxseq.data.volume import Array, Volume, scaling_affine
+from voxseq.data.volume import Array, Entry, Volume, scaling_affine
 from voxseq.phantoms import generate
 from voxseq.plan import build_plan
 
@@ -222,14 +222,7 @@ def shown(volumes: list[Volume], persons: list[str]) -> Pictures:
 @functools.cache
 def row_of(volume: Volume) -> dict[str, Any]:
     """What the index says of an image."""
-    thumbnail, detail = small_pictures(volume)
-    return {
-        **{f"shape_{a}": n for a, n in zip("xyz", volume.array.shape, strict=True)},
-        **{f"spacing_{a}": n for a, n in zip("xyz", volume.spacing, strict=True)},
-        "orientation": orientation(volume),
-        "thumbnail": thumbnail,
-        "detail": packed_detail(detail),
-    }
+    return index_row("any", Entry("subject", "scan", "path"), volume, Measured(0.0, 0.0, ""))
 
 
 def compared(images: Pictures) -> list[tuple[int, int, float]]:

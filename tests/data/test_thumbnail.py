@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from voxseq.data import grid as resample
 from voxseq.data import same_picture
-from voxseq.data.index import orientation
+from voxseq.data.checks import Measured
+from voxseq.data.index import index_row
 from voxseq.data.same_picture import (
     SAME_PICTURE,
     Pictures,
@@ -30,7 +32,7 @@ from voxseq.data.thumbnail import (
     small_pictures,
     unpacked_detail,
 )
-from voxseq.data.volume import Array, Volume, scaling_affine
+from voxseq.data.volume import Array, Entry, Volume, scaling_affine
 
 ORIENTATIONS = [
     codes
@@ -59,16 +61,9 @@ def thumbnail(volume: Volume) -> Array:
     return small_pictures(volume)[0]
 
 
-def row_of(volume: Volume) -> dict[str, object]:
+def row_of(volume: Volume) -> dict[str, Any]:
     """What the index says about an image."""
-    small, detail = small_pictures(volume)
-    return {
-        **{f"shape_{a}": n for a, n in zip("xyz", volume.array.shape, strict=True)},
-        **{f"spacing_{a}": n for a, n in zip("xyz", volume.spacing, strict=True)},
-        "orientation": orientation(volume),
-        "thumbnail": small,
-        "detail": packed_detail(detail),
-    }
+    return index_row("any", Entry("subject", "scan", "path"), volume, Measured(0.0, 0.0, ""))
 
 
 def shown(*volumes: Volume) -> Pictures:
