@@ -64,8 +64,8 @@ class Training:
 
     def batch(self) -> dict[str, Any]:
         """The batch of the step."""
-        items = self.method.draw(self.sampler, self.step, self.size)
-        return self.method.collate(items, numpy_generator(0, "views", self.step))
+        items = self.method.batching.draw(self.sampler, self.step, self.size)
+        return self.method.batching.collate(items, numpy_generator(0, "views", self.step))
 
     def __call__(self) -> None:
         """One step."""

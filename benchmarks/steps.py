@@ -92,8 +92,8 @@ class Step:
         if isinstance(method, AutoregressiveMethod):
             self.number = typical_step(method, batch_size)
         self.optimiser = adamw(method.parameter_groups(settings.optimiser), settings.optimiser)
-        items = data.batch(0, batch_size, sequences=method.needs == "sequence")
-        self.batch = method.collate(items, numpy_generator(0, "views", 0))
+        items = data.batch(0, batch_size, sequences=method.batching.needs == "sequence")
+        self.batch = method.batching.collate(items, numpy_generator(0, "views", 0))
 
     def __call__(self) -> None:
         """All of the step."""

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.methods import ENCODER, NAMES, copies, equal, generator, losses, make
+from tests.helpers.methods import ENCODER, NAMES, STEPS, copies, equal, generator, losses, make
 from tests.helpers.several import Plan, train_plan
 from tests.helpers.training import (
     PhantomSampler,
     loss_falls,
     make_optimiser,
     phantom_items,
+    phantom_sampler,
     resumes_exactly,
     train,
 )
@@ -62,12 +63,29 @@ def test_gradients_reach_all_that_is_optimised_and_nothing_else(name: str) -> No
 
 def test_a_batch_is_a_function_of_its_generator(name: str) -> None:
     method, items = make(name), phantom_items(4)
-    first, again, other = (method.collate(items, np.random.default_rng(n)) for n in (0, 0, 1))
+    first, again, other = (
+        method.batching.collate(items, np.random.default_rng(n)) for n in (0, 0, 1)
+    )
     assert equal(first, again)
-    assert equal(first, other) == method.per_sample
-    if method.per_sample:
-        alone = [method.collate([item], np.random.default_rng(0)) for item in items]
+    assert equal(first, other) == method.batching.per_sample
+    if method.batching.per_sample:
+        alone = [method.batching.collate([item], np.random.default_rng(0)) for item in items]
         assert equal(first, {key: torch.cat([row[key] for row in alone]) for key in first})
+
+
+def test_batches_are_made_without_the_weights_or_buffers(name: str) -> None:
+    """As in a worker process, which may not touch those on a device."""
+    data = phantom_sampler(16)
+    here, elsewhere = make(name, data=data), make(name, data=data)
+    for number, steps in enumerate(here.stages(STEPS)):
+        here.begin_stage(number, data)
+        elsewhere.begin_stage(number, data)
+        away = elsewhere.to("meta").batching
+        for step in steps:
+            rng, same = (np.random.default_rng(step) for _ in range(2))
+            expected = here.batching.collate(here.batching.draw(data, step, 4), rng)
+            assert equal(away.collate(away.draw(data, step, 4), same), expected)
+        elsewhere.to_empty(device="cpu").load_state_dict(here.state_dict())
 
 
 def test_validation_is_the_same_each_time_and_changes_nothing(name: str) -> None:
@@ -76,7 +94,7 @@ def test_validation_is_the_same_each_time_and_changes_nothing(name: str) -> None
     list(losses(method))
     before = copies(method)
     method.eval()
-    batch = method.collate(phantom_items(4), np.random.default_rng(0))
+    batch = method.batching.collate(phantom_items(4), np.random.default_rng(0))
     with torch.no_grad():
         first, again = (method.validation_loss(batch, generator()) for _ in range(2))
     assert equal(first, again)

@@ -26,6 +26,7 @@ from voxseq.config import load_config
 from voxseq.config.registry import METHODS
 from voxseq.pretrain import run
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.batches import stepwise
 from voxseq.training.distributed import IDS, WHOLE, BatchShard
 
 TOLERANCE = 1e-5
@@ -92,24 +93,37 @@ def test_the_shards_of_all_processes_are_the_batch(tmp_path: Path, name: str) ->
     method = run.build_method(made)
     method.begin(STEPS, cast(SequenceSampler, data))
     read: list[int] = []
-    draw = method.draw
+    draw = method.batching.draw
 
     def counted(*args: object) -> object:
         items = draw(*args)  # type: ignore[arg-type]
         read.append(len(items))
         return items
 
-    method.draw = counted  # type: ignore[method-assign, assignment]
+    method.batching.draw = counted  # type: ignore[method-assign, assignment]
     whole, first, second = (
-        run.PretrainTask(method, cast(SequenceSampler, data), made, shard).batch(3)
+        run.PretrainTask(method, cast(SequenceSampler, data), made, shard).batches(3)
         for shard in (WHOLE, BatchShard(0, 2), BatchShard(1, 2))
     )
     for entry in whole.keys() - {IDS}:
         assert torch.equal(torch.cat([first[entry], second[entry]]), whole[entry])
-    own = BATCH // 2 if method.per_sample else BATCH
+    own = BATCH // 2 if method.batching.per_sample else BATCH
     assert read == [BATCH, own, own]
-    if method.per_sample:
+    if method.batching.per_sample:
         assert torch.equal(torch.cat([first[IDS], second[IDS]]), whole[IDS])
+
+
+def test_rows_of_one_process_own_their_storage(tmp_path: Path) -> None:
+    """A view of the whole batch would carry all of it from the worker to the main process."""
+    made = setup(Plan("simclr", tmp_path))
+    data = cast(SequenceSampler, Phantoms(24))
+    method = run.build_method(made)
+    method.begin(STEPS, data)
+    task = run.PretrainTask(method, data, made, BatchShard(1, 4))
+    (batch,) = stepwise(task.batches, 3, 4, workers=1)
+    assert len(batch["first"]) == BATCH // 4
+    for name, rows in batch.items():
+        assert rows.untyped_storage().nbytes() == rows.nbytes, name
 
 
 def test_recomputing_keeps_fewer_activations() -> None:
@@ -117,7 +131,7 @@ def test_recomputing_keeps_fewer_activations() -> None:
         method = make("ours")
         if recompute:
             method.recompute()
-        batch = method.collate(Phantoms(BATCH).items, None)
+        batch = method.batching.collate(Phantoms(BATCH).items, None)
         counted: list[int] = []
 
         def count(tensor: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,7 @@ def test_a_step_of_every_method(own: PretrainRun, modality: str, step: int) -> N
     method.total_steps = own.steps
     shape, size = own.sequences.volume_shape, own.batch_size
     items = [Item(rng.random(shape, np.float32), modality=modality) for _ in range(size)]
-    batch = method.collate(items, rng)
+    batch = method.batching.collate(items, rng)
     draws = torch.Generator().manual_seed(0)
     found = on_cpu(lambda: method.training_loss(batch, step, draws)["loss"], size)
     work = count.pretraining(own, modality, step)

@@ -70,7 +70,9 @@ def losses(
     for number, steps in enumerate(method.stages(method.total_steps)):
         method.begin_stage(number, data)
         for step in steps:
-            batch = method.collate(method.draw(data, step, size), np.random.default_rng(step))
+            batch = method.batching.collate(
+                method.batching.draw(data, step, size), np.random.default_rng(step)
+            )
             yield method.training_loss(batch, step, generator(step))
 
 

@@ -93,13 +93,13 @@ def train(
     """
 
     def batch(step: int) -> Any:
-        items = method.draw(data, step, batch_size)
-        return method.collate(items, numpy_generator(SEED, "views", step))
+        items = method.batching.draw(data, step, batch_size)
+        return method.batching.collate(items, numpy_generator(SEED, "views", step))
 
     task = SimpleNamespace(
         method=method,
         steps=total,
-        batch=batch,
+        batches=batch,
         begin_stage=lambda number: method.begin_stage(number, data),
     )
     losses = []

@@ -9,7 +9,7 @@ import torch
 from tests.helpers.methods import make
 from voxseq.base.errors import ConfigError
 from voxseq.config.model import OptimiserConfig
-from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batching
 from voxseq.transforms.spatial import Item
 
 OPTIMISER = OptimiserConfig(lr=1e-3, weight_decay=0.1)
@@ -17,7 +17,7 @@ OPTIMISER = OptimiserConfig(lr=1e-3, weight_decay=0.1)
 
 def test_default_batch_stacks_the_volumes():
     items = [Item(np.full((2, 3, 4), i, dtype=np.float32)) for i in range(2)]
-    volume = PretrainMethod.collate(make("ours"), items, np.random.default_rng(0))["volume"]
+    volume = Batching.collate(make("ours").batching, items, np.random.default_rng(0))["volume"]
     assert volume.shape == (2, 1, 2, 3, 4)
     assert volume.dtype == torch.float32
     assert float(volume[1].min()) == 1.0

@@ -30,7 +30,7 @@ def make(steps=STEPS, **changed):
 
 
 def batch_of(method, count=3, seed=0):
-    return method.collate(phantom_items(count), np.random.default_rng(seed))
+    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
 
 
 def test_two_global_and_eight_local_views_by_their_recipes():
@@ -57,7 +57,7 @@ def test_global_views_come_from_their_own_recipes():
         for r in method.global_recipes
     )
     items = [type(i)(np.ones_like(i.volume), i.kind, i.source, i.id) for i in phantom_items(2)]
-    batch = method.collate(items, np.random.default_rng(0))
+    batch = method.batching.collate(items, np.random.default_rng(0))
     assert (batch["global"][:, 0] == 1).all()
     assert (batch["global"][:, 1] == 0).all()
 

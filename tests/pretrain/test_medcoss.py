@@ -77,16 +77,19 @@ def test_ct_then_mri_and_the_buffer_in_batches_of_one_source():
     method = make(data, steps=40)
     train(method, make_optimiser(method, OPTIMISER), data, range(20), 40, batch_size=4)
     for step in range(20):
-        assert {item.modality for item in method.draw(data, step, 4)} == {"CT"}
+        assert {item.modality for item in method.batching.draw(data, step, 4)} == {"CT"}
     method.begin_stage(1, data)
-    buffered = set(method.buffered().tolist())
+    buffered = set(method.batching.rehearsed.tolist())
     assert 0 < len(buffered) <= 12
     rehearsed = 0
     for step in range(20, 40):
-        items = method.draw(data, step, 4)
-        assert [i.id for i in method.draw(data, step, 4, [2, 0])] == [items[2].id, items[0].id]
+        items = method.batching.draw(data, step, 4)
+        assert [i.id for i in method.batching.draw(data, step, 4, [2, 0])] == [
+            items[2].id,
+            items[0].id,
+        ]
         (modality,) = {item.modality for item in items}
-        rehearsal = method.source(step, 4) == "rehearsal"
+        rehearsal = method.batching.source(step, 4) == "rehearsal"
         assert modality == ("CT" if rehearsal else "MRI")
         if rehearsal:
             assert {item.id for item in items} <= buffered
@@ -95,21 +98,21 @@ def test_ct_then_mri_and_the_buffer_in_batches_of_one_source():
 
 
 def test_an_epoch_has_a_batch_for_every_size_items_of_each_source_and_at_least_one():
-    method = make(phantom_sampler(48), steps=200)
-    method.rehearsal[:8] = torch.arange(8) * 2
-    epochs = [[method.source(100 + 8 * e + i, 4) for i in range(8)] for e in range(10)]
+    batching = make(phantom_sampler(48), steps=200).batching
+    batching.rehearsed = np.arange(8) * 2
+    epochs = [[batching.source(100 + 8 * e + i, 4) for i in range(8)] for e in range(10)]
     # 24 MRI and a buffer of 8, by 4.
     assert all(Counter(epoch) == {"MRI": 6, "rehearsal": 2} for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 5
-    method = make(steps=100)
-    method.rehearsal[:2] = torch.tensor([0, 2])
-    assert Counter(method.source(50 + i, 16) for i in range(2)) == {"MRI": 1, "rehearsal": 1}
-    assert Counter(method.source(50 + i, 4) for i in range(3)) == {"MRI": 2, "rehearsal": 1}
+    batching = make(steps=100).batching
+    batching.rehearsed = np.array([0, 2])
+    assert Counter(batching.source(50 + i, 16) for i in range(2)) == {"MRI": 1, "rehearsal": 1}
+    assert Counter(batching.source(50 + i, 4) for i in range(3)) == {"MRI": 2, "rehearsal": 1}
 
 
 def test_items_are_drawn_with_replacement():
     method, data = in_second_stage()
-    drawn = [tuple(item.id for item in method.draw(data, step, 4)) for step in range(6)]
+    drawn = [tuple(item.id for item in method.batching.draw(data, step, 4)) for step in range(6)]
     assert len(set(drawn)) == 6
     assert any(len(set(batch)) < 4 for batch in drawn)
 
@@ -117,7 +120,7 @@ def test_items_are_drawn_with_replacement():
 def test_half_of_the_items_are_mirrored():
     method = make()
     item = phantom_items(1)[0]
-    batch = method.collate([item] * 400, np.random.default_rng(0))
+    batch = method.batching.collate([item] * 400, np.random.default_rng(0))
     assert batch["ct"].all()
     flips = {
         np.flip(item.volume, [a for a in range(3) if which >> a & 1]).tobytes(): which
@@ -156,7 +159,7 @@ def test_the_second_stage_has_a_fresh_optimiser():
     data, method = phantom_sampler(16), make()
     optimiser = make_optimiser(method, OPTIMISER)
     train(method, optimiser, data, range(STEPS), STEPS, batch_size=4)
-    sources = [method.source(step, 4) for step in range(STEPS // 2, STEPS)]
+    sources = [method.batching.source(step, 4) for step in range(STEPS // 2, STEPS)]
     assert set(sources) == {"MRI", "rehearsal"}
     counted = {
         n: int(optimiser.state[p]["step"])
@@ -328,7 +331,7 @@ def test_loss_falls_on_32_phantoms():
     losses = np.array(
         train(method, make_optimiser(method, OPTIMISER), data, range(steps), steps, batch_size=16)
     )
-    sources = np.array([method.source(step, 16) for step in range(steps)])
+    sources = np.array([method.batching.source(step, 16) for step in range(steps)])
     for modality in ("CT", "MRI"):
         own = losses[sources == modality]
         assert own[-16:].mean() < own[:16].mean() - 0.05, modality
@@ -342,10 +345,10 @@ def test_real_sequences(tmp_path):
     encoder = ENCODER.model_copy(update={"patch_size": (2, 2, 2)})
     method = MedCoSSMethod(methods.small_settings("medcoss", **SMALL), encoder, data.config, 0)
     method.begin(6, data)
-    sizes = [len(method.numbers[modality]) for modality in ("CT", "MRI")]
+    sizes = [len(method.batching.numbers[modality]) for modality in ("CT", "MRI")]
     assert min(sizes) > 0
     assert sum(sizes) == len(data)
     losses = train(method, make_optimiser(method, OPTIMISER), data, range(6), 6, batch_size=4)
     assert np.isfinite(losses).all()
-    assert 0 < len(method.buffered()) <= method.buffer_size.total
-    assert set(method.buffered().tolist()) <= set(method.numbers["CT"].tolist())
+    assert 0 < len(method.batching.rehearsed) <= method.buffer_size.total
+    assert set(method.batching.rehearsed.tolist()) <= set(method.batching.numbers["CT"].tolist())

@@ -23,12 +23,12 @@ make = partial(methods.make, "moco_v3", hidden_width=64, output_width=16)
 
 
 def batch_of(method, count=8, seed=0):
-    return method.collate(phantom_items(count), np.random.default_rng(seed))
+    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
 
 
 def test_the_two_views_follow_recipes_of_their_own():
     method = make()
-    first, second = method.recipes["first"], method.recipes["second"]
+    first, second = method.batching.recipes["first"], method.batching.recipes["second"]
     assert (first.jitter, first.blur, first.solarise) == (0.8, 1.0, 0.0)
     assert (second.jitter, second.blur, second.solarise) == (0.8, 0.1, 0.2)
     batch = batch_of(method)
@@ -143,6 +143,6 @@ def test_loss_falls_on_32_phantoms():
 def test_volumes_are_recognised_when_views_differ_in_pose_alone():
     method = make()
     recipe = ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)
-    method.recipes = {"first": recipe, "second": recipe}
+    method.batching.recipes = {"first": recipe, "second": recipe}
     _, after = loss_falls(method, steps=150)
     assert after < 0.85 * 2 * 0.4 * math.log(16)

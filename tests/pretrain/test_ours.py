@@ -230,7 +230,7 @@ def test_without_sequences_it_is_fed_single_images():
     single = AutoregressiveMethod(
         OursSettings(sequences=False), base.backbone.config, base.sequences, 0
     )
-    assert (base.needs, single.needs) == ("sequence", "image")
+    assert (base.batching.needs, single.batching.needs) == ("sequence", "image")
 
 
 def structured(count: int, rng: np.random.Generator) -> list[Item]:
@@ -255,7 +255,7 @@ def test_loss_falls_on_structured_volumes(attention):
     model = AutoregressiveMethod(chosen, config, sequences, 0)
     optimiser = torch.optim.AdamW(model.parameter_groups(chosen.optimiser))
     rng = np.random.default_rng(0)
-    held_out = model.collate(structured(64, rng), rng)
+    held_out = model.batching.collate(structured(64, rng), rng)
 
     def score() -> float:
         with torch.no_grad():
@@ -264,7 +264,7 @@ def test_loss_falls_on_structured_volumes(attention):
 
     before = score()
     for step in range(60):
-        batch = model.collate(structured(16, rng), rng)
+        batch = model.batching.collate(structured(16, rng), rng)
         loss = model.training_loss(batch, step, generator(step))["loss"]
         optimiser.zero_grad()
         loss.backward()

@@ -26,7 +26,7 @@ def method(**changes):
 
 
 def batch(made, size=4):
-    return made.collate(phantom_items(size), np.random.default_rng(3))
+    return made.batching.collate(phantom_items(size), np.random.default_rng(3))
 
 
 def test_views_have_their_shapes_and_the_target_is_clean():

@@ -42,7 +42,7 @@ def test_the_buffer_holds_a_twentieth_of_the_ct_items():
     assert method.rehearsal.shape == (20,)
     assert method.rehearsal.eq(EMPTY).all()
     method.begin_stage(1, data)
-    buffered = method.buffered()
+    buffered = method.batching.rehearsed
     assert len(set(buffered.tolist())) == len(buffered) == 20
     assert {data.items[number].modality for number in buffered} == {"CT"}
 
@@ -95,8 +95,8 @@ def test_candidates_are_drawn_by_seed():
     assert drawn.tolist() != choose_candidates(numbers, 30, 1).tolist()
     method, data = make(phantom_sampler(32), buffer_candidates=5), phantom_sampler(32)
     method.begin_stage(1, data)
-    kept = choose_candidates(method.numbers["CT"], 5, method.seed)
-    assert set(method.buffered().tolist()) <= set(kept.tolist())
+    kept = choose_candidates(method.batching.numbers["CT"], 5, method.seed)
+    assert set(method.batching.rehearsed.tolist()) <= set(kept.tolist())
 
 
 class NoisySampler(PhantomSampler):
@@ -112,11 +112,13 @@ def test_an_item_of_the_buffer_looks_the_same_each_time():
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     method = make(data)
-    method.rehearsal[:2] = torch.tensor([2, 4])
-    step = next(s for s in range(6, 12) if method.source(s, 4) == "rehearsal")
+    method.batching.rehearsed = np.array([2, 4])
+    step = next(s for s in range(6, 12) if method.batching.source(s, 4) == "rehearsal")
     known = {2: first.tobytes(), 4: other.tobytes()}
-    assert all(item.volume.tobytes() == known[item.id] for item in method.draw(data, step, 4))
-    assert not np.array_equal(*(method.draw(data, s, 1)[0].volume for s in (0, 1)))
+    assert all(
+        item.volume.tobytes() == known[item.id] for item in method.batching.draw(data, step, 4)
+    )
+    assert not np.array_equal(*(method.batching.draw(data, s, 1)[0].volume for s in (0, 1)))
 
 
 def test_features_that_are_not_finite_are_not_clustered():

@@ -22,17 +22,18 @@ make = partial(methods.make, "simclr", output_width=16)
 
 
 def batch_of(method, count=8, seed=0):
-    return method.collate(phantom_items(count), np.random.default_rng(seed))
+    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
 
 
 def test_two_different_views_by_the_same_recipe():
     method = make()
-    assert (method.recipe.jitter, method.recipe.blur, method.recipe.solarise) == (0.8, 0.5, 0.0)
+    recipe = method.batching.recipe
+    assert (recipe.jitter, recipe.blur, recipe.solarise) == (0.8, 0.5, 0.0)
     items, rng = phantom_items(4), np.random.default_rng(0)
-    batch = method.collate(items, np.random.default_rng(0))
+    batch = method.batching.collate(items, np.random.default_rng(0))
     assert batch.keys() == {"first", "second"}
     for name in ("first", "second"):
-        assert torch.equal(batch[name], make_views(items, method.recipe, rng))
+        assert torch.equal(batch[name], make_views(items, method.batching.recipe, rng))
         assert batch[name].shape == (4, 1, 8, 8, 8)
     assert (batch["first"] != batch["second"]).flatten(1).any(dim=1).all()
 
@@ -76,6 +77,6 @@ def test_loss_falls_on_32_phantoms():
 
 def test_volumes_are_recognised_when_views_differ_in_pose_alone():
     method = make()
-    method.recipe = ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)
+    method.batching.recipe = ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)
     _, after = loss_falls(method, steps=150)
     assert after < 0.5 * math.log(2 * 16 - 1)

@@ -26,7 +26,8 @@ from voxseq.config.runs import NetworkSettings, PretrainRun
 from voxseq.estimate.work import Work
 from voxseq.models.encoder import build_encoder
 from voxseq.models.networks import build_network, freeze_encoder
-from voxseq.pretrain.base import Batch, PretrainMethod
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch
 from voxseq.pretrain.run import build_method
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.transforms.spatial import Item
@@ -113,7 +114,7 @@ def _batch(method: PretrainMethod, shape: Shape3, modality: str, size: int) -> B
     rng = np.random.default_rng(0)
     items = [Item(rng.random(shape, np.float32), modality=modality) for _ in range(ITEMS)]
     batch = {}
-    for name, rows in method.collate(items, rng).items():
+    for name, rows in method.batching.collate(items, rng).items():
         count = len(rows) * size // ITEMS
         if rows.dtype == torch.bool:
             batch[name] = rows[torch.arange(count) % len(rows)]

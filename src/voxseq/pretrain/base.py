@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -18,26 +17,18 @@ from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.models.encoder import Block, Encoder, build_encoder
 from voxseq.models.initialise import seeded
+from voxseq.pretrain.batching import Batch, Batching
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import WHOLE, BatchShard
-from voxseq.transforms.spatial import Item
-
-Batch = dict[str, Tensor]
-
-
-def stack(items: Sequence[Item]) -> Tensor:
-    """Volumes of items as one tensor (B, 1, X, Y, Z) float32."""
-    volume = np.stack([item.volume for item in items])[:, None]
-    return torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
 
 
 class PretrainMethod(nn.Module, ABC):
     """A pre-training method: its networks, its view of the data and its loss.
 
     The constructor calls :meth:`build`, then come :meth:`begin` once; :meth:`begin_stage` before
-    each stage; for each step :meth:`draw`, :meth:`collate`, :meth:`training_loss`, backward,
-    :meth:`before_update`, the optimiser, :meth:`after_step`. All random numbers come from the
-    generators that are handed in, which are functions of the seed and the step. State that must
+    each stage; for each step ``batching.draw`` and ``batching.collate``, :meth:`training_loss`,
+    backward, :meth:`before_update`, the optimiser, :meth:`after_step`. All random numbers come from
+    the generators that are handed in, which are functions of the seed and the step. State that must
     survive a restart is in parameters and buffers, which have their final shapes after
     :meth:`begin`.
 
@@ -48,12 +39,9 @@ class PretrainMethod(nn.Module, ABC):
         seed: all initial weights depend on it and on nothing else.
 
     Attributes:
-        needs: which view of the data the method is fed.
+        batching: how its batches are made, without networks: worker processes get it.
         selection: which weights are kept: the last ones, or those of the smallest validation
             loss, which only makes sense where the loss is comparable between steps.
-        per_sample: whether :meth:`collate` makes every row from its item alone and draws nothing.
-            Then each process reads its own items only; otherwise all make the global batch, because
-            its views are drawn from one stream.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
         shard: rows of the global batch that the batch at hand has, in training. The losses of all
@@ -61,9 +49,8 @@ class PretrainMethod(nn.Module, ABC):
             the global batch and take the local ones; gather what samples of other shards must see.
     """
 
-    needs: Literal["sequence", "image"] = "image"
+    batching_type: ClassVar[type[Batching]] = Batching
     selection: ClassVar[Literal["last", "validation_loss"]] = "last"
-    per_sample: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -79,6 +66,7 @@ class PretrainMethod(nn.Module, ABC):
         self.seed = seed
         self.total_steps = 0
         self.shard: BatchShard = WHOLE
+        self.batching = self.batching_type(settings, sequences, seed)
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
         with seeded([seed, 1]):
             self.build()
@@ -118,7 +106,7 @@ class PretrainMethod(nn.Module, ABC):
             total_steps: of all stages together.
             data: all training items; for their number.
         """
-        del data
+        self.batching.begin(total_steps, data)
         self.total_steps = total_steps
 
     def begin_stage(self, number: int, data: SequenceSampler) -> None:
@@ -131,34 +119,6 @@ class PretrainMethod(nn.Module, ABC):
             number: of the stage, from 0.
             data: all training items.
         """
-
-    def draw(
-        self, data: SequenceSampler, step: int, size: int, slots: Sequence[int] | None = None
-    ) -> list[Item]:
-        """Choose the items of one batch, as a function of the step and of the method's state at
-        the beginning of the stage; may run in another process.
-
-        Args:
-            data: all training items.
-            step: number of the batch.
-            size: number of items in the whole batch.
-            slots: places in the batch whose items are wanted, where :attr:`per_sample` holds.
-        """
-        return data.batch(step, size, slots, sequences=self.needs == "sequence")
-
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make a batch; methods with several views make them here.
-
-        Args:
-            items: samples of equal shape.
-            rng: stream of this batch, for augmentation.
-
-        Returns:
-            ``volume``: (B, 1, X, Y, Z) float32; other methods return their own tensors, each with
-            the sample (or sample and view) as first axis.
-        """
-        del rng
-        return {"volume": stack(items)}
 
     @abstractmethod
     def training_loss(

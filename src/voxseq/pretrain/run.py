@@ -13,20 +13,20 @@ from torch import Tensor
 
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.files import write_json
-from voxseq.base.random import numpy_generator, torch_generator
+from voxseq.base.random import torch_generator
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
-from voxseq.pretrain.base import PretrainMethod, stack
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import StepBatches, stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
-from voxseq.training.distributed import WHOLE, BatchShard, processes, shard_of
+from voxseq.training.distributed import WHOLE, BatchShard, processes
 from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
-from voxseq.transforms.spatial import Item
 
 if TYPE_CHECKING:
     from voxseq.config.runs import PretrainRun
@@ -56,40 +56,23 @@ class PretrainTask(Trainable):
     ) -> None:
         super().__init__()
         self.method = method
-        self._shard = shard
-        self._sampler = sampler
-        self._seed, self._batch_size, self.steps = config.seed, config.batch_size, config.steps
+        self._sampler, self._seed, self.steps = sampler, config.seed, config.steps
+        size = config.batch_size
+        self.batches = StepBatches(method.batching, sampler, config.seed, size, shard)
         items = sampler.validation(
-            config.validation_sequences, sequences=method.needs == "sequence"
+            config.validation_sequences, sequences=method.batching.needs == "sequence"
         )
         if len(items) < 2:
             raise DataError(
                 f"{len(items)} validation sequences, expected at least 2",
                 "lower sequences.validation_every",
             )
-        size = self._batch_size
         parts = [items[i : i + size] for i in range(0, len(items), size)]
         # The plain images beside the method's own view, to watch the features for collapse.
         self._validation = [
-            self._collated(part, "validation", i) | {"image": stack(part)}
+            self.batches.collated(part, "validation", i) | {"image": stack(part)}
             for i, part in enumerate(parts)
         ]
-
-    def batch(self, step: int) -> Batch:
-        """This process's rows of the batch of one step; the batch is a function of seed and step.
-
-        Views that are drawn from one stream need the whole batch.
-        """
-        if self.method.per_sample:
-            own = self._shard.local(torch.arange(self._batch_size)).tolist()
-            items = self.method.draw(self._sampler, step, self._batch_size, own)
-            return self._collated(items, "views", step)
-        items = self.method.draw(self._sampler, step, self._batch_size)
-        return shard_of(self._collated(items, "views", step), self._shard)
-
-    def _collated(self, items: list[Item], purpose: str, number: int) -> Batch:
-        batch = self.method.collate(items, numpy_generator(self._seed, purpose, number))
-        return batch | {"ids": torch.tensor([item.id for item in items])}
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of a training batch."""
@@ -220,7 +203,7 @@ def staged_batches(
         if start <= steps.start:
             optimiser.state.clear()
             task.begin_stage(number)
-        yield from stepwise(task.batch, max(start, steps.start), steps.stop, workers)
+        yield from stepwise(task.batches, max(start, steps.start), steps.stop, workers)
 
 
 def staged_lr_factor(optimiser: OptimiserConfig, stages: Sequence[range]) -> Callable[[int], float]:

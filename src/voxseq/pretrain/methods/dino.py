@@ -11,7 +11,8 @@ from torch import Tensor
 
 from voxseq.config.methods.dino import DINOSettings
 from voxseq.models.encoder import Encoder
-from voxseq.pretrain.base import Batch, PretrainMethod
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching
 from voxseq.pretrain.parts.dino_head import DINOHead, dino_loss, mean_entropy, teacher_distribution
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
 from voxseq.training.schedule import half_cosine
@@ -38,6 +39,33 @@ def clip_each(parameters: Sequence[Tensor], largest: float) -> None:
             parameter.grad.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
 
 
+class DINOBatching(Batching):
+    """Two global and several local views of each volume."""
+
+    settings: DINOSettings
+
+    def build(self) -> None:
+        """Make the published recipes: the global views differ in blur and solarisation."""
+        settings = self.settings
+        self.global_recipes = (
+            ViewRecipe(settings.global_shape, settings.global_scale, blur=1.0),
+            ViewRecipe(settings.global_shape, settings.global_scale, blur=0.1, solarise=0.2),
+        )
+        self.local_recipe = ViewRecipe(settings.local_shape, settings.local_scale, blur=0.5)
+
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        """Make two global and several local views of each item.
+
+        Returns:
+            ``global``: (B, 2, 1, *global_shape) and ``local``: (B, local_views, 1, *local_shape),
+            float32.
+        """
+        large = [make_views(items, recipe, rng) for recipe in self.global_recipes]
+        count = self.settings.local_views
+        small = [make_views(items, self.local_recipe, rng) for _ in range(count)]
+        return {"global": torch.stack(large, dim=1), "local": torch.stack(small, dim=1)}
+
+
 class DINOMethod(PretrainMethod):
     """Self-distillation without labels on global and local views, from the start token.
 
@@ -50,17 +78,12 @@ class DINOMethod(PretrainMethod):
     """
 
     settings: DINOSettings
+    batching_type = DINOBatching
     centre: Tensor
 
     def build(self) -> None:
         """Make head, teacher and centre."""
         settings = self.settings
-        # The published recipe: the global views differ in blur and solarisation.
-        self.global_recipes = (
-            ViewRecipe(settings.global_shape, settings.global_scale, blur=1.0),
-            ViewRecipe(settings.global_shape, settings.global_scale, blur=0.1, solarise=0.2),
-        )
-        self.local_recipe = ViewRecipe(settings.local_shape, settings.local_scale, blur=0.5)
         self.head = DINOHead(
             self.encoder_config.width,
             settings.hidden_width,
@@ -75,18 +98,6 @@ class DINOMethod(PretrainMethod):
     def encoder(self) -> Encoder:
         """The teacher's encoder."""
         return self.teacher_backbone
-
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make two global and several local views of each item.
-
-        Returns:
-            ``global``: (B, 2, 1, *global_shape) and ``local``: (B, local_views, 1, *local_shape),
-            float32.
-        """
-        large = [make_views(items, recipe, rng) for recipe in self.global_recipes]
-        count = self.settings.local_views
-        small = [make_views(items, self.local_recipe, rng) for _ in range(count)]
-        return {"global": torch.stack(large, dim=1), "local": torch.stack(small, dim=1)}
 
     def teacher_temperature(self, step: int) -> float:
         """Temperature of the teacher's softmax at a step."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from voxseq.config.methods.mae3d import MAE3DSettings
 from voxseq.models.patches import Grid, patchify, token_grid
-from voxseq.pretrain.base import Batch, PretrainMethod, stack
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching, stack
 from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     draw_mask,
@@ -20,20 +21,10 @@ from voxseq.pretrain.parts.masked import (
 from voxseq.transforms.spatial import Item
 
 
-class MAE3DMethod(PretrainMethod):
-    """Hide most tokens of a random crop and predict their voxels; mean absolute error.
-
-    The encoder sees the visible tokens and the start token. The targets are raw voxels, not
-    normalised by the token (published code).
-    """
+class MAE3DBatching(Batching):
+    """A random box of each volume."""
 
     settings: MAE3DSettings
-
-    def build(self) -> None:
-        """Make the decoder."""
-        self.patch_size: Grid = self.encoder_config.patch_size
-        self.grid = token_grid(self.settings.crop_shape, self.patch_size)
-        self.decoder = MaskedDecoder(self.settings, self.encoder_config, self.grid)
 
     def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
         """Cut a random box of each item; there is no other augmentation (published code).
@@ -49,6 +40,23 @@ class MAE3DMethod(PretrainMethod):
             a, b, c = self.settings.crop_shape
             crops.append(volume[:, x : x + a, y : y + b, z : z + c])
         return {"volume": torch.stack(crops)}
+
+
+class MAE3DMethod(PretrainMethod):
+    """Hide most tokens of a random crop and predict their voxels; mean absolute error.
+
+    The encoder sees the visible tokens and the start token. The targets are raw voxels, not
+    normalised by the token (published code).
+    """
+
+    settings: MAE3DSettings
+    batching_type = MAE3DBatching
+
+    def build(self) -> None:
+        """Make the decoder."""
+        self.patch_size: Grid = self.encoder_config.patch_size
+        self.grid = token_grid(self.settings.crop_shape, self.patch_size)
+        self.decoder = MaskedDecoder(self.settings, self.encoder_config, self.grid)
 
     def training_loss(
         self, batch: Batch, step: int, generator: torch.Generator

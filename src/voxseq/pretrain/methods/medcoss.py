@@ -17,7 +17,8 @@ from voxseq.config.methods.medcoss import MedCoSSSettings
 from voxseq.models.encoder import EncoderOutput
 from voxseq.models.initialise import seeded
 from voxseq.models.patches import Grid, normalised_targets, patchify, token_grid
-from voxseq.pretrain.base import Batch, PretrainMethod, stack
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching, stack
 from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     draw_mask,
@@ -42,44 +43,30 @@ MODALITIES = ("CT", "MRI")
 EMPTY = -1
 
 
-class MedCoSSMethod(PretrainMethod):
-    """Continual pre-training in two stages.
+class MedCoSSBatching(Batching):
+    """Batches of one modality: CT, then MRI in turn with CT of the rehearsal buffer.
 
-    Stage 0 is a masked autoencoder of CT. Before stage 1 a buffer of typical CT items is chosen,
-    the encoder is copied as the teacher, and the decoder gets new random weights. Stage 1 is a
-    masked autoencoder of MRI; in its rehearsal batches, which hold mixed CT of the buffer, the
-    encoder is to keep the teacher's features.
+    Attributes:
+        numbers: modality → sorted list numbers of its items.
+        rehearsed: list numbers in the buffer; none before stage 1.
+        total_steps: length of the training.
     """
 
     settings: MedCoSSSettings
-    rehearsal: Tensor
 
     def build(self) -> None:
-        """Make decoder and teacher."""
-        self.patch_size: Grid = self.encoder_config.patch_size
-        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
-        self.decoder = self._new_decoder(0)
-        self.teacher = frozen_copy(self.backbone).eval()
+        """Nothing is known before :meth:`begin`."""
+        self.total_steps = 0
         self.numbers: dict[str, NDArray[np.int64]] = {}
-        self.register_buffer("rehearsal", torch.empty(0, dtype=torch.int64))
-
-    def _new_decoder(self, stage: int) -> MaskedDecoder:
-        with seeded([self.seed, 1, stage]):
-            return MaskedDecoder(self.settings, self.encoder_config, self.grid)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the training mode; the teacher stays in evaluation."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
+        self.rehearsed = np.empty(0, np.int64)
 
     def begin(self, total_steps: int, data: SequenceSampler) -> None:
-        """Look up which items are CT and which MRI, and make room for the buffer.
+        """Look up which items are CT and which MRI.
 
         Raises:
             DataError: when one of them has no items.
         """
-        super().begin(total_steps, data)
+        self.total_steps = total_steps
         self.numbers = {modality: data.numbers(modality) for modality in MODALITIES}
         for modality, numbers in self.numbers.items():
             if not len(numbers):
@@ -89,44 +76,6 @@ class MedCoSSMethod(PretrainMethod):
                     f"add a data set of {modality} to sequences.sources, or take medcoss out of "
                     "pretrain.methods",
                 )
-        room = torch.full((self.buffer_size.total,), EMPTY, dtype=torch.int64)
-        self.register_buffer("rehearsal", room.to(self.rehearsal.device))
-
-    @property
-    def buffer_size(self) -> BufferSize:
-        """How many items of stage 0 are rehearsed in stage 1; known after :meth:`begin`."""
-        items = len(self.numbers[MODALITIES[0]])
-        return BufferSize.of(items, self.settings.cluster_share, self.settings.buffer_share)
-
-    def begin_stage(self, number: int, data: SequenceSampler) -> None:
-        """Before stage 1: choose the buffer, copy the teacher, renew the decoder."""
-        if number == 0:
-            return
-        chosen = self._choose_buffer(data)
-        self.rehearsal.fill_(EMPTY)
-        self.rehearsal[: len(chosen)] = torch.from_numpy(chosen)
-        self.teacher.load_state_dict(self.backbone.state_dict())
-        self.decoder.load_state_dict(self._new_decoder(number).state_dict())
-
-    def _choose_buffer(self, data: SequenceSampler) -> NDArray[np.int64]:
-        numbers = self.numbers[MODALITIES[0]]
-        candidates = choose_candidates(numbers, self.settings.buffer_candidates, self.seed)
-        features = mean_features(self.backbone, data, candidates)
-        chosen = candidates[nearest_to_centroids(features, self.buffer_size, self.seed)]
-        _LOG.info(
-            "rehearsal buffer: %d of %d CT items, by %d clusters of %d",
-            len(chosen),
-            len(numbers),
-            self.buffer_size.clusters,
-            len(candidates),
-        )
-        return chosen
-
-    def buffered(self) -> NDArray[np.int64]:
-        """List numbers in the buffer; none before stage 1."""
-        kept = self.rehearsal.cpu().numpy()
-        found: NDArray[np.int64] = kept[kept != EMPTY]
-        return found
 
     def source(self, step: int, size: int) -> str:
         """Where the batch of a step comes from: "CT", "MRI" or "rehearsal".
@@ -134,11 +83,11 @@ class MedCoSSMethod(PretrainMethod):
         An epoch of stage 1 has one batch for each ``size`` items of MRI and of the buffer, at
         least one of each, in an order that is shuffled for each epoch (published code).
         """
-        first, second = self.stages(self.total_steps)
+        first, second = self.settings.stages(self.total_steps)
         if step < first.stop:
             return MODALITIES[0]
         current = max(len(self.numbers[MODALITIES[1]]) // size, 1)
-        rehearsed = max(len(self.buffered()) // size, 1)
+        rehearsed = max(len(self.rehearsed) // size, 1)
         epoch, place = divmod(step - second.start, current + rehearsed)
         order = numpy_generator(self.seed, "medcoss epoch", epoch).permutation(current + rehearsed)
         return MODALITIES[1] if order[place] < current else "rehearsal"
@@ -149,7 +98,7 @@ class MedCoSSMethod(PretrainMethod):
         """Draw the items of a batch from one source, with replacement (published code)."""
         slots = range(size) if slots is None else slots
         source = self.source(step, size)
-        numbers = self.buffered() if source == "rehearsal" else self.numbers[source]
+        numbers = self.rehearsed if source == "rehearsal" else self.numbers[source]
         chosen = numpy_generator(self.seed, "medcoss batch", step).choice(numbers, size)
         if source == "rehearsal":
             return [read_item(data, int(number)) for number in chosen[slots]]
@@ -172,6 +121,81 @@ class MedCoSSMethod(PretrainMethod):
         ]
         ct = torch.tensor([item.modality == MODALITIES[0] for item in items])
         return {"volume": torch.stack(volumes), "ct": ct}
+
+
+class MedCoSSMethod(PretrainMethod):
+    """Continual pre-training in two stages.
+
+    Stage 0 is a masked autoencoder of CT. Before stage 1 a buffer of typical CT items is chosen,
+    the encoder is copied as the teacher, and the decoder gets new random weights. Stage 1 is a
+    masked autoencoder of MRI; in its rehearsal batches, which hold mixed CT of the buffer, the
+    encoder is to keep the teacher's features.
+    """
+
+    settings: MedCoSSSettings
+    batching: MedCoSSBatching
+    batching_type = MedCoSSBatching
+    rehearsal: Tensor
+
+    def build(self) -> None:
+        """Make decoder and teacher."""
+        self.patch_size: Grid = self.encoder_config.patch_size
+        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
+        self.decoder = self._new_decoder(0)
+        self.teacher = frozen_copy(self.backbone).eval()
+        self.register_buffer("rehearsal", torch.empty(0, dtype=torch.int64))
+        self.register_load_state_dict_post_hook(_read_buffer)
+
+    def _new_decoder(self, stage: int) -> MaskedDecoder:
+        with seeded([self.seed, 1, stage]):
+            return MaskedDecoder(self.settings, self.encoder_config, self.grid)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; the teacher stays in evaluation."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def begin(self, total_steps: int, data: SequenceSampler) -> None:
+        """Make room for the buffer of the items of stage 0.
+
+        Raises:
+            DataError: there is no CT or no MRI.
+        """
+        super().begin(total_steps, data)
+        room = torch.full((self.buffer_size.total,), EMPTY, dtype=torch.int64)
+        self.register_buffer("rehearsal", room.to(self.rehearsal.device))
+
+    @property
+    def buffer_size(self) -> BufferSize:
+        """How many items of stage 0 are rehearsed in stage 1; known after :meth:`begin`."""
+        items = len(self.batching.numbers[MODALITIES[0]])
+        return BufferSize.of(items, self.settings.cluster_share, self.settings.buffer_share)
+
+    def begin_stage(self, number: int, data: SequenceSampler) -> None:
+        """Before stage 1: choose the buffer, copy the teacher, renew the decoder."""
+        if number == 0:
+            return
+        chosen = self._choose_buffer(data)
+        self.rehearsal.fill_(EMPTY)
+        self.rehearsal[: len(chosen)] = torch.from_numpy(chosen)
+        self.batching.rehearsed = chosen
+        self.teacher.load_state_dict(self.backbone.state_dict())
+        self.decoder.load_state_dict(self._new_decoder(number).state_dict())
+
+    def _choose_buffer(self, data: SequenceSampler) -> NDArray[np.int64]:
+        numbers = self.batching.numbers[MODALITIES[0]]
+        candidates = choose_candidates(numbers, self.settings.buffer_candidates, self.seed)
+        features = mean_features(self.backbone, data, candidates)
+        chosen = candidates[nearest_to_centroids(features, self.buffer_size, self.seed)]
+        _LOG.info(
+            "rehearsal buffer: %d of %d CT items, by %d clusters of %d",
+            len(chosen),
+            len(numbers),
+            self.buffer_size.clusters,
+            len(candidates),
+        )
+        return chosen
 
     def training_loss(
         self, batch: Batch, step: int, generator: torch.Generator
@@ -217,6 +241,15 @@ class MedCoSSMethod(PretrainMethod):
         with torch.no_grad():
             teacher = _states(encode_visible(self.teacher, patches, self.grid, mask))
         return nn.functional.mse_loss(student.float(), teacher.float())
+
+
+def _read_buffer(method: MedCoSSMethod, _: object) -> None:
+    """After a restart: hand the buffer of the checkpoint over to the batches.
+
+    They are drawn in worker processes, which may not touch the module's buffer on its device.
+    """
+    kept = method.rehearsal.cpu().numpy()
+    method.batching.rehearsed = kept[kept != EMPTY]
 
 
 def mix(volume: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,11 +9,37 @@ import torch
 from torch import Tensor
 
 from voxseq.config.methods.moco_v3 import MoCoV3Settings
-from voxseq.pretrain.base import Batch, PretrainMethod
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching
 from voxseq.pretrain.parts.contrastive import matching_accuracy, projection_head, query_key_loss
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
 from voxseq.transforms.spatial import Item
 from voxseq.transforms.views import ViewRecipe, make_views
+
+
+class MoCoV3Batching(Batching):
+    """Two views of each volume, by a recipe of its own each."""
+
+    settings: MoCoV3Settings
+
+    def build(self) -> None:
+        """Make the published recipes.
+
+        Blur on all first views and few second ones, of which a fifth is solarised.
+        """
+        shape, share = self.settings.view_shape, self.settings.scale
+        self.recipes = {
+            "first": ViewRecipe(shape, share, blur=1.0),
+            "second": ViewRecipe(shape, share, blur=0.1, solarise=0.2),
+        }
+
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        """Make two views of each item, by a recipe of its own each.
+
+        Returns:
+            ``first`` and ``second``: (B, 1, *view_shape) float32.
+        """
+        return {name: make_views(items, recipe, rng) for name, recipe in self.recipes.items()}
 
 
 class MoCoV3Method(PretrainMethod):
@@ -25,31 +51,17 @@ class MoCoV3Method(PretrainMethod):
     """
 
     settings: MoCoV3Settings
+    batching_type = MoCoV3Batching
 
     def build(self) -> None:
         """Make projector, predictor and key encoder."""
-        settings = self.settings
-        # The published recipe: blur on all first views and few second ones, of which a fifth is
-        # solarised.
-        self.recipes = {
-            "first": ViewRecipe(settings.view_shape, settings.scale, blur=1.0),
-            "second": ViewRecipe(settings.view_shape, settings.scale, blur=0.1, solarise=0.2),
-        }
         self.backbone.patch_embedding.requires_grad_(False)
-        width, hidden = self.encoder_config.width, settings.hidden_width
-        output = settings.output_width
+        width, hidden = self.encoder_config.width, self.settings.hidden_width
+        output = self.settings.output_width
         self.projector = projection_head((width, hidden, hidden, output), last_norm="plain")
         self.predictor = projection_head((output, hidden, output), last_norm="plain")
         self.key_backbone = frozen_copy(self.backbone)
         self.key_projector = frozen_copy(self.projector)
-
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make two views of each item, by a recipe of its own each.
-
-        Returns:
-            ``first`` and ``second``: (B, 1, *view_shape) float32.
-        """
-        return {name: make_views(items, recipe, rng) for name, recipe in self.recipes.items()}
 
     def momentum(self, step: int) -> float:
         """Momentum of the key encoder's update at a step: from the initial one to 1."""

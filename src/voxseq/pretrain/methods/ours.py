@@ -18,7 +18,19 @@ from voxseq.models.patches import (
     token_grid,
     token_order,
 )
-from voxseq.pretrain.base import Batch, PretrainMethod
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching
+
+
+class AutoregressiveBatching(Batching):
+    """Joined patch sequences, or single images in the ablation without sequences."""
+
+    per_sample = True
+    settings: OursSettings
+
+    def build(self) -> None:
+        """Say which of the two."""
+        self.needs = "sequence" if self.settings.sequences else "image"
 
 
 class AutoregressiveMethod(PretrainMethod):
@@ -37,13 +49,12 @@ class AutoregressiveMethod(PretrainMethod):
     """
 
     selection = "validation_loss"
-    per_sample = True
+    batching_type = AutoregressiveBatching
     settings: OursSettings
     order: Tensor
 
     def build(self) -> None:
         """Make the head and the order of the tokens."""
-        self.needs = "sequence" if self.settings.sequences else "image"
         self.patch_size: Grid = self.encoder_config.patch_size
         self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
         order = token_order(self.grid, self.sequences.length, self.settings.token_order)

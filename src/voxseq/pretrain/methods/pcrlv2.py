@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from voxseq.config.methods.pcrlv2 import SCALES, PCRLv2Settings
-from voxseq.pretrain.base import Batch, PretrainMethod, stack
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching, stack
 from voxseq.training.schedule import half_cosine
 from voxseq.transforms.pcrlv2 import (
     LARGE_SIDE,
@@ -123,21 +124,14 @@ def restoration_weight(step: int, total: int) -> float:
     return half_cosine(1.0, 0.0, min(step, length), length)
 
 
-class PCRLv2Method(PretrainMethod):
-    """Restore a corrupted view, and let views of one scan agree, at scales drawn for each step.
-
-    One encoder and one decoder see all views: there is no moving average. Tokens are cubes whose
-    side is a power of two.
-    """
+class PCRLv2Batching(Batching):
+    """Two corrupted large views of each volume, and small ones near them."""
 
     settings: PCRLv2Settings
 
     def build(self) -> None:
-        """Make the decoder and the heads of its scales."""
+        """Make the corruption of large and of small views."""
         settings = self.settings
-        stages = self.encoder_config.patch_size[0].bit_length() - 1
-        self.decoder = Decoder(self.encoder_config.width, stages, settings.decoder_channels)
-        self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
         self.corrupt_global = Corruption(
             settings.blur, LARGE_SIDE, settings.noise, settings.swaps, settings.swap_block
         )
@@ -173,6 +167,24 @@ class PCRLv2Method(PretrainMethod):
             "target": first,
             "local": local.reshape(len(items), options.local_views, *local.shape[1:]),
         }
+
+
+class PCRLv2Method(PretrainMethod):
+    """Restore a corrupted view, and let views of one scan agree, at scales drawn for each step.
+
+    One encoder and one decoder see all views: there is no moving average. Tokens are cubes whose
+    side is a power of two.
+    """
+
+    settings: PCRLv2Settings
+    batching_type = PCRLv2Batching
+
+    def build(self) -> None:
+        """Make the decoder and the heads of its scales."""
+        stages = self.encoder_config.patch_size[0].bit_length() - 1
+        channels = self.settings.decoder_channels
+        self.decoder = Decoder(self.encoder_config.width, stages, channels)
+        self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
 
     def features(self, views: Tensor, depth: int) -> list[Tensor]:
         """Decoder features of views (B, 1, X, Y, Z), from the encoder's last tokens alone."""

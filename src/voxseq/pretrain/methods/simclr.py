@@ -9,10 +9,29 @@ import torch
 from torch import Tensor
 
 from voxseq.config.methods.simclr import SimCLRSettings
-from voxseq.pretrain.base import Batch, PretrainMethod
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, Batching
 from voxseq.pretrain.parts.contrastive import matching_accuracy, nt_xent, projection_head
 from voxseq.transforms.spatial import Item
 from voxseq.transforms.views import ViewRecipe, make_views
+
+
+class SimCLRBatching(Batching):
+    """Two views of each volume, by the same recipe."""
+
+    settings: SimCLRSettings
+
+    def build(self) -> None:
+        """Make the recipe."""
+        self.recipe = ViewRecipe(self.settings.view_shape, self.settings.scale)
+
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        """Make two views of each item by the same recipe.
+
+        Returns:
+            ``first`` and ``second``: (B, 1, *view_shape) float32.
+        """
+        return {name: make_views(items, self.recipe, rng) for name in ("first", "second")}
 
 
 class SimCLRMethod(PretrainMethod):
@@ -24,23 +43,14 @@ class SimCLRMethod(PretrainMethod):
     """
 
     settings: SimCLRSettings
+    batching_type = SimCLRBatching
 
     def build(self) -> None:
         """Make the projector."""
-        settings = self.settings
-        self.recipe = ViewRecipe(settings.view_shape, settings.scale)
         width = self.encoder_config.width
         self.projector = projection_head(
-            (width, width, width, settings.output_width), last_norm="scale"
+            (width, width, width, self.settings.output_width), last_norm="scale"
         )
-
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make two views of each item by the same recipe.
-
-        Returns:
-            ``first`` and ``second``: (B, 1, *view_shape) float32.
-        """
-        return {name: make_views(items, self.recipe, rng) for name in ("first", "second")}
 
     def project(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Project two views (B, 1, X, Y, Z) of the same volumes: twice (B, output_width)."""

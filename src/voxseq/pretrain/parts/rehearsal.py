@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from voxseq.base.random import numpy_generator
 from voxseq.models.encoder import Encoder
-from voxseq.pretrain.base import stack
+from voxseq.pretrain.batching import stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.finite import require_finite_rows
 from voxseq.transforms.spatial import Item
