@@ -48,6 +48,7 @@ class Plan:
     accumulate: int = 1
     recompute: bool = False
     precision: str = "32-true"
+    workers: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -98,7 +99,7 @@ def train_plan(
     optimiser = adamw(method.parameter_groups(config), config)
     fit(
         task,
-        lambda start: run.staged_batches(task, optimiser, start, 0),
+        lambda start: run.staged_batches(task, optimiser, start, plan.workers),
         optimiser,
         run.staged_lr_factor(made.settings.optimiser, method.stages(plan.steps)),
         run.loop_config(

@@ -43,18 +43,18 @@ def test_two_global_and_eight_local_views_by_their_recipes():
     for i in range(8):
         for j in range(i):
             assert (flat[:, i] != flat[:, j]).any(dim=1).all()
-    recipes = [(r.jitter, r.blur, r.solarise, r.scale) for r in method.global_recipes]
+    recipes = [(r.jitter, r.blur, r.solarise, r.scale) for r in method.batching.global_recipes]
     assert recipes == [(0.8, 1.0, 0.0, (0.5, 0.9)), (0.8, 0.1, 0.2, (0.5, 0.9))]
-    local = method.local_recipe
+    local = method.batching.local_recipe
     assert (local.jitter, local.blur, local.solarise, local.scale) == (0.8, 0.5, 0.0, (0.1, 0.3))
 
 
 def test_global_views_come_from_their_own_recipes():
     """Only the second is solarised, for which a white volume turns black."""
     method = make()
-    method.global_recipes = tuple(
+    method.batching.global_recipes = tuple(
         type(r)(r.shape, r.scale, jitter=0.0, blur=0.0, solarise=float(r.solarise > 0))
-        for r in method.global_recipes
+        for r in method.batching.global_recipes
     )
     items = [type(i)(np.ones_like(i.volume), i.kind, i.source, i.id) for i in phantom_items(2)]
     batch = method.batching.collate(items, np.random.default_rng(0))
@@ -261,8 +261,8 @@ def settled(steps, recipes=None, **changed):
     """A method whose centre has settled, as it does in the first steps of any training."""
     method = make(steps=steps, bottleneck_width=64, **changed)
     if recipes is not None:
-        large, method.local_recipe = recipes
-        method.global_recipes = (large, large)
+        large, method.batching.local_recipe = recipes
+        method.batching.global_recipes = (large, large)
     method.centre.copy_(method.teacher_outputs(batch_of(method, 32)).mean(dim=(0, 1)))
     return method
 

@@ -51,7 +51,7 @@ def test_the_target_is_the_first_view_before_its_corruption(monkeypatch):
     monkeypatch.setattr("voxseq.transforms.pcrlv2._LOG_GAMMA", 0.0)
     made = method(blur=0.0, noise=0.0)
     swapped = batch(made)
-    made.corrupt_global = dataclasses.replace(made.corrupt_global, swaps=0)
+    made.batching.corrupt_global = dataclasses.replace(made.batching.corrupt_global, swaps=0)
     plain = batch(made)
     target = standardised(plain["target"])
     torch.testing.assert_close(plain["first"].flatten(1), target, atol=1e-4, rtol=0)
@@ -66,9 +66,12 @@ def test_the_target_is_the_first_view_before_its_corruption(monkeypatch):
 
 def test_blocks_are_exchanged_in_large_views_only():
     made = method()
-    assert (made.corrupt_global.swaps, made.corrupt_global.block) == (100, (2, 1, 2))
-    assert made.corrupt_local.swaps == 0
-    assert (made.corrupt_global.side, made.corrupt_local.side) == (64, 16)
+    assert (made.batching.corrupt_global.swaps, made.batching.corrupt_global.block) == (
+        100,
+        (2, 1, 2),
+    )
+    assert made.batching.corrupt_local.swaps == 0
+    assert (made.batching.corrupt_global.side, made.batching.corrupt_local.side) == (64, 16)
 
 
 def test_nothing_passes_the_bottleneck_but_the_last_tokens():

@@ -19,15 +19,29 @@ from voxseq.models.transfer import ENCODER_FILE
 from voxseq.plan.context import RunContext
 from voxseq.pretrain import run
 from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batching
 from voxseq.pretrain.run import staged_lr_factor
 
 STEPS = 8
 OPTIMISER = OptimiserConfig(lr=1e-2, warmup_steps=1)
 
 
+class StageBatching(Batching):
+    """Draws by a number that the stage before ended with."""
+
+    memory = 0.0
+
+    def draw(self, data, step, size, slots=None):
+        TwoStages.calls.append(("draw", step))
+        return [
+            data.item((int(1000 * self.memory) + step + i) % len(data), rng(i)) for i in range(size)
+        ]
+
+
 class TwoStages(PretrainMethod):
     """Pulls the tokens to zero; the second stage knows a number that the first one ended with."""
 
+    batching_type = StageBatching
     calls: list[tuple[str, int]] = []  # noqa: RUF012
     fail_after: int | None = None
 
@@ -41,12 +55,10 @@ class TwoStages(PretrainMethod):
     def begin_stage(self, number, data):
         self.calls.append(("stage", number))
         self.memory.fill_(float(self.backbone.start_token.detach().sum()) + len(data))
+        self.inform_batching()
 
-    def draw(self, data, step, size):
-        self.calls.append(("draw", step))
-        return [
-            data.item((int(1000 * self.memory) + step + i) % len(data), rng(i)) for i in range(size)
-        ]
+    def inform_batching(self):
+        self.batching.memory = float(self.memory)
 
     def training_loss(self, batch, step, generator):
         return {"loss": self.backbone(batch["volume"]).tokens.square().mean()}

@@ -227,9 +227,10 @@ def test_a_crop_read_again_is_the_same_though_less_of_it_is_read(
             assert shapes == [(8, 8, 5) if number and crop == (8, 8, 8) else crop]
 
 
-def test_ranges_found_by_one_process_are_known_to_all() -> None:
+@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
+def test_ranges_found_by_one_process_are_known_to_all(start_method: str) -> None:
     ranges = Ranges(3)
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(start_method)
     child = context.Process(target=ranges.__setitem__, args=(1, (-3.5, 7.25)))
     child.start()
     child.join()

@@ -70,6 +70,7 @@ class PretrainMethod(nn.Module, ABC):
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
         with seeded([seed, 1]):
             self.build()
+        self.register_load_state_dict_post_hook(_inform_batching)
 
     def build(self) -> None:
         """Make the networks besides the backbone; their weights are drawn from the seed."""
@@ -118,6 +119,13 @@ class PretrainMethod(nn.Module, ABC):
         Args:
             number: of the stage, from 0.
             data: all training items.
+        """
+
+    def inform_batching(self) -> None:
+        """Copy what drawing needs of the parameters and buffers into :attr:`batching`.
+
+        Called whenever a state has been loaded; where :meth:`begin_stage` changes it, it calls
+        this itself.
         """
 
     @abstractmethod
@@ -183,3 +191,7 @@ class PretrainMethod(nn.Module, ABC):
 
     def after_step(self, step: int, total: int) -> None:
         """Called after the optimiser's step ``step`` of ``total``: moving averages and the like."""
+
+
+def _inform_batching(method: PretrainMethod, _: object) -> None:
+    method.inform_batching()

@@ -35,12 +35,18 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("voxseq.pretrain")
 
 
-def build_method(config: PretrainRun) -> PretrainMethod:
-    """The method's module with random weights, the same for the same seed."""
-    module, name = METHODS[config.method].implementation.split(":")
-    implementation: type[PretrainMethod] = getattr(
+def method_class(method: str) -> type[PretrainMethod]:
+    """The class of a registered method."""
+    module, name = METHODS[method].implementation.split(":")
+    found: type[PretrainMethod] = getattr(
         importlib.import_module(module, "voxseq.pretrain.methods"), name
     )
+    return found
+
+
+def build_method(config: PretrainRun) -> PretrainMethod:
+    """The method's module with random weights, the same for the same seed."""
+    implementation = method_class(config.method)
     return implementation(config.settings, config.encoder, config.sequences, config.seed)
 
 

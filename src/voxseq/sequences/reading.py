@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
+import ctypes
+import multiprocessing
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -43,15 +45,23 @@ def start_count(depth: int, stride: int, thickness: int, length: int, most: int 
 class Ranges:
     """The intensity range of each crop that has been read, so that next time a part is enough.
 
-    It is in memory that worker processes share with the one that started them. Whoever reads a crop
-    first writes its range; another would write the same. A range is known when both of its numbers
-    are, in whatever order they become visible.
+    It is in memory that worker processes share with the one that started them, however they are
+    started. Whoever reads a crop first writes its range; another would write the same. A range is
+    known when both of its numbers are, in whatever order they become visible.
     """
 
     def __init__(self, count: int) -> None:
-        shared = mmap.mmap(-1, max(2 * count, 1) * np.dtype(np.float64).itemsize)
-        self._values = np.frombuffer(shared, np.float64, 2 * count).reshape(count, 2)
+        shared = multiprocessing.RawArray(ctypes.c_double, max(2 * count, 1))
+        self.__setstate__((shared, count))
         self._values[:] = np.nan
+
+    def __getstate__(self) -> tuple[Any, int]:
+        # An array would be pickled by its values. This can only be pickled for a new process.
+        return self._shared, len(self._values)
+
+    def __setstate__(self, state: tuple[Any, int]) -> None:
+        self._shared, count = state
+        self._values = np.frombuffer(self._shared, np.float64, 2 * count).reshape(count, 2)
 
     def __getitem__(self, row: int) -> tuple[float, float] | None:
         low, high = self._values[row].tolist()

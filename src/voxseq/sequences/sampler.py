@@ -93,6 +93,7 @@ class SequenceSampler:
                 "get one (`voxseq data show NAME`), then give data.release another value",
             )
         self.seed = seed
+        self._index = index
         self._names: list[str] = read_json(index / "sources.json")
         self._folders = stores
         self._tables = {kind: _Table.read(index / f"{kind}.parquet") for kind in self.kinds}
@@ -111,6 +112,11 @@ class SequenceSampler:
         self._opened: dict[int, VolumeStore] = {}
         self._modality_of: dict[int, NDArray[np.str_]] = {}
         self._order = EpochOrder(range(len(self)), seed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the paths: another process reads the index itself, and shares what is found."""
+        given = (self._index, self._folders, self.config, self.kinds, self.seed)
+        return SequenceSampler, given, {"_ranges": self._ranges}
 
     def __len__(self) -> int:
         """Number of training sequences."""

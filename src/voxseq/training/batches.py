@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -54,16 +56,17 @@ class EpochOrder:
     """An endless stream of rows: each epoch is a seeded permutation, known at any position."""
 
     def __init__(self, rows: Sequence[int], seed: int) -> None:
-        self._rows = np.asarray(rows)
+        self._rows = rows
         self._seed = seed
-        self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def __getitem__(self, position: int) -> int:
         epoch, index = divmod(position, len(self._rows))
-        return int(self._rows[self._permutation(epoch)[index]])
+        return int(self._rows[_permutation(self._seed, epoch, len(self._rows))[index]])
 
-    def _permute(self, epoch: int) -> NDArray[np.int64]:
-        return numpy_generator(self._seed, "epoch", epoch).permutation(len(self._rows))
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
+    return numpy_generator(seed, "epoch", epoch).permutation(size)
 
 
 class _SharedMemory:
@@ -148,6 +151,7 @@ class _Steps(Dataset[Batch | Exception]):
         self.make = make
         self.memory = _SharedMemory(ahead)
         self.main_process = os.getpid()
+        self.start_method = multiprocessing.get_start_method()
         #: Shared with the workers: set when they are to end.
         self.ending = multiprocessing.RawValue(ctypes.c_bool, False)
 
@@ -172,7 +176,10 @@ class _Steps(Dataset[Batch | Exception]):
         for number in SIGNALS:
             signal.signal(number, self._end_when_asked)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        _end_with_parent(self.main_process)
+        if self.start_method == "fork":
+            _end_with_parent(self.main_process)
+        else:
+            _end_with_main_process()
         sys.excepthook = _unless_nobody_listens
 
     def _end_when_asked(self, *_: object) -> None:
@@ -194,6 +201,22 @@ def _end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def _end_with_main_process() -> None:
+    """The same where another process than the main one may have made this one.
+
+    With ``forkserver`` the parent is a server. Its end says nothing: signals of a scheduler reach
+    it too, and the main process may still need a batch. A pipe of the main process tells.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _unless_nobody_listens(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
@@ -211,10 +234,12 @@ def stepwise(
     """Yield ``make(step)`` for each step of ``start..stop``.
 
     The number of workers changes who computes a batch, never what is in it, because ``make``
-    draws from streams that are functions of the step.
+    draws from streams that are functions of the step. Nor does the way in which they are started
+    (``multiprocessing.set_start_method``): fork, forkserver or spawn.
 
     Args:
-        make: builds the whole batch of one step.
+        make: builds the whole batch of one step. With forkserver and spawn each worker gets a
+            pickled copy, so it must be data alone: no weights, no tensor on a device.
         start: first step.
         stop: step after the last.
         workers: processes that prepare batches ahead; 0 for none. They end when the generator is
@@ -267,7 +292,7 @@ def _awaited(batches: Iterator[Any], watch: Watch) -> Batch | Exception | None:
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The loader's iterator, whose workers have been forked.
+    """The loader's iterator, whose workers have been started.
 
     Requests to stop wait in the meantime: the loader is not made to be interrupted there, and a
     worker without its own handlers would act on ours.

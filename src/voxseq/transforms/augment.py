@@ -47,8 +47,15 @@ class Step:
 class Augmentation:
     """A chain of random transforms that draws from nothing but the generator it is given."""
 
-    def __init__(self, steps: Sequence[Step] = ()) -> None:
+    def __init__(
+        self, steps: Sequence[Step] = (), recipe: tuple[str, Shape3] | None = None
+    ) -> None:
         self.steps = tuple(steps)
+        self._recipe = recipe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what :func:`build_augmentation` was given: many transforms have no name."""
+        return (build_augmentation, self._recipe) if self._recipe else (Augmentation, (self.steps,))
 
     def __call__(self, image: Array, label: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Augment a crop and its label.
@@ -208,15 +215,16 @@ def build_augmentation(name: str, shape: Shape3) -> Augmentation:
     """
     if name == "none":
         return Augmentation()
+    recipe = (name, shape)
     if name == "msd":
         if shape[0] != shape[1]:
             raise ConfigError(
                 f"augmentation msd turns crops about z, which needs equal first axes, not {shape}",
                 "change roi, or use another augmentation",
             )
-        return Augmentation(msd_steps())
+        return Augmentation(msd_steps(), recipe)
     if name == "la":
-        return Augmentation(la_steps())
+        return Augmentation(la_steps(), recipe)
     if name == "nodule":
-        return Augmentation(_flips(0.5))
+        return Augmentation(_flips(0.5), recipe)
     raise ConfigError(f"unknown augmentation {name!r}", "expected msd, la, nodule or none")

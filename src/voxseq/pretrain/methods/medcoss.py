@@ -144,7 +144,6 @@ class MedCoSSMethod(PretrainMethod):
         self.decoder = self._new_decoder(0)
         self.teacher = frozen_copy(self.backbone).eval()
         self.register_buffer("rehearsal", torch.empty(0, dtype=torch.int64))
-        self.register_load_state_dict_post_hook(_read_buffer)
 
     def _new_decoder(self, stage: int) -> MaskedDecoder:
         with seeded([self.seed, 1, stage]):
@@ -179,9 +178,14 @@ class MedCoSSMethod(PretrainMethod):
         chosen = self._choose_buffer(data)
         self.rehearsal.fill_(EMPTY)
         self.rehearsal[: len(chosen)] = torch.from_numpy(chosen)
-        self.batching.rehearsed = chosen
+        self.inform_batching()
         self.teacher.load_state_dict(self.backbone.state_dict())
         self.decoder.load_state_dict(self._new_decoder(number).state_dict())
+
+    def inform_batching(self) -> None:
+        """Hand the list numbers in the buffer over."""
+        kept = self.rehearsal.cpu().numpy()
+        self.batching.rehearsed = kept[kept != EMPTY]
 
     def _choose_buffer(self, data: SequenceSampler) -> NDArray[np.int64]:
         numbers = self.batching.numbers[MODALITIES[0]]
@@ -241,15 +245,6 @@ class MedCoSSMethod(PretrainMethod):
         with torch.no_grad():
             teacher = _states(encode_visible(self.teacher, patches, self.grid, mask))
         return nn.functional.mse_loss(student.float(), teacher.float())
-
-
-def _read_buffer(method: MedCoSSMethod, _: object) -> None:
-    """After a restart: hand the buffer of the checkpoint over to the batches.
-
-    They are drawn in worker processes, which may not touch the module's buffer on its device.
-    """
-    kept = method.rehearsal.cpu().numpy()
-    method.batching.rehearsed = kept[kept != EMPTY]
 
 
 def mix(volume: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,143 @@
+"""Worker processes that are forked, forked by a server, or started afresh."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from multiprocessing import context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.helpers import ROOT
+from tests.helpers.finetune_store import (
+    CLASSIFICATION,
+    SEGMENTATION,
+    classification_store,
+    segmentation_store,
+)
+from tests.helpers.methods import NAMES, SEQUENCES, small_settings
+from tests.helpers.sequence_store import sampler
+from tests.helpers.several import Plan, train_plan
+from tests.helpers.toy import equal
+from tests.training.test_stepwise import await_end
+from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.task_volumes import Volumes
+from voxseq.finetune.batches import CropBatches, ImageBatches
+from voxseq.pretrain.batching import Batching, StepBatches
+from voxseq.pretrain.run import method_class
+from voxseq.training.batches import stepwise
+from voxseq.transforms.augment import build_augmentation
+
+METHODS = ("fork", "forkserver", "spawn")
+
+
+@pytest.fixture(params=METHODS)
+def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(before, force=True)
+
+
+def crops(folder: Path) -> CropBatches:
+    recipe = SegmentationRecipe.model_validate(SEGMENTATION)
+    volumes = Volumes(segmentation_store(folder / "store"))
+    chain = build_augmentation(recipe.augmentation, recipe.roi)
+    return CropBatches(volumes, volumes.rows("train"), recipe, chain, seed=0)
+
+
+def images(folder: Path) -> ImageBatches:
+    volumes = Volumes(classification_store(folder / "store"))
+    rows = volumes.rows("train")
+    chain = build_augmentation(CLASSIFICATION["augmentation"], volumes.shape(rows[0]))
+    return ImageBatches(volumes, rows, CLASSIFICATION["batch_size"], chain, seed=0)
+
+
+def sequences(folder: Path) -> StepBatches:
+    return StepBatches(Batching(small_settings("ours"), SEQUENCES, 0), sampler(folder), 0, 4)
+
+
+@pytest.mark.parametrize("made", [crops, sequences])
+def test_the_batches_are_those_of_one_process(
+    start_method: str, tmp_path: Path, made: Callable[[Path], Any]
+) -> None:
+    make = made(tmp_path)
+    found = list(islice(stepwise(make, 0, 4, workers=1), 3))
+    assert equal(found, [make(step) for step in range(3)])
+
+
+@pytest.mark.slow
+def test_a_training_through_two_stages_has_the_same_bytes(
+    start_method: str, tmp_path: Path
+) -> None:
+    for workers in (0, 1):
+        train_plan(Plan("medcoss", tmp_path / str(workers), steps=4, workers=workers))
+    alone, helped = ((tmp_path / n / "out/metrics.csv").read_bytes() for n in "01")
+    assert alone == helped
+
+
+def pickled(made: object, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """As it is handed to a process that is about to start."""
+    starting = SimpleNamespace(DupFd=lambda fd: fd, duplicate_for_child=lambda fd: fd)
+    monkeypatch.setattr(context._tls, "spawning_popen", starting, raising=False)
+    return bytes(multiprocessing.reduction.ForkingPickler.dumps(made))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_workers_of_a_pretraining_get_no_module(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batching = method_class(name).batching_type(small_settings(name), SEQUENCES, 0)
+    data = sampler(tmp_path)
+    data.validation(9)
+    sent = pickled(StepBatches(batching, data, 0, 4), monkeypatch)
+    assert len(sent) < 2**14
+    assert b"torch.nn" not in sent
+
+
+@pytest.mark.parametrize("made", [crops, images])
+def test_workers_of_a_finetuning_get_little(
+    made: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(pickled(made(tmp_path), monkeypatch)) < 2**16
+
+
+WAITING = """
+import multiprocessing, sys, time
+from tests.helpers.toy import make_batch
+from voxseq.training.batches import stepwise
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    before = set(multiprocessing.active_children())
+    batches = stepwise(make_batch, 0, 1000, 1)
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_ends_with_the_main_process(method: str, tmp_path: Path) -> None:
+    path = tmp_path / "waiting.py"
+    path.write_text(WAITING)
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    process = subprocess.Popen(
+        [sys.executable, path, method],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    await_end(worker)
