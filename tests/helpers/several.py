@@ -72,13 +72,16 @@ def setup(plan: Plan) -> PretrainRun:
 
 
 def train_plan(
-    plan: Plan, watch: Callable[[run.PretrainTask, int], None] | None = None
+    plan: Plan,
+    watch: Callable[[run.PretrainTask, int], None] | None = None,
+    look: Callable[[run.PretrainTask, dict[str, torch.Tensor]], None] | None = None,
 ) -> run.PretrainTask:
     """Train in this process, together with those that have joined.
 
     Args:
         plan: what.
         watch: called before each forward pass with its task and step.
+        look: the same, with its task and batch.
     """
     out, state = plan.folder / "out", plan.folder / "state"
     out.mkdir(parents=True, exist_ok=True)
@@ -94,6 +97,8 @@ def train_plan(
         task._validation = [doubled(batch) for batch in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
+    if look is not None:
+        task.register_forward_pre_hook(lambda module, arguments: look(module, arguments[0]))
     keep_first_gradient(task, out, is_kept=here.is_first)
     config = made.settings.optimiser
     optimiser = adamw(method.parameter_groups(config), config)

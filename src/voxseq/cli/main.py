@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,6 +166,7 @@ def run(
 def _run(
     stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
 ) -> None:
+    from voxseq.base.gpus import lease_gpus
     from voxseq.base.logs import setup_logging
     from voxseq.config.place import data_root
     from voxseq.engine.workspace import Workspace
@@ -191,11 +194,17 @@ def _run(
     kind = "finetune" if chosen.action in ("probe", "baseline") else chosen.action
     resources = getattr(config.execution, kind, config.execution.report)
     fetch = int(config.data.fetch_at_most_gb * 1e9)
-    workspace = Workspace(
-        Path.cwd(), built, root, resources.workers, fetch, config.execution.pretrain
-    )
+    asked = config.execution
+    workspace = Workspace(Path.cwd(), built, root, resources.workers, fetch, asked.pretrain, asked)
+    if asked.start_method != "auto":
+        multiprocessing.set_start_method(asked.start_method, force=True)
     if world_size() == 1:
-        workspace.execute(chosen)
+        computes = chosen.action in ("pretrain", "finetune") and asked.device in ("auto", "cuda")
+        # Held while the job is done; the kernel gives them back if it is killed.
+        with ExitStack() as leases:
+            for lease in lease_gpus(f"{stage}/{job}") if computes else ():
+                leases.enter_context(lease)
+            workspace.execute(chosen)
         return
     from voxseq.engine.together import execute_together
 

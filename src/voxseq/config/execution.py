@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,8 +75,28 @@ class TrainingResources(Resources):
         return self
 
 
-class ExecutionConfig(Model):
+class DeviceConfig(Model):
+    """The device of trainings and its arithmetic; see docs/reliability.md for what each promises.
+
+    No part of a fingerprint, as the number of processes is none: they change how sums are rounded,
+    and the record of a run on a GPU says what they were.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where trainings compute; auto: a CUDA GPU where there is one, else the CPU, also on macOS"""
+    tf32: bool = False
+    """whether 32-true on a CUDA GPU multiplies in TensorFloat-32 (10 bits of mantissa), in matrix
+    products and in convolutions alike"""
+    deterministic: bool = False
+    """whether a CUDA GPU uses only operations that give the same bits each time: slower, and an
+    error where there is none"""
+
+
+class ExecutionConfig(DeviceConfig):
     """Resources by kind of work."""
+
+    start_method: Literal["auto", "fork", "forkserver", "spawn"] = "auto"
+    """how worker processes of trainings are started; auto: as Python does it on this system"""
 
     download: Resources = Resources()
     """getting or generating and checking a data set"""

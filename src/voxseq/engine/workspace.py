@@ -31,7 +31,7 @@ from voxseq.base.files import named, write_json
 from voxseq.base.folders import move, remove, remove_empty, strays
 from voxseq.base.locks import Owner, alone, exclusive, owner_of
 from voxseq.base.logs import log_file
-from voxseq.config.execution import TrainingResources
+from voxseq.config.execution import DeviceConfig, TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
 from voxseq.engine.journal import keep_record, remember
@@ -60,6 +60,7 @@ class Workspace:
     workers: int = 0
     fetch_bytes: int = 0
     training: TrainingResources = field(default_factory=TrainingResources)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
     announce: Callable[[Run], object] = lambda _: None
     apart: str = ""
 
@@ -185,7 +186,7 @@ class Workspace:
         inputs = {name: self.plan.runs[name] for name in run.inputs}
         folders = {name: self.folder(one) for name, one in inputs.items()}
         records = {name: self.record(one) for name, one in inputs.items()}
-        given = (self.data_root, self.workers, self.fetch_bytes, self.training)
+        given = (self.data_root, self.workers, self.fetch_bytes, self.training, self.device)
         return RunContext(run.id, run.config, out, self.state(run), folders, *given, records)
 
     def _put(self, run: Run, source: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from voxseq.evaluation.classification import THRESHOLD
 from voxseq.evaluation.dice import Array, mean_dice
 from voxseq.finetune.classification import SplitScore
 from voxseq.finetune.segmentation import Predict, score_cases
+from voxseq.training.device import costs
 
 if TYPE_CHECKING:
     from voxseq.config.runs import TaskRun
@@ -101,9 +101,7 @@ def write_summary(
     summary = context.config.model_dump(include={"task", "method", "seed", "ratio"})
     sizes = {f"n_{split}": len(rows) for split, rows in vars(splits).items()}
     write_json(context.out / "summary.json", {**summary, **sizes, **numbers})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    cost = {"seconds": round(seconds, 2), "peak_memory_mb": round(peak, 1)}
-    write_json(context.state / "cost.json", cost)
+    write_json(context.state / "cost.json", {"seconds": round(seconds, 2), **costs()})
 
 
 def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:

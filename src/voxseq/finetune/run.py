@@ -20,6 +20,7 @@ from voxseq.models.encoder import Encoder
 from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.batches import stepwise
+from voxseq.training.device import accelerator
 from voxseq.training.loop import FitResult, LoopConfig, fit
 from voxseq.training.schedule import lr_factor
 from voxseq.transforms.augment import build_augmentation
@@ -82,7 +83,7 @@ def _network(context: RunContext[FinetuneRun]) -> nn.Module:
         load_encoder(context.inputs[config.pretrained] / ENCODER_FILE, encoder)
     if config.trained == "decoder":
         freeze_encoder(network)
-    if not torch.cuda.is_available():
+    if accelerator(context.device) != "cuda":
         _channels_last(network)
     return network
 
@@ -132,6 +133,7 @@ def _train(
             precision=config.precision,
             threads=config.threads,
             clip_norm=optimiser.clip_norm,
+            device=context.device,
         ),
         state=context.state,
         out=context.out,

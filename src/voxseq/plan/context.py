@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from voxseq.config.execution import TrainingResources
+from voxseq.config.execution import DeviceConfig, TrainingResources
 
 #: A model of :mod:`voxseq.config.runs`, or the one of :mod:`voxseq.config.report_run`.
 RunConfig_co = TypeVar("RunConfig_co", covariant=True)
@@ -25,6 +25,7 @@ class RunContext(Generic[RunConfig_co]):
         workers: processes that work beside this one; they change no result.
         fetch_bytes: largest data set that may be fetched without being asked for by name.
         training: how a pre-training divides its batches; it changes last digits only.
+        device: where it computes, and how; it changes last digits only.
         records: run id → folder of the record of each input, which may not exist.
     """
 
@@ -37,4 +38,5 @@ class RunContext(Generic[RunConfig_co]):
     workers: int = 0
     fetch_bytes: int = 0
     training: TrainingResources = field(default_factory=TrainingResources)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
     records: Mapping[str, Path] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from torch import Tensor
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.files import write_json
 from voxseq.base.random import torch_generator
+from voxseq.config.execution import DeviceConfig
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
 from voxseq.models.features import feature_statistics
@@ -22,6 +23,7 @@ from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.batching import StepBatches, stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
+from voxseq.training.device import costs
 from voxseq.training.distributed import WHOLE, BatchShard, processes
 from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
@@ -161,6 +163,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
             config,
             method.selection,
             accumulate=accumulate,
+            device=context.device,
         ),
         state=context.state,
         out=context.out,
@@ -169,8 +172,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
     if not here.is_first:
         return
     _write_results(context.out, config, method, sampler, result.best_step, result.best_score)
-    cost = {"seconds": round(result.seconds, 2), "peak_memory_mb": round(result.peak_memory_mb)}
-    write_json(context.state / "cost.json", cost)
+    write_json(context.state / "cost.json", {"seconds": round(result.seconds, 2), **costs()})
 
 
 def _report_division(batch: int, processes: int, accumulate: int) -> None:
@@ -231,6 +233,7 @@ def loop_config(
     selection: str,
     *,
     accumulate: int = 1,
+    device: DeviceConfig | None = None,
 ) -> LoopConfig:
     """Loop settings of a pre-training; ``selection`` as in :class:`PretrainMethod`."""
     return LoopConfig(
@@ -244,6 +247,7 @@ def loop_config(
         threads=config.threads,
         clip_norm=config.settings.optimiser.clip_norm,
         accumulate=accumulate,
+        device=device or DeviceConfig(),
     )
 
 

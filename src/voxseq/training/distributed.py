@@ -20,6 +20,8 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from voxseq.config.execution import DeviceConfig
+from voxseq.training.device import Autocast, accelerator
 from voxseq.training.launched import local_world_size, world_size
 
 Batch = dict[str, Tensor]
@@ -143,20 +145,27 @@ class Processes:
             dist.broadcast(sent, src=0)
         return int(sent.item())
 
-    def fabric(self, precision: str) -> Fabric:
+    def fabric(self, precision: str, device: DeviceConfig | None = None) -> Fabric:
         """Fabric on this process's device; with several processes it averages gradients (DDP).
 
         Args:
             precision: as Fabric names it.
+            device: kind of device; by default the one that "auto" means.
+
+        Raises:
+            ConfigError: the device is not there.
         """
+        kind = accelerator(device or DeviceConfig())
+        mixed = precision in ("16-mixed", "bf16-mixed")
         here = local_world_size(self.world_size)
         # A step may leave weights out, such as the decoder of another scale.
         strategy = DDPStrategy(find_unused_parameters=True) if self.world_size > 1 else "auto"
         fabric = Fabric(
-            accelerator="auto",
+            accelerator=kind,
             devices=here,
             num_nodes=self.world_size // here,
-            precision=precision,  # type: ignore[arg-type]
+            precision=None if mixed else precision,  # type: ignore[arg-type]
+            plugins=Autocast(precision, kind) if mixed else None,  # type: ignore[arg-type]
             strategy=strategy,
         )
         if self.world_size > 1:

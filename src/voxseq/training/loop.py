@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -19,8 +18,10 @@ from torch import Tensor, nn
 from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
 from voxseq.base.progress import track
 from voxseq.base.stopping import StopRequests, stop_requests
+from voxseq.config.execution import DeviceConfig
 from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
+from voxseq.training.device import set_arithmetic
 from voxseq.training.distributed import (
     WHOLE,
     BatchShard,
@@ -85,6 +86,7 @@ class LoopConfig:
     Attributes:
         select: validation score by which the weights are chosen.
         accumulate: parts of a batch that are computed one after the other before an update.
+        device: where it is computed, and how.
         mode: whether a larger or a smaller score is better, or the last weights are kept.
     """
 
@@ -98,6 +100,7 @@ class LoopConfig:
     threads: int = 1
     clip_norm: float | None = None
     accumulate: int = 1
+    device: DeviceConfig = DeviceConfig()
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
@@ -115,7 +118,6 @@ class FitResult:
     best_step: int
     best_score: float
     seconds: float
-    peak_memory_mb: float
 
 
 def fit(
@@ -152,6 +154,7 @@ def fit(
     """
     torch.set_num_threads(config.threads)
     keep_freed_memory()
+    set_arithmetic(config.device)
     state.mkdir(parents=True, exist_ok=True)
     with stop_requests() as stop, lost_workers_named():
         training = _Training(trainable, optimiser, lr_factor, config, state, run_config)
@@ -170,8 +173,7 @@ def fit(
             "look at metrics.csv and at the validation data",
         )
     trainable.load_state_dict(training.best)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return FitResult(progress.best_step, progress.best_score, progress.seconds, peak)
+    return FitResult(progress.best_step, progress.best_score, progress.seconds)
 
 
 class _Training:
@@ -189,7 +191,7 @@ class _Training:
         self.trainable, self.optimiser = trainable, optimiser
         self.config, self.state, self.run_config = config, state, run_config
         self.processes = processes()
-        self.fabric = self.processes.fabric(config.precision)
+        self.fabric = self.processes.fabric(config.precision, config.device)
         if self.processes.world_size > 1:
             synchronise_batch_norms(trainable)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
