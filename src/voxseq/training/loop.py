@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,7 +100,7 @@ class LoopConfig:
     threads: int = 1
     clip_norm: float | None = None
     accumulate: int = 1
-    device: DeviceConfig = DeviceConfig()
+    device: DeviceConfig = field(default_factory=DeviceConfig)
 
     def is_better(self, score: float, best: float | None) -> bool:
         """Whether ``score`` replaces ``best``; of equal scores the earlier step stays."""
