@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 from tests.helpers import ROOT
+from voxseq.config.execution import TrainingResources
 
 SCRIPTS = ROOT / "workflow/scripts"
+
+
+class Resources(dict[str, Any]):
+    """As the plugin reads those of a job."""
+
+    __getattr__ = dict.__getitem__
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,74 @@ def test_a_lost_terminal_is_ignored_where_somebody_said_so(
     called = slurm.run(*alone, *words, "bash", SCRIPTS / "distributed.sh", "1", "2", python, "x")
     expected = "SIGTERM,SIGINT,SIGQUIT" if words else "its own"
     assert called.stdout.splitlines()[-1:] == [expected]
+
+
+#: What Slurm says of a job of two nodes, shortened.
+SHOWN = """JobId=17 JobName=x
+   ReqNodeList=(null) ExcNodeList=(null)
+   NodeList=node[3-4]
+   BatchHost=node3
+   NumNodes=2 NumCPUs=272 NumTasks=2 CPUs/Task=136 ReqB:S:C:T=0:0:*:*
+"""
+
+
+def test_processes_on_several_nodes_start_with_what_the_job_step_leaves(slurm: FakeSlurm) -> None:
+    """It removes Slurm's variables but those that name the job; a list may come in parts."""
+    scontrol = slurm.folder / "scontrol"
+    scontrol.write_text(
+        f"""#!/bin/sh
+echo "scontrol $*" >>"{slurm.folder}/calls"
+[ "$2" = job ] && cat <<'end' && exit
+{SHOWN}end
+echo node3; sleep 0.2; echo node4
+"""
+    )
+    slurm.command("srun")
+    words = ["env", "-C", slurm.folder, "bash", SCRIPTS / "distributed.sh", "2", "8", "python", "x"]
+    done = slurm.run(*words, SLURM_JOB_ID="17", SLURM_JOBID="17", SLURM_CLUSTER_NAME="c")
+    assert (done.returncode, done.stderr) == (0, "")
+    *asked, srun = slurm.calls
+    assert asked == ["scontrol show job 17", "scontrol show hostnames node[3-4]"]
+    assert srun.startswith(
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=136 --kill-on-bad-exit "
+    )
+    assert "--nnodes=2 --nproc-per-node=8" in srun
+    assert "--rdzv-endpoint=node3:20017" in srun
+
+
+def test_a_job_of_which_slurm_says_no_nodes_is_no_silent_end(slurm: FakeSlurm) -> None:
+    slurm.command("scontrol", "JobId=17 ReqNodeList=(null)")
+    words = ["env", "-C", slurm.folder, "bash", SCRIPTS / "distributed.sh", "2", "8", "python", "x"]
+    done = slurm.run(*words, SLURM_JOB_ID="17")
+    assert done.returncode == 1
+    assert "names no NodeList of job 17" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"gpu": 0}, ("--nodes=1", "--ntasks=1")),
+        ({"gpu": 8, "processes": 8}, ("--nodes=1", "--gpus=8")),
+        ({"gpu": 16, "processes": 16, "nodes": 2}, ("--nodes=2", "--ntasks=2", "--gres=gpu:8")),
+        ({"gpu": 0, "processes": 4, "nodes": 4}, ("--nodes=4", "--ntasks=4")),
+    ],
+)
+def test_the_submission_asks_for_as_much_as_the_configuration_in_all(
+    asked: dict[str, int], expected: tuple[str, ...]
+) -> None:
+    """By the plugin's own function, from the resources of the rule."""
+    given = TrainingResources(threads=272, mem_mb=1_000_000, runtime=60, **asked)
+    node = given.on_a_node
+    resources = Resources(mem_mb=node["mem_mb"], runtime=60, **given.placement)
+    job = SimpleNamespace(threads=node["threads"], resources=resources)
+    names = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
+    words = get_submit_command(job, dict.fromkeys(names, "")) + set_gres_string(job)
+    found = set(words.split())
+    assert found >= set(expected)
+    assert not any(word.startswith("--ntasks-per-gpu") for word in found)
+    tasks = given.nodes
+    assert int(re.findall(r"--cpus-per-task=(\d+)", words)[0]) * tasks == 272
+    assert int(re.findall(r"--mem (\d+)", words)[0]) * tasks == 1_000_000
 
 
 @pytest.mark.slow

@@ -154,14 +154,10 @@ def launcher_of(asked):
     if asked.processes == 1:
         return ""
     each = asked.processes // asked.nodes
-    return f"bash {shlex.quote(str(SCRIPTS / 'distributed.sh'))} {asked.nodes} {each} "
-
-
-def across_nodes(asked):
-    """Further resources of a Slurm job on several nodes; the launcher calls srun itself."""
-    if asked.nodes == 1:
-        return {}
-    return {"nodes": asked.nodes, "tasks": asked.nodes, "tasks_per_gpu": 0, "mpi": "srun"}
+    # On one machine the GPUs of a job are leased for all of its processes; Slurm hands out nodes.
+    lease = f"{shlex.quote(PYTHON)} -m voxseq.base.gpus {each} "
+    script = f"bash {shlex.quote(str(SCRIPTS / 'distributed.sh'))} {asked.nodes} {each} "
+    return lease + script if asked.gpu and asked.nodes == 1 else script
 
 
 def markers(*stages):
@@ -187,8 +183,8 @@ def needs_of(stage):
 
 
 def memory_of(asked):
-    """Configured memory; every further attempt of a failed job gets as much again."""
-    return lambda wildcards, attempt: asked.mem_mb * attempt
+    """Memory on each node; every further attempt of a failed job gets as much again."""
+    return lambda wildcards, attempt: asked.on_a_node["mem_mb"] * attempt
 
 
 #: Folder of published files and the ending of those that Snakemake's own report shows.

@@ -48,12 +48,11 @@ for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
         wildcard_constraints:
             job=_jobs or ANY,
             fingerprint=r"[0-9a-f]{16}",
-        threads: _asked.threads
+        threads: _asked.on_a_node["threads"]
         resources:
             mem_mb=memory_of(_asked),
             runtime=_asked.runtime,
-            gpu=_asked.gpu,
-            **(across_nodes(_asked) if _kind == "pretrain" else {}),
+            **_asked.placement,
         conda:
             "../envs/voxseq.yaml"
         message:

@@ -17,6 +17,15 @@ if [ "$(trap -p HUP)" = "trap -- '' SIGHUP" ]; then
     export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGQUIT
 fi
 
+# A field of what scontrol says of a job: field NAME TEXT
+field() {
+    if [[ ! " $2" =~ [[:space:]]$1=([^[:space:]]+) ]]; then
+        echo "error: scontrol names no $1 of job $SLURM_JOB_ID" >&2
+        exit 1
+    fi
+    echo "${BASH_REMATCH[1]}"
+}
+
 stopped=$PWD/.voxseq/stopped-${SLURM_JOB_ID:-$$}
 mkdir -p .voxseq
 rm -f "$stopped"
@@ -30,10 +39,16 @@ status=0
 if [ "$nodes" -eq 1 ]; then
     "$1" -m torch.distributed.run --standalone --nproc-per-node="$processes" --no-python "${each[@]}" || status=$?
 else
-    first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    # The job step of Snakemake leaves none of Slurm's variables but the job's number.
+    job=$(scontrol show job "$SLURM_JOB_ID")
+    hosts=$(scontrol show hostnames "$(field NodeList "$job")")
+    first=${hosts%%$'\n'*}
+    # Cores are not handed on to a step by itself.
+    cores=$(field CPUs/Task "$job")
     # Two jobs on one node must not meet at the same port.
     port=$((20000 + SLURM_JOB_ID % 20000))
-    srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit \
+    srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="$cores" \
+        --kill-on-bad-exit \
         bash -c 'trap "" USR1; exec "$0" -m torch.distributed.run "$@"' "$1" \
         --nnodes="$nodes" --nproc-per-node="$processes" --no-python \
         --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \

@@ -27,6 +27,31 @@ class Resources(Model):
         description="processes that prepare batches ahead; they change no batch",
     )
 
+    @property
+    def on_a_node(self) -> dict[str, int]:
+        """``threads`` and ``mem_mb`` on each node: Slurm's requests of cores and memory are so."""
+        nodes = self.node_count
+        return {"threads": -(-self.threads // nodes), "mem_mb": -(-self.mem_mb // nodes)}
+
+    @property
+    def node_count(self) -> int:
+        """Machines of one job."""
+        return 1
+
+    @property
+    def placement(self) -> dict[str, int | str]:
+        """Snakemake's resources that say on how many nodes a job is, with how many GPUs each.
+
+        On one node Slurm may not spread the GPUs. On several the job has a task on each, and each
+        has equally many GPUs; the launcher calls srun itself, so the plugin must not.
+        """
+        nodes = self.node_count
+        if nodes == 1:
+            return {"gpu": self.gpu, "nodes": 1}
+        tasks: dict[str, int | str] = {"tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"}
+        gpus: dict[str, int | str] = {"gres": f"gpu:{self.gpu // nodes}"} if self.gpu else {}
+        return {"nodes": nodes, **tasks, **gpus}
+
 
 class TrainingResources(Resources):
     """Resources of one pre-training, and how its batches are divided.
@@ -51,6 +76,11 @@ class TrainingResources(Resources):
         description="whether activations of transformer blocks are computed again in the backward "
         "pass instead of kept: less memory, a third more time, the same values",
     )
+
+    @property
+    def node_count(self) -> int:
+        """Machines that the processes are spread over."""
+        return self.nodes
 
     @model_validator(mode="before")
     @classmethod
