@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ import yaml
 from tests.helpers import ROOT
 from tests.helpers.calling import Call
 from voxseq import __version__
+from voxseq.base import gpus
 from voxseq.base.locks import exclusive
 from voxseq.cli import main as cli
 from voxseq.config import load_config, read_yaml
@@ -235,6 +237,37 @@ def test_run_does_a_job_and_its_marker_appears(
     run = job.runs[0]
     record = workspace / ".voxseq/records/smoke" / run.id / run.fingerprint
     assert run.fingerprint in (record / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "is_leased"),
+    [
+        (("pretrain", "ours"), "auto", True),
+        (("pretrain", "ours"), "cuda", True),
+        (("pretrain", "ours"), "cpu", False),
+        (("preprocess", "task.la"), "auto", False),
+    ],
+)
+def test_a_training_leases_a_gpu_before_it_begins(
+    workspace: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    asked: str,
+    is_leased: bool,
+) -> None:
+    done: list[str] = []
+
+    def lease(what: str) -> list[IO[str]]:
+        done.append(what)
+        return []
+
+    monkeypatch.setattr(gpus, "lease_gpus", lease)
+    monkeypatch.setattr(Workspace, "execute", lambda *_: done.append("work"))
+    overlay = workspace / "overlay.yaml"
+    overlay.write_text(f"execution: {{device: {asked}}}")
+    call("run", *words, "--overlay", str(overlay))
+    assert done == ["/".join(words)] * is_leased + ["work"]
 
 
 def test_code_versions_are_kept_bumped_and_checked(
