@@ -23,6 +23,7 @@ from voxseq.base.locks import owner_of
 from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
 from voxseq.training.batches import lost_workers_named, stepwise
+from voxseq.training.memory import memory_limit
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -230,6 +231,43 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused_at_once(
         next(batches)
     assert "--shm-size" in caught.value.hint
     assert "workers: 0" in caught.value.hint
+
+
+def test_batches_that_do_not_fit_into_the_memory_of_the_job_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Six of a page in shared memory, and two of two workers in work: ten pages."""
+    made = {"image": torch.zeros(100)}
+    for limit in (10 * 2**12, 10 * 2**12 - 1):
+        monkeypatch.setattr(module, "memory_limit", lambda limit=limit: limit)
+        batches = stepwise(lambda _: made, 0, 50, 2)
+        if limit == 10 * 2**12:
+            assert len(list(batches)) == 50
+            continue
+        with pytest.raises(ResourceError, match=r"may have .* MB of memory, and the batches"):
+            next(batches)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "7000\n"}, 7000),
+        ("0::/\n", {"memory.max": "9000\n"}, 9000),
+        ("3:memory:/job\n", {"memory/job/memory.limit_in_bytes": "5000\n"}, 5000),
+        ("3:cpu,cpuacct:/\n0::/a\n", {"b/memory.max": "1\n"}, None),
+    ],
+)
+def test_the_memory_of_the_job_is_that_of_its_control_groups(
+    tmp_path: Path, groups: str, files: dict[str, str], expected: int | None
+) -> None:
+    own = tmp_path / "own"
+    own.write_text(groups)
+    for name, text in files.items():
+        path = tmp_path / "all" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert memory_limit(own, tmp_path / "all") == expected
+    assert memory_limit(tmp_path / "missing") is None
 
 
 def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

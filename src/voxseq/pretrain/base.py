@@ -70,7 +70,7 @@ class PretrainMethod(nn.Module, ABC):
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
         with seeded([seed, 1]):
             self.build()
-        self.register_load_state_dict_post_hook(_inform_batching)
+        self.register_load_state_dict_post_hook(_inform_batching)  # type: ignore[no-untyped-call]
 
     def build(self) -> None:
         """Make the networks besides the backbone; their weights are drawn from the seed."""

@@ -31,11 +31,14 @@ from voxseq.base.stopping import SIGNALS
 from voxseq.base.watch import LOOK, Watch
 from voxseq.training.distributed import processes
 from voxseq.training.launched import local_world_size
+from voxseq.training.memory import memory_limit
 
 Batch = dict[str, Tensor]
 #: Batches that each worker prepares ahead, and those that the training still holds besides: the one
 #: of its step, and the one before until then.
 _AHEAD, _HELD = 2, 2
+#: Batches' worth of memory that a worker has in work: its samples, and the batch made of them.
+_IN_WORK = 2
 #: Of the loader's message when a batch is not there in time.
 _TIMED_OUT = "DataLoader timed out"
 _STILL = (
@@ -74,11 +77,14 @@ class _SharedMemory:
 
     Args:
         batches: how many are there at the same time at most.
+        workers: how many make a batch at the same time, outside shared memory.
     """
 
-    def __init__(self, batches: int) -> None:
+    def __init__(self, batches: int, workers: int) -> None:
         self._batches = batches
+        self._workers = workers
         self._free = _free()
+        self._limit = memory_limit()
         self._is_checked = False
 
     def require_locks(self, workers: int) -> None:
@@ -94,13 +100,8 @@ class _SharedMemory:
         Raises:
             ResourceError: all batches that are prepared ahead would not fit, or this one did not.
         """
-        if not self._is_checked and self._free is not None:
-            needed = self._batches * _bytes(batch)
-            if needed > self._free:
-                raise _no_shared_memory(
-                    f"has {_megabytes(self._free)} free, and {self._batches} batches, which are "
-                    f"there at the same time, take {_megabytes(needed)}"
-                )
+        if not self._is_checked:
+            self._require_room(_bytes(batch))
             self._is_checked = True
         try:
             for value in batch.values():
@@ -111,6 +112,24 @@ class _SharedMemory:
             if is_out_of_memory(error):
                 raise
             raise _no_shared_memory(f"took no further batch ({error})") from error
+
+    def _require_room(self, size: int) -> None:
+        """Raise a ResourceError unless batches of this size fit, all that there will be."""
+        needed = self._batches * size
+        if self._free is not None and needed > self._free:
+            raise _no_shared_memory(
+                f"has {_megabytes(self._free)} free, and {self._batches} batches, which are "
+                f"there at the same time, take {_megabytes(needed)}"
+            )
+        # Shared memory counts as memory, too.
+        needed += _IN_WORK * self._workers * size
+        if self._limit is not None and needed > self._limit:
+            raise ResourceError(
+                f"the job may have {_megabytes(self._limit)} of memory, and the batches that are "
+                f"in use and prepared ahead take {_megabytes(needed)}",
+                "give it more memory (`mem_mb`), or fewer processes that prepare batches "
+                "(`workers`), in that part of `execution`",
+            )
 
 
 def _no_shared_memory(how: str) -> ResourceError:
@@ -147,9 +166,9 @@ def _megabytes(size: int) -> str:
 
 
 class _Steps(Dataset[Batch | Exception]):
-    def __init__(self, make: Callable[[int], Batch], ahead: int) -> None:
+    def __init__(self, make: Callable[[int], Batch], ahead: int, workers: int) -> None:
         self.make = make
-        self.memory = _SharedMemory(ahead)
+        self.memory = _SharedMemory(ahead, workers)
         self.main_process = os.getpid()
         self.start_method = multiprocessing.get_start_method()
         #: Shared with the workers: set when they are to end.
@@ -249,7 +268,8 @@ def stepwise(
         yield from map(make, range(start, stop))
         return
     ahead = min(_AHEAD * workers + _HELD, stop - start)
-    steps = _Steps(make, ahead * local_world_size(processes().world_size))
+    here = local_world_size(processes().world_size)
+    steps = _Steps(make, ahead * here, workers * here)
     steps.memory.require_locks(workers)
     loader: DataLoader[Any] = DataLoader(
         steps,

@@ -48,7 +48,7 @@ def set_arithmetic(config: DeviceConfig) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-class Autocast(MixedPrecision):
+class Autocast(MixedPrecision):  # type: ignore[misc]
     """Mixed precision in which a module gets its batch as it is.
 
     Fabric's own rounds the voxels to 16 bits before the module is called, and targets are made of
@@ -67,7 +67,7 @@ def costs() -> dict[str, Any]:
     found: dict[str, Any] = {
         "peak_memory_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
     }
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found |= {
             "device": torch.cuda.get_device_name(),
             "device_allocated_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1),
