@@ -125,17 +125,44 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_worker_ends_with_the_main_process(method: str, tmp_path: Path) -> None:
-    path = tmp_path / "waiting.py"
-    path.write_text(WAITING)
+SIGNALLED = """
+import multiprocessing, os
+from multiprocessing.forkserver import _forkserver
+from tests.helpers.toy import make_batch
+from voxseq.base.stopping import SIGNALS
+from voxseq.training.batches import stepwise
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
+    batches = stepwise(make_batch, 0, 40, 1)
+    next(batches)
+    for number in SIGNALS:
+        os.kill(_forkserver._forkserver_pid, number)
+    assert len(list(batches)) == 39
+    assert os.waitpid(_forkserver._forkserver_pid, os.WNOHANG) == (0, 0)
+"""
+
+
+def script(folder: Path, text: str, *words: str) -> subprocess.Popen[str]:
+    path = folder / "script.py"
+    path.write_text(text)
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    process = subprocess.Popen(
-        [sys.executable, path, method],
+    return subprocess.Popen(
+        [sys.executable, path, *words],
         env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_request_to_stop_leaves_the_server_of_workers_alone(tmp_path: Path) -> None:
+    """A scheduler signals all processes; the training may need one more batch."""
+    assert script(tmp_path, SIGNALLED).wait() == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_ends_with_the_main_process(method: str, tmp_path: Path) -> None:
+    process = script(tmp_path, WAITING, method)
     assert process.stdout is not None
     worker = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)

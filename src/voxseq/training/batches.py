@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -317,6 +318,9 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     Requests to stop wait in the meantime: the loader is not made to be interrupted there, and a
     worker without its own handlers would act on ours.
     """
+    if multiprocessing.get_start_method() != "fork":
+        # Its start unblocks signals, by which a server that starts next would end.
+        resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         return iter(loader)
