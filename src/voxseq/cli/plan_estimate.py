@@ -12,7 +12,7 @@ from pathlib import Path
 from voxseq.base.errors import VoxseqError
 from voxseq.config import Config
 from voxseq.config.amounts import content, sequence_counts
-from voxseq.config.execution import ExecutionConfig, Resources
+from voxseq.config.execution import Resources
 from voxseq.estimate.estimate import Estimate, Totals, wall_hours
 from voxseq.estimate.run_cost import Packing
 from voxseq.plan import STAGES, Run
@@ -147,8 +147,9 @@ def _days(estimate: Estimate) -> Section:
 
 def _resources(config: Config) -> Section:
     rows = []
-    for kind in ExecutionConfig.model_fields:
-        asked: Resources = getattr(config.execution, kind)
+    for kind, asked in config.execution:
+        if not isinstance(asked, Resources):
+            continue
         memory = _bytes(1e6 * asked.mem_mb)
         numbers = (f"{n}" for n in (asked.gpu, asked.threads, asked.workers))
         rows.append((kind, *numbers, memory, f"{asked.runtime / 60:g} h"))
