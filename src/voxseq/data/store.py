@@ -231,6 +231,20 @@ class VolumeStore:
         """
         return self._open("images", index).crop(start, shape)
 
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """Voxels of image ``index``."""
+        x, y, z = self._open("images", index).values.shape
+        return x, y, z
+
+    def dtype(self, index: int) -> np.dtype[Any]:
+        """Type of the voxels of image ``index``."""
+        found: np.dtype[Any] = self._open("images", index).values.dtype
+        return found
+
+    def crop_into(self, index: int, start: Sequence[int], shape: Sequence[int], out: Array) -> None:
+        """:meth:`crop` into memory of that shape and type."""
+        out[...] = self.crop(index, start, shape)
+
     def label_crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The same box of the classes."""
         return self._open("labels", index).crop(start, shape)

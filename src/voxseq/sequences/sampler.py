@@ -6,61 +6,31 @@ sees the same data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from voxseq.base.errors import DataError
-from voxseq.base.failures import read_named
 from voxseq.base.files import read_json
 from voxseq.base.random import numpy_generator
 from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
-from voxseq.sequences.build import AXES, LEFT_OUT
-from voxseq.sequences.reading import Array, Ranges, slide, start_count
+from voxseq.sequences.assemble import assemble
+from voxseq.sequences.build import LEFT_OUT
+from voxseq.sequences.raw import SLIDING, TYPES, Raw, aligned, header_type, padded, start_count
+from voxseq.sequences.table import IndexTable
 from voxseq.training.batches import EpochOrder
-from voxseq.transforms.intensity import intensity_range, scale, scale_percentiles
-from voxseq.transforms.spatial import Item, Triple, resize, resize_all, start_around
-
-#: Store, row in it, start and extent.
-_Box = tuple[int, int, Triple, Triple]
-
+from voxseq.transforms.spatial import Array, Item, Triple, start_around
 
 #: Sequences among which the one for a figure is chosen.
 CANDIDATES = 48
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One kind's index as plain arrays; columns as in :mod:`voxseq.sequences.build`."""
-
-    columns: Mapping[str, NDArray[np.generic]]
-    training: NDArray[np.int64]
-    validation: NDArray[np.int64]
-
-    @classmethod
-    def read(cls, path: Path) -> _Table:
-        with read_named(path):
-            frame = pd.read_parquet(path)
-        held = frame.pop("validation").to_numpy(bool)
-        columns = {name: frame[name].to_numpy() for name in frame.columns}
-        return cls(columns, np.flatnonzero(~held), np.flatnonzero(held))
-
-    def box(self, row: int) -> tuple[Triple, Triple]:
-        """Start and extent of a row's box."""
-        start = tuple(int(self.columns[f"start_{a}"][row]) for a in AXES)
-        extent = tuple(int(self.columns[f"extent_{a}"][row]) for a in AXES)
-        return start, extent  # type: ignore[return-value]
-
-    def number(self, name: str, row: int) -> int:
-        """One integer of a row."""
-        return int(self.columns[name][row])
 
 
 class SequenceSampler:
@@ -72,6 +42,9 @@ class SequenceSampler:
         config: geometry, stride and mixing weights.
         kinds: kinds of sequence to draw from; those of which no source is here are left out.
         seed: of every draw.
+
+    Attributes:
+        header: type of the record that lies beside the raw voxels of an item.
 
     Raises:
         DataError: a kind without sequences.
@@ -96,7 +69,7 @@ class SequenceSampler:
         self._index = index
         self._names: list[str] = read_json(index / "sources.json")
         self._folders = stores
-        self._tables = {kind: _Table.read(index / f"{kind}.parquet") for kind in self.kinds}
+        self._tables = {kind: IndexTable.read(index / f"{kind}.parquet") for kind in self.kinds}
         for kind, table in self._tables.items():
             if not len(table.training):
                 raise DataError(
@@ -104,45 +77,37 @@ class SequenceSampler:
                     "lower sequences.validation_every or add volumes",
                 )
         self._items = (
-            _Table.read(index / "semantic_items.parquet") if "semantic" in self.kinds else None
-        )
-        self._ranges = Ranges(
-            len(self._tables["spatial"].columns["row"]) if "spatial" in self.kinds else 0
+            IndexTable.read(index / "semantic_items.parquet") if "semantic" in self.kinds else None
         )
         self._opened: dict[int, VolumeStore] = {}
         self._modality_of: dict[int, NDArray[np.str_]] = {}
+        self._ct: dict[str, NDArray[np.bool_]] = {}
+        self.header = header_type(config.length)
         self._order = EpochOrder(range(len(self)), seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the paths: another process reads the index itself, and shares what is found."""
-        given = (self._index, self._folders, self.config, self.kinds, self.seed)
-        return SequenceSampler, given, {"_ranges": self._ranges}
+        """Pickle the paths: another process reads the index itself."""
+        return SequenceSampler, (self._index, self._folders, self.config, self.kinds, self.seed)
 
     def __len__(self) -> int:
         """Number of training sequences."""
         return sum(len(table.training) for table in self._tables.values())
 
-    def batch(
-        self, step: int, size: int, slots: Sequence[int] | None = None, *, sequences: bool = True
-    ) -> list[Item]:
-        """The items of one training batch, or some of them.
+    def choose(self, step: int, size: int, slot: int) -> tuple[int, np.random.Generator]:
+        """Choose the item of a place in a training batch.
 
         Args:
             step: number of the batch.
             size: number of items in the whole batch.
-            slots: places in the batch whose items are read; all by default.
-            sequences: patch sequences; ``False`` gives single images instead, for the methods
-                and the ablation that use none.
-        """
-        places = range(size) if slots is None else slots
-        items = []
-        for slot in places:
-            generator = numpy_generator(self.seed, "sequence", step, slot)
-            number = self._choose(step * size + slot, generator)
-            items.append(self.item(number, generator, sequences=sequences))
-        return items
+            slot: place in the batch.
 
-    def validation(self, count: int, *, sequences: bool = True) -> list[Item]:
+        Returns:
+            Its number in the training list, and the generator for :meth:`raw`.
+        """
+        generator = numpy_generator(self.seed, "sequence", step, slot)
+        return self._choose(step * size + slot, generator), generator
+
+    def validation(self, count: int, *, sequences: bool = True) -> list[Raw]:
         """At most ``count`` validation items, the kinds in turn, always the same ones."""
         turns = max((len(t.validation) for t in self._tables.values()), default=0)
         picks = [
@@ -154,7 +119,7 @@ class SequenceSampler:
         items = []
         for number, (kind, row) in enumerate(picks[:count]):
             generator = numpy_generator(self.seed, "validation", kind, row)
-            items.append(self.read(kind, row, generator, sequences=sequences, number=number))
+            items.append(self._raw(kind, row, generator, sequences, number))
         return items
 
     def _choose(self, position: int, generator: np.random.Generator) -> int:
@@ -183,12 +148,26 @@ class SequenceSampler:
         ]
         return np.concatenate(found).astype(np.int64)
 
-    def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
-        """Read the entry of the training list with this number; arguments as in :meth:`read`."""
+    def raw(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Raw:
+        """Where the voxels of an entry of the training list are.
+
+        Args:
+            number: in the list.
+            generator: for the start of the window or the choice of one image.
+            sequences: patch sequences; ``False`` gives single images instead, for the methods
+                and the ablation that use none.
+        """
         chosen = int(np.searchsorted(self._offsets, number, side="right")) - 1
         kind = self.kinds[chosen]
         row = int(self._tables[kind].training[number - int(self._offsets[chosen])])
-        return self.read(kind, row, generator, sequences=sequences, number=number)
+        return self._raw(kind, row, generator, sequences, number)
+
+    def _is_ct(self, kind: str) -> NDArray[np.bool_]:
+        """Whether each row of a kind's table is CT."""
+        if kind not in self._ct:
+            rows = np.arange(len(self._tables[kind].columns["validation"]))
+            self._ct[kind] = self._modality_at(kind, rows) == "CT"
+        return self._ct[kind]
 
     def _modality_at(self, kind: str, rows: NDArray[np.int64]) -> NDArray[np.str_]:
         """Modality of the sequences, or of their first patches, in some rows of a kind's table."""
@@ -233,105 +212,168 @@ class SequenceSampler:
         sequences: bool = True,
         number: int = 0,
     ) -> Item:
-        """Read one sequence, or the single image that stands for it.
+        """Read one sequence, or the single image that stands for it, as a volume.
 
         Args:
             kind: kind of sequence.
             row: row of its table.
-            generator: for the start of the window or the choice of one image.
-            sequences: see :meth:`batch`.
+            generator: as in :meth:`raw`.
+            sequences: as in :meth:`raw`.
             number: id that the item carries.
         """
-        reader = {
-            "spatial": self._spatial,
-            "contrast": self._contrast,
-            "semantic": self._semantic,
-        }[kind]
-        volume, store = reader(self._tables[kind], row, generator, sequences)
-        return Item(
-            volume,
-            kind,
-            self._names[store],
-            number,
-            str(self._modality_at(kind, np.array([row]))[0]),
+        raw = self._raw(kind, row, generator, sequences, number)
+        modality = str(self._modality_at(kind, np.array([row]))[0])
+        return Item(self.volume(raw), kind, self._names[raw.source], number, modality)
+
+    def volume(self, raw: Raw) -> Array:
+        """The voxels of an item: (X, Y, Z) float32 in 0..1."""
+        voxels = np.zeros((1, self.bytes_of(raw)), np.uint8)
+        header = np.zeros(1, self.header)
+        self.read_into(raw, voxels[0], header[0])
+        made: Array = assemble(torch.from_numpy(voxels), header, self.config)[0, 0].numpy()
+        return made
+
+    def read_into(self, raw: Raw, voxels: NDArray[np.uint8], header: Any) -> None:
+        """Copy the boxes of an item as they are stored, one behind the other.
+
+        Args:
+            raw: the item.
+            voxels: (bytes,) of a row, at least :meth:`row_bytes`.
+            header: its record, of type :attr:`header`; written to.
+        """
+        header["number"], header["ct"] = raw.number, raw.ct
+        header["shape"], header["mode"], header["first"] = raw.shape, raw.mode, raw.first
+        header["parts"] = len(raw.boxes)
+        offset = 0
+        for box, record in zip(raw.boxes, header["part"], strict=False):
+            store = self._store(box.store)
+            stored = store.dtype(box.row)
+            size = stored.itemsize * math.prod(box.extent)
+            out = voxels[offset : offset + size].view(stored).reshape(box.extent)
+            store.crop_into(box.row, box.start, box.extent, out)
+            record["offset"], record["type"] = offset, TYPES.index(stored)
+            record["extent"], record["low"], record["high"] = box.extent, box.low, box.high
+            offset += aligned(size)
+        header["used"] = offset
+
+    def row_bytes(self, *, sequences: bool) -> int:
+        """Bytes of the largest item of the training list or of the validation."""
+        return padded(max(self._largest(kind, sequences) for kind in self.kinds))
+
+    def bytes_of(self, raw: Raw) -> int:
+        """Bytes of a row that holds an item."""
+        sizes = (
+            self._store(box.store).dtype(box.row).itemsize * math.prod(box.extent)
+            for box in raw.boxes
         )
+        return padded(sum(aligned(size) for size in sizes))
+
+    def _largest(self, kind: str, sequences: bool) -> int:
+        """Bytes of the largest item of a kind."""
+        table, config = self._tables[kind], self.config
+        if kind == "spatial":
+            extents = table.extents()
+            if sequences:
+                is_whole = (extents == config.spatial.window_shape).all(axis=1)
+                extents[is_whole, 2] = self._reach
+            return int(self._sizes(table, "row", extents).max())
+        if kind == "contrast":
+            rows = [f"row_{i}" for i in range(config.length)]
+            if sequences:
+                each = [self._sizes(table, row, table.extents()) for row in rows]
+                return int(np.sum(each, axis=0).max())
+            extents = np.broadcast_to(config.spatial.crop_shape, table.extents().shape)
+            return int(max(self._sizes(table, row, extents).max() for row in rows))
+        assert self._items is not None
+        each = self._sizes(self._items, "row", self._items.extents())
+        chosen = np.stack([each[table.columns[f"item_{i}"]] for i in range(config.length)])
+        return int((chosen.sum(axis=0) if sequences else chosen).max())
+
+    def _sizes(
+        self, table: IndexTable, column: str, extents: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Bytes of a box of each row of a table, with those that are left free behind it."""
+        width = np.zeros(len(extents), np.int64)
+        for store in np.unique(table.columns["store"]):
+            here = table.columns["store"] == store
+            rows = table.columns[column][here]
+            found, places = np.unique(rows, return_inverse=True)
+            widths = [self._store(int(store)).dtype(int(row)).itemsize for row in found]
+            width[here] = np.array(widths)[places]
+        sizes: NDArray[np.int64] = aligned(width * extents.prod(axis=1))
+        return sizes
 
     def _store(self, number: int) -> VolumeStore:
         if number not in self._opened:
             self._opened[number] = VolumeStore(self._folders[self._names[number]])
         return self._opened[number]
 
-    def _crops(self, boxes: Sequence[_Box], shape: Triple) -> list[Array]:
-        """Read boxes, resize them and scale the own percentiles of each to 0..1."""
-        crops: list[NDArray[Any]] = [
-            self._store(store).crop(row, start, extent) for store, row, start, extent in boxes
-        ]
-        if any(crop.shape != shape for crop in crops):
-            crops = [*resize_all(crops, shape)]
-        return [scale_percentiles(crop, self.config.percentiles) for crop in crops]
+    @cached_property
+    def _reach(self) -> int:
+        """Planes that the windows of one sequence cover."""
+        config = self.config
+        return config.spatial.stride * (config.length - 1) + config.patch_shape[2]
+
+    def _raw(
+        self, kind: str, row: int, generator: np.random.Generator, sequences: bool, number: int
+    ) -> Raw:
+        make = {
+            "spatial": self._spatial,
+            "contrast": self._contrast,
+            "semantic": self._semantic,
+        }[kind]
+        raw = make(self._tables[kind], row, generator, sequences)
+        return replace(raw, number=number, ct=bool(self._is_ct(kind)[row]))
 
     def _spatial(
-        self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
-    ) -> tuple[Array, int]:
+        self, table: IndexTable, row: int, generator: np.random.Generator, sequences: bool
+    ) -> Raw:
         config = self.config
-        store = table.number("store", row)
-        box = table.box(row)
         if not sequences:
-            whole = (store, table.number("row", row), *box)
-            return self._crops([whole], config.volume_shape)[0], store
-        thickness, stride = config.patch_shape[2], config.spatial.stride
-        depth = config.spatial.window_shape[2]
-        starts = start_count(depth, stride, thickness, config.length, config.spatial.max_start)
-        start = int(generator.integers(starts))
-        reach = stride * (config.length - 1) + thickness
-        part = self._planes(table, row, start, reach)
-        return slide(part, 0, stride, thickness, config.length), store
-
-    def _planes(self, table: _Table, row: int, start: int, count: int) -> Array:
-        """Some planes across the last axis of a spatial crop, scaled by the percentiles of all."""
-        store, volume = self._store(table.number("store", row)), table.number("row", row)
-        (x, y, z), extent = table.box(row)
-        window, values = self.config.spatial.window_shape, self._ranges[row]
-        if values is not None and extent == window:
-            # Windows overlap: less than half of a published crop is looked at in one sequence.
-            return scale(store.crop(volume, (x, y, z + start), (*window[:2], count)), *values)
-        crop = store.crop(volume, (x, y, z), extent)
-        if extent != window:
-            crop = resize(crop, window)
-        if values is None:
-            values = self._ranges[row] = intensity_range(crop, self.config.percentiles)
-        return scale(crop[:, :, start : start + count], *values)
+            return Raw([table.stored(row, "row", "image_low", "image_high")], config.volume_shape)
+        box, window = table.stored(row, "row", "low", "high"), config.spatial.window_shape
+        starts = start_count(
+            window[2],
+            config.spatial.stride,
+            config.patch_shape[2],
+            config.length,
+            config.spatial.max_start,
+        )
+        first = int(generator.integers(starts))
+        if box.extent != window:
+            return Raw([box], window, SLIDING, first)
+        # Windows overlap: less than half of a published crop is looked at in one sequence.
+        (x, y, z), extent = box.start, (*window[:2], self._reach)
+        return Raw([replace(box, start=(x, y, z + first), extent=extent)], extent, SLIDING)
 
     def _contrast(
-        self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
-    ) -> tuple[Array, int]:
+        self, table: IndexTable, row: int, generator: np.random.Generator, sequences: bool
+    ) -> Raw:
         config = self.config
-        store = table.number("store", row)
-        rows = [table.number(f"row_{i}", row) for i in range(config.length)]
-        start, extent = table.box(row)
         if sequences:
-            patches = self._crops([(store, r, start, extent) for r in rows], config.patch_shape)
-            return np.concatenate(patches, axis=2), store
-        chosen = rows[int(generator.integers(len(rows)))]
+            boxes = [
+                table.stored(row, f"row_{i}", f"low_{i}", f"high_{i}") for i in range(config.length)
+            ]
+            return Raw(boxes, config.patch_shape)
+        i = int(generator.integers(config.length))
+        box = table.stored(row, f"row_{i}", f"image_low_{i}", f"image_high_{i}")
         # A single image fills the network's input: a spatial crop around the same centre.
-        whole: Any = self._store(store).image(chosen).shape
-        start, extent = centred_box(start, extent, config.spatial.crop_shape, whole)
-        return self._crops([(store, chosen, start, extent)], config.volume_shape)[0], store
+        whole = self._store(box.store).shape(box.row)
+        start, extent = centred_box(box.start, box.extent, config.spatial.crop_shape, whole)
+        return Raw([replace(box, start=start, extent=extent)], config.volume_shape)
 
     def _semantic(
-        self, table: _Table, row: int, generator: np.random.Generator, sequences: bool
-    ) -> tuple[Array, int]:
+        self, table: IndexTable, row: int, generator: np.random.Generator, sequences: bool
+    ) -> Raw:
         config = self.config
         assert self._items is not None
         items = [table.number(f"item_{i}", row) for i in range(config.length)]
-        lesions, shape = self._items, config.patch_shape
-        if not sequences:
-            items, shape = [items[int(generator.integers(len(items)))]], config.volume_shape
-        boxes = [
-            (lesions.number("store", item), lesions.number("row", item), *lesions.box(item))
-            for item in items
-        ]
-        return np.concatenate(self._crops(boxes, shape), axis=2), boxes[0][0]
+        if sequences:
+            boxes = [self._items.stored(item, "row", "low", "high") for item in items]
+            return Raw(boxes, config.patch_shape)
+        chosen = items[int(generator.integers(len(items)))]
+        box = self._items.stored(chosen, "row", "image_low", "image_high")
+        return Raw([box], config.volume_shape)
 
 
 def centred_box(

@@ -1,9 +1,8 @@
-"""Batches as a function of the step, with or without worker processes."""
+"""The batches of a training step by step, with or without worker processes."""
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -12,17 +11,16 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from voxseq.base.errors import ResourceError, VoxseqError
@@ -32,14 +30,17 @@ from voxseq.base.stopping import SIGNALS
 from voxseq.base.watch import LOOK, Watch
 from voxseq.training.distributed import processes
 from voxseq.training.launched import local_world_size
-from voxseq.training.memory import memory_limit
+from voxseq.training.rows import (
+    TASKS_AHEAD,
+    Batch,
+    Rows,
+    empty,
+    fill_rows,
+    first_step,
+    task_size,
+)
+from voxseq.training.shared import shared_block
 
-Batch = dict[str, Tensor]
-#: Batches that each worker prepares ahead, and those that the training still holds besides: the one
-#: of its step, and the one before until then.
-_AHEAD, _HELD = 2, 2
-#: Batches' worth of memory that a worker has in work: its samples, and the batch made of them.
-_IN_WORK = 2
 #: Of the loader's message when a batch is not there in time.
 _TIMED_OUT = "DataLoader timed out"
 _STILL = (
@@ -50,10 +51,6 @@ _STILL = (
 _END = 1.0
 #: Of Linux's prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
-#: Where Linux keeps shared memory. It is small in containers: 64 MB by default.
-_SHARED = Path("/dev/shm")  # noqa: S108 - read, not written
-#: Bytes for the locks of one queue.
-_LOCKS = 4 * mmap.PAGESIZE
 
 
 class EpochOrder:
@@ -73,111 +70,22 @@ def _permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     return numpy_generator(seed, "epoch", epoch).permutation(size)
 
 
-class _SharedMemory:
-    """Free shared memory before any worker started, and whether batches fit.
+class _Tasks(Dataset[Exception | None]):
+    """Tasks of workers: the rows from one to another of a step."""
 
-    Args:
-        batches: how many are there at the same time at most.
-        workers: how many make a batch at the same time, outside shared memory.
-    """
-
-    def __init__(self, batches: int, workers: int) -> None:
-        self._batches = batches
-        self._workers = workers
-        self._free = _free()
-        self._limit = memory_limit()
-        self._is_checked = False
-
-    def require_locks(self, workers: int) -> None:
-        """Raise a ResourceError unless the locks of the queues to some workers have room."""
-        if self._free is not None and self._free < _LOCKS * (workers + 1):
-            raise _no_shared_memory(f"is full: {_megabytes(self._free)} are free")
-
-    def shared(self, batch: Batch) -> Batch:
-        """The batch, put into shared memory by the worker that made it.
-
-        Left to the loader, a thread of the worker would do it, whose errors nobody hears of.
-
-        Raises:
-            ResourceError: all batches that are prepared ahead would not fit, or this one did not.
-        """
-        if not self._is_checked:
-            self._require_room(_bytes(batch))
-            self._is_checked = True
-        try:
-            for value in batch.values():
-                if value.numel():
-                    value.share_memory_()  # type: ignore[no-untyped-call]
-            return batch
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            raise _no_shared_memory(f"took no further batch ({error})") from error
-
-    def _require_room(self, size: int) -> None:
-        """Raise a ResourceError unless batches of this size fit, all that there will be."""
-        needed = self._batches * size
-        if self._free is not None and needed > self._free:
-            raise _no_shared_memory(
-                f"has {_megabytes(self._free)} free, and {self._batches} batches, which are "
-                f"there at the same time, take {_megabytes(needed)}"
-            )
-        # Shared memory counts as memory, too.
-        needed += _IN_WORK * self._workers * size
-        if self._limit is not None and needed > self._limit:
-            raise ResourceError(
-                f"the job may have {_megabytes(self._limit)} of memory, and the batches that are "
-                f"in use and prepared ahead take {_megabytes(needed)}",
-                "give it more memory (`mem_mb`), or fewer processes that prepare batches "
-                "(`workers`), in that part of `execution`",
-            )
-
-
-def _no_shared_memory(how: str) -> ResourceError:
-    """The error of batches for which there is no room.
-
-    Args:
-        how: what is the matter with the folder.
-    """
-    return ResourceError(
-        f"shared memory ({_SHARED}) {how}",
-        "give the job more (docker run --shm-size=2g; in Kubernetes an emptyDir of medium Memory; "
-        "mount -o remount,size=2g), or fewer processes that prepare batches: `workers: 0` in that "
-        "part of `execution` needs none of it",
-    )
-
-
-def _free() -> int | None:
-    """Bytes that are free; None where that is not known or not limited."""
-    try:
-        found = os.statvfs(_SHARED)
-    except OSError:
-        return None
-    return found.f_bavail * found.f_frsize if found.f_blocks else None
-
-
-def _bytes(batch: Batch) -> int:
-    """Bytes of a batch, each entry in whole pages."""
-    sizes = (value.untyped_storage().nbytes() for value in batch.values())
-    return sum(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE for size in sizes)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-class _Steps(Dataset[Batch | Exception]):
-    def __init__(self, make: Callable[[int], Batch], ahead: int, workers: int) -> None:
-        self.make = make
-        self.memory = _SharedMemory(ahead, workers)
+    def __init__(self, rows: Rows, block: Batch) -> None:
+        self.rows = rows
+        self.block = block
         self.main_process = os.getpid()
         self.start_method = multiprocessing.get_start_method()
         #: Shared with the workers: set when they are to end.
         self.ending = multiprocessing.RawValue(ctypes.c_bool, False)
 
-    def __getitem__(self, step: int) -> Batch | Exception:
+    def __getitem__(self, task: tuple[int, int, int]) -> Exception | None:
+        step, first, stop = task
+        steps = len(next(iter(self.block.values())))
         try:
-            return self.memory.shared(self.make(step))
+            fill_rows(self.rows, step, range(first, stop), self.block, step % steps)
         except (VoxseqError, MemoryError, OSError) as error:
             # Handed over as it is: the loader would put a traceback into the message.
             return error
@@ -185,6 +93,7 @@ class _Steps(Dataset[Batch | Exception]):
             if not is_out_of_memory(error):
                 raise
             return MemoryError(refused_memory(error))
+        return None
 
     def prepare_worker(self, _: int) -> None:
         """Give a worker one thread, and leave requests to stop to the main process.
@@ -248,52 +157,62 @@ def _unless_nobody_listens(
         sys.__excepthook__(kind, error, trace)
 
 
-def stepwise(
-    make: Callable[[int], Batch], start: int, stop: int, workers: int = 0
-) -> Generator[Batch, None, None]:
-    """Yield ``make(step)`` for each step of ``start..stop``.
+def stepwise(rows: Rows, start: int, stop: int, workers: int = 0) -> Generator[Batch, None, None]:
+    """Yield the batch of each step of ``start..stop``, each in memory that the next one reuses.
 
-    The number of workers changes who computes a batch, never what is in it, because ``make``
-    draws from streams that are functions of the step. Nor does the way in which they are started
+    The number of workers changes who fills a row, never what is in it, because rows are drawn from
+    streams that are functions of the step. Nor does the way in which workers are started
     (``multiprocessing.set_start_method``): fork, forkserver or spawn.
 
+    Workers fill rows into one block of shared memory; nothing else crosses processes. They are some
+    tasks ahead, of which the block has the rows besides those of the step at hand and of the one
+    before: that one stays as it is until the batch after the next is asked for.
+
     Args:
-        make: builds the whole batch of one step. With forkserver and spawn each worker gets a
-            pickled copy, so it must be data alone: no weights, no tensor on a device.
+        rows: of the training. With forkserver and spawn each worker gets a pickled copy.
         start: first step.
         stop: step after the last.
-        workers: processes that prepare batches ahead; 0 for none. They end when the generator is
+        workers: processes that prepare rows ahead; 0 for none. They end when the generator is
             closed.
+
+    Raises:
+        ResourceError: no room for the block, or a worker that stands still.
     """
     if workers == 0:
-        yield from map(make, range(start, stop))
+        block = empty(rows, 1)
+        for step in range(start, stop):
+            fill_rows(rows, step, range(rows.count), block)
+            yield first_step(block)
         return
-    ahead = min(_AHEAD * workers + _HELD, stop - start)
-    here = local_world_size(processes().world_size)
-    steps = _Steps(make, ahead * here, workers * here)
-    steps.memory.require_locks(workers)
+    block = shared_block(rows, workers, local_world_size(processes().world_size))
+    tasks = _Tasks(rows, block)
+    size = task_size(rows.count, workers)
+    parts = [(i, min(i + size, rows.count)) for i in range(0, rows.count, size)]
     loader: DataLoader[Any] = DataLoader(
-        steps,
+        tasks,
         batch_size=None,
-        sampler=range(start, stop),
+        sampler=_Order(start, stop, parts),
         num_workers=workers,
-        prefetch_factor=_AHEAD,
+        prefetch_factor=TASKS_AHEAD,
         # The time between two looks at :class:`Watch`, not one that workers must keep.
         timeout=LOOK,
-        worker_init_fn=steps.prepare_worker,
+        worker_init_fn=tasks.prepare_worker,
         # Without its own generator the loader would draw from the global one.
         generator=torch.Generator().manual_seed(0),
     )
-    with _ended_workers(steps) as started:
-        batches = _started(loader)
+    with _ended_workers(tasks) as started:
+        done = _started(loader)
         numbers = [worker.pid for worker in started() if worker.pid is not None]
         watch = Watch(lambda: numbers)
+        held = len(next(iter(block.values())))
         try:
             with watch:
-                while (batch := _awaited(batches, watch)) is not None:
-                    if isinstance(batch, Exception):
-                        raise batch
-                    yield batch
+                for step in range(start, stop):
+                    for _ in parts:
+                        error = _awaited(done, watch)
+                        if error is not None:
+                            raise error
+                    yield first_step(block, step % held)
         except Exception as error:
             # The loader's signal handler raises its error about an ended worker anywhere.
             if watch.reason:
@@ -301,12 +220,30 @@ def stepwise(
             raise
 
 
-def _awaited(batches: Iterator[Any], watch: Watch) -> Batch | Exception | None:
-    """The next batch, what went wrong with it in a worker, or None after the last."""
+@dataclass(frozen=True)
+class _Order:
+    """The tasks in their order: step, first row and the row after the last."""
+
+    start: int
+    stop: int
+    parts: Sequence[tuple[int, int]]
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        for step in range(self.start, self.stop):
+            for first, last in self.parts:
+                yield step, first, last
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * len(self.parts)
+
+
+def _awaited(done: Iterator[Any], watch: Watch) -> Exception | None:
+    """Wait until the next task is done; what went wrong with it in a worker."""
     with watch.awaiting():
         while True:
             try:
-                return next(batches, None)
+                error: Exception | None = next(done)
+                return error
             except Exception as error:
                 if watch.reason or _TIMED_OUT not in str(error):
                     raise
@@ -329,7 +266,7 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 @contextmanager
-def _ended_workers(steps: _Steps) -> Iterator[Callable[[], list[BaseProcess]]]:
+def _ended_workers(tasks: _Tasks) -> Iterator[Callable[[], list[BaseProcess]]]:
     """End the processes that are started in the block, whatever they are doing.
 
     Yields:
@@ -343,7 +280,7 @@ def _ended_workers(steps: _Steps) -> Iterator[Callable[[], list[BaseProcess]]]:
     try:
         yield running
     finally:
-        steps.ending.value = True
+        tasks.ending.value = True
         for worker in running():
             # The loader's handler raises an error about each worker that was killed.
             with suppress(RuntimeError):

@@ -56,6 +56,11 @@ def _counted_percentile(ends: NDArray[np.int64], percentile: float) -> float:
     return above - step * (1 - share) if share >= 0.5 else below + step * share
 
 
+def needs_double(low: float, high: float) -> bool:
+    """Whether a range is so narrow beside its distance from 0 that float32 has too few digits."""
+    return not (high - low) * 8 > max(abs(low), abs(high))
+
+
 def scale(volume: NDArray[Any], low: float, high: float) -> Array:
     """Map ``low`` to 0 and ``high`` to 1 and clip; zeros if ``high`` is not the larger one.
 
@@ -64,9 +69,7 @@ def scale(volume: NDArray[Any], low: float, high: float) -> Array:
     """
     if not high > low:
         return np.zeros(volume.shape, np.float32)
-    # A range that is narrow beside its distance from 0 needs more digits than float32 has.
-    wide = (high - low) * 8 > max(abs(low), abs(high))
-    number = np.float32 if wide else np.float64
+    number = np.float64 if needs_double(low, high) else np.float32
     scaled = np.subtract(volume, low, dtype=number)
     scaled /= number(high) - number(low)
     np.clip(scaled, 0, 1, out=scaled)

@@ -1,22 +1,25 @@
 """Views for PCRLv2: two large ones that overlap, small ones near them, and their corruption.
 
 Boxes, the affine change and the flip are one resampling; its result, in 0..1, is the target. What
-the network sees is corrupted further (Zhou et al. 2023, section 3; published code).
+the network sees is corrupted further (Zhou et al. 2023, section 3; published code). What is random
+about a view is drawn first, on the CPU; its voxels are then made on their device, the noise by a
+generator of the view's own there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
-from voxseq.config.base import Shape3
+from voxseq.transforms.blur import blurred, sampled
+from voxseq.transforms.spatial import Triple
 from voxseq.transforms.warp import rotation
 
 Array = NDArray[np.float64]
@@ -25,6 +28,10 @@ _ATTEMPTS = 50
 _SCALE = 0.1
 _DEGREES = 10.0
 _LOG_GAMMA = 0.3
+#: Numbers of generators of noise: those that a float64 holds.
+_SEEDS = 2**53
+#: Views that are resampled at a time: each has a grid three times its size.
+PIECE = 32
 #: Sides of the source's large and small views, for which the published blur holds.
 LARGE_SIDE = 64
 SMALL_SIDE = 16
@@ -91,7 +98,7 @@ def view_matrix(box: Box, rng: np.random.Generator) -> Array:
     return np.concatenate([linear, (2 * box.centre - 1)[:, None]], axis=1)
 
 
-def resample(volumes: Tensor, matrices: Array, shape: Shape3) -> Tensor:
+def resample(volumes: Tensor, matrices: Array, shape: Triple) -> Tensor:
     """Read one view from each volume, trilinearly; beyond the border its voxels are repeated.
 
     Args:
@@ -103,37 +110,50 @@ def resample(volumes: Tensor, matrices: Array, shape: Shape3) -> Tensor:
         (N, 1, *shape).
     """
     # grid_sample counts axes from the last: z, y, x.
-    turned = matrices[:, ::-1][:, :, [2, 1, 0, 3]].copy()
-    theta = torch.from_numpy(turned).to(volumes.dtype)
-    grid = F.affine_grid(theta, [len(volumes), 1, *shape], align_corners=False)
-    return F.grid_sample(volumes, grid, padding_mode="border", align_corners=False)
+    turned = torch.from_numpy(matrices[:, ::-1].astype(np.float32)).to(volumes.device)
+    along = [_centres(size, volumes.device) for size in shape]
+    x, y, z = ((turned[:, None, :, axis] * places[:, None]) for axis, places in enumerate(along))
+    # The grid of an affine map is a sum over its axes; affine_grid multiplies each point by itself.
+    plane = y[:, :, None] + (z + turned[:, None, :, 3])[:, None]
+    views = volumes.new_empty(len(volumes), 1, *shape)
+    for first in range(0, len(volumes), PIECE):
+        piece = slice(first, first + PIECE)
+        grid = x[piece, :, None, None] + plane[piece, None]
+        views[piece] = F.grid_sample(
+            volumes[piece], grid, padding_mode="border", align_corners=False
+        )
+    return views
 
 
-def swap_blocks(
-    views: NDArray[np.float32], swaps: int, block: Shape3, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Exchange the voxels of two random blocks that do not overlap, ``swaps`` times in each view.
+def _centres(size: int, device: torch.device) -> Tensor:
+    """Coordinates in -1..1 of the centres of the voxels of an axis."""
+    return (2 * torch.arange(size, device=device, dtype=torch.float32) + 1) / size - 1
+
+
+def swap_blocks(views: Tensor, starts: NDArray[np.int64], block: Triple) -> None:
+    """Exchange the voxels of pairs of blocks, one pair after the other.
 
     Args:
-        views: (N, X, Y, Z); left as they are.
-        swaps: number of exchanges; a pair that overlaps is left out.
-        block: voxels of a block, at most those of a view.
+        views: (N, X, Y, Z); changed in place.
+        starts: (N, swaps, 2, 3) first voxels; a pair that overlaps is left out.
+        block: voxels of a block.
     """
-    swapped = views.copy()
     count, *shape = views.shape
-    voxels = swapped.reshape(count, -1)
-    starts = rng.integers(0, np.array(shape) - np.array(block) + 1, size=(swaps, 2, count, 3))
-    apart = (np.abs(starts[:, 0] - starts[:, 1]) >= np.array(block)).any(axis=-1)
+    apart = (np.abs(starts[:, :, 0] - starts[:, :, 1]) >= np.array(block)).any(axis=-1)
     corners = starts @ np.array([shape[1] * shape[2], shape[2], 1])
-    inside = np.ravel_multi_index(tuple(np.indices(block).reshape(3, -1)), shape)
+    # A pair that is left out exchanges a block with itself.
+    corners[~apart, 1] = corners[~apart, 0]
+    inside = np.ravel_multi_index(tuple(np.indices(block).reshape(3, -1)), tuple(shape))
+    offsets = torch.from_numpy(inside).to(views.device)
+    places = torch.from_numpy(corners).to(views.device)
+    voxels = views.view(count, -1)
     # All views at once: a loop over views as well would take most of the time of a batch.
-    for (one, other), used in zip(corners, apart, strict=True):
-        rows = np.flatnonzero(used)[:, None]
-        here, there = one[rows] + inside, other[rows] + inside
-        kept = voxels[rows, here]
-        voxels[rows, here] = voxels[rows, there]
-        voxels[rows, there] = kept
-    return swapped
+    for pair in places.unbind(1):
+        one, other = pair.unbind(1)
+        here, there = one[:, None] + offsets, other[:, None] + offsets
+        kept = voxels.gather(1, here)
+        voxels.scatter_(1, here, voxels.gather(1, there))
+        voxels.scatter_(1, there, kept)
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,7 @@ class Corruption:
     """Changes of views before the network sees them.
 
     Attributes:
+        shape: voxels of a view.
         blur: largest standard deviation, in voxels of a view of ``side`` voxels.
         side: see ``blur``.
         noise: largest standard deviation of the noise.
@@ -148,40 +169,55 @@ class Corruption:
         block: voxels of a block.
     """
 
+    shape: Triple
     blur: float
     side: int
     noise: float
     swaps: int = 0
-    block: Shape3 = (1, 1, 1)
+    block: Triple = (1, 1, 1)
 
-    def __call__(self, views: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    @property
+    def drawn(self) -> np.dtype[Any]:
+        """Type of what is drawn for a view.
+
+        sigma: of the blur, in voxels. noise: its standard deviation. seed: of its generator.
+        gamma: the power. starts: of the blocks.
+        """
+        return np.dtype(
+            [
+                *(("sigma", "<f8", 3), ("noise", "<f8"), ("seed", "<f8"), ("gamma", "<f8")),
+                ("starts", "<f8", (self.swaps, 2, 3)),
+            ]
+        )
+
+    def draw(self, rng: np.random.Generator) -> NDArray[Any]:
+        """Draw the changes of one view: a record of type :attr:`drawn`, shape ()."""
+        drawn = np.zeros((), self.drawn)
+        drawn["sigma"] = rng.uniform(0.0, self.blur, 3) * self.shape / self.side
+        drawn["noise"] = rng.uniform(0.0, self.noise)
+        drawn["seed"] = rng.integers(_SEEDS)
+        drawn["gamma"] = np.exp(rng.uniform(-_LOG_GAMMA, _LOG_GAMMA))
+        room = np.subtract(self.shape, self.block) + 1
+        drawn["starts"] = rng.integers(0, room, size=(self.swaps, 2, 3))
+        return drawn
+
+    def __call__(self, views: Tensor, drawn: NDArray[Any]) -> Tensor:
         """Blur, noise, gamma, exchange of blocks, then zero mean and unit variance.
 
         Args:
-            views: (N, X, Y, Z) in 0..1; each gets its own parameters.
-            rng: stream of these views.
+            views: (N, 1, *shape) in 0..1; left as they are.
+            drawn: (N,) records of :meth:`draw`.
         """
-        each = (len(views), 1, 1, 1)
-        sigmas = rng.uniform(0.0, self.blur, (len(views), 3)) * views.shape[1:] / self.side
-        made = np.stack(
-            [
-                ndimage.gaussian_filter(view, sigma, mode="nearest", truncate=3.0)
-                for view, sigma in zip(views, sigmas, strict=True)
-            ]
-        )
-        noise = rng.standard_normal(views.shape, dtype=np.float32)
-        made += rng.uniform(0.0, self.noise, each).astype(np.float32) * noise
-        gamma = np.exp(rng.uniform(-_LOG_GAMMA, _LOG_GAMMA, each)).astype(np.float32)
+        largest = self.blur * max(self.shape) / self.side
+        made = blurred(views[:, 0], drawn["sigma"], sampled, largest)
+        for view, each in zip(made, drawn, strict=True):
+            generator = torch.Generator(view.device).manual_seed(int(each["seed"]))
+            noise = torch.randn(self.shape, generator=generator, device=view.device)
+            view.add_(noise, alpha=float(each["noise"]))
+        gamma = torch.from_numpy(drawn["gamma"].astype(np.float32)).to(made.device)
         # Noise makes negative voxels, which have no such power: they keep their sign.
-        made = np.sign(made) * np.abs(made) ** gamma
+        made = made.abs().pow_(gamma.view(-1, 1, 1, 1)).copysign_(made)
         if self.swaps:
-            made = swap_blocks(made, self.swaps, self.block, rng)
-        made -= made.mean(axis=(1, 2, 3), keepdims=True)
-        spread = made.std(axis=(1, 2, 3), keepdims=True)
-        scaled: NDArray[np.float32] = made / np.maximum(spread, np.float32(1e-6))
-        return scaled
-
-
-def corrupted(views: Tensor, corruption: Corruption, rng: np.random.Generator) -> Tensor:
-    """Corrupt each of (N, 1, X, Y, Z) by itself."""
-    return torch.from_numpy(corruption(views[:, 0].numpy(), rng))[:, None]
+            swap_blocks(made, drawn["starts"].astype(np.int64), self.block)
+        variance, mean = torch.var_mean(made, dim=(1, 2, 3), correction=0, keepdim=True)
+        return made.sub_(mean).div_(variance.sqrt().clamp_(min=1e-6))[:, None]

@@ -1,30 +1,42 @@
-"""Random views of a volume, shared by the methods that compare views.
+"""Random views of volumes, shared by the methods that compare views.
 
 The two-dimensional recipes of Chen et al. 2020 (SimCLR), Chen et al. 2021 (MoCo v3) and Caron et
 al. 2021 (DINO), without colour: shares of an image's area are read as shares of a volume's voxels.
+
+What is random about a view is drawn first, as some numbers on the CPU; the voxels of all views of a
+batch are then made on their device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.layers.convutils import gaussian_1d
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from voxseq.transforms.spatial import Item, resize
-
-Array = NDArray[np.float32]
-Shape = tuple[int, int, int]
+from voxseq.transforms.blur import blurred, integrated
+from voxseq.transforms.spatial import Triple
 
 #: Side in voxels of the views for which the blur's widths are given.
 REFERENCE_SIDE = 96
 #: Smallest and largest standard deviation of the blur, in voxels of such a view.
 BLUR_SIGMA = (0.1, 2.0)
+#: Most that brightness and contrast differ from 1.
+JITTER = 0.4
+#: What is drawn for a view. start, size: box of the volume, in voxels. flips: of each axis. turns:
+#: quarters from the first axis to the second. brightness, contrast: 1 where they are left as they
+#: are. sigma: of the blur along each axis in voxels of the view, 0 for none. solarised: or not.
+DRAWN = np.dtype(
+    [
+        *(("start", "<f8", 3), ("size", "<f8", 3), ("flips", "<f8", 3), ("turns", "<f8")),
+        *(("brightness", "<f8"), ("contrast", "<f8"), ("sigma", "<f8", 3), ("solarised", "<f8")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class ViewRecipe:
         ValueError: a share that is not in (0, 1] or out of order, or no probability.
     """
 
-    shape: Shape
+    shape: Triple
     scale: tuple[float, float]
     jitter: float = 0.8
     blur: float = 0.5
@@ -56,105 +68,102 @@ class ViewRecipe:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a probability")
 
+    @property
+    def _widest(self) -> float:
+        """Largest standard deviation of the blur, in voxels of the view."""
+        return BLUR_SIGMA[1] * max(self.shape) / REFERENCE_SIDE
 
-def random_resized_crop(
-    volume: Array, shape: Shape, scale: tuple[float, float], rng: np.random.Generator
-) -> Array:
-    """Cut a random box with the volume's proportions and resize it trilinearly.
+    def draw(self, volume: Triple, rng: np.random.Generator) -> NDArray[Any]:
+        """Draw one view of a volume.
 
-    Args:
-        volume: (X, Y, Z).
-        shape: of the result.
-        scale: smallest and largest share of the volume's voxels; the sides of the box are the
-            cube root of a uniform share of the volume's sides, rounded to voxels.
-        rng: stream of this view.
-    """
-    side = float(rng.uniform(*scale)) ** (1 / 3)
-    sizes = [max(1, round(side * length)) for length in volume.shape]
-    starts = [
-        int(rng.integers(length - size + 1))
-        for length, size in zip(volume.shape, sizes, strict=True)
-    ]
-    box = tuple(slice(s, s + n) for s, n in zip(starts, sizes, strict=True))
-    return resize(volume[box], shape)
+        The sides of its box are the cube root of a uniform share of the volume's sides, rounded to
+        voxels. Each axis is flipped with probability 1/2; with probability 1/2 the view is turned
+        by quarters in the first two, by half where those differ in length.
+
+        Args:
+            volume: its voxels (X, Y, Z).
+            rng: stream of this view.
+
+        Returns:
+            A record of type :data:`DRAWN`, shape ().
+        """
+        drawn = np.zeros((), DRAWN)
+        side = float(rng.uniform(*self.scale)) ** (1 / 3)
+        size = [max(1, round(side * length)) for length in volume]
+        drawn["size"] = size
+        drawn["start"] = rng.integers(np.subtract(volume, size) + 1)
+        drawn["flips"] = rng.random(3) < 0.5
+        if rng.random() < 0.5:
+            drawn["turns"] = rng.integers(1, 4) if self.shape[0] == self.shape[1] else 2
+        drawn["brightness"] = drawn["contrast"] = 1.0
+        if rng.random() < self.jitter:
+            drawn["brightness"], drawn["contrast"] = rng.uniform(1 - JITTER, 1 + JITTER, 2)
+        if rng.random() < self.blur:
+            drawn["sigma"] = rng.uniform(*BLUR_SIGMA, 3) * self.shape / REFERENCE_SIDE
+        drawn["solarised"] = rng.random() < self.solarise
+        return drawn
+
+    def make(self, volumes: Tensor, drawn: NDArray[Any]) -> Tensor:
+        """Make one view of each volume.
+
+        Args:
+            volumes: (B, 1, X, Y, Z) float32 in 0..1.
+            drawn: (B,) records of :meth:`draw`.
+
+        Returns:
+            (B, 1, *shape) float32 in 0..1 on the volumes' device.
+        """
+        views = torch.empty(len(volumes), *self.shape, device=volumes.device)
+        for view, volume, each in zip(views, volumes[:, 0], drawn, strict=True):
+            view.copy_(turned(_cropped(volume, self.shape, each), each))
+        jitter(views, drawn)
+        widths: NDArray[np.float64] = drawn["sigma"]
+        is_blurred = (widths > 0).any(axis=1)
+        for rows, chosen in _chosen(views, np.asarray(is_blurred)):
+            views[rows] = blurred(chosen, widths[is_blurred], integrated, self._widest)
+        for rows, chosen in _chosen(views, drawn["solarised"] > 0):
+            views[rows] = torch.where(chosen >= 0.5, 1 - chosen, chosen)
+        # Trilinear weights and kernels sum to 1 only up to rounding.
+        return views.clamp_(0, 1)[:, None]
 
 
-def flip_and_rotate(view: Array, rng: np.random.Generator) -> Array:
-    """Flip each axis with probability 1/2; turn by quarters in the first two with probability 1/2.
-
-    Where those two axes differ in length, only the half turn keeps the shape.
-
-    Args:
-        view: (X, Y, Z).
-        rng: stream of this view.
-
-    Returns:
-        The same shape, possibly as a view of the same memory.
-    """
-    axes = np.flatnonzero(rng.random(3) < 0.5)
-    turned = np.flip(view, tuple(int(axis) for axis in axes))
-    if rng.random() < 0.5:
-        turns = int(rng.integers(1, 4)) if view.shape[0] == view.shape[1] else 2
-        turned = np.rot90(turned, turns, (0, 1))
-    return turned
+def _cropped(volume: Tensor, shape: Triple, drawn: NDArray[Any]) -> Tensor:
+    """The box of a view, resized trilinearly."""
+    box = tuple(
+        slice(int(start), int(start + size))
+        for start, size in zip(drawn["start"], drawn["size"], strict=True)
+    )
+    found = volume[box]
+    if found.shape == shape:
+        return found
+    return F.interpolate(found[None, None], shape, mode="trilinear", align_corners=False)[0, 0]
 
 
-def jitter(view: Array, rng: np.random.Generator, strength: float = 0.4) -> Array:
+def turned(view: Tensor, drawn: NDArray[Any]) -> Tensor:
+    """Flip a view (X, Y, Z) and turn it by quarters from the first axis to the second."""
+    flipped = view.flip([int(axis) for axis in np.flatnonzero(drawn["flips"])])
+    return torch.rot90(flipped, int(drawn["turns"]), (0, 1))
+
+
+def jitter(views: Tensor, drawn: NDArray[Any]) -> None:
     """Multiply the intensities, then stretch them about their mean; clip to 0..1 after each.
 
-    Both factors are uniform in 1 - strength .. 1 + strength.
-    """
-    brightness, contrast = (np.float32(f) for f in rng.uniform(1 - strength, 1 + strength, 2))
-    bright = np.minimum(view * brightness, np.float32(1))
-    mean = bright.mean(dtype=np.float32)
-    stretched: Array = np.clip((bright - mean) * contrast + mean, 0, 1)
-    return stretched
-
-
-def blur(view: Array, rng: np.random.Generator) -> Array:
-    """Smooth with a Gaussian whose standard deviation is drawn for each axis.
-
-    It is uniform in :data:`BLUR_SIGMA` voxels for a view of :data:`REFERENCE_SIDE` voxels, and in
-    proportion for others. Kernels are those of MONAI's ``RandGaussianSmooth``; beyond its faces
-    the view goes on with the outermost voxels, not with zeros, so that no dark rim arises.
-    """
-    smooth = view
-    for axis, sigma in enumerate(rng.uniform(*BLUR_SIGMA, 3)):
-        scaled = torch.tensor(sigma * view.shape[axis] / REFERENCE_SIDE, dtype=torch.float32)
-        smooth = correlate1d(smooth, gaussian_1d(scaled).numpy(), axis, mode="nearest")
-    return smooth
-
-
-def solarise(view: Array) -> Array:
-    """Invert the bright voxels: 1 - x where x >= 0.5."""
-    return np.where(view >= np.float32(0.5), np.float32(1) - view, view)
-
-
-def make_view(volume: Array, recipe: ViewRecipe, rng: np.random.Generator) -> Array:
-    """Make one random view.
-
     Args:
-        volume: (X, Y, Z) float32 in 0..1.
-        recipe: its kind.
-        rng: stream of this view; nothing else is random.
-
-    Returns:
-        ``recipe.shape`` float32 in 0..1, in memory of its own.
+        views: (B, X, Y, Z); changed in place.
+        drawn: (B,) their records.
     """
-    view = random_resized_crop(volume, recipe.shape, recipe.scale, rng)
-    view = np.ascontiguousarray(flip_and_rotate(view, rng))
-    if rng.random() < recipe.jitter:
-        view = jitter(view, rng)
-    if rng.random() < recipe.blur:
-        view = blur(view, rng)
-    if rng.random() < recipe.solarise:
-        view = solarise(view)
-    # Trilinear weights and kernels sum to 1 only up to rounding.
-    clipped: Array = np.clip(view, 0, 1, dtype=np.float32)
-    return clipped
+    brightness, contrast = (
+        torch.from_numpy(drawn[name].astype(np.float32)).to(views.device).view(-1, 1, 1, 1)
+        for name in ("brightness", "contrast")
+    )
+    views.mul_(brightness).clamp_(max=1)
+    mean = views.mean(dim=(1, 2, 3), keepdim=True)
+    views.sub_(mean).mul_(contrast).add_(mean).clamp_(0, 1)
 
 
-def make_views(items: Sequence[Item], recipe: ViewRecipe, rng: np.random.Generator) -> Tensor:
-    """One view of each item: (B, 1, *recipe.shape) float32."""
-    views = np.stack([make_view(item.volume, recipe, rng) for item in items])
-    return torch.from_numpy(views[:, None])
+def _chosen(views: Tensor, wanted: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows that are wanted and their views; nothing where none is."""
+    rows = np.flatnonzero(wanted)
+    if len(rows):
+        places = torch.from_numpy(rows).to(views.device)
+        yield places, views[places]
