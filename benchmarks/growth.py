@@ -22,9 +22,7 @@ from voxseq.data.index import read_index
 from voxseq.data.store import StoreWriter, VolumeStore
 from voxseq.data.volume import Entry
 from voxseq.plan import build_plan
-from voxseq.plan.context import RunContext
 from voxseq.report.tables.run import execute_tables
-from voxseq.sequences import build
 
 FACTORS = (1, 10, 100)
 #: Largest exponent of time and memory, and of memory that does not grow with volumes.
@@ -130,7 +128,7 @@ def _sequences(folder: Path, factor: int) -> Callable[[], object]:
     settings = large_index.with_draws(large_index.paper().sequences, _SHARE * factor)
 
     def work(out: Path) -> None:
-        build.execute(RunContext("sequences/all", settings, out, folder / "state", inputs, None))
+        large_index.build_index(settings, out, out / "state", inputs)
 
     return _again(folder, work)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from voxseq.data.store import SCHEMA as STORE_SCHEMA
 from voxseq.data.store import TABLE
 from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequences_run
-from voxseq.sequences import build
+from voxseq.sequences import build, ranges
 from voxseq.sequences.sampler import SequenceSampler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -210,6 +211,13 @@ def _columns(rows: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:
     return [{name: row[name] for name in schema.names} for row in rows]
 
 
+def build_index(settings: SequencesRun, out: Path, state: Path, inputs: dict[str, Path]) -> None:
+    """Build the index with ranges of 0 to 1, since there is no voxel to find others of."""
+    unit = np.array([[0.0, 1.0]])
+    with patch.object(ranges, "measure", lambda _, crops: unit.repeat(len(crops.boxes), axis=0)):
+        build.execute(RunContext("sequences/all", settings, out, state, inputs, None))
+
+
 def paper() -> Config:
     """The configuration of the paper's scale."""
     overlay = read_yaml(ROOT / "workflow/scales/paper.yaml")
@@ -235,7 +243,7 @@ def measure(folder: Path, share: float = 1.0) -> Report:
     out = folder / "sequences"
     out.mkdir()
     settings = with_draws(config.sequences, share)
-    build.execute(RunContext("sequences/all", settings, out, folder / "state", inputs, None))
+    build_index(settings, out, folder / "state", inputs)
     report.add("build sequences", began)
     began = time.perf_counter()
     prefix = "preprocess/source/"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from voxseq.config.data import SequencesConfig, StoreConfig
+from voxseq.config.runs import SequencesRun
 from voxseq.data.index import INDEX, SCHEMA, write_table
 from voxseq.data.store import StoreWriter
 from voxseq.data.thumbnail import packed_detail, small_pictures
@@ -152,13 +153,14 @@ SOURCES: dict[str, list[Image]] = {
 }
 
 
-def build_index(
+def index_context(
     folder: Path,
     sequences: SequencesConfig,
     sources: dict[str, list[Image]],
     tasks: dict[str, list[Image]] | None = None,
-) -> tuple[Path, dict[str, Path]]:
-    """Write stores and the index; returns the index's folder and the stores by data set."""
+    workers: int = 0,
+) -> RunContext[SequencesRun]:
+    """What the stage that builds the index is given, with stores that are written here."""
     stores = {n: write_store(folder / "store" / n, n, images) for n, images in sources.items()}
     inputs = {f"preprocess/source/{name}": path for name, path in stores.items()}
     for name, images in {**sources, **(tasks or {})}.items():
@@ -166,8 +168,20 @@ def build_index(
     out = folder / "index"
     out.mkdir()
     config = sequences_run(sequences)
-    build.execute(RunContext("sequences/all", config, out, folder / "state", inputs, None))
-    return out, stores
+    return RunContext("sequences/all", config, out, folder / "state", inputs, None, workers)
+
+
+def build_index(
+    folder: Path,
+    sequences: SequencesConfig,
+    sources: dict[str, list[Image]],
+    tasks: dict[str, list[Image]] | None = None,
+    workers: int = 0,
+) -> tuple[Path, dict[str, Path]]:
+    """Write stores and the index; returns the index's folder and the stores by data set."""
+    context = index_context(folder, sequences, sources, tasks, workers)
+    build.execute(context)
+    return context.out, {name: folder / "store" / name for name in sources}
 
 
 def sampler(

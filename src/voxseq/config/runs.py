@@ -104,6 +104,7 @@ class SpatialCrops(Model):
 
     crops_per_volume: int
     crop_shape: Shape3
+    window_shape: Shape3
 
 
 class ContrastCrops(Model):
@@ -124,8 +125,8 @@ class SemanticDraws(Model):
 class SequencesRun(Model):
     """Building the sequence index.
 
-    Strides, mixing weights and percentiles act when a sequence is read, so they belong to
-    pre-training.
+    Strides and mixing weights act when a sequence is read, so they belong to pre-training. The
+    shapes that crops are resized to, and the percentiles, are those of the ranges in the index.
 
     Attributes:
         exclude: data set → subjects that are left out by name.
@@ -139,6 +140,9 @@ class SequencesRun(Model):
     contrast: ContrastCrops
     semantic: SemanticDraws
     length: int
+    volume_shape: Shape3
+    patch_shape: Shape3
+    percentiles: tuple[float, float]
     validation_every: int
     seed: int
 

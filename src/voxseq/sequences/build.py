@@ -1,6 +1,7 @@
 """Building the sequence index: which crops of which volumes form sequences.
 
-The index names stores, rows and boxes; voxels stay in the volume store. One table per kind:
+The index names stores, rows and boxes, and the intensity range of each crop
+(:mod:`voxseq.sequences.ranges`); voxels stay in the volume store. One table per kind:
 
 - ``spatial.parquet``: one row per crop, along which the window slides when it is read;
 - ``contrast.parquet``: one row per place, with the rows of the aligned contrasts;
@@ -30,6 +31,7 @@ from voxseq.base.files import atomic_path, write_json
 from voxseq.base.random import entropy
 from voxseq.config.base import Shape3
 from voxseq.sequences.exclusion import select
+from voxseq.sequences.ranges import BOX, RangeFinder
 
 if TYPE_CHECKING:
     from voxseq.config.runs import SequencesRun
@@ -40,8 +42,7 @@ _LOG = logging.getLogger("voxseq.sequences")
 #: Optional sources that are not here, and kinds of sequence of which no source is.
 LEFT_OUT = "left_out.json"
 AXES = ("x", "y", "z")
-#: Columns of a box, and of the place of its volume.
-BOX = (*(f"start_{a}" for a in AXES), *(f"extent_{a}" for a in AXES))
+#: Columns of the place of a volume.
 _PLACE = ("store", "row")
 #: Random keys that are held at a time: 32 MB.
 _KEYS = 1 << 22
@@ -64,6 +65,7 @@ def execute(context: RunContext[SequencesRun]) -> None:
     counts: dict[str, int] = {"excluded": len(selection.excluded)}
     here = set(selection.record["volumes"])
     left_out: dict[str, list[str]] = {"sources": sorted(set(sources) - here), "kinds": []}
+    tables: dict[str, pd.DataFrame] = {}
     for kind in ("spatial", "contrast", "semantic"):
         names = [s.dataset for s in config.sources if s.kind == kind]
         if not names:
@@ -73,17 +75,19 @@ def execute(context: RunContext[SequencesRun]) -> None:
             _LOG.warning("no %s sequences: %s are not here", kind, ", ".join(names))
             continue
         chosen = volumes[volumes["dataset"].isin(names)].reset_index(drop=True)
-        tables = _BUILDERS[kind](chosen, config)
-        for name, unmarked in tables.items():
-            table = with_validation(unmarked, config.validation_every)
-            counts[name] = len(table)
-            with atomic_path(context.out / f"{name}.parquet") as temporary:
-                table.to_parquet(temporary, index=False)
-        if not counts[kind]:
+        tables |= _BUILDERS[kind](chosen, config)
+        if not len(tables[kind]):
             raise DataError(
                 f"no {kind} sequence can be built from {', '.join(names)}",
                 f"look at set_aside.csv of these data sets and at {context.out / 'excluded.csv'}",
             )
+    folders = [context.inputs[f"preprocess/source/{name}"] for name in sources]
+    finder = RangeFinder(config, volumes, folders, context.state, context.workers)
+    for name, unmarked in finder.added(tables).items():
+        table = with_validation(unmarked, config.validation_every)
+        counts[name] = len(table)
+        with atomic_path(context.out / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
     write_json(context.out / "sources.json", sources)
     write_json(context.out / LEFT_OUT, left_out)
     write_json(context.out / "summary.json", counts)
