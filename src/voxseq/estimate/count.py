@@ -30,7 +30,6 @@ from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.batching import Batch
 from voxseq.pretrain.run import build_method
 from voxseq.sequences.sampler import SequenceSampler
-from voxseq.transforms.spatial import Item
 
 _LOG = logging.getLogger("voxseq.estimate")
 META = torch.device("meta")
@@ -111,10 +110,12 @@ class _Numbers:
 
 def _batch(method: PretrainMethod, shape: Shape3, modality: str, size: int) -> Batch:
     """A batch of ``size`` items, made of two; only flags have values."""
-    rng = np.random.default_rng(0)
-    items = [Item(rng.random(shape, np.float32), modality=modality) for _ in range(ITEMS)]
+    batching = method.batching
+    drawn = np.stack([batching.draw(np.random.default_rng) for _ in range(ITEMS)])
+    is_ct = np.full(ITEMS, modality == "CT")
+    volumes = torch.zeros(ITEMS, 1, *shape)
     batch = {}
-    for name, rows in method.batching.collate(items, rng).items():
+    for name, rows in batching.views(volumes, drawn, is_ct).items():
         count = len(rows) * size // ITEMS
         if rows.dtype == torch.bool:
             batch[name] = rows[torch.arange(count) % len(rows)]

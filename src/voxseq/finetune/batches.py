@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,14 +13,12 @@ from voxseq.config.base import Shape3
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.training.batches import EpochOrder
-from voxseq.training.loop import Batch
+from voxseq.training.rows import Arrays, Field, Rows
 from voxseq.transforms.augment import Array, Augmentation
 from voxseq.transforms.spatial import start_around
 
-MakeBatch = Callable[[int], Batch]
 
-
-class CropBatches:
+class CropRows(Rows):
     """Batches of crops for segmentation.
 
     A batch has ``volumes_per_batch`` volumes in the order of the epochs and ``crops_per_volume``
@@ -40,27 +38,21 @@ class CropBatches:
         self.volumes, self.recipe, self.seed = volumes, recipe, seed
         self.augmentation = augmentation
         self.order = EpochOrder(rows, seed)
-
-    def __call__(self, step: int) -> Batch:
-        """Batch of a step: image (B, 1, *roi) float32, label (B, 1, *roi) uint8, ids (B,)."""
-        recipe = self.recipe
-        size = recipe.volumes_per_batch * recipe.crops_per_volume
-        # Crops are written to their place: collecting and joining them would touch all twice.
-        images = np.empty((size, 1, *recipe.roi), np.float32)
-        # A byte a voxel until the loss, between processes and on the way to a device.
-        labels = np.empty((size, 1, *recipe.roi), np.uint8)
-        ids = []
-        for slot in range(size):
-            number = slot // recipe.crops_per_volume
-            row = self.order[step * recipe.volumes_per_batch + number]
-            rng = numpy_generator(self.seed, "crop", step, slot)
-            images[slot, 0], labels[slot, 0] = self._crop(row, rng)
-            ids.append(row)
-        return {
-            "image": torch.from_numpy(images),
-            "label": torch.from_numpy(labels),
-            "ids": torch.tensor(ids),
+        self.count = recipe.volumes_per_batch * recipe.crops_per_volume
+        self.layout = {
+            "image": Field((1, *recipe.roi), "float32"),
+            # A byte a voxel until the loss, between processes and on the way to a device.
+            "label": Field((1, *recipe.roi), "uint8"),
+            "ids": Field((), "int64"),
         }
+
+    def fill(self, step: int, row: int, out: Arrays) -> None:
+        """Cut and augment a crop: image and label (1, *roi), and the number of its volume."""
+        number = row // self.recipe.crops_per_volume
+        volume = self.order[step * self.recipe.volumes_per_batch + number]
+        rng = numpy_generator(self.seed, "crop", step, row)
+        out["image"][0], out["label"][0] = self._crop(volume, rng)
+        out["ids"][...] = volume
 
     def _crop(self, row: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Image and uint8 label of a crop; they may be views of a volume."""
@@ -84,7 +76,7 @@ class CropBatches:
         return np.asarray(rng.integers(self.volumes.shape(row)))
 
 
-class ImageBatches:
+class ImageRows(Rows):
     """Batches of whole images for classification, in the order of the epochs."""
 
     def __init__(
@@ -95,22 +87,22 @@ class ImageBatches:
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        self.volumes, self.batch_size, self.seed = volumes, batch_size, seed
+        self.volumes, self.count, self.seed = volumes, batch_size, seed
         self.augmentation = augmentation
         self.order = EpochOrder(rows, seed)
-
-    def __call__(self, step: int) -> Batch:
-        """Batch of a step: image (B, 1, X, Y, Z) float32, target (B,) int64, ids (B,)."""
-        rows = [self.order[step * self.batch_size + slot] for slot in range(self.batch_size)]
-        images = np.empty((self.batch_size, 1, *self.volumes.shape(rows[0])), np.float32)
-        for slot, row in enumerate(rows):
-            rng = numpy_generator(self.seed, "crop", step, slot)
-            images[slot, 0] = self.augmentation.image(self.volumes.image(row), rng)
-        return {
-            "image": torch.from_numpy(images),
-            "target": torch.tensor([self.volumes.target(row) for row in rows]),
-            "ids": torch.tensor(rows),
+        self.layout: Mapping[str, Field] = {
+            "image": Field((1, *volumes.shape(rows[0])), "float32"),
+            "target": Field((), "int64"),
+            "ids": Field((), "int64"),
         }
+
+    def fill(self, step: int, row: int, out: Arrays) -> None:
+        """Augment an image (1, X, Y, Z), with its target and number."""
+        volume = self.order[step * self.count + row]
+        rng = numpy_generator(self.seed, "crop", step, row)
+        out["image"][0] = self.augmentation.image(self.volumes.image(volume), rng)
+        out["target"][...] = self.volumes.target(volume)
+        out["ids"][...] = volume
 
 
 def image_parts(volumes: Volumes, rows: Sequence[int], size: int) -> Iterator[Tensor]:

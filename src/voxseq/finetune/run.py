@@ -13,15 +13,17 @@ from torch import nn
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import classification, results, segmentation
-from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
+from voxseq.finetune.batches import CropRows, ImageRows
 from voxseq.finetune.recipe import Splits, choose_splits
 from voxseq.finetune.training import build_optimiser
 from voxseq.models.encoder import Encoder
 from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.batches import stepwise
+from voxseq.training.copies import travelling
 from voxseq.training.device import accelerator
 from voxseq.training.loop import FitResult, LoopConfig, fit
+from voxseq.training.rows import Rows
 from voxseq.training.schedule import lr_factor
 from voxseq.transforms.augment import build_augmentation
 
@@ -103,22 +105,22 @@ def _trainable(
     return classification.ClassificationTraining(network, recipe, volumes, val)
 
 
-def _batches(recipe: Recipe, volumes: Volumes, train: Sequence[int], seed: int) -> MakeBatch:
+def _rows(recipe: Recipe, volumes: Volumes, train: Sequence[int], seed: int) -> Rows:
     if isinstance(recipe, SegmentationRecipe):
         augmentation = build_augmentation(recipe.augmentation, recipe.roi)
-        return CropBatches(volumes, train, recipe, augmentation, seed)
+        return CropRows(volumes, train, recipe, augmentation, seed)
     augmentation = build_augmentation(recipe.augmentation, volumes.shape(train[0]))
-    return ImageBatches(volumes, train, recipe.batch_size, augmentation, seed)
+    return ImageRows(volumes, train, recipe.batch_size, augmentation, seed)
 
 
 def _train(
     context: RunContext[FinetuneRun], trainable: Training, volumes: Volumes, splits: Splits
 ) -> FitResult:
     config, recipe, optimiser = context.config, context.config.recipe, context.config.optimiser
-    make_batch = _batches(recipe, volumes, splits.train, config.seed)
+    rows = _rows(recipe, volumes, splits.train, config.seed)
     return fit(
         trainable,
-        lambda start: stepwise(make_batch, start, recipe.steps, context.workers),
+        lambda start: travelling(stepwise(rows, start, recipe.steps, context.workers), trainable),
         build_optimiser(trainable.network, optimiser, config.encoder.depth, config.precision),
         lr_factor(
             optimiser.schedule, optimiser.warmup_steps, recipe.steps, optimiser.final_lr_factor

@@ -19,8 +19,9 @@ from voxseq.sequences.assemble import assemble
 from voxseq.sequences.raw import Raw
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import WHOLE, BatchShard
-from voxseq.training.rows import Arrays, Batch, Field, Rows
+from voxseq.training.rows import Arrays, Field, Rows
 
+Batch = dict[str, Tensor]
 #: Number of a view → the generator of what is random about that view of an item.
 Stream = Callable[[int], np.random.Generator]
 

@@ -20,9 +20,10 @@ from voxseq.config.registry import METHODS
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import StepBatches, stack
+from voxseq.pretrain.batching import ItemRows, headers_of, views_of, volumes_of
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
+from voxseq.training.copies import travelling
 from voxseq.training.device import costs
 from voxseq.training.distributed import WHOLE, BatchShard, processes
 from voxseq.training.finite import require_finite
@@ -66,7 +67,7 @@ class PretrainTask(Trainable):
         self.method = method
         self._sampler, self._seed, self.steps = sampler, config.seed, config.steps
         size = config.batch_size
-        self.batches = StepBatches(method.batching, sampler, config.seed, size, shard)
+        self.rows = ItemRows(method.batching, sampler, config.seed, size, shard)
         items = sampler.validation(
             config.validation_sequences, sequences=method.batching.needs == "sequence"
         )
@@ -75,12 +76,30 @@ class PretrainTask(Trainable):
                 f"{len(items)} validation sequences, expected at least 2",
                 "lower sequences.validation_every",
             )
-        parts = [items[i : i + size] for i in range(0, len(items), size)]
-        # The plain images beside the method's own view, to watch the features for collapse.
+        # As raw rows, of which the views are made each time: they take many times the memory.
         self._validation = [
-            self.batches.collated(part, "validation", i) | {"image": stack(part)}
-            for i, part in enumerate(parts)
+            self.rows.held_out(items[first : first + size], first)
+            for first in range(0, len(items), size)
         ]
+
+    def transfer(self, batch: Batch, device: torch.device) -> Batch:
+        """Move the voxels of raw rows; the rest is read on the CPU."""
+        if device.type == "cpu":
+            return batch
+        rows, used = batch["voxels"], headers_of(batch, self._sampler.header)["used"]
+        moved = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+        # Items have the room of the largest one, of which most need a part.
+        for there, here, size in zip(moved, rows, used.tolist(), strict=True):
+            there[:size].copy_(here[:size], non_blocking=True)
+        kept = {name: value.clone() for name, value in batch.items() if name != "voxels"}
+        return {"voxels": moved, **kept}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Make the method's views of raw rows, on the device of their voxels."""
+        return views_of(batch, self._volumes(batch), self._sampler.header, self.method.batching)
+
+    def _volumes(self, batch: Batch) -> Tensor:
+        return volumes_of(batch, self._sampler.header, self._sampler.config)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Losses of a training batch."""
@@ -101,23 +120,36 @@ class PretrainTask(Trainable):
         self.method.begin_stage(number, self._sampler)
 
     def validate(self) -> dict[str, float]:
-        """Mean validation loss, and whether the features have collapsed; each process by itself."""
+        """Mean validation loss, and whether the features have collapsed.
+
+        The processes share the batches of held-out items among them, and all have all results.
+        """
         self.method.shard = WHOLE
-        sums: dict[str, float] = {}
-        features = []
-        total = 0
+        here = processes()
+        own = range(here.rank, len(self._validation), here.world_size)
+        found = here.gather({number: self._validated(number) for number in own})
+        parts = dict(sorted(pair for part in found for pair in part.items()))
+        features = torch.cat([rows for _, rows in parts.values()])
+        means = {
+            name: sum(losses[name] * len(rows) for losses, rows in parts.values()) / len(features)
+            for name in parts[0][0]
+        }
+        return means | feature_statistics(features)
+
+    def _validated(self, number: int) -> tuple[dict[str, float], Tensor]:
+        """Losses of a batch of held-out items, and the mean features (B, C) of their volumes."""
         device = next(self.method.parameters()).device
-        for number, kept in enumerate(self._validation):
-            batch = {name: value.to(device) for name, value in kept.items()}
-            generator = torch_generator(self._seed, "validation", number)
-            size = len(batch["ids"])
-            total += size
-            for name, value in self.method.validation_loss(batch, generator).items():
-                require_finite(f"the validation's {name}", value)
-                sums[name] = sums.get(name, 0.0) + float(value) * size
-            features.append(self.method.encoder(batch["image"]).tokens.mean(dim=1))
-        means = {name: value / total for name, value in sums.items()}
-        return means | feature_statistics(torch.cat(features).float().cpu())
+        kept = self.transfer(self._validation[number], device)
+        with torch.autocast(device.type, enabled=False):
+            volumes = self._volumes(kept)
+            batch = views_of(kept, volumes, self._sampler.header, self.method.batching)
+        generator = torch_generator(self._seed, "validation", number)
+        losses = {}
+        for name, value in self.method.validation_loss(batch, generator).items():
+            require_finite(f"the validation's {name}", value)
+            losses[name] = float(value)
+        features = self.method.encoder(volumes).tokens.mean(dim=1)
+        return losses, features.float().cpu()
 
 
 def execute(context: RunContext[PretrainRun]) -> None:
@@ -211,7 +243,8 @@ def staged_batches(
         if start <= steps.start:
             optimiser.state.clear()
             task.begin_stage(number)
-        yield from stepwise(task.batches, max(start, steps.start), steps.stop, workers)
+        first = max(start, steps.start)
+        yield from travelling(stepwise(task.rows, first, steps.stop, workers), task)
 
 
 def staged_lr_factor(optimiser: OptimiserConfig, stages: Sequence[range]) -> Callable[[int], float]:

@@ -280,8 +280,8 @@ class SequenceSampler:
         if kind == "contrast":
             rows = [f"row_{i}" for i in range(config.length)]
             if sequences:
-                each = [self._sizes(table, row, table.extents()) for row in rows]
-                return int(np.sum(each, axis=0).max())
+                parts = [self._sizes(table, row, table.extents()) for row in rows]
+                return int(np.sum(parts, axis=0).max())
             extents = np.broadcast_to(config.spatial.crop_shape, table.extents().shape)
             return int(max(self._sizes(table, row, extents).max() for row in rows))
         assert self._items is not None

@@ -133,6 +133,14 @@ class Processes:
         together = _summed(torch.stack([value.float() for value in values.values()]))
         return dict(zip(values, together / self.world_size, strict=True))
 
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks in order, on each of them; small ones that can be pickled."""
+        if self.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.world_size
+        dist.all_gather_object(found, value)
+        return found
+
     def barrier(self) -> None:
         """Wait until all processes are here."""
         # Not torch's barrier, which would choose a GPU by itself.

@@ -38,7 +38,8 @@ _LOG = logging.getLogger("voxseq.training")
 #: Seconds of training after which its end gets a checkpoint of its own.
 LATE = 30.0
 Batch = dict[str, Tensor]
-#: Generator over this process's rows of the batches from a given step on.
+#: Generator over this process's rows of the batches from a given step on, on its device; see
+#: :func:`voxseq.training.copies.travelling`.
 Batches = Callable[[int], Generator[Batch, None, None]]
 
 
@@ -50,6 +51,14 @@ class Trainable(nn.Module, ABC):
     """
 
     shard: BatchShard = WHOLE
+
+    def transfer(self, batch: Batch, device: torch.device) -> Batch:
+        """Move a batch of rows to a device, without waiting for it to be there."""
+        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Make what :meth:`forward` takes of rows on the device, in full precision."""
+        return batch
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -302,8 +311,8 @@ class _Training:
     def _update(self, step: int, batch: Batch) -> None:
         """One training step."""
         progress, config, optimiser = self.progress, self.config, self.optimiser
-        batch = self.fabric.to_device(batch)
-        self.ids = batch.get("ids")
+        ids = batch.get("ids")
+        self.ids = None if ids is None else ids.clone()
         self.wrapped.train()
         losses = self._differentiated(batch, step)
         self.trainable.before_update(step, optimiser.param_groups)
@@ -334,7 +343,7 @@ class _Training:
         found: list[dict[str, Tensor]] = []
         for number in range(count):
             self.trainable.shard = BatchShard(here.rank * count + number, here.world_size * count)
-            part = shard_of(batch, BatchShard(number, count))
+            part = self.trainable.prepare(shard_of(batch, BatchShard(number, count)))
             # Gradients wait on each rank, to be averaged with those of the last part.
             waits = here.world_size > 1 and number + 1 < count
             with self.fabric.no_backward_sync(self.wrapped) if waits else nullcontext():
@@ -354,7 +363,7 @@ class _Training:
             return
         self._require_finite()
         self.trainable.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.fabric.autocast():
             scores = self.trainable.validate()
         with stop.held():
             record(progress, "val", scores)

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from voxseq.config.methods.dino import DINOSettings
 from voxseq.models.encoder import Encoder
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching
+from voxseq.pretrain.batching import Batch
 from voxseq.pretrain.parts.dino_head import DINOHead, dino_loss, mean_entropy, teacher_distribution
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
+from voxseq.pretrain.parts.recipes import RecipeBatching
 from voxseq.training.schedule import half_cosine
-from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import ViewRecipe, make_views
+from voxseq.transforms.views import ViewRecipe
 
 
 def linear_rise(first: float, last: float, step: int, length: float) -> float:
@@ -39,7 +40,7 @@ def clip_each(parameters: Sequence[Tensor], largest: float) -> None:
             parameter.grad.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
 
 
-class DINOBatching(Batching):
+class DINOBatching(RecipeBatching):
     """Two global and several local views of each volume."""
 
     settings: DINOSettings
@@ -47,23 +48,23 @@ class DINOBatching(Batching):
     def build(self) -> None:
         """Make the published recipes: the global views differ in blur and solarisation."""
         settings = self.settings
-        self.global_recipes = (
+        local = ViewRecipe(settings.local_shape, settings.local_scale, blur=0.5)
+        self.recipes = [
             ViewRecipe(settings.global_shape, settings.global_scale, blur=1.0),
             ViewRecipe(settings.global_shape, settings.global_scale, blur=0.1, solarise=0.2),
-        )
-        self.local_recipe = ViewRecipe(settings.local_shape, settings.local_scale, blur=0.5)
+            *[local] * settings.local_views,
+        ]
 
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make two global and several local views of each item.
+    def views(self, volumes: Tensor, drawn: NDArray[Any], is_ct: NDArray[np.bool_]) -> Batch:
+        """Make two global and several local views of each volume.
 
         Returns:
             ``global``: (B, 2, 1, *global_shape) and ``local``: (B, local_views, 1, *local_shape),
             float32.
         """
-        large = [make_views(items, recipe, rng) for recipe in self.global_recipes]
-        count = self.settings.local_views
-        small = [make_views(items, self.local_recipe, rng) for _ in range(count)]
-        return {"global": torch.stack(large, dim=1), "local": torch.stack(small, dim=1)}
+        del is_ct
+        views = self.made(volumes, drawn)
+        return {"global": torch.stack(views[:2], dim=1), "local": torch.stack(views[2:], dim=1)}
 
 
 class DINOMethod(PretrainMethod):

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from voxseq.config.methods.mae3d import MAE3DSettings
 from voxseq.models.patches import Grid, patchify, token_grid
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching, stack
+from voxseq.pretrain.batching import Batch, Batching, Stream
 from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     draw_mask,
     encode_visible,
     gather_tokens,
 )
-from voxseq.transforms.spatial import Item
 
 
 class MAE3DBatching(Batching):
     """A random box of each volume."""
 
     settings: MAE3DSettings
+    drawn = np.dtype([("start", "<i8", 3)])
 
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Cut a random box of each item; there is no other augmentation (published code).
+    def draw(self, stream: Stream) -> NDArray[Any]:
+        """Draw the first voxel of the box; there is no other augmentation (published code)."""
+        drawn = np.zeros((), self.drawn)
+        room = np.subtract(self.sequences.volume_shape, self.settings.crop_shape)
+        drawn["start"] = stream(0).integers(0, room + 1)
+        return drawn
+
+    def views(self, volumes: Tensor, drawn: NDArray[Any], is_ct: NDArray[np.bool_]) -> Batch:
+        """Cut the boxes.
 
         Returns:
             ``volume``: (B, 1, *crop_shape) float32.
         """
-        volumes = stack(items)
-        crops = []
-        for volume in volumes:
-            room = np.subtract(volume.shape[1:], self.settings.crop_shape)
-            x, y, z = (int(start) for start in rng.integers(0, room + 1))
-            a, b, c = self.settings.crop_shape
-            crops.append(volume[:, x : x + a, y : y + b, z : z + c])
-        return {"volume": torch.stack(crops)}
+        del is_ct
+        crops = volumes.new_empty(len(volumes), 1, *self.settings.crop_shape)
+        a, b, c = self.settings.crop_shape
+        for crop, volume, (x, y, z) in zip(crops, volumes, drawn["start"].tolist(), strict=True):
+            crop.copy_(volume[:, x : x + a, y : y + b, z : z + c])
+        return {"volume": crops}
 
 
 class MAE3DMethod(PretrainMethod):

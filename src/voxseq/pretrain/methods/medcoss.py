@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from voxseq.models.encoder import EncoderOutput
 from voxseq.models.initialise import seeded
 from voxseq.models.patches import Grid, normalised_targets, patchify, token_grid
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching, stack
+from voxseq.pretrain.batching import Batch, Batching, Stream
 from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     draw_mask,
@@ -31,10 +30,9 @@ from voxseq.pretrain.parts.rehearsal import (
     choose_candidates,
     mean_features,
     nearest_to_centroids,
-    read_item,
+    rehearsal_generator,
 )
 from voxseq.sequences.sampler import SequenceSampler
-from voxseq.transforms.spatial import Item
 
 _LOG = logging.getLogger("voxseq.pretrain")
 #: The modality of each stage.
@@ -53,12 +51,15 @@ class MedCoSSBatching(Batching):
     """
 
     settings: MedCoSSSettings
+    drawn = np.dtype([("flips", "?", 3)])
 
     def build(self) -> None:
         """Nothing is known before :meth:`begin`."""
         self.total_steps = 0
         self.numbers: dict[str, NDArray[np.int64]] = {}
         self.rehearsed = np.empty(0, np.int64)
+        # Of the step that was asked for last.
+        self._latest: tuple[tuple[int, int], NDArray[np.int64]] = ((-1, 0), self.rehearsed)
 
     def begin(self, total_steps: int, data: SequenceSampler) -> None:
         """Look up which items are CT and which MRI.
@@ -92,35 +93,42 @@ class MedCoSSBatching(Batching):
         order = numpy_generator(self.seed, "medcoss epoch", epoch).permutation(current + rehearsed)
         return MODALITIES[1] if order[place] < current else "rehearsal"
 
-    def draw(
-        self, data: SequenceSampler, step: int, size: int, slots: Sequence[int] | None = None
-    ) -> list[Item]:
-        """Draw the items of a batch from one source, with replacement (published code)."""
-        slots = range(size) if slots is None else slots
-        source = self.source(step, size)
-        numbers = self.rehearsed if source == "rehearsal" else self.numbers[source]
-        chosen = numpy_generator(self.seed, "medcoss batch", step).choice(numbers, size)
-        if source == "rehearsal":
-            return [read_item(data, int(number)) for number in chosen[slots]]
-        return [
-            data.item(int(chosen[slot]), numpy_generator(self.seed, "medcoss item", step, slot))
-            for slot in slots
-        ]
+    def choose(
+        self, data: SequenceSampler, step: int, size: int, slot: int
+    ) -> tuple[int, np.random.Generator]:
+        """Choose an item of the step's source, with replacement (published code)."""
+        number = int(self._chosen(step, size)[slot])
+        if self.source(step, size) == "rehearsal":
+            return number, rehearsal_generator(data.seed, number)
+        return number, numpy_generator(self.seed, "medcoss item", step, slot)
 
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Mirror half of the items, along each axis with probability 0.5 (published code).
+    def _chosen(self, step: int, size: int) -> NDArray[np.int64]:
+        """The items of a batch, all from one source."""
+        if self._latest[0] != (step, size):
+            source = self.source(step, size)
+            numbers = self.rehearsed if source == "rehearsal" else self.numbers[source]
+            chosen = numpy_generator(self.seed, "medcoss batch", step).choice(numbers, size)
+            self._latest = (step, size), chosen
+        return self._latest[1]
+
+    def draw(self, stream: Stream) -> NDArray[Any]:
+        """Mirror half of the items, along each axis with probability 0.5 (published code)."""
+        drawn = np.zeros((), self.drawn)
+        rng = stream(0)
+        if rng.random() < 0.5:
+            drawn["flips"] = rng.random(3) < 0.5
+        return drawn
+
+    def views(self, volumes: Tensor, drawn: NDArray[Any], is_ct: NDArray[np.bool_]) -> Batch:
+        """Mirror the volumes.
 
         Returns:
-            ``volume``: (B, 1, X, Y, Z) float32; ``ct``: (B,) bool.
+            ``volume``: (B, 1, X, Y, Z) float32; ``ct``: (B,) bool, on the CPU.
         """
-        mirrored = rng.random(len(items)) < 0.5
-        axes = rng.random((len(items), 3)) < 0.5
-        volumes = [
-            volume.flip([1 + int(axis) for axis in np.flatnonzero(flips & mirror)])
-            for volume, flips, mirror in zip(stack(items), axes, mirrored, strict=True)
-        ]
-        ct = torch.tensor([item.modality == MODALITIES[0] for item in items])
-        return {"volume": torch.stack(volumes), "ct": ct}
+        mirrored = torch.empty_like(volumes)
+        for view, volume, flips in zip(mirrored, volumes, drawn["flips"], strict=True):
+            view.copy_(volume.flip([1 + int(axis) for axis in np.flatnonzero(flips)]))
+        return {"volume": mirrored, "ct": torch.from_numpy(is_ct)}
 
 
 class MedCoSSMethod(PretrainMethod):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from voxseq.config.methods.moco_v3 import MoCoV3Settings
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching
+from voxseq.pretrain.batching import Batch
 from voxseq.pretrain.parts.contrastive import matching_accuracy, projection_head, query_key_loss
 from voxseq.pretrain.parts.momentum import frozen_copy, rising_momentum, update_average
-from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import ViewRecipe, make_views
+from voxseq.pretrain.parts.recipes import RecipeBatching
+from voxseq.transforms.views import ViewRecipe
 
 
-class MoCoV3Batching(Batching):
+class MoCoV3Batching(RecipeBatching):
     """Two views of each volume, by a recipe of its own each."""
 
     settings: MoCoV3Settings
@@ -28,18 +29,19 @@ class MoCoV3Batching(Batching):
         Blur on all first views and few second ones, of which a fifth is solarised.
         """
         shape, share = self.settings.view_shape, self.settings.scale
-        self.recipes = {
-            "first": ViewRecipe(shape, share, blur=1.0),
-            "second": ViewRecipe(shape, share, blur=0.1, solarise=0.2),
-        }
+        self.recipes = [
+            ViewRecipe(shape, share, blur=1.0),
+            ViewRecipe(shape, share, blur=0.1, solarise=0.2),
+        ]
 
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make two views of each item, by a recipe of its own each.
+    def views(self, volumes: Tensor, drawn: NDArray[Any], is_ct: NDArray[np.bool_]) -> Batch:
+        """Make both views.
 
         Returns:
             ``first`` and ``second``: (B, 1, *view_shape) float32.
         """
-        return {name: make_views(items, recipe, rng) for name, recipe in self.recipes.items()}
+        del is_ct
+        return dict(zip(("first", "second"), self.made(volumes, drawn), strict=True))
 
 
 class MoCoV3Method(PretrainMethod):

@@ -25,7 +25,6 @@ from voxseq.pretrain.batching import Batch, Batching
 class AutoregressiveBatching(Batching):
     """Joined patch sequences, or single images in the ablation without sequences."""
 
-    per_sample = True
     settings: OursSettings
 
     def build(self) -> None:

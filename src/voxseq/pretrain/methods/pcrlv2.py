@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voxseq.config.methods.pcrlv2 import SCALES, PCRLv2Settings
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching, stack
+from voxseq.pretrain.batching import Batch, Batching, Stream
 from voxseq.training.schedule import half_cosine
 from voxseq.transforms.pcrlv2 import (
     LARGE_SIDE,
     SMALL_SIDE,
-    Array,
     Corruption,
     box_near,
-    corrupted,
     overlapping_boxes,
     resample,
     view_matrix,
 )
-from voxseq.transforms.spatial import Item
 
 
 def _convolutions(inside: int, outside: int) -> list[nn.Module]:
@@ -131,41 +129,69 @@ class PCRLv2Batching(Batching):
 
     def build(self) -> None:
         """Make the corruption of large and of small views."""
-        settings = self.settings
+        options = self.settings
         self.corrupt_global = Corruption(
-            settings.blur, LARGE_SIDE, settings.noise, settings.swaps, settings.swap_block
+            options.global_shape,
+            options.blur,
+            LARGE_SIDE,
+            options.noise,
+            options.swaps,
+            options.swap_block,
         )
-        self.corrupt_local = Corruption(settings.blur, SMALL_SIDE, settings.noise)
+        self.corrupt_local = Corruption(
+            options.local_shape, options.blur, SMALL_SIDE, options.noise
+        )
+        large, small = self.corrupt_global.drawn, self.corrupt_local.drawn
+        count = options.local_views
+        self.drawn = np.dtype(
+            [
+                *(("large", large, 2), ("large_matrix", "<f8", (2, 3, 4))),
+                *(("small", small, (count,)), ("small_matrix", "<f8", (count, 3, 4))),
+            ]
+        )
 
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+    def draw(self, stream: Stream) -> NDArray[Any]:
+        """Draw the boxes of all views together, then each view from its own stream."""
+        options = self.settings
+        drawn = np.zeros((), self.drawn)
+        boxes = stream(0)
+        pair = overlapping_boxes(options.global_side, options.overlap, boxes)
+        near = [box_near(pair, options.local_side, boxes) for _ in range(options.local_views)]
+        number = 0
+        for name, found, corruption in (
+            ("large", pair, self.corrupt_global),
+            ("small", near, self.corrupt_local),
+        ):
+            for view, box in enumerate(found):
+                number += 1
+                rng = stream(number)
+                drawn[f"{name}_matrix"][view] = view_matrix(box, rng)
+                drawn[name][view] = corruption.draw(rng)
+        return drawn
+
+    def views(self, volumes: Tensor, drawn: NDArray[Any], is_ct: NDArray[np.bool_]) -> Batch:
         """Make the views.
 
         Returns:
             ``first`` and ``second``: corrupted large views (B, 1, *global_shape); ``target``: the
             first one before corruption, in 0..1; ``local``: (B, local_views, 1, *local_shape).
         """
+        del is_ct
         options = self.settings
-        large: list[list[Array]] = []
-        small: list[Array] = []
-        for _ in items:
-            pair = overlapping_boxes(options.global_side, options.overlap, rng)
-            near = [box_near(pair, options.local_side, rng) for _ in range(options.local_views)]
-            large.append([view_matrix(box, rng) for box in pair])
-            small.extend(view_matrix(box, rng) for box in near)
-        volume = stack(items)
         first, second = (
-            resample(volume, np.stack([pair[which] for pair in large]), options.global_shape)
-            for which in (0, 1)
+            resample(volumes, drawn["large_matrix"][:, view], options.global_shape)
+            for view in range(2)
         )
-        repeated = volume.repeat_interleave(options.local_views, dim=0)
-        local = corrupted(
-            resample(repeated, np.stack(small), options.local_shape), self.corrupt_local, rng
-        )
+        count = options.local_views
+        local = volumes.new_empty(len(volumes), count, 1, *options.local_shape)
+        for view in range(count):
+            small = resample(volumes, drawn["small_matrix"][:, view], options.local_shape)
+            local[:, view] = self.corrupt_local(small, drawn["small"][:, view])
         return {
-            "first": corrupted(first, self.corrupt_global, rng),
-            "second": corrupted(second, self.corrupt_global, rng),
+            "first": self.corrupt_global(first, drawn["large"][:, 0]),
+            "second": self.corrupt_global(second, drawn["large"][:, 1]),
             "target": first,
-            "local": local.reshape(len(items), options.local_views, *local.shape[1:]),
+            "local": local,
         }
 
 

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from voxseq.config.methods.simclr import SimCLRSettings
 from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching
+from voxseq.pretrain.batching import Batch
 from voxseq.pretrain.parts.contrastive import matching_accuracy, nt_xent, projection_head
-from voxseq.transforms.spatial import Item
-from voxseq.transforms.views import ViewRecipe, make_views
+from voxseq.pretrain.parts.recipes import RecipeBatching
+from voxseq.transforms.views import ViewRecipe
 
 
-class SimCLRBatching(Batching):
+class SimCLRBatching(RecipeBatching):
     """Two views of each volume, by the same recipe."""
 
     settings: SimCLRSettings
 
     def build(self) -> None:
         """Make the recipe."""
-        self.recipe = ViewRecipe(self.settings.view_shape, self.settings.scale)
+        self.recipes = [ViewRecipe(self.settings.view_shape, self.settings.scale)] * 2
 
-    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        """Make two views of each item by the same recipe.
+    def views(self, volumes: Tensor, drawn: NDArray[Any], is_ct: NDArray[np.bool_]) -> Batch:
+        """Make both views.
 
         Returns:
             ``first`` and ``second``: (B, 1, *view_shape) float32.
         """
-        return {name: make_views(items, self.recipe, rng) for name in ("first", "second")}
+        del is_ct
+        return dict(zip(("first", "second"), self.made(volumes, drawn), strict=True))
 
 
 class SimCLRMethod(PretrainMethod):

@@ -13,10 +13,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from voxseq.base.random import numpy_generator
 from voxseq.models.encoder import Encoder
-from voxseq.pretrain.batching import stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.finite import require_finite_rows
-from voxseq.transforms.spatial import Item
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,9 +60,14 @@ def choose_candidates(numbers: Integers, most: int | None, seed: int) -> Integer
     return np.sort(generator.choice(numbers, most, replace=False))
 
 
-def read_item(data: SequenceSampler, number: int) -> Item:
-    """Read a single image as its features were computed: a number gives the same one each time."""
-    return data.item(number, numpy_generator(data.seed, "rehearsal item", number))
+def rehearsal_generator(seed: int, number: int) -> np.random.Generator:
+    """Generator with which an item is read, as its features are: always the same image of it.
+
+    Args:
+        seed: of the sampler.
+        number: in the training list.
+    """
+    return numpy_generator(seed, "rehearsal item", number)
 
 
 @torch.no_grad()
@@ -88,7 +91,8 @@ def mean_features(encoder: Encoder, data: SequenceSampler, numbers: Integers) ->
     parts = []
     for first in range(0, len(numbers), FEATURE_BATCH):
         chosen = numbers[first : first + FEATURE_BATCH]
-        volumes = stack([read_item(data, int(number)) for number in chosen])
+        raws = [data.raw(int(n), rehearsal_generator(data.seed, int(n))) for n in chosen]
+        volumes = torch.from_numpy(np.stack([data.volume(raw) for raw in raws]))[:, None]
         encoded = encoder(volumes.to(weight))
         states = torch.cat([encoded.start[:, None], encoded.tokens], dim=1)
         means = states.mean(dim=1).double()

@@ -1,0 +1,43 @@
+"""Batches of random views that are made by recipes, for the methods that compare views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voxseq.pretrain.batching import Batching, Stream
+from voxseq.transforms.views import DRAWN, ViewRecipe
+
+
+class RecipeBatching(Batching):
+    """Views of each volume, one for each recipe.
+
+    Attributes:
+        recipes: of the views of an item, in their order.
+    """
+
+    recipes: Sequence[ViewRecipe]
+
+    @cached_property
+    def drawn(self) -> np.dtype[Any]:  # type: ignore[override]
+        """``view``: a record of :data:`DRAWN` for each recipe."""
+        return np.dtype([("view", DRAWN, (len(self.recipes),))])
+
+    def draw(self, stream: Stream) -> NDArray[Any]:
+        """Draw every view from its own stream."""
+        drawn = np.zeros((), self.drawn)
+        for number, recipe in enumerate(self.recipes):
+            drawn["view"][number] = recipe.draw(self.sequences.volume_shape, stream(number))
+        return drawn
+
+    def made(self, volumes: Tensor, drawn: NDArray[Any]) -> list[Tensor]:
+        """The views of each recipe: (B, 1, *its shape) float32."""
+        return [
+            recipe.make(volumes, drawn["view"][:, number])
+            for number, recipe in enumerate(self.recipes)
+        ]
