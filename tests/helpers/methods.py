@@ -6,11 +6,10 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tests.helpers.training import phantom_sampler
+from tests.helpers.training import batch_of, phantom_sampler
 from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig
@@ -70,9 +69,7 @@ def losses(
     for number, steps in enumerate(method.stages(method.total_steps)):
         method.begin_stage(number, data)
         for step in steps:
-            batch = method.batching.collate(
-                method.batching.draw(data, step, size), np.random.default_rng(step)
-            )
+            batch = batch_of(method, data, step, size)
             yield method.training_loss(batch, step, generator(step))
 
 

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import multiprocessing
@@ -22,20 +22,12 @@ from tests.helpers.methods import ENCODER, SEQUENCES, small_settings
 from tests.helpers.training import PhantomSampler
 from voxseq.config.runs import PretrainRun
 from voxseq.pretrain import run
-from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
 
 STEPS = 30
 BATCH = 8
-
-
-class Phantoms(PhantomSampler):
-    """With validation items."""
-
-    def validation(self, count: int, *, sequences: bool = True) -> list[Any]:
-        return self.items[:count]
 
 
 @dataclass(frozen=True)
@@ -86,15 +78,13 @@ def train_plan(
     out, state = plan.folder / "out", plan.folder / "state"
     out.mkdir(parents=True, exist_ok=True)
     made = setup(plan)
-    data = cast(SequenceSampler, Phantoms(24))
+    data = PhantomSampler(24)
     method = run.build_method(made)
     method.begin(plan.steps, data)
     if plan.recompute:
         method.recompute()
     here = distributed.processes()
     task = run.PretrainTask(method, data, made, distributed.BatchShard(here.rank, here.world_size))
-    if plan.precision == "64-true":
-        task._validation = [doubled(batch) for batch in task._validation]
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
     if look is not None:
@@ -135,11 +125,6 @@ def keep_first_gradient(task: run.PretrainTask, out: Path, *, is_kept: bool) -> 
         before_update(step, groups)
 
     task.before_update = kept  # type: ignore[method-assign]
-
-
-def doubled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same in double precision."""
-    return {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
 
 
 def curve(folder: Path, split: str = "train", name: str = "loss") -> list[float]:

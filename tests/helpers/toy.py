@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.training.batches import stepwise
 from voxseq.training.loop import Batch, FitResult, LoopConfig, Trainable, fit
+from voxseq.training.rows import Arrays, Field, Rows
 from voxseq.training.schedule import lr_factor
 
 STEPS = 11
@@ -88,6 +89,21 @@ def make_batch(step: int) -> Batch:
     return {"x": x, "y": target(x), "ids": torch.arange(8) + 8 * step}
 
 
+class ToyRows(Rows):
+    """The rows of :func:`make_batch`."""
+
+    count = 8
+    layout: ClassVar = {
+        "x": Field((6,), "float32"),
+        "y": Field((), "float32"),
+        "ids": Field((), "int64"),
+    }
+
+    def fill(self, step: int, row: int, out: Arrays) -> None:
+        for name, values in make_batch(step).items():
+            out[name][...] = values[row].numpy()
+
+
 @dataclass
 class Outcome:
     """What is left of a finished training."""
@@ -145,7 +161,7 @@ def train(
     }
 
     def batches(start: int) -> Iterator[Batch]:
-        return stepwise(make_batch, start, settings["steps"], workers)
+        return stepwise(ToyRows(), start, settings["steps"], workers)
 
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)

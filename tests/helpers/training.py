@@ -9,11 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from voxseq.base.random import numpy_generator, torch_generator
+from voxseq.config.data import SequencesConfig
 from voxseq.config.model import OptimiserConfig
 from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import ItemRows, views_of, volumes_of
 from voxseq.pretrain.run import staged_batches
+from voxseq.sequences.raw import Box, Raw, header_type
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.transforms.spatial import Item
 
@@ -42,33 +46,89 @@ def phantom_items(count: int = 32) -> list[Item]:
     ]
 
 
-class PhantomSampler:
-    """What methods use of a :class:`SequenceSampler`, over phantoms in memory."""
+class _Memory:
+    """What a sampler uses of a store, over volumes in memory."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+
+    def dtype(self, index: int) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def crop_into(self, index: int, start: Any, shape: Any, out: np.ndarray) -> None:
+        out[...] = self.items[index].volume
+
+
+class PhantomSampler(SequenceSampler):
+    """A sampler over phantoms in memory, which are drawn in turn.
+
+    Attributes:
+        read_numbers: of the items that were read, in their order.
+    """
 
     def __init__(self, size: int = 32) -> None:
         self.seed = SEED
         self.items = phantom_items(size)
+        self.config = SequencesConfig()
+        self.header = header_type(self.config.length)
+        self.read_numbers: list[int] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (len(self.items),)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def batch(
-        self, step: int, size: int, slots: Sequence[int] | None = None, *, sequences: bool = True
-    ) -> list[Item]:
-        places = range(size) if slots is None else slots
-        return [self.items[(step * size + slot) % len(self)] for slot in places]
+    def choose(self, step: int, size: int, slot: int) -> tuple[int, np.random.Generator]:
+        generator = numpy_generator(self.seed, "sequence", step, slot)
+        return (step * size + slot) % len(self), generator
 
     def numbers(self, modality: str) -> np.ndarray:
         found = [item.id for item in self.items if item.modality == modality]
         return np.array(found, dtype=np.int64)
 
-    def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
-        return self.items[number]
+    def raw(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Raw:
+        shape = self.items[number].volume.shape
+        box = Box(0, number, (0, 0, 0), shape, 0.0, 1.0)
+        return Raw([box], shape, number=number, ct=self.items[number].modality == "CT")
+
+    def read_into(self, raw: Raw, voxels: Any, header: Any) -> None:
+        self.read_numbers.append(raw.number)
+        super().read_into(raw, voxels, header)
+
+    def row_bytes(self, *, sequences: bool) -> int:
+        return max(item.volume.nbytes for item in self.items)
+
+    def validation(self, count: int, *, sequences: bool = True) -> list[Raw]:
+        return [self.raw(number, np.random.default_rng(0)) for number in range(count)]
+
+    def _store(self, number: int) -> Any:
+        return _Memory(self.items)
 
 
-def phantom_sampler(size: int = 32) -> SequenceSampler:
+def phantom_sampler(size: int = 32) -> PhantomSampler:
     """Stand-in for the sampler of all training items."""
-    return cast(SequenceSampler, PhantomSampler(size))
+    return PhantomSampler(size)
+
+
+def views(method: PretrainMethod, items: Sequence[Item], seed: int = 0) -> dict[str, Tensor]:
+    """The batch that a method makes of some items."""
+    drawn = [
+        method.batching.draw(lambda view, number=number: numpy_generator(seed, number, view))
+        for number in range(len(items))
+    ]
+    volumes = torch.from_numpy(np.stack([item.volume for item in items]))[:, None]
+    is_ct = np.array([item.modality == "CT" for item in items])
+    return method.batching.views(volumes, np.stack(drawn), is_ct)
+
+
+def batch_of(
+    method: PretrainMethod, data: SequenceSampler, step: int, size: int, seed: int = SEED
+) -> dict[str, Tensor]:
+    """The batch of a step as a training makes it."""
+    rows = ItemRows(method.batching, data, seed, size)(step)
+    volumes = volumes_of(rows, data.header, data.config)
+    return views_of(rows, volumes, data.header, method.batching)
 
 
 def make_optimiser(method: PretrainMethod, config: OptimiserConfig) -> torch.optim.AdamW:
@@ -92,20 +152,21 @@ def train(
         The loss of each step.
     """
 
-    def batch(step: int) -> Any:
-        items = method.batching.draw(data, step, batch_size)
-        return method.batching.collate(items, numpy_generator(SEED, "views", step))
-
     task = SimpleNamespace(
         method=method,
         steps=total,
-        batches=batch,
+        rows=ItemRows(method.batching, data, SEED, batch_size),
         begin_stage=lambda number: method.begin_stage(number, data),
+        parameters=method.parameters,
+        transfer=lambda batch, device: batch,
     )
     losses = []
     source = staged_batches(cast(Any, task), optimiser, steps.start, 0)
     for step in steps:
-        given = next(source)
+        rows = next(source)
+        given = views_of(
+            rows, volumes_of(rows, data.header, data.config), data.header, method.batching
+        )
         method.train()
         loss = method(given, step, torch_generator(SEED, "method", step))["loss"]
         loss.backward()

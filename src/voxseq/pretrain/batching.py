@@ -163,7 +163,7 @@ class ItemRows(Rows):
             for name, field in self._layout(size).items()
         }
         for row, raw in enumerate(items):
-            out = {name: values[row] for name, values in batch.items()}
+            out = {name: values[row, ...] for name, values in batch.items()}
 
             def stream(view: int, number: int = first + row) -> np.random.Generator:
                 return numpy_generator(self.seed, "validation views", number, view)

@@ -91,7 +91,7 @@ def fill_rows(rows: Rows, step: int, numbers: range, block: Batch, place: int = 
     """Fill some rows of a step into the block's step number ``place``."""
     arrays = {name: values[place].numpy() for name, values in block.items()}
     for row in numbers:
-        rows.fill(step, row, {name: array[row] for name, array in arrays.items()})
+        rows.fill(step, row, {name: array[row, ...] for name, array in arrays.items()})
 
 
 def task_size(count: int, workers: int) -> int:
