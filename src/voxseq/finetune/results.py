@@ -87,7 +87,10 @@ def write_classification(
 
 
 def write_summary(
-    context: RunContext[TaskRun], splits: Splits, numbers: Mapping[str, Any], seconds: float
+    context: RunContext[TaskRun],
+    splits: Splits,
+    numbers: Mapping[str, Any],
+    cost: Mapping[str, Any],
 ) -> None:
     """Write summary.json, and cost.json of the state.
 
@@ -96,12 +99,12 @@ def write_summary(
         splits: its cases.
         numbers: ``selected_by``, ``selected_step``, ``validation_score``, ``parameters`` and what
             else the kind of run has.
-        seconds: that it took.
+        cost: ``seconds`` that it took, and what else is known of its speed.
     """
     summary = context.config.model_dump(include={"task", "method", "seed", "ratio"})
     sizes = {f"n_{split}": len(rows) for split, rows in vars(splits).items()}
     write_json(context.out / "summary.json", {**summary, **sizes, **numbers})
-    write_json(context.state / "cost.json", {"seconds": round(seconds, 2), **costs()})
+    write_json(context.state / "cost.json", {**cost, **costs()})
 
 
 def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:

@@ -62,7 +62,8 @@ def execute(context: RunContext[FinetuneRun]) -> None:
         "validation_score": result.best_score,
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    results.write_summary(context, splits, numbers, result.seconds)
+    cost = {"seconds": round(result.seconds, 2), **result.pace.numbers()}
+    results.write_summary(context, splits, numbers, cost)
     _LOG.info(
         "%s: selected step %d with %s %.4f",
         *(context.run_id, result.best_step, trainable.select, result.best_score),

@@ -204,7 +204,10 @@ def execute(context: RunContext[PretrainRun]) -> None:
     if not here.is_first:
         return
     _write_results(context.out, config, method, sampler, result.best_step, result.best_score)
-    write_json(context.state / "cost.json", {"seconds": round(result.seconds, 2), **costs()})
+    write_json(
+        context.state / "cost.json",
+        {"seconds": round(result.seconds, 2), **result.pace.numbers(), **costs()},
+    )
 
 
 def _report_division(batch: int, processes: int, accumulate: int) -> None:

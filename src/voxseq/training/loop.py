@@ -32,6 +32,7 @@ from voxseq.training.distributed import (
 from voxseq.training.finite import finite, require_finite
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
+from voxseq.training.pace import Pace
 from voxseq.training.records import Progress, record, report, write_metrics
 
 _LOG = logging.getLogger("voxseq.training")
@@ -127,6 +128,7 @@ class FitResult:
     best_step: int
     best_score: float
     seconds: float
+    pace: Pace
 
 
 def fit(
@@ -182,7 +184,8 @@ def fit(
             "look at metrics.csv and at the validation data",
         )
     trainable.load_state_dict(training.best)
-    return FitResult(progress.best_step, progress.best_score, progress.seconds)
+    _LOG.info("%s", training.pace)
+    return FitResult(progress.best_step, progress.best_score, progress.seconds, training.pace)
 
 
 class _Training:
@@ -206,6 +209,7 @@ class _Training:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
         self.progress = Progress()
+        self.pace = Pace()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
         #: Whether the state is that after a whole step.
@@ -234,13 +238,14 @@ class _Training:
                 if several and self.processes.any(bool(stop.requested)):
                     self.is_agreed = True
                     raise Interrupted("one of the processes was asked to stop")
-                with stop.held():
+                with stop.held(), self.pace.waiting():
                     # Preparing batches takes locks and is better not interrupted.
                     batch = next(source)
                 with stop.held():
                     self.is_whole = False
                     self._update(step, batch)
                     self.is_whole = True
+                self.pace.done(len(next(iter(batch.values()))) * self.processes.world_size)
                 self._validate_if_due(stop)
                 if self._save_is_due():
                     with stop.held():
@@ -368,7 +373,7 @@ class _Training:
         with stop.held():
             record(progress, "val", scores)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            _LOG.info("step %d: %s", progress.step, shown)
+            _LOG.info("step %d: %s (%s)", progress.step, shown, self.pace)
             if config.is_better(scores[config.select], progress.best_score):
                 progress.best_score, progress.best_step = scores[config.select], progress.step
                 state = self.trainable.state_dict()

@@ -8,6 +8,7 @@ generator of the view's own there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -219,5 +220,9 @@ class Corruption:
         made = made.abs().pow_(gamma.view(-1, 1, 1, 1)).copysign_(made)
         if self.swaps:
             swap_blocks(made, drawn["starts"].astype(np.int64), self.block)
-        variance, mean = torch.var_mean(made, dim=(1, 2, 3), correction=0, keepdim=True)
-        return made.sub_(mean).div_(variance.sqrt().clamp_(min=1e-6))[:, None]
+        voxels = made.flatten(1)
+        voxels.sub_(voxels.mean(dim=1, keepdim=True))
+        # The norm: torch.std takes ten times as long.
+        spread = torch.linalg.vector_norm(voxels, dim=1, keepdim=True) / math.sqrt(voxels.shape[1])
+        voxels.div_(spread.clamp_(min=1e-6))
+        return made[:, None]

@@ -141,8 +141,15 @@ def _cropped(volume: Tensor, shape: Triple, drawn: NDArray[Any]) -> Tensor:
 
 def turned(view: Tensor, drawn: NDArray[Any]) -> Tensor:
     """Flip a view (X, Y, Z) and turn it by quarters from the first axis to the second."""
-    flipped = view.flip([int(axis) for axis in np.flatnonzero(drawn["flips"])])
-    return torch.rot90(flipped, int(drawn["turns"]), (0, 1))
+    flips, turns = drawn["flips"] > 0, int(drawn["turns"])
+    # A quarter exchanges two axes and flips one of them; all flips are one copy of the voxels.
+    if turns in (1, 2):
+        flips = flips ^ np.array([turns == 2, True, False])
+    elif turns == 3:
+        flips = flips ^ np.array([True, False, False])
+    axes = [int(axis) for axis in np.flatnonzero(flips)]
+    flipped = view.flip(axes) if axes else view
+    return flipped.transpose(0, 1) if turns % 2 else flipped
 
 
 def jitter(views: Tensor, drawn: NDArray[Any]) -> None:
@@ -158,7 +165,7 @@ def jitter(views: Tensor, drawn: NDArray[Any]) -> None:
     )
     views.mul_(brightness).clamp_(max=1)
     mean = views.mean(dim=(1, 2, 3), keepdim=True)
-    views.sub_(mean).mul_(contrast).add_(mean).clamp_(0, 1)
+    views.mul_(contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
 
 
 def _chosen(views: Tensor, wanted: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:

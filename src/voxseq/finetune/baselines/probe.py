@@ -52,7 +52,8 @@ def execute(context: RunContext[ProbeRun]) -> None:
         }
         numbers = regress(context.out, features, config.recipe, volumes, splits)
     numbers["parameters"] += sum(p.numel() for p in encoder.parameters())
-    results.write_summary(context, splits, numbers, time.monotonic() - began)
+    cost = {"seconds": round(time.monotonic() - began, 2)}
+    results.write_summary(context, splits, numbers, cost)
     _LOG.info(
         "%s: validation AUC %.4f with C = %g",
         *(context.run_id, numbers["validation_score"], numbers["penalty"]),

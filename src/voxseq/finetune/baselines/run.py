@@ -52,7 +52,8 @@ def execute(context: RunContext[BaselineRun]) -> None:
     splits = choose_splits(volumes, config)
     with limited_threads(config.threads):
         numbers = known[config.method](context.out, config.recipe, volumes, splits)
-    results.write_summary(context, splits, numbers, time.monotonic() - began)
+    cost = {"seconds": round(time.monotonic() - began, 2)}
+    results.write_summary(context, splits, numbers, cost)
     _LOG.info("%s: validation score %.4f", context.run_id, numbers["validation_score"])
 
 
