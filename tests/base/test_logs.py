@@ -43,6 +43,13 @@ def test_a_dry_run_is_the_table_of_jobs() -> None:
     assert "voxseq plan" in last
 
 
+@pytest.mark.parametrize(
+    "text", ["Removing temporary output x.", "Would remove temporary output x"]
+)
+def test_notes_that_only_the_workflow_reads_are_not_shown(text: str) -> None:
+    assert told(words(brief=False), (text, {})) == []
+
+
 def test_whoever_asks_for_more_is_shown_what_snakemake_shows() -> None:
     assert told(words(brief=False), *DRY_RUN) == [text for text, _ in DRY_RUN]
 

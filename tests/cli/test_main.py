@@ -237,6 +237,10 @@ def test_run_does_a_job_and_its_marker_appears(
     run = job.runs[0]
     record = workspace / ".voxseq/records/smoke" / run.id / run.fingerprint
     assert run.fingerprint in (record / "log.txt").read_text()
+    call(*words, "--verify")
+    table = next((workspace / "artifacts/smoke" / run.id).glob("*.csv"))
+    table.write_bytes(table.read_bytes()[::-1])
+    assert f"{table.name} does not have its" in call(*words, "--verify", status=2).err
 
 
 @pytest.mark.parametrize(

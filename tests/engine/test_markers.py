@@ -13,6 +13,7 @@ from tests.helpers.failing import fail_open
 from tests.helpers.tiny_study import Actions, do, files_of, job_marker, job_of, run_of, tiny_plan
 from voxseq.base.errors import ResourceError
 from voxseq.engine import markers
+from voxseq.engine.checksums import read_checksums
 from voxseq.engine.session import tidy_up
 from voxseq.engine.workspace import Workspace
 
@@ -53,7 +54,7 @@ def test_a_passing_error_removes_nothing(
         elif reader == "prune":
             other.prune()
         else:
-            markers.verified(marker)
+            markers.verified(marker, None, read_checksums)
 
     if reader == "prune":
         grid = {"preprocess/task/a": ()}
@@ -114,7 +115,7 @@ def test_results_of_a_damaged_marker_are_kept_aside(
     run, job = run_of(workspace, "download/a"), job_of(workspace, "download")
     path = workspace.marker(run)
     path.write_bytes(text.encode("latin-1"))
-    assert "cannot be read" in str(markers.verified(path))
+    assert "cannot be read" in str(markers.verified(path, None, read_checksums))
     (said,) = tidy_up(workspace)
     assert "to be done again" in said
     actions.done.clear()

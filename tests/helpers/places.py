@@ -18,6 +18,7 @@ from typing import Any
 from tests.helpers import ROOT
 from voxseq.base.files import write_json
 from voxseq.config import load_config, merge, read_yaml
+from voxseq.engine.checksums import read_checksums
 from voxseq.engine.markers import problem
 from voxseq.plan import Job, Plan, build_plan
 
@@ -239,7 +240,7 @@ class Place:
     def damage(self) -> list[str]:
         """What is wrong with finished runs, by their checksums."""
         markers = (self.folder / self.plan.artefacts).rglob("run-*.json")
-        return [found for path in markers if (found := problem(path, thorough=True))]
+        return [found for path in markers if (found := problem(path, None, read_checksums))]
 
     def checkpoint(self, stage: str, name: str) -> Path:
         """Where a job's first unfinished run keeps its checkpoint."""

@@ -88,3 +88,36 @@ def test_traces_of_kills_are_cleared(study: Study, found: Found) -> None:
         study.run("dvc")
     study.assert_nothing_to_do()
     found(7, "a held lock names its owner; stale locks, unrecorded results, a cut dvc.lock: mended")
+
+
+def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> None:
+    """By a job of its own, once for all trainings, and only where one is to be done."""
+    overlay = study.root / "gpu.yaml"
+    overlay.write_text("execution: {pretrain: {gpu: 1}}")
+    words = ("snakemake", "--cores", "2", "--configfile", overlay.name)
+    assert "Nothing to be done" in study.call(*words, "-n", "--", "pretrain")
+    before = study.runs()
+    study.voxseq("forget", "--yes", "--only", "pretrain/ours", "pretrain/mae3d")
+    with study.computes(["pretrain/ours", "pretrain/mae3d"]):
+        said = study.call(*words, "--", "pretrain")
+    assert said.count("Comparing the volumes of source.amos22") == 1
+    assert said.index("Comparing the volumes") < said.index("Pre-training")
+    assert study.runs() == before
+    known = study.root / ".voxseq/verified/tiny"
+    assert list((known / "preprocess").glob("source~amos22.json"))
+    assert not list((known / "jobs").glob("*"))
+    study.assert_nothing_to_do()
+
+    # Damage ends the call before a training begins; the next call mends it.
+    volume = next((study.root / "artifacts/tiny/preprocess/source/amos22").rglob("*.b2nd"))
+    study.voxseq("forget", "--yes", "--only", "pretrain/ours")
+    volume.chmod(0o644)
+    content = bytearray(volume.read_bytes())
+    content[-1] ^= 1
+    volume.write_bytes(content)
+    with study.computes([]):
+        said = study.call(*words, "--", "pretrain", fails=True)
+    assert f"{volume.name} does not have its recorded checksum" in said
+    with study.computes(["preprocess/source/amos22", "pretrain/ours"]):
+        study.call(*words, "--", "pretrain")
+    assert study.runs() == before

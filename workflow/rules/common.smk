@@ -137,16 +137,23 @@ UNRECORDED = prepare()
 # Jobs read this file, which an edit of params.yaml does not reach.
 RESOLVED = write_resolved(CONFIG)
 
-# The one command behind every job. The paths are the workspace's own and are quoted; all other
-# words are names that the configuration has checked. The shell outlives SIGTERM and SIGHUP, so that
-# voxseq has its time to write a checkpoint and its status is seen.
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
-COMMAND = (
-    f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} "
-    f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq run {{params.stage}} {{params.job}}"
-    f" --params {RESOLVED} --fingerprint {{params.fingerprint}} > {{log}} 2>&1"
-    f" || bash {shlex.quote(str(SCRIPTS / 'stopped.sh'))} $?"
-)
+
+
+def command(*options):
+    """The one command behind every job, with further options of ``voxseq run``.
+
+    The paths are the workspace's own and are quoted; all other words are names that the
+    configuration has checked. The shell outlives SIGTERM and SIGHUP, so that voxseq has its time to
+    write a checkpoint and its status is seen.
+    """
+    return (
+        f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} "
+        f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq run {{params.stage}} {{params.job}}"
+        f" --params {RESOLVED} --fingerprint {{params.fingerprint}}"
+        f"{''.join(f' {option}' for option in options)} > {{log}} 2>&1"
+        f" || bash {shlex.quote(str(SCRIPTS / 'stopped.sh'))} $?"
+    )
 
 
 def launcher_of(asked):
@@ -170,14 +177,32 @@ def all_of(*stages):
     return [*markers(*stages), *([RECORDED] if set(stages) & set(UNRECORDED) else [])]
 
 
-def needs_of(stage):
-    """Input function: markers of the jobs that a job waits for. Time stamps play no part."""
+#: The stage whose results are large enough that their checksums take more than moments.
+VERIFIED = "preprocess"
+
+
+def verification(job, fingerprint):
+    """The file that says, until those who wait for it are done, that a job was verified."""
+    return f"{WORKSPACE.verifications.relative_to(WORKSPACE.root)}/{job}-{fingerprint}"
+
+
+def needs_of(stage, gpu):
+    """Input function: markers of the jobs that a job waits for. Time stamps play no part.
+
+    Before a job holds a GPU the volumes that it reads are compared with their checksums.
+    """
 
     def needs(wildcards):
         job = PLAN.jobs.get((stage, wildcards.job))
         if job is None or job.fingerprint != wildcards.fingerprint:
             raise WorkflowError(f"the plan has no job {stage}/{wildcards.job} of this fingerprint")
-        return [ancient(path) for path in PLAN.needed_markers(job)]
+        paths = PLAN.needed_markers(job)
+        # Not for a job that is finished: Snakemake would repeat it after its volumes were verified.
+        if gpu and not Path(PLAN.marker(job)).exists():
+            needed = [PLAN.jobs[key] for key in job.needs]
+            volumes = [one for one in needed if one.stage == VERIFIED]
+            paths += [verification(one.name, one.fingerprint) for one in volumes]
+        return [ancient(path) for path in paths]
 
     return needs
 

@@ -31,7 +31,7 @@ for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
         name:
             _rule
         input:
-            needs_of(_stage) if _jobs else needs_of_report(_stage),
+            needs_of(_stage, _asked.gpu) if _jobs else needs_of_report(_stage),
         output:
             f"{ARTEFACTS}/{_stage}/jobs/{{job}}-{{fingerprint}}.json" if _jobs else publications(_stage),
         log:
@@ -58,4 +58,36 @@ for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
         message:
             _said.replace("{}", "{wildcards.job}")
         shell:
-            COMMAND
+            command()
+
+
+rule verify_volumes:
+    """Hashes what changed since it was last hashed, so that no job does it while it holds a GPU."""
+    input:
+        ancient(f"{ARTEFACTS}/{VERIFIED}/jobs/{{job}}-{{fingerprint}}.json"),
+    output:
+        # Gone when the jobs that wait for it are done: it says nothing about a later call.
+        temp(touch(verification("{job}", "{fingerprint}"))),
+    log:
+        f"{LOGS}/verify/{{job}}-{{fingerprint}}.log",
+    params:
+        stage=VERIFIED,
+        job="{job}",
+        fingerprint="{fingerprint}",
+        launcher="",
+    wildcard_constraints:
+        job=ANY,
+        fingerprint=r"[0-9a-f]{16}",
+    threads: CONFIG.execution.preprocess.on_a_node["threads"]
+    # What is damaged once is not sound at the next attempt.
+    retries: 0
+    resources:
+        mem_mb=memory_of(CONFIG.execution.preprocess),
+        runtime=CONFIG.execution.preprocess.runtime,
+        **CONFIG.execution.preprocess.placement,
+    conda:
+        "../envs/voxseq.yaml"
+    message:
+        "Comparing the volumes of {wildcards.job} with their checksums"
+    shell:
+        command("--verify")

@@ -31,9 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with write_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=_temporary(path), suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         try:
             os.close(handle)
@@ -45,6 +43,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> str:
+    """Beginning of the temporary names of a file."""
+    return f".{path.name[:40]}."
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what killed calls left beside ``path``.
+
+    A call that is writing ``path`` at the moment fails.
+
+    Raises:
+        ResourceError: the machine failed.
+    """
+    for temporary in named(path.parent, f"{_temporary(path)}*.tmp"):
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

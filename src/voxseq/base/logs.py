@@ -79,6 +79,8 @@ class SnakemakeWords(logging.Filter):
         "stays finished\n  next: `voxseq forget RUN…` has runs done again by the next call, "
         "such as `voxseq forget pretrain/ours`; `voxseq plan` lists all runs"
     )
+    #: Said of notes that only the workflow reads.
+    _TEMPORARY = ("Removing temporary output", "Would remove temporary output")
     #: Said when Ctrl-C stops the jobs, and when SIGTERM has no more of them started.
     _CANCELS, _ENDS = "Terminating processes on user request", "Will exit after finishing"
 
@@ -93,6 +95,8 @@ class SnakemakeWords(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message is shown; its text may be replaced."""
         text, event = str(record.msg), getattr(record, "event", None)
+        if text.startswith(self._TEMPORARY):
+            return False
         if self.brief:
             if event == "job_info" or text.startswith("Reasons:") or text in self._said:
                 return False

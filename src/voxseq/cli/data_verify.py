@@ -117,7 +117,8 @@ def _verify_store(config: Config, as_json: bool) -> None:
     finished = [run for run in planned if workspace.marker(run).exists()]
     faults = []
     for run in finished:
-        reason = problem(workspace.marker(run), thorough=True)
+        anew = workspace.memory(run).checksums_anew
+        reason = problem(workspace.marker(run), run.id, anew)
         if reason is not None:
             folder = workspace.folder(run).relative_to(workspace.root)
             remedy = f"remove {folder}, then: snakemake --cores all {run.stage}"

@@ -150,8 +150,14 @@ def _state(workspace: Workspace, run: Run) -> str:
 @params_option
 @overlay_option
 @click.option("--fingerprint", help="Refuse to run when the plan says another one.")
+@click.option("--verify", is_flag=True, help="Compare its results with their checksums instead.")
 def run(
-    stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
+    stage: str,
+    job: str,
+    params: Path,
+    overlays: tuple[Path, ...],
+    fingerprint: str | None,
+    verify: bool,
 ) -> None:
     """Do one job of the plan (the workflow calls this).
 
@@ -160,11 +166,17 @@ def run(
     from voxseq.base.stopping import stop_requests
 
     with stop_requests():
-        _run(stage, job, params, overlays, fingerprint)
+        _run(stage, job, params, overlays, fingerprint, verify=verify)
 
 
 def _run(
-    stage: str, job: str, params: Path, overlays: tuple[Path, ...], fingerprint: str | None
+    stage: str,
+    job: str,
+    params: Path,
+    overlays: tuple[Path, ...],
+    fingerprint: str | None,
+    *,
+    verify: bool,
 ) -> None:
     from voxseq.base.gpus import lease_gpus
     from voxseq.base.logs import setup_logging
@@ -196,6 +208,10 @@ def _run(
     fetch = int(config.data.fetch_at_most_gb * 1e9)
     asked = config.execution
     workspace = Workspace(Path.cwd(), built, root, resources.workers, fetch, asked.pretrain, asked)
+    if verify:
+        # What jobs that hold a GPU would have to wait for.
+        workspace.verify(chosen)
+        return
     if asked.start_method != "auto":
         multiprocessing.set_start_method(asked.start_method, force=True)
     if world_size() == 1:

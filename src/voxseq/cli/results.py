@@ -63,7 +63,7 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     finished = [run for run in runs if workspace.marker(run).exists()]
     damaged = []
     for run in finished:
-        found = verified(workspace.marker(run), run.id)
+        found = verified(workspace.marker(run), run.id, workspace.memory(run).checksums_anew)
         if found is not None:
             damaged.append(run)
             click.echo(f"damaged: {run.id}: {found}")

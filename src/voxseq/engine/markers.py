@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from voxseq.base.files import files_below, named, read_json, sha256, size_of, write_json
+from voxseq.base.files import files_below, named, read_json, size_of, write_json
+from voxseq.engine.checksums import Checksums
 
 #: Every run writes this file; a marker without it is damaged.
 CONFIG = "config.json"
@@ -22,23 +24,28 @@ CONFIG = "config.json"
 RUN_MARKERS = "run-*.json"
 
 
-def write_run_marker(path: Path, run_id: str, fingerprint: str, inputs: Mapping[str, str]) -> None:
+def write_run_marker(
+    path: Path, run_id: str, fingerprint: str, inputs: Mapping[str, str], checksums: Checksums
+) -> None:
     """Record every file beside ``path`` with size and SHA-256."""
     folder = path.parent
+    names = [str(p.relative_to(folder)) for p in files_below(folder)]
     files = {
-        str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256(p)}
-        for p in files_below(folder)
+        name: {"bytes": (folder / name).stat().st_size, "sha256": checksum}
+        for name, checksum in zip(names, checksums(folder, names), strict=True)
     }
     write_json(path, {"run": run_id, "fingerprint": fingerprint, "inputs": inputs, "files": files})
 
 
-def problem(marker: Path, run_id: str | None = None, *, thorough: bool = False) -> str | None:
+def problem(
+    marker: Path, run_id: str | None = None, checksums: Checksums | None = None
+) -> str | None:
     """Why the results beside the marker of a run cannot be used; ``None`` when they can.
 
     Args:
         marker: the run's marker, whose name has the fingerprint.
         run_id: of the run, where it is known.
-        thorough: also compare checksums, not only that every file has its size.
+        checksums: finds those of files; without it only sizes are compared.
 
     Raises:
         ResourceError: the machine failed, so that nobody can tell.
@@ -49,15 +56,22 @@ def problem(marker: Path, run_id: str | None = None, *, thorough: bool = False) 
         return f"{marker} does not exist"
     except (OSError, ValueError) as error:
         return f"{marker} cannot be read: {error}"
-    for name, (size, checksum) in files.items():
+    for name, (size, _) in files.items():
         path = marker.parent / name
         found = size_of(path)
         if found is None:
             return f"{path} is missing"
         if found != size:
             return f"{path} has {found} bytes, recorded were {size}"
-        if thorough and sha256(path) != checksum:
-            return f"{path} does not have its recorded checksum"
+    return None if checksums is None else _unlike(marker.parent, files, checksums)
+
+
+def _unlike(folder: Path, files: Mapping[str, tuple[Any, Any]], checksums: Checksums) -> str | None:
+    """The first file that does not have its recorded checksum, in words."""
+    with closing(checksums(folder, list(files))) as found:
+        for (name, (_, recorded)), checksum in zip(files.items(), found, strict=True):
+            if checksum != recorded:
+                return f"{folder / name} does not have its recorded checksum"
     return None
 
 
@@ -87,7 +101,7 @@ def is_damaged(marker: Path) -> bool:
     return False
 
 
-def verified(marker: Path, run_id: str | None = None) -> str | None:
+def verified(marker: Path, run_id: str | None, checksums: Checksums) -> str | None:
     """:func:`problem` with checksums; the marker of damaged results is removed.
 
     They would count as finished otherwise, because they have their sizes. A damaged marker stays:
@@ -96,7 +110,7 @@ def verified(marker: Path, run_id: str | None = None) -> str | None:
     Raises:
         ResourceError: the machine failed; the marker stays.
     """
-    found = problem(marker, run_id, thorough=True)
+    found = problem(marker, run_id, checksums)
     if found is not None and not is_damaged(marker):
         marker.unlink(missing_ok=True)
     return found

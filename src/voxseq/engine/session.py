@@ -15,6 +15,7 @@ from typing import IO
 from voxseq.base.errors import ResourceError, VoxseqError
 from voxseq.base.failures import failures_named, require_writable
 from voxseq.base.files import read_text, write_text
+from voxseq.base.folders import remove
 from voxseq.base.locks import LockHeldError, Owner, owner_of, take
 from voxseq.engine.dvc import let_dvc_follow
 from voxseq.engine.publishing import publish_anew
@@ -75,6 +76,8 @@ def tidy_up(workspace: Workspace, *, is_dry: bool = False) -> list[str]:
             require_writable(place)
         _require_temporary_files()
         said = []
+        # A killed call may have left some, and much may have happened since.
+        remove(workspace.verifications)
         if _remove_stale_locks(workspace):
             said.append("removed a lock of Snakemake whose owner is dead")
         said += publish_anew(workspace, only_missing=is_dry)

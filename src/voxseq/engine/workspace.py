@@ -34,6 +34,7 @@ from voxseq.base.logs import log_file
 from voxseq.config.execution import DeviceConfig, TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
+from voxseq.engine.checksums import Memory
 from voxseq.engine.journal import keep_record, remember
 from voxseq.engine.markers import RUN_MARKERS, problem, verified
 from voxseq.engine.publishing import Difference, compare, publish, require_declared
@@ -93,6 +94,16 @@ class Workspace:
         """The lock of whoever works on a run, whatever its configuration."""
         return self._locks(run.stage) / f"{_flat(run)}.lock"
 
+    def memory(self, run: Run) -> Memory:
+        """The checksums that were found of a run's files, whatever its configuration."""
+        path = self.root / ".voxseq/verified" / self.plan.scale / run.stage / f"{_flat(run)}.json"
+        return Memory(path, self.root / self.plan.artefacts / ".work")
+
+    @property
+    def verifications(self) -> Path:
+        """Folder of the workflow's notes about the jobs that a call has verified."""
+        return self.root / ".voxseq/verified" / self.plan.scale / "jobs"
+
     @property
     def history(self) -> Path:
         """File with one line for each run that was ever computed here."""
@@ -113,6 +124,16 @@ class Workspace:
                 with exclusive(self.lock(run), run.id) as is_alone:
                     (self if is_alone else self._apart())._provide(run)
             self._mark(job)
+
+    def verify(self, job: Job) -> None:
+        """Compare the results of a job with their checksums, and remember that it was done.
+
+        Raises:
+            VoxseqError: a run is not finished, or its results are damaged.
+        """
+        with failures_named(self.root / self.plan.artefacts):
+            for run in job.runs:
+                self._input(run.id, thorough=True)
 
     def _apart(self) -> Workspace:
         """The same with folders for work that no other process uses: nothing keeps it out."""
@@ -174,7 +195,8 @@ class Workspace:
             self._input(name)
         fingerprints = {name: self.plan.runs[name].fingerprint for name in run.inputs}
         marker = out / self.marker(run).name
-        markers.write_run_marker(marker, run.id, run.fingerprint, fingerprints)
+        checksums = self.memory(run).checksums
+        markers.write_run_marker(marker, run.id, run.fingerprint, fingerprints, checksums)
         self._put(run, out)
         remember(self.history, run, time.monotonic() - began)
 
@@ -222,7 +244,8 @@ class Workspace:
             return Difference()
         with self._changing(run.stage):
             found = self.unpublished(run)
-            if found and verified(self.marker(run)) is not None:
+            checksums = self.memory(run).checksums
+            if found and verified(self.marker(run), run.id, checksums) is not None:
                 return None
             results = self.root / self.plan.results
             kept = self.root / ".voxseq/replaced" / self.plan.scale
@@ -237,8 +260,10 @@ class Workspace:
 
     def _input(self, name: str, *, thorough: bool = False) -> Path:
         run = self.plan.runs[name]
-        check = verified if thorough else problem
-        found = check(self.marker(run), run.id)
+        if thorough:
+            found = verified(self.marker(run), run.id, self.memory(run).checksums)
+        else:
+            found = problem(self.marker(run), run.id)
         if found is not None:
             with self._changing(run.stage):
                 markers.withdraw(self._jobs(run.stage), run.id)
@@ -258,8 +283,9 @@ class Workspace:
 
     def _restore(self, run: Run) -> bool:
         # Earlier results, or such as were complete but not in place when a process was killed.
+        checksums = self.memory(run).checksums
         for source in (self.work(run), self.attic(run.fingerprint)):
-            if problem(source / self.marker(run).name, run.id, thorough=True) is None:
+            if problem(source / self.marker(run).name, run.id, checksums) is None:
                 self._put(run, source)
                 return True
         return False
