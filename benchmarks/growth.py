@@ -22,6 +22,7 @@ from voxseq.data.index import read_index
 from voxseq.data.store import StoreWriter, VolumeStore
 from voxseq.data.volume import Entry
 from voxseq.plan import build_plan
+from voxseq.plan.context import RunContext
 from voxseq.report.tables.run import execute_tables
 
 FACTORS = (1, 10, 100)

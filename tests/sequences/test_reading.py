@@ -139,11 +139,28 @@ def test_ranges_are_numpys_percentiles_to_the_bit(
     np.testing.assert_array_equal(volume, before)
 
 
-def test_ranges_of_many_voxels() -> None:
+def many_voxels(values: str) -> np.ndarray:
+    """Volumes of as many voxels as are counted where they are whole numbers."""
     volume = np.random.default_rng(0).normal(0, 300, (94, 65, 66))
+    match values:
+        case "ties":
+            volume[:63] = 0
+        case "both zeros":
+            volume[:, ::2] = 0.0
+            volume[:, 1::2] = -0.0
+        case "tiny range":
+            volume = 4096 + volume * 1e-6
+        case "constant":
+            volume[:] = -7
+    return volume
+
+
+@pytest.mark.parametrize("values", ["noise", "ties", "both zeros", "tiny range", "constant"])
+def test_ranges_of_many_voxels(values: str) -> None:
+    volume = many_voxels(values)
     for kind in (np.int16, np.float32):
-        values = volume.astype(kind)
-        for crop in (values, values[3:84, :, ::-2]):
+        whole = volume.astype(kind)
+        for crop in (whole, whole[3:84, :, ::-2]):
             expected = np.percentile(crop.astype(np.float32), (1, 99.9)).tolist()
             assert list(intensity_range(crop, (1, 99.9))) == expected
 

@@ -23,7 +23,7 @@ _METRIC, _ROW, _SMALL = 30, 60, 20_000
 #: packed detail, 10 to 30 kB, besides.
 _STORE_ROW, _INDEX_ROW = 2_600, 22_600
 #: Bytes of a row of the sequence index, measured on the simulated full index.
-_SEQUENCE_ROW = 4
+_SEQUENCE_ROW = 51
 #: Tables, figures and report together, from the demo.
 _REPORT = 5_000_000
 #: Bytes of a voxel's position among the class locations: class and x, y, z as int32.
