@@ -314,7 +314,7 @@ class SequenceSampler:
             return np.concatenate(patches, axis=2), store
         chosen = rows[int(generator.integers(len(rows)))]
         # A single image fills the network's input: a spatial crop around the same centre.
-        whole: Any = self._store(store).image(chosen).shape
+        whole = self._store(store).shape(chosen)
         start, extent = centred_box(start, extent, config.spatial.crop_shape, whole)
         return self._crops([(store, chosen, start, extent)], config.volume_shape)[0], store
 
