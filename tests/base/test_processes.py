@@ -97,7 +97,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
         trees.run_preprocess(*common, TASK, workers=workers)
         trees.run_preprocess(*common, workers=workers)
         found[workers] = _bytes(out)
-    assert len(found[0]) > 30
+    assert sum(name.endswith("/volumes-000.bin") for name in found[0]) == 2
     assert found[0] == found[3]
 
 
@@ -186,7 +186,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     _empty(killed / stage)
     _execute(stage, killed, data, workers)
     assert _bytes(killed / stage) == _bytes(undisturbed / stage)
-    assert len(_bytes(killed / stage)) > 3
+    assert len(_bytes(killed / stage)) >= 3
 
 
 def test_a_restart_prepares_only_what_is_missing_or_damaged(
@@ -200,10 +200,10 @@ def test_a_restart_prepares_only_what_is_missing_or_damaged(
     expected = _bytes(context.out)
     places = sorted((context.state / "volumes").iterdir())
     assert len(places) == len(NAMES)
-    image = places[1] / "images" / "000001.b2nd"
-    image.write_bytes(image.read_bytes()[:-1] + b"x")  # a link: the store's copy is spoilt too
+    image = places[1] / "volumes-000.bin"
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
     (places[2] / staging.RECORD).write_text('{"source": ')
-    (places[4] / "locations" / "000004.npy").unlink()
+    (places[4] / "volumes-000.bin").unlink()
     (context.state / "volumes" / "000005-abc.partial").mkdir()
     prepared = []
     original = preprocess._prepare
@@ -247,24 +247,6 @@ def test_an_image_that_changed_after_a_stop_is_checked_again(
     assert first["subject"][changed].tolist() == ["spleen_5"]
     lines = (context.state / "checked.jsonl").read_text().splitlines()
     assert len({json.loads(line)[0] for line in lines}) == len(NAMES) + 1
-
-
-def test_files_are_copied_where_they_cannot_be_linked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with staging.staged(tmp_path / "state" / "000000") as folder:
-        (folder / "images").mkdir()
-        (folder / "images" / "000000.b2nd").write_bytes(b"voxels")
-        staging.write_record(folder, "source", {"p_x": 3})
-
-    def refuse(self: Path, target: Path) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    assert staging.put(tmp_path / "state" / "000000", tmp_path / "out", 0) == {"p_x": 3}
-    copy = tmp_path / "out" / "images" / "000000.b2nd"
-    assert copy.read_bytes() == b"voxels"
-    assert copy.stat().st_nlink == 1
 
 
 def test_nothing_half_done_is_left_of_a_volume_that_failed(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import pickle
+import resource
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +23,7 @@ from tests.helpers import trees
 from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX, read_index
+from voxseq.data.packed import KEPT_BYTES
 from voxseq.data.store import StoreWriter, VolumeStore, class_locations, stored_type
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
@@ -84,27 +90,23 @@ def test_every_codec_gives_the_same_voxels_and_the_same_bytes_each_time(
     for folder in (tmp_path / "first", tmp_path / "second"):
         config = StoreConfig(chunk_shape=(16, 32, 16), codec=codec)
         made(folder, (image, label, label), config=config)
-        files.append({p.name: p.read_bytes() for p in folder.rglob("*.b2nd")})
+        files.append({p.name: p.read_bytes() for p in folder.iterdir()})
         store = VolumeStore(folder)
-        packed = blosc2.open(str(folder / "images" / "000000.b2nd"), mode="r")
-        assert packed.schunk.cparams.codec.name.lower() == codec
         assert store.image(0).dtype == dtype
         np.testing.assert_array_equal(store.image(0)[...], image)
         np.testing.assert_array_equal(store.label(0)[...], label)
         np.testing.assert_array_equal(store.native_label(0), label)
     assert files[0] == files[1]
+    assert files[0].keys() == {"volumes-000.bin", "places.parquet", "store.parquet"}
 
 
-def test_a_store_of_an_earlier_version_is_read(store: VolumeStore) -> None:
-    """They were packed with Zstandard, and labels had their bytes shuffled too."""
-    path = store.folder / "labels" / "000000.b2nd"
-    other = trees.label((20, 17, 9)) * 3
-    packing = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=5)
-    blosc2.asarray(
-        other, chunks=(8, 8, 8), blocks=(8, 8, 8), urlpath=str(path), mode="w", cparams=packing
-    )
-    np.testing.assert_array_equal(store.label(0)[...], other)
-    np.testing.assert_array_equal(store.label_crop(0, (1, 2, 3), (7, 8, 5)), other[1:8, 2:10, 3:8])
+def test_the_codec_that_is_asked_for_packs(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(-900, 900, (32, 32, 32)).astype(np.int16)
+    sizes = {}
+    for codec in ("lz4", "lz4hc", "zstd"):
+        folder = made(tmp_path / codec, (image,), config=StoreConfig(codec=codec))
+        sizes[codec] = (folder / "volumes-000.bin").stat().st_size
+    assert sizes["zstd"] < sizes["lz4hc"] < sizes["lz4"] < image.nbytes
 
 
 def test_an_unknown_codec_is_refused_with_those_that_are_known() -> None:
@@ -135,48 +137,109 @@ def test_locations_are_voxels_of_their_class_and_depend_on_the_volume(store: Vol
     assert len(class_locations(label, 1000, "a")[1]) == 48
 
 
-def test_a_small_volume_is_kept_and_cannot_be_changed_through_a_crop(store: VolumeStore) -> None:
+def test_a_small_volume_is_kept_and_cannot_be_changed_through_a_crop(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = store.crop(0, (0, 0, 0), (20, 17, 9))
-    (store.folder / "images" / "000000.b2nd").unlink()
+    monkeypatch.delattr(os, "pread")
     store.crop(0, (0, 0, 0), (20, 17, 9))[:] = 7
     np.testing.assert_array_equal(store.crop(0, (0, 0, 0), (20, 17, 9)), expected)
-    with pytest.raises(ValueError, match="read-only"):
-        store.image(0)[0, 0, 0] = 7
-    store.native_label(0)[:] = 9
-    np.testing.assert_array_equal(store.native_label(0), trees.label())
+    store.image(0)[:] = 9
+    np.testing.assert_array_equal(store.image(0), expected)
 
 
-def test_small_volumes_are_kept_in_the_memory_of_the_open_files_and_no_more(tmp_path: Path) -> None:
+def test_small_volumes_are_kept_in_a_limited_memory(tmp_path: Path) -> None:
     shapes = [(50, 50, 50)] * 3 + [(20, 20, 20)] * 20
     images = [(trees.image(shape, key),) for key, shape in enumerate(shapes)]
-    store = VolumeStore(made(tmp_path, *images), open_files=2)
+    store = VolumeStore(made(tmp_path, *images), open_files=1)
     for order in (range(23), range(23), range(22, -1, -1)):
         for key in order:
             found = store.crop(key, (1, 2, 3), (9, 9, 9))
             np.testing.assert_array_equal(found, images[key][0][1:10, 2:11, 3:12])
-    # Two open files, for which the small volumes had to give way.
-    assert sorted(index for _, index, _ in store._arrays) == [0, 1]
-    for key in (*range(3, 19), 0):
-        store.image(key)
-    assert sorted(index for _, index, _ in store._arrays) == [0, *range(11, 19)]
+    kept = [array.memory for array in store._arrays.values()]
+    assert sum(kept) + store._room == KEPT_BYTES
+    # The last ones that were read.
+    assert [index for _, index in store._arrays] == [*range(len(kept) - 1, -1, -1)]
     # A store goes to worker processes without its open files.
     copy = pickle.loads(pickle.dumps(store))  # noqa: S301
-    assert copy._room == VolumeStore(tmp_path, 2)._room
-    np.testing.assert_array_equal(copy.image(0)[...], images[0][0])
+    assert copy._room == KEPT_BYTES
+    np.testing.assert_array_equal(copy.image(0), images[0][0])
 
 
-def test_damage_is_named(store: VolumeStore) -> None:
-    path = store.folder / "images" / "000001.b2nd"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(IntegrityError, match=r"000001\.b2nd"):
-        store.image(1)
-    with pytest.raises(IntegrityError, match=r"000001\.b2nd"):
+def test_shape_and_type_are_known_without_a_file(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for call in (io, os):
+        monkeypatch.delattr(call, "open")
+    assert [store.shape(index) for index in (0, 1)] == [(20, 17, 9), (5, 30, 12)]
+    assert [store.dtype(index) for index in (0, 1)] == [np.int16, np.float32]
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((4, 5, 7), np.int16),
+        np.empty((4, 5, 6), np.float32),
+        np.empty((4, 5, 6), np.int16, order="F"),
+        np.empty((4, 5, 12), np.int16)[..., ::2],
+        np.frombuffer(bytes(240), np.int16).reshape(4, 5, 6),
+    ],
+    ids=["shape", "type", "order", "gaps", "read-only"],
+)
+def test_a_crop_is_not_written_to_another_array(store: VolumeStore, out: np.ndarray) -> None:
+    fitting = np.empty((4, 5, 6), np.int16)
+    store.crop_into(0, (1, 2, 3), (4, 5, 6), fitting)
+    np.testing.assert_array_equal(fitting, trees.image((20, 17, 9))[1:5, 2:7, 3:9])
+    with pytest.raises(ValueError, match="does not go into"):
+        store.crop_into(0, (1, 2, 3), (4, 5, 6), out)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "short": lambda content: content[:-1],
+    "other size": lambda content: content[:12] + b"\xff\xff\xff\x7f" + content[16:],
+    "zeros": lambda content: bytes(len(content)),
+    "other voxels": lambda content: content[:4] + b"\x02" + content[5:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_of_a_shard_is_named(tmp_path: Path, damage: str) -> None:
+    folder = made(tmp_path, (trees.image((50, 50, 50)),))
+    path = folder / "volumes-000.bin"
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(
+        IntegrityError, match=r"(?s)volumes-000\.bin: missing or damaged .* preprocess"
+    ):
+        VolumeStore(folder).image(0)
+
+
+def test_a_missing_shard_and_damaged_tables_are_named(store: VolumeStore) -> None:
+    with pytest.raises(IntegrityError, match=r"places\.parquet: volume 1 has no labels"):
         store.label(1)
-    (store.folder / "store.parquet").write_bytes(b"PAR1")
-    with pytest.raises(IntegrityError, match=r"store\.parquet"):
-        VolumeStore(store.folder)
+    (store.folder / "volumes-000.bin").unlink()
+    with pytest.raises(IntegrityError, match=r"volumes-000\.bin: missing"):
+        store.image(1)
+    for name in ("places.parquet", "store.parquet"):
+        (store.folder / name).write_bytes(b"PAR1")
+        with pytest.raises(IntegrityError, match=name):
+            VolumeStore(store.folder)
     with pytest.raises(IntegrityError, match=INDEX):
         read_index(store.folder)
+
+
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_a_failing_disk_is_no_damage(
+    store: VolumeStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(ResourceError, match=r"volumes-000\.bin: cannot be read"):
+            store.image(0)
+    np.testing.assert_array_equal(store.image(0), trees.image((20, 17, 9)))
 
 
 def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None:
@@ -219,34 +282,15 @@ def test_background_locations_lie_above_the_floor(tmp_path: Path) -> None:
     assert len(air[0]) == int((label == 0).sum())
 
 
-def test_a_write_that_fails_without_a_word_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Blosc2 goes on after some failed writes, and what is read then is something else."""
-    real = StoreWriter._pack
-
-    def lose_bytes(self: StoreWriter, path: Path, array: np.ndarray, dtype: Any) -> None:
-        other = array.copy()
-        other[-1, -1, -1] += 1
-        real(self, path, other, dtype)
-
-    monkeypatch.setattr(StoreWriter, "_pack", lose_bytes)
-    with pytest.raises(ResourceError, match=r"000000\.b2nd: cannot be written"):
-        made(tmp_path, (trees.image((20, 20, 20)),))
-
-
-def test_a_passing_failure_of_a_read_is_no_damage(
-    shared: VolumeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = np.asarray(shared.image(0)[...])
-    store = VolumeStore(shared.folder)
-    real, left = blosc2.open, [RuntimeError("blosc2_schunk_open_offset returned NULL")]
-
-    def fail_once(*args: Any, **kwargs: Any) -> Any:
-        if left:
-            raise left.pop()
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(blosc2, "open", fail_once)
-    assert np.array_equal(np.asarray(store.image(0)[...]), whole)
-    assert not left
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = StoreWriter(tmp_path, CONFIG)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"volumes-000\.bin .*: the file would exceed"):
+            writer.add(0, trees.image((40, 40, 40)), None, {"volume_id": "0"})
+            writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)

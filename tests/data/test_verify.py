@@ -224,7 +224,7 @@ def test_stores_are_compared_with_their_checksums(workspace: Path) -> None:
     fine = call(*words)
     assert fine.exit_code == 0, fine.output
     assert re.search(r"^2 of \d+ results are there: 0 faults$", fine.output, re.MULTILINE)
-    path = next((workspace / "artifacts").rglob("preprocess/task/la/images/000001.b2nd"))
+    path = next((workspace / "artifacts").rglob("preprocess/task/la/volumes-000.bin"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.chmod(0o644)

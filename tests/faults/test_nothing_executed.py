@@ -79,11 +79,11 @@ def test_a_stored_volume_that_is_a_program_is_refused(tmp_path: Path) -> None:
     folder = trees.run_preprocess(
         tmp_path / "data", tmp_path, "task09_spleen", {"window": [-900, 900]}
     )
-    path = folder / "images/000000.b2nd"
+    path = folder / "volumes-000.bin"
     path.unlink()
     operand = blosc2.asarray(np.zeros((4, 4, 4)), urlpath=str(tmp_path / "x.b2nd"), mode="w")
     blosc2.lazyudf(_witness, (operand,), np.float64, shape=(4, 4, 4)).save(urlpath=str(path))
-    with pytest.raises(IntegrityError, match=r"000000\.b2nd"):
+    with pytest.raises(IntegrityError, match=r"volumes-000\.bin"):
         VolumeStore(folder).crop(0, (0, 0, 0), (1, 1, 1))
 
 

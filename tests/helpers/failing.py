@@ -86,8 +86,7 @@ def _unsaid(ended: Ended) -> list[str]:
     said = f"\n{ended.output}".rpartition("\nerror: ")[2]
     failed = [Path(call.partition(" ")[2]) for call in ended.calls]
     wrong = []
-    # Blosc2 does not tell why it could not write.
-    if not _REASON.search(said) and "disk is full" not in said and ".b2nd: cannot be" not in said:
+    if not _REASON.search(said) and "disk is full" not in said:
         wrong.append("the reason is not said")
     # What is new, or about to go, has another name; of a folder's removal one above is named.
     names = [

@@ -333,8 +333,8 @@ def test_a_kind_without_training_sequences_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_store_ends_in_our_own_error(tmp_path: Path) -> None:
     made = sampler(tmp_path, ("spatial",))
-    for path in (tmp_path / "store/amos22/images").iterdir():
-        path.write_bytes(path.read_bytes()[:40])
+    path = tmp_path / "store/amos22/volumes-000.bin"
+    path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(VoxseqError, match="damaged"):
         made.batch(0, 2)
 

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from voxseq.base.errors import ResourceError
@@ -153,27 +153,6 @@ def finished(folder: Path, source: str) -> bool:
     return whole
 
 
-def put(folder: Path, target: Path, number: int) -> Any:
-    """Put the files of a finished volume below ``target``; returns what its record keeps.
-
-    They stay in ``folder`` too, as links where the file system can, so that a run that stops here
-    loses nothing.
-
-    Args:
-        folder: of the volume.
-        target: folder of the store.
-        number: of the volume there, by which its files are called.
-    """
-    record = read_json(folder / RECORD)
-    for staged_name in record["files"]:
-        name = PurePosixPath(staged_name).with_stem(f"{number:06d}")
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            (target / name).hardlink_to(folder / staged_name)
-        except FileExistsError:
-            raise
-        except OSError:
-            # Another file system, or one without links.
-            with write_named(target / name):
-                shutil.copyfile(folder / staged_name, target / name)
-    return record["content"]
+def content(folder: Path) -> Any:
+    """What else the record of a finished volume keeps."""
+    return read_json(folder / RECORD)["content"]

@@ -1,147 +1,233 @@
-"""The packed arrays of a store: opening one, and reading a box of it.
+"""Reading boxes of packed arrays: one read for each run of neighbouring chunks, no more.
 
-Blosc2 reads a file block by block. From a disk, each of these small reads waits for the one before,
-and the system reads on behind it what no one wants. So the system is asked for the bytes of a box
-in one go, before they are unpacked piece by piece.
+Chunks that follow each other in a shard are read at once and unpacked from memory. Blosc2 unpacks
+parts of arrays, not of single chunks, so they are put into a small array in memory, of one layer of
+chunks along the first axis, and the box is cut out of it layer by layer: only blocks that the box
+touches are unpacked.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import blosc2
 import numpy as np
-from numpy.typing import NDArray
 
 from voxseq.base.errors import IntegrityError
-from voxseq.base.failures import read_twice
+from voxseq.base.failures import read_named
+from voxseq.config.base import Shape3
+from voxseq.data.shards import Place
 from voxseq.data.volume import Array
 
-#: Bytes that an open file takes, and up to which the voxels are kept instead.
-FILE_BYTES = 2**17
-#: Where the length of a file's header stands in it: 4 bytes, the highest first.
-_HEADER_LENGTH = slice(11, 15)
+#: Bytes of a volume up to which its voxels are kept when it is first read.
+KEPT_BYTES = 2**17
 #: Where a chunk says how many bytes it has: 4 bytes, the lowest first.
 _CHUNK_BYTES = slice(12, 16)
-_CHUNK_HEADER = 32
 
 
-class PackedArray:
-    """An array (X, Y, Z) in a contiguous file of Blosc2.
+class ShardFile:
+    """A shard that is open for reading; closed when nothing refers to it.
 
     Args:
         path: the file.
 
-    Attributes:
-        values: an array that is read when sliced; of one that takes no more memory than an open
-            file, all of its voxels, which cannot be changed.
-
     Raises:
-        IntegrityError: the file is missing or damaged.
+        IntegrityError: it is missing.
+        ResourceError: the machine failed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.values: Any = read_twice(path, self._open)
-        except (OSError, RuntimeError, ValueError) as error:
+            with read_named(path):
+                self._descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
             raise damaged(path, error) from None
 
-    def _open(self) -> Any:
-        array = blosc2.open(str(self.path), mode="r", dparams=blosc2.DParams(nthreads=1))
-        self.is_kept = array.nbytes <= FILE_BYTES
-        if self.is_kept:
-            voxels = array[...]
-            voxels.flags.writeable = False
-            return voxels
-        grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
-        borders = chunk_borders(self.path, array)
-        self._first, self._end = borders[:-1].reshape(grid), borders[1:].reshape(grid)
-        return array
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
 
-    @property
-    def memory(self) -> int:
-        """Bytes that it takes while it is open."""
-        return int(self.values.nbytes) if self.is_kept else FILE_BYTES
+    def announce(self, first: int, end: int) -> None:
+        """Let the system read some bytes, where it can, and wait for nothing."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, first, end - first, os.POSIX_FADV_WILLNEED)
+
+    def read(self, first: int, end: int) -> memoryview:
+        """The bytes from ``first`` on and before ``end``.
+
+        Raises:
+            ValueError: the file ends before.
+            ResourceError: the machine failed.
+        """
+        with read_named(self.path):
+            content = os.pread(self._descriptor, end - first, first)
+        if len(content) < end - first:
+            raise ValueError("it is too short")
+        return memoryview(content)
+
+
+class PackedArray:
+    """An array (X, Y, Z) in a shard.
+
+    Args:
+        file: the shard.
+        place: where the array is in it.
+
+    Attributes:
+        shape: its voxels.
+        dtype: their type.
+        memory: bytes that it takes while it is open.
+
+    Raises:
+        IntegrityError: the array is small and its bytes are missing or damaged.
+    """
+
+    def __init__(self, file: ShardFile, place: Place) -> None:
+        self.shape, self.dtype = place.shape, np.dtype(place.dtype)
+        self._file, self._place = file, place
+        grid = [-(-n // c) for n, c in zip(place.shape, place.chunks, strict=True)]
+        ends = place.offset + np.cumsum(place.sizes, dtype=np.int64)
+        self._end = ends.reshape(grid)
+        self._first = (ends - place.sizes).reshape(grid)
+        self.memory = 2 * ends.nbytes
+        self._kept: Array | None = None
+        if math.prod(self.shape) * self.dtype.itemsize <= KEPT_BYTES:
+            self._kept = self.crop((0, 0, 0), self.shape)
+            self.memory += self._kept.nbytes
 
     def crop(self, start: Sequence[int], shape: Sequence[int]) -> Array:
-        """The box of ``shape`` voxels at ``start``.
+        """The box of ``shape`` voxels at ``start``, in memory of its own.
 
         Raises:
             ValueError: the box leaves the array.
+            IntegrityError: its bytes are missing or damaged.
         """
-        ends = [int(s) + int(n) for s, n in zip(start, shape, strict=True)]
-        if min(start) < 0 or any(e > n for e, n in zip(ends, self.values.shape, strict=True)):
-            raise ValueError(
-                f"a box at {tuple(start)} of {tuple(shape)} leaves {self.values.shape}"
-            )
-        if not self.is_kept and hasattr(os, "posix_fadvise"):
-            file = os.open(self.path, os.O_RDONLY)
-            try:
-                for first, end in self.ranges(start, shape):
-                    # The system begins to read; the call waits for nothing.
-                    os.posix_fadvise(file, first, end - first, os.POSIX_FADV_WILLNEED)
-            finally:
-                os.close(file)
-        return self.read(tuple(slice(int(s), e) for s, e in zip(start, ends, strict=True)))
+        out = np.empty(tuple(int(n) for n in shape), self.dtype)
+        self.crop_into(start, shape, out)
+        return out
 
-    def read(self, box: Any = ...) -> Array:
-        """Voxels of a box, in memory of their own."""
-        if self.is_kept:
-            kept: Array = self.values[box].copy()
-            return kept
-        try:
-            values: Array = read_twice(self.path, lambda: self.values[box])
-        except RuntimeError as error:
-            raise damaged(self.path, error) from None
-        return values
-
-    def ranges(self, start: Sequence[int], shape: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """First byte and end of each run of the file that holds chunks of a box.
+    def crop_into(self, start: Sequence[int], shape: Sequence[int], out: Array) -> None:
+        """Write the box of ``shape`` voxels at ``start`` to ``out``.
 
         Args:
-            start: first voxel of the box on each axis.
-            shape: voxels of the box, at least one on each axis.
+            start: its first voxel.
+            shape: its voxels.
+            out: array of that shape and of the array's type, in C order.
+
+        Raises:
+            ValueError: the box leaves the array, or ``out`` is another array.
+            IntegrityError: the box's bytes are missing or damaged.
         """
-        x, y, z = (
-            slice(s // c, (s + n - 1) // c + 1)
-            for s, n, c in zip(start, shape, self.values.chunks, strict=True)
+        box = [(int(s), int(s) + int(n)) for s, n in zip(start, shape, strict=True)]
+        if any(first < 0 or end > n for (first, end), n in zip(box, self.shape, strict=True)):
+            raise ValueError(f"a box at {tuple(start)} of {tuple(shape)} leaves {self.shape}")
+        wanted = (tuple(end - first for first, end in box), self.dtype, True, True)
+        if (out.shape, out.dtype, out.flags.c_contiguous, out.flags.writeable) != wanted:
+            raise ValueError(
+                f"a box of {tuple(shape)} {self.dtype} does not go into {out.dtype} {out.shape}"
+            )
+        if self._kept is not None:
+            out[...] = self._kept[tuple(slice(*ends) for ends in box)]
+        elif out.size:
+            try:
+                self._unpack(box, out)
+            except (RuntimeError, ValueError) as error:
+                raise damaged(self._file.path, error) from None
+
+    def _unpack(self, box: Sequence[tuple[int, int]], out: Array) -> None:
+        chunks = self._place.chunks
+        touched = [range(s // c, -(-e // c)) for (s, e), c in zip(box, chunks, strict=True)]
+        cut = tuple(slice(axis.start, axis.stop) for axis in touched)
+        # Plain numbers: NumPy takes longer to hand one out than it takes to be used.
+        layers = [*zip(self._first[cut].tolist(), self._end[cut].tolist(), strict=True)]
+        for first, end in layers:
+            for begin, stop in _runs(first, end):
+                self._file.announce(first[begin][0], end[stop - 1][-1])
+        width, scratch = _SCRATCH.layer(self._place, len(touched[1]), len(touched[2]))
+        (x, x_end), *plane = box
+        low, high = zip(
+            *(
+                (s - axis.start * c, e - axis.start * c)
+                for (s, e), axis, c in zip(plane, touched[1:], chunks[1:], strict=True)
+            ),
+            strict=True,
         )
-        # Chunks that follow each other along the last axis do so in the file.
-        begins = self._first[x, y, z.start].ravel().tolist()
-        ends = self._end[x, y, z.stop - 1].ravel().tolist()
-        run = (0, 0)
-        for first, end in zip(begins, ends, strict=True):
-            if first <= run[1]:
-                run = (run[0], end)
-                continue
-            if run[0] < run[1]:
-                yield run
-            run = (first, end)
-        if run[0] < run[1]:
-            yield run
+        written = 0
+        for number, (first, end) in zip(touched[0], layers, strict=True):
+            self._fill(scratch.schunk, width, first, end)
+            start = max(x - number * chunks[0], 0)
+            stop = min(x_end - number * chunks[0], chunks[0])
+            part = out[written : written + stop - start]
+            scratch.get_slice_numpy(part, ((start, *low), (stop, *high)))
+            written += len(part)
+
+    def _fill(self, schunk: Any, width: int, first: Any, end: Any) -> None:
+        """Put the chunks of one layer, (Y, Z) first bytes and ends, in their places there."""
+        for begin, stop in _runs(first, end):
+            base = first[begin][0]
+            content = self._file.read(base, end[stop - 1][-1])
+            for row in range(begin, stop):
+                borders = zip(first[row], end[row], strict=True)
+                for place, (chunk, chunk_end) in enumerate(borders, row * width):
+                    packed = content[chunk - base : chunk_end - base]
+                    # Blosc2 copies as many bytes as the chunk says that it has.
+                    if int.from_bytes(packed[_CHUNK_BYTES], "little") != len(packed):
+                        raise ValueError("a chunk has another size than it says")
+                    schunk.update_chunk(place, packed)
 
 
-def chunk_borders(path: Path, array: Any) -> NDArray[np.int64]:
-    """Byte at which each chunk begins, and the end of the last (chunks + 1).
+class _Scratch(threading.local):
+    """Arrays in memory of one layer of chunks, by the way they are packed, to be used again."""
 
-    A chunk of equal values takes no bytes. The format is in "Blosc2 Contiguous Frame Format".
+    def __init__(self) -> None:
+        self._layers: dict[tuple[str, Shape3, Shape3], tuple[int, int, Any]] = {}
+
+    def layer(self, place: Place, rows: int, columns: int) -> tuple[int, Any]:
+        """A layer of at least so many chunks along the second and third axis, and its columns."""
+        key = (place.dtype, place.chunks, place.blocks)
+        has_rows, has_columns, array = self._layers.get(key, (0, 0, None))
+        if has_rows < rows or has_columns < columns:
+            rows, columns = max(rows, has_rows), max(columns, has_columns)
+            x, y, z = place.chunks
+            array = blosc2.empty(
+                (x, rows * y, columns * z),
+                dtype=np.dtype(place.dtype),
+                chunks=place.chunks,
+                blocks=place.blocks,
+                cparams=blosc2.CParams(nthreads=1),
+                dparams=blosc2.DParams(nthreads=1),
+            )
+            has_columns = columns
+            self._layers[key] = rows, columns, array
+        return has_columns, array
+
+
+_SCRATCH = _Scratch()
+
+
+def _runs(
+    first: Sequence[Sequence[int]], end: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, int]]:
+    """Rows of chunks that follow each other in the file, by their first and last byte.
+
+    Args:
+        first: (Y, Z) byte at which each chunk begins; chunks of one row follow each other.
+        end: (Y, Z) byte at which it ends.
+
+    Yields:
+        First row, and the one after the last.
     """
-    packed = array.schunk.cbytes
-    with path.open("rb") as file:
-        header = int.from_bytes(file.read(_HEADER_LENGTH.stop)[_HEADER_LENGTH], "big")
-        # The table of the chunks' places comes after the last of them, packed as they are.
-        file.seek(header + packed)
-        table = file.read(_CHUNK_HEADER)
-        table += file.read(int.from_bytes(table[_CHUNK_BYTES], "little") - len(table))
-    places = np.frombuffer(blosc2.decompress2(table), np.int64)
-    # Chunks without bytes have negative numbers there: they begin where the next one does.
-    places = np.append(np.where(places < 0, packed, places), packed)
-    borders: NDArray[np.int64] = np.minimum.accumulate(places[::-1])[::-1] + header
-    return borders
+    begin = 0
+    for row in range(1, len(first) + 1):
+        if row == len(first) or first[row][0] != end[row - 1][-1]:
+            yield begin, row
+            begin = row
 
 
 def damaged(path: Path, error: Exception) -> IntegrityError:

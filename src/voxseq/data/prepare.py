@@ -49,6 +49,8 @@ _LOG = logging.getLogger("voxseq.preprocess")
 _LEAST_SD = 1e-6
 #: In the record of a volume: why it is set aside.
 _ASIDE = "set_aside"
+#: In the record of a volume: where its arrays are in its files.
+_PLACES = "places"
 
 
 class _NothingLeft(Exception):  # noqa: N818
@@ -163,12 +165,13 @@ def execute(context: RunContext[PrepareRun]) -> None:
     made: list[Mapping[str, Any]] = []
     aside: list[tuple[str, str, str]] = []
     for key, row in enumerate(rows):
-        content = staging.put(job.place(key), context.out, len(made))
+        content = staging.content(job.place(key))
         if _ASIDE in content:
             aside.append((row["volume_id"], row["path"], content[_ASIDE]))
         else:
+            places = content.pop(_PLACES)
             made.append({**row, **content})
-            writer.adopt(len(made) - 1, made[-1])
+            writer.adopt(len(made) - 1, made[-1], places, job.place(key))
     if aside:
         _set_aside(context.out, dataset.title, aside, len(made))
     if config.task is not None:
@@ -225,7 +228,9 @@ def _prepare(job: _Job, item: _Item) -> None:
         writer = StoreWriter(folder, job.config.store)
         try:
             _add(writer, item.key, item.row, _Reader(adapter, job.folder), job.config.task)
-            made = {k: value for k, value in writer.row(item.key).items() if k not in item.row}
+            found, places = writer.piece(item.key)
+            made = {k: value for k, value in found.items() if k not in item.row}
+            made[_PLACES] = places
         except _NothingLeft as error:
             made = {_ASIDE: str(error)}
         staging.write_record(folder, item.source, made)

@@ -1,29 +1,29 @@
 """The volume store: prepared volumes as compressed, chunked arrays from which crops are read.
 
-One folder holds ``store.parquet`` and, by the running number of its rows, ``images/000000.b2nd``,
-``labels/000000.b2nd``, ``native_labels/000000.b2nd`` and ``locations/000000.npy``. Numbers are used
-because names of subjects can hold anything.
+One folder holds ``store.parquet``, a row for each volume, and its images, labels, native labels and
+locations in shards, ``volumes-000.bin`` and so on (:mod:`voxseq.data.shards`), by the running
+number of its row: names of subjects can hold anything.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import blosc2
 import numpy as np
 import pyarrow as pa
 
-from voxseq.base.failures import read_named, unexplained_write_named, write_named
+from voxseq.base.errors import IntegrityError
 from voxseq.catalogue.splits import words_of
-from voxseq.config.data import Codec, StoreConfig
+from voxseq.config.base import Shape3
+from voxseq.config.data import StoreConfig
 from voxseq.data.index import DETAIL, read_table, write_table
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
-from voxseq.data.packed import FILE_BYTES, PackedArray, damaged
+from voxseq.data.packed import KEPT_BYTES, PackedArray, ShardFile
+from voxseq.data.shards import PLACES, Packing, Place, Places, ShardWriter, shard_path
 from voxseq.data.slabs import class_counts, percentiles, slabs
 from voxseq.data.volume import Array
 
@@ -52,16 +52,13 @@ SCHEMA = pa.schema(
 _INT16 = np.iinfo(np.int16)
 #: Blosc2 would choose blocks by the size of this machine's caches; a fixed size keeps the bytes.
 #: A crop unpacks whole blocks: 16 reads crops of 24 voxels twice as fast as 32, and packs as well.
-_BLOCK_SIDE = 16
-_CODECS: Mapping[Codec, blosc2.Codec] = {
-    "lz4": blosc2.Codec.LZ4,
-    "lz4hc": blosc2.Codec.LZ4HC,
-    "zstd": blosc2.Codec.ZSTD,
-}
+_BLOCKS = (16, 16, 16)
+#: Locations are read as a whole.
+_LOCATION_ROWS = (2**14, 4, 1)
 
 
 class StoreWriter:
-    """Writes a store; files are new ones, and the table comes last.
+    """Writes a store; files are new ones, and the tables come last.
 
     Args:
         folder: empty folder.
@@ -72,6 +69,7 @@ class StoreWriter:
         self.folder = folder
         self.config = config
         self._rows: dict[int, dict[str, Any]] = {}
+        self._shards = ShardWriter(folder)
 
     def add(
         self,
@@ -94,6 +92,7 @@ class StoreWriter:
         """
         if key in self._rows:
             raise ValueError(f"volume {key} is in the store already")
+        self._shards.begin_volume()
         self._write("images", key, image, stored_type(image))
         counts: dict[str, int] = {}
         if label is not None:
@@ -117,91 +116,62 @@ class StoreWriter:
             "has_native_label": native_label is not None,
         }
 
-    def row(self, key: int) -> Mapping[str, Any]:
-        """Row of the table of a volume that was added."""
-        return self._rows[key]
+    def piece(self, key: int) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Row and places of the one volume that was added, for :meth:`adopt` of another store.
 
-    def adopt(self, key: int, row: Mapping[str, Any]) -> None:
-        """Take the row of a volume whose files another writer has made and that lie here."""
+        The folder then holds the volume, all of it written; this store is not closed.
+        """
+        self._shards.flush()
+        return self._rows[key], self._shards.record(key)
+
+    def adopt(
+        self, key: int, row: Mapping[str, Any], places: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Append a volume packed into ``folder`` by a writer of its own; see :meth:`piece`."""
         self._rows[key] = dict(row)
+        self._shards.adopt(key, places, folder)
 
     def close(self) -> None:
-        """Write the table."""
+        """Write the tables."""
         keys = sorted(self._rows)
         if keys != list(range(len(keys))):
             raise ValueError("the volumes of a store are numbered from 0 without gaps")
+        self._shards.close()
         write_table(self.folder / TABLE, [self._rows[key] for key in keys], SCHEMA)
 
     def _write(self, kind: str, key: int, array: Array, dtype: np.dtype[Any]) -> None:
-        path = _path(self.folder, kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with write_named(path):
-            # Blosc2 would write over an existing file.
-            path.open("xb").close()
-        with unexplained_write_named(path):
-            self._pack(path, array, dtype)
-            self._require_written(path, array, dtype)
-
-    def _pack(self, path: Path, array: Array, dtype: np.dtype[Any]) -> None:
-        chunks = tuple(min(c, n) for c, n in zip(self.config.chunk_shape, array.shape, strict=True))
-        # The high bytes of neighbouring voxels are alike. Shuffling bits packs LZ4 tighter where
-        # there is noise, but takes as long to undo as the rest of the reading.
-        shuffle = blosc2.Filter.SHUFFLE if dtype.itemsize > 1 else blosc2.Filter.NOFILTER
-        packed = blosc2.empty(
-            array.shape,
-            dtype=dtype,
-            chunks=chunks,
-            blocks=tuple(min(c, _BLOCK_SIDE) for c in chunks),
-            urlpath=str(path),
-            mode="w",
-            # The bytes of a sparse array are not the same from call to call.
-            contiguous=True,
-            cparams=blosc2.CParams(
-                codec=_CODECS[self.config.codec],
-                clevel=self.config.compression_level,
-                filters=[shuffle],
-                filters_meta=[0],
-                nthreads=1,
-            ),
-        )
-        # Chunks in their order give the same bytes as the whole array at once.
-        for start in range(0, array.shape[0], chunks[0]):
-            rows = slice(start, min(start + chunks[0], array.shape[0]))
-            packed[rows] = np.ascontiguousarray(array[rows], dtype=dtype)
-
-    def _require_written(self, path: Path, array: Array, dtype: np.dtype[Any]) -> None:
-        """Compare a file with what it was made from: Blosc2 does not tell of every failed write."""
-        packed = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
-        for start in range(0, array.shape[0], packed.chunks[0]):
-            rows = slice(start, min(start + packed.chunks[0], array.shape[0]))
-            if not np.array_equal(packed[rows], array[rows].astype(dtype, copy=False), True):
-                raise RuntimeError("what was read again differs")
+        config = self.config
+        packing = Packing(config.chunk_shape, _BLOCKS, config.codec, config.compression_level)
+        self._shards.write(key, kind, array, dtype, packing)
 
     def _write_locations(self, key: int, positions: Mapping[int, Array]) -> None:
         table = np.concatenate(
             [np.insert(places, 0, number, axis=1) for number, places in positions.items()]
-        ).astype(np.int32)
-        path = _path(self.folder, "locations", key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with write_named(path), path.open("xb") as file:
-            np.save(file, table, allow_pickle=False)
+        )
+        packing = Packing(
+            _LOCATION_ROWS, _LOCATION_ROWS, self.config.codec, self.config.compression_level
+        )
+        self._shards.write(key, "locations", table[..., None], np.dtype(np.int32), packing)
 
 
 class VolumeStore:
-    """Reads a store. Crops touch only the chunks they need; open files are kept and reused.
+    """Reads a store. Crops read only the chunks they need; shards stay open.
 
-    Of a volume that takes no more memory than an open file, the voxels are kept instead.
+    Small volumes are kept as voxels when they are first read.
 
     Args:
         folder: finished folder of a preprocess run.
-        open_files: number of files kept open, or volumes that take the same memory.
+        open_files: number of shards kept open, and measure of the memory for small volumes.
     """
 
     def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
-        self._room = open_files * FILE_BYTES
-        self._arrays: OrderedDict[tuple[str, int, int], PackedArray] = OrderedDict()
+        self._places = Places(folder)
+        self._open_files = open_files
+        self._room = open_files * KEPT_BYTES
+        self._files: OrderedDict[int, ShardFile] = OrderedDict()
+        self._arrays: OrderedDict[tuple[str, int], PackedArray] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -209,19 +179,28 @@ class VolumeStore:
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes open the files for themselves.
         room = self._room + sum(array.memory for array in self._arrays.values())
-        return {**self.__dict__, "_arrays": OrderedDict(), "_room": room}
+        empty = {"_files": OrderedDict(), "_arrays": OrderedDict(), "_room": room}
+        return {**self.__dict__, **empty}
 
-    def image(self, index: int) -> Any:
-        """Image ``index`` as an array (X, Y, Z), int16 or float32, that is read when sliced."""
-        return self._open("images", index).values
+    def shape(self, index: int) -> Shape3:
+        """Voxels of image ``index``; reads no file."""
+        return self._find("images", index).shape
 
-    def label(self, index: int) -> Any:
-        """Its classes as an array (X, Y, Z) uint8 that is read when sliced."""
-        return self._open("labels", index).values
+    def dtype(self, index: int) -> np.dtype[Any]:
+        """Type of image ``index``, int16 or float32; reads no file."""
+        return np.dtype(self._find("images", index).dtype)
+
+    def image(self, index: int) -> Array:
+        """Image ``index``, (X, Y, Z), int16 or float32."""
+        return self._read_all("images", index)
+
+    def label(self, index: int) -> Array:
+        """Its classes, (X, Y, Z) uint8."""
+        return self._read_all("labels", index)
 
     def native_label(self, index: int) -> Array:
         """Its classes on the reoriented, uncropped grid of the file, (X, Y, Z) uint8."""
-        return self._open("native_labels", index).read()
+        return self._read_all("native_labels", index)
 
     def crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The box of ``shape`` voxels at ``start`` of image ``index``.
@@ -231,19 +210,13 @@ class VolumeStore:
         """
         return self._open("images", index).crop(start, shape)
 
-    def shape(self, index: int) -> tuple[int, int, int]:
-        """Voxels of image ``index``."""
-        x, y, z = self._open("images", index).values.shape
-        return x, y, z
-
-    def dtype(self, index: int) -> np.dtype[Any]:
-        """Type of the voxels of image ``index``."""
-        found: np.dtype[Any] = self._open("images", index).values.dtype
-        return found
-
     def crop_into(self, index: int, start: Sequence[int], shape: Sequence[int], out: Array) -> None:
-        """:meth:`crop` into memory of that shape and type."""
-        out[...] = self.crop(index, start, shape)
+        """Write the same box to ``out``, an array of that shape and :meth:`dtype` in C order.
+
+        Raises:
+            ValueError: the box leaves the image, or ``out`` is another array.
+        """
+        self._open("images", index).crop_into(start, shape, out)
 
     def label_crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The same box of the classes."""
@@ -255,25 +228,41 @@ class VolumeStore:
         Of the background, those are taken that are above the image's floor, if there are any.
         They are a random sample of fixed seed of at most ``locations_per_class`` positions, sorted.
         """
-        path = _path(self.folder, "locations", index)
-        try:
-            with read_named(path):
-                table = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise damaged(path, error) from None
+        table = self._read_all("locations", index)[..., 0]
         return {int(c): table[table[:, 0] == c, 1:] for c in np.unique(table[:, 0])}
 
+    def _read_all(self, kind: str, index: int) -> Array:
+        array = self._open(kind, index)
+        return array.crop((0, 0, 0), array.shape)
+
+    def _find(self, kind: str, index: int) -> Place:
+        place = self._places.find(int(index), kind)
+        if place is None:
+            raise IntegrityError(
+                f"{self.folder / PLACES}: volume {index} has no {kind}",
+                "run the stage preprocess again",
+            )
+        return place
+
     def _open(self, kind: str, index: int) -> PackedArray:
-        # A forked worker opens files of its own.
-        key = (kind, int(index), os.getpid())
+        key = (kind, int(index))
         if key not in self._arrays:
-            found = PackedArray(_path(self.folder, *key[:2]))
+            place = self._find(kind, index)
+            found = PackedArray(self._file(place.shard), place)
             self._room -= found.memory
-            while self._room < 0:
+            while self._room < 0 and self._arrays:
                 self._room += self._arrays.popitem(last=False)[1].memory
             self._arrays[key] = found
         self._arrays.move_to_end(key)
         return self._arrays[key]
+
+    def _file(self, number: int) -> ShardFile:
+        if number not in self._files:
+            self._files[number] = ShardFile(shard_path(self.folder, number))
+            if len(self._files) > self._open_files:
+                self._files.popitem(last=False)
+        self._files.move_to_end(number)
+        return self._files[number]
 
 
 def class_locations(
@@ -330,7 +319,3 @@ def stored_type(array: Array) -> np.dtype[Any]:
             if not np.array_equal(array[box].astype(small), array[box]):
                 return wide
     return small
-
-
-def _path(folder: Path, kind: str, key: int) -> Path:
-    return folder / kind / f"{key:06d}{'.npy' if kind == 'locations' else '.b2nd'}"

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from voxseq.base.errors import DataError
-from voxseq.config.base import Shape3
 from voxseq.data.grid import to_native
 from voxseq.data.store import VolumeStore
 from voxseq.data.volume import Array
@@ -60,20 +59,10 @@ class Volumes(VolumeStore):
         """Class of a row."""
         return self._targets[row]
 
-    def shape(self, row: int) -> Shape3:
-        """Voxels of a prepared volume."""
-        return self._shapes[row]
-
-    # Plain lists: pandas takes longer to look one number up than a crop takes to be cut.
-
     @cached_property
     def _targets(self) -> list[int]:
+        # A plain list: pandas takes longer to look one number up than a crop takes to be cut.
         return [int(label) for label in self.table["label"]]
-
-    @cached_property
-    def _shapes(self) -> list[Shape3]:
-        columns = (self.table[f"p_{axis}"] for axis in "xyz")
-        return [(int(x), int(y), int(z)) for x, y, z in zip(*columns, strict=True)]
 
     def classes(self, row: int) -> list[int]:
         """Classes in the prepared label of a row, background included; without one, its class."""
