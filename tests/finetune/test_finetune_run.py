@@ -155,7 +155,8 @@ def test_frozen_encoder_is_in_evaluation_mode_and_records_no_gradient(
         assert network.get_submodule("decoder2").training is mode
         assert not network.get_submodule("encoder").training
         assert not network.get_submodule("encoder.blocks.0").training
-    encoded = network.get_submodule("encoder")(torch.zeros(1, 1, 8, 8, 8))
+    encoded = network.get_submodule("encoder")(torch.zeros(1, 1, 8, 8, 8), taps=[0])
+    assert len(encoded.hidden) == 1
     assert not encoded.tokens.requires_grad
     assert not any(state.requires_grad for state in encoded.hidden)
 
