@@ -161,6 +161,31 @@ def test_frozen_encoder_is_in_evaluation_mode_and_records_no_gradient(
     assert not any(state.requires_grad for state in encoded.hidden)
 
 
+@kinds
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_validation_and_scoring_compute_in_the_precision_of_the_training(
+    kind: str,
+    precision: str,
+    stores: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[bool, set[bool]] = {True: set(), False: set()}
+    build = run._network
+
+    def watched(*args: Any) -> Any:
+        network = build(*args)
+        network.register_forward_pre_hook(
+            lambda module, given: seen[module.training].add(torch.is_autocast_enabled("cpu"))
+        )
+        return network
+
+    monkeypatch.setattr(run, "_network", watched)
+    finish(tmp_path, stores[kind], TASKS[kind], precision=precision)
+    is_mixed = precision == "bf16-mixed"
+    assert seen == {True: {is_mixed}, False: {is_mixed}}
+
+
 def test_network_without_encoder_cannot_be_frozen(stores: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ResNet18 has no encoder"):
         finish(
