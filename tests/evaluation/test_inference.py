@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,91 @@ def test_the_largest_logit_is_the_first_of_equal_ones() -> None:
     classes = largest(logits)
     assert classes.dtype == np.uint8
     np.testing.assert_array_equal(classes, logits.argmax(dim=0).numpy())
+
+
+def test_classes_found_on_a_device_are_those_found_on_the_cpu() -> None:
+    logits = torch.randint(-2, 3, (5, 3, 4, 6), generator=torch.Generator().manual_seed(0)).float()
+    classes = inference._by_device(logits)
+    assert classes.dtype == np.uint8
+    np.testing.assert_array_equal(classes, largest(logits))
+
+
+@pytest.mark.parametrize(
+    ("device", "roi", "most"),
+    [("cuda", (96, 96, 96), 16), ("cpu", (96, 96, 96), 1), ("cpu", (32, 32, 32), 8)],
+)
+def test_devices_get_many_windows_at_a_time(
+    device: str, roi: tuple[int, int, int], most: int
+) -> None:
+    assert inference.most_windows(torch.device(device), roi) == most
+
+
+class Crowded(Mixer):
+    """A network whose device has no memory for more than three windows."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.seen: list[int] = []
+
+    def forward(self, volume: Tensor) -> Tensor:
+        self.seen.append(len(volume))
+        if len(volume) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(volume)
+
+
+def test_a_device_without_room_gets_fewer_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).random((9, 11, 5), dtype=np.float32)
+    network = Crowded()
+    expected = predict_logits(Mixer(2), image, ROI, 0.5)
+    monkeypatch.setattr(inference, "most_windows", lambda device, roi: 16)
+    torch.testing.assert_close(predict_logits(network, image, ROI, 0.5), expected)
+    # Found once for the whole volume: 20 windows at each of 4 starts.
+    assert network.seen == [16, 8, 4, *[2] * 40]
+
+
+def test_no_room_for_a_single_window_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mixer, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_logits(Mixer(2), np.ones(ROI, np.float32), ROI, 0.5)
+
+
+def balls(count: int) -> tuple[Tensor, Tensor]:
+    """Bright balls in noise (B, 1, 16, 16, 16), and which voxels are theirs."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.stack(torch.meshgrid(*[torch.arange(16.0)] * 3, indexing="ij"))
+    centres = 4 + 8 * torch.rand(count, 3, 1, 1, 1, generator=generator)
+    inside = (places - centres).square().sum(dim=1) < 16
+    noise = 0.2 * torch.randn(count, 16, 16, 16, generator=generator)
+    return (inside + noise)[:, None], inside.long()
+
+
+def trained_network() -> nn.Module:
+    """A small network that finds them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 2, 3, padding=1))
+    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-2)
+    volumes, classes = balls(8)
+    for _ in range(40):
+        optimiser.zero_grad()
+        functional.cross_entropy(network(volumes), classes).backward()
+        optimiser.step()
+    return network.eval()
+
+
+def test_half_precision_gives_the_same_classes_and_sums_in_single_precision() -> None:
+    network, image = trained_network(), balls(1)[0][0, 0].numpy()
+    seen: list[torch.dtype] = []
+    network.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    half = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    exact = predict_logits(network, image, (8, 8, 8), 0.5)
+    rounded = predict_logits(network, image, (8, 8, 8), 0.5, half)
+    assert set(seen) == {torch.float32, torch.bfloat16}
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    agreement = float(np.mean(largest(rounded) == largest(exact)))
+    assert agreement > 0.999
+    # The network has learned something that a class tells.
+    assert 0.02 < float(largest(exact).mean()) < 0.2

@@ -155,9 +155,35 @@ def test_frozen_encoder_is_in_evaluation_mode_and_records_no_gradient(
         assert network.get_submodule("decoder2").training is mode
         assert not network.get_submodule("encoder").training
         assert not network.get_submodule("encoder.blocks.0").training
-    encoded = network.get_submodule("encoder")(torch.zeros(1, 1, 8, 8, 8))
+    encoded = network.get_submodule("encoder")(torch.zeros(1, 1, 8, 8, 8), taps=[0])
+    assert len(encoded.hidden) == 1
     assert not encoded.tokens.requires_grad
     assert not any(state.requires_grad for state in encoded.hidden)
+
+
+@kinds
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_validation_and_scoring_compute_in_the_precision_of_the_training(
+    kind: str,
+    precision: str,
+    stores: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[bool, set[bool]] = {True: set(), False: set()}
+    build = run._network
+
+    def watched(*args: Any) -> Any:
+        network = build(*args)
+        network.register_forward_pre_hook(
+            lambda module, given: seen[module.training].add(torch.is_autocast_enabled("cpu"))
+        )
+        return network
+
+    monkeypatch.setattr(run, "_network", watched)
+    finish(tmp_path, stores[kind], TASKS[kind], precision=precision)
+    is_mixed = precision == "bf16-mixed"
+    assert seen == {True: {is_mixed}, False: {is_mixed}}
 
 
 def test_network_without_encoder_cannot_be_frozen(stores: dict[str, Path], tmp_path: Path) -> None:

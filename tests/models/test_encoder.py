@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from voxseq.config.model import EncoderConfig
-from voxseq.models.attention import SelfAttention, prefix_mask
+from voxseq.models.attention import SelfAttention, additive, prefix_mask
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.models.patches import patchify, sincos_positions, token_order
@@ -40,9 +40,22 @@ def test_shapes_without_start_token_and_state_without_positions():
     encoded = encoder(volume(2, 1, 4, 8, 9))
     assert encoded.tokens.shape == (2, 12, 12)
     assert encoded.start.shape == (2, 12)
-    assert [tuple(h.shape) for h in encoded.hidden] == [(2, 12, 12)] * 3
     assert not [key for key in encoder.state_dict() if "position" in key]
     assert not list(encoder.buffers())
+
+
+def test_outputs_of_blocks_are_kept_only_when_they_are_asked_for():
+    encoder = build_encoder(CONFIG, 0, pretraining=True)
+    image = volume(2, 1, 4, 8, 9)
+    outputs = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda module, given, out: outputs.append(out[:, 1:]))
+    assert encoder(image).hidden == []
+    outputs.clear()
+    # A shallow encoder gives one block's output to several levels of a decoder.
+    hidden = encoder(image, taps=(1, 2, 2)).hidden
+    for found, number in zip(hidden, (1, 2, 2), strict=True):
+        assert torch.equal(found, outputs[number])
 
 
 def test_positions_of_each_axis_have_their_own_third():
@@ -118,7 +131,7 @@ def test_chosen_rows_are_those_of_all_tokens_with_their_gradients():
     rows = torch.tensor([0, 5, 8, 11])
     encoded = encoder.encode_tokens(tokens, mask)
     whole = torch.cat([encoded.start[:, None], encoded.tokens], dim=1).flatten(0, 1)[rows]
-    chosen = encoder.encode_rows(tokens, mask, rows)
+    chosen = encoder.encode_rows(tokens, additive(mask, tokens.dtype), rows)
     torch.testing.assert_close(chosen, whole)
     parameters = [p for n, p in encoder.named_parameters() if "patch_embedding" not in n]
     pull = volume(4, 12, seed=1)

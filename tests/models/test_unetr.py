@@ -19,7 +19,7 @@ class AsMonaiViT(nn.Module):
         self.encoder = encoder
 
     def forward(self, volume: Tensor) -> tuple[Tensor, list[Tensor]]:
-        encoded = self.encoder(volume)
+        encoded = self.encoder(volume, taps=range(self.encoder.config.depth))
         return encoded.tokens, encoded.hidden
 
 

@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.methods import generator, unpatchify
+from tests.models.test_attention import flash
 from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import OursSettings
 from voxseq.config.model import EncoderConfig
-from voxseq.models.attention import prefix_mask
+from voxseq.models.attention import prefix_mask, prefix_segments
 from voxseq.models.features import feature_statistics
-from voxseq.models.patches import normalised_targets
+from voxseq.models.patches import normalised_targets, row_capacity, scored_rows
 from voxseq.models.published import PublishedPretrainingModel
+from voxseq.pretrain.methods import ours
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
 from voxseq.transforms.spatial import Item
 
@@ -231,6 +233,81 @@ def test_without_sequences_it_is_fed_single_images():
         OursSettings(sequences=False), base.backbone.config, base.sequences, 0
     )
     assert (base.batching.needs, single.batching.needs) == ("sequence", "image")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, None])
+def test_attention_without_a_mask_gives_the_same_loss_and_gradients(share, monkeypatch):
+    """The prefix is 0, all but the last token, or drawn."""
+    found = []
+    for is_packed in (False, True):
+        model = method().double()
+        volumes = random_volumes(model, 5, 0).double()
+        if share is not None:
+            fixed = torch.full((5,), round(share * (model.length - 1)))
+            monkeypatch.setattr(model, "draw_prefix", lambda batch, generator, fixed=fixed: fixed)
+        if is_packed:
+            monkeypatch.setattr("voxseq.models.attention.varlen_attn", flash)
+            monkeypatch.setattr(ours, "prefix_visible", lambda p, n, dtype: prefix_segments(p, n))
+        loss = model.training_loss({"volume": volumes}, 0, generator(3))["loss"]
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters())])
+    for masked, packed in zip(*found, strict=True):
+        torch.testing.assert_close(packed, masked, rtol=1e-6, atol=1e-9)
+
+
+def padded(model: AutoregressiveMethod) -> AutoregressiveMethod:
+    model.has_static_shapes = True
+    return model
+
+
+@pytest.mark.parametrize("attention", ["prefix", "causal"])
+def test_padded_rows_change_neither_loss_nor_gradients(attention):
+    volumes = random_volumes(method(), 6, 0).double()
+    for step in range(4):
+        plain = method(attention=attention).double()
+        even = padded(method(attention=attention).double())
+        losses = [
+            model.training_loss({"volume": volumes}, step, generator(step))["loss"]
+            for model in (plain, even)
+        ]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=0)
+        for loss in losses:
+            loss.backward()
+        for own, other in zip(even.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(own.grad, other.grad, rtol=1e-6, atol=1e-9)
+
+
+def rows_of_steps(model: AutoregressiveMethod, batch: int, steps: int) -> list[int]:
+    """Numbers of rows that the head is given."""
+    counts = []
+    for step in range(steps):
+        prefix = model.draw_prefix(batch, generator(step))
+        rows, is_scored = model.rows(prefix, torch.device("cpu"))
+        assert len(set(rows.tolist())) == len(rows)
+        if is_scored is not None:
+            assert torch.equal(rows[is_scored], scored_rows(prefix, model.length))
+        counts.append(len(rows))
+    return counts
+
+
+def test_padded_steps_have_at_most_two_shapes():
+    grid = (8, 4, 4), 2, (2, 2, 2)
+    assert len(set(rows_of_steps(method(grid), 32, 50))) > 20
+    counts = rows_of_steps(padded(method(grid)), 32, 50)
+    assert len(set(counts)) <= 2
+    # Of 4096 rows half are scored on average.
+    assert max(counts) < 0.75 * 32 * 128
+
+
+def test_a_batch_beyond_the_capacity_takes_all_rows():
+    model = padded(method(((8, 4, 4), 2, (2, 2, 2))))
+    rows, is_scored = model.rows(torch.zeros(32, dtype=torch.int64), torch.device("cpu"))
+    assert len(rows) == 32 * 128
+    assert is_scored.all()
+
+
+def test_capacity_at_the_papers_size():
+    assert row_capacity(288, 512) == 83_968
 
 
 def structured(count: int, rng: np.random.Generator) -> list[Item]:

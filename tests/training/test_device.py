@@ -73,6 +73,22 @@ def test_a_device_is_the_one_that_was_asked_for(
         device.accelerator(config)
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("32-true", None), ("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)],
+)
+def test_work_outside_the_loop_can_have_its_precision(
+    precision: str, dtype: torch.dtype | None
+) -> None:
+    make = device.autocast_of(precision, "cpu")
+    for _ in range(2):
+        with make():
+            assert torch.is_autocast_enabled("cpu") is (dtype is not None)
+            if dtype is not None:
+                assert torch.get_autocast_dtype("cpu") == dtype
+        assert not torch.is_autocast_enabled("cpu")
+
+
 @pytest.mark.parametrize("chosen", [True, False])
 def test_arithmetic_is_set_for_products_and_convolutions(chosen: bool) -> None:
     device.set_arithmetic(DeviceConfig(tf32=chosen, deterministic=chosen))

@@ -120,6 +120,9 @@ class DeviceConfig(Model):
     deterministic: bool = False
     """whether a CUDA GPU uses only operations that give the same bits each time: slower, and an
     error where there is none"""
+    compile: bool = False
+    """whether transformer blocks are compiled in pre-training: faster on a GPU once minutes of
+    compiling are over; other rounding"""
 
 
 class ExecutionConfig(DeviceConfig):

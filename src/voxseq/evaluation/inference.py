@@ -2,12 +2,15 @@
 
 Windows lie where MONAI's ``sliding_window_inference`` puts them and weigh the same. They are walked
 along the first axis, so only the planes that further windows still reach are held: at no time does
-a process keep the logits of a whole volume, unless it asks for them.
+a process keep the logits of a whole volume, unless it asks for them. The volume goes to the
+network's device once, and logits stay there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -16,18 +19,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from voxseq.config.base import Shape3
 
 Array = NDArray[np.generic]
 #: Planes along the first axis, and their logits (C, n, Y, Z).
 Slabs = Iterator[tuple[slice, Tensor]]
+#: Makes the context in which a network computes, such as autocast.
+Precision = Callable[[], AbstractContextManager[object]]
 #: Most windows of a forward pass (published code: 4), and most voxels beyond a single window: more
-#: at a time take more memory and, from this size on, are no faster.
+#: at a time take more memory and, from this size on, are no faster on a CPU.
 WINDOW_BATCH, WINDOW_VOXELS = 32, 64**3
+#: Windows of a forward pass on other devices, which need many voxels to be busy.
+DEVICE_WINDOWS = 16
 
 
-def predict_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float) -> Tensor:
+def predict_logits(
+    network: nn.Module,
+    image: Array,
+    roi: Shape3,
+    overlap: float,
+    precision: Precision = nullcontext,
+) -> Tensor:
     """Logits of a whole volume, averaged with equal weight where windows overlap.
 
     A volume smaller than the window is padded with 0 at the end of its axes, as crops are in
@@ -38,12 +52,13 @@ def predict_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float
         image: (X, Y, Z) on the prepared grid.
         roi: window in voxels.
         overlap: share of a window that its neighbour covers too, in [0, 1).
+        precision: makes the context in which the network computes.
 
     Returns:
         (C, X, Y, Z) float32 on the CPU.
     """
     whole: Tensor | None = None
-    for planes, logits in iterate_logits(network, image, roi, overlap):
+    for planes, logits in iterate_logits(network, image, roi, overlap, precision):
         if whole is None:
             whole = torch.empty(len(logits), *image.shape)
         whole[:, planes] = logits
@@ -51,7 +66,13 @@ def predict_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float
     return whole
 
 
-def iterate_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float) -> Slabs:
+def iterate_logits(
+    network: nn.Module,
+    image: Array,
+    roi: Shape3,
+    overlap: float,
+    precision: Precision = nullcontext,
+) -> Slabs:
     """The logits of :func:`predict_logits`, slab after slab along the first axis.
 
     Args:
@@ -59,21 +80,21 @@ def iterate_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float
         image: (X, Y, Z) on the prepared grid.
         roi: window in voxels.
         overlap: share of a window that its neighbour covers too, in [0, 1).
+        precision: makes the context in which the network computes; sums are float32 in any.
 
     Yields:
         The planes, and their logits (C, n, Y, Z) float32 on the network's device, which are only
         to be used, and may be written to, until the next ones are asked for.
     """
     device = next(network.parameters()).device
-    walk = _Walk(image, roi, overlap)
+    walk = _Walk(_on_device(image, roi, device), roi, overlap, image.shape)
+    forward = _Forward(network, precision, most_windows(device, roi))
     sums: Tensor | None = None
     starts, depth = walk.starts[0], roi[0]
     for x, following in zip(starts, [*starts[1:], starts[-1] + depth], strict=True):
-        for places in walk.batches():
-            with torch.no_grad():
-                logits = network(walk.windows(x, places).to(device))
+        for places, logits in forward.passes(walk, x):
             if sums is None:
-                padded = (max(n, r) for n, r in zip(image.shape[1:], roi[1:], strict=True))
+                padded = walk.volume.shape[1:]
                 sums = torch.zeros(logits.shape[1], depth, *padded, device=device)
             for one, (y, z) in zip(logits, places, strict=True):
                 part = sums[:, :, y : y + roi[1], z : z + roi[2]]
@@ -87,7 +108,7 @@ def iterate_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float
             count = min(planes.stop - planes.start, image.shape[0] - first)
             if count > 0:
                 part = sums[:, slots.start : slots.start + count]
-                part /= walk.counts(first, count).to(device)
+                part /= walk.counts(first, count)
                 yield slice(first, first + count), part[..., : image.shape[1], : image.shape[2]]
             sums[:, slots] = 0
 
@@ -95,9 +116,12 @@ def iterate_logits(network: nn.Module, image: Array, roi: Shape3, overlap: float
 def largest(logits: Tensor) -> NDArray[np.uint8]:
     """Class of the largest logit of every voxel, the first of equal ones: (C, X, Y, Z) → (X, Y, Z).
 
-    Class by class and plane by plane, five times as fast as ``argmax`` across so great a stride.
+    Found where the logits are: a byte a voxel leaves the device.
     """
-    values = logits.cpu().numpy()
+    if logits.device.type != "cpu":
+        return _by_device(logits)
+    # Class by class and plane by plane, five times as fast as argmax across so great a stride.
+    values = logits.numpy()
     classes = np.zeros(values.shape[1:], np.uint8)
     for plane, chosen in enumerate(classes):
         best = values[0, plane].copy()
@@ -107,38 +131,91 @@ def largest(logits: Tensor) -> NDArray[np.uint8]:
     return classes
 
 
+def _by_device(logits: Tensor) -> NDArray[np.uint8]:
+    classes: NDArray[np.uint8] = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    return classes
+
+
+def most_windows(device: torch.device, roi: Shape3) -> int:
+    """Windows of a forward pass, at most; a device without room for them is given fewer."""
+    if device.type != "cpu":
+        return DEVICE_WINDOWS
+    return min(max(WINDOW_VOXELS // int(np.prod(roi)), 1), WINDOW_BATCH)
+
+
+def _on_device(image: Array, roi: Shape3, device: torch.device) -> Tensor:
+    """A volume as float32 (X, Y, Z), padded with 0 where it is smaller than a window."""
+    with warnings.catch_warnings():
+        # It may be shared and read-only; nothing here writes to it.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        volume = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(device)
+    missing = [max(side - size, 0) for size, side in zip(image.shape, roi, strict=True)]
+    if not any(missing):
+        return volume
+    return functional.pad(volume, [n for axis in reversed(missing) for n in (0, axis)])
+
+
+@dataclass
+class _Forward:
+    """Forward passes of as many windows as the device has memory for."""
+
+    network: nn.Module
+    precision: Precision
+    most: int
+
+    def passes(self, walk: _Walk, x: int) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+        """Places of windows that begin at plane ``x``, and their logits (B, C, *roi)."""
+        left = walk.places
+        while left:
+            here = left[: self.most]
+            logits = self._logits(walk.windows(x, here))
+            if logits is None:
+                self.most = (self.most + 1) // 2
+                continue
+            yield here, logits
+            del logits
+            left = left[len(here) :]
+
+    @torch.no_grad()
+    def _logits(self, windows: Tensor) -> Tensor | None:
+        """Logits, or nothing where there was no memory for more than one window."""
+        try:
+            with self.precision():
+                logits: Tensor = self.network(windows)
+        except torch.OutOfMemoryError:
+            if len(windows) == 1:
+                raise
+            return None
+        return logits
+
+
 @dataclass(frozen=True)
 class _Walk:
-    """The windows of a volume."""
+    """The windows of a volume, padded to one window at least; ``shape`` is that before."""
 
-    image: Array
+    volume: Tensor
     roi: Shape3
     overlap: float
+    shape: tuple[int, ...]
 
     @cached_property
     def starts(self) -> list[list[int]]:
         """First voxels of the windows along each axis."""
         return [
             window_starts(size, side, self.overlap)
-            for size, side in zip(self.image.shape, self.roi, strict=True)
+            for size, side in zip(self.shape, self.roi, strict=True)
         ]
 
-    def batches(self) -> Iterator[list[tuple[int, int]]]:
-        """Places in the other two axes of the windows of one forward pass."""
-        places = list(product(self.starts[1], self.starts[2]))
-        most = max(WINDOW_VOXELS // int(np.prod(self.roi)), 1)
-        size = min(most, WINDOW_BATCH)
-        for first in range(0, len(places), size):
-            yield places[first : first + size]
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """Places of the windows in the other two axes."""
+        return list(product(self.starts[1], self.starts[2]))
 
     def windows(self, x: int, places: Sequence[tuple[int, int]]) -> Tensor:
-        """Windows (B, 1, *roi) float32, padded with 0 where the volume ends."""
-        windows = np.zeros((len(places), 1, *self.roi), np.float32)
-        for window, start in zip(windows, ((x, y, z) for y, z in places), strict=True):
-            box = tuple(slice(s, s + r) for s, r in zip(start, self.roi, strict=True))
-            found = self.image[box]
-            window[0, : found.shape[0], : found.shape[1], : found.shape[2]] = found
-        return torch.from_numpy(windows)
+        """Windows (B, 1, *roi)."""
+        a, b, c = self.roi
+        cut = [self.volume[x : x + a, y : y + b, z : z + c] for y, z in places]
+        return torch.stack(cut)[:, None]
 
     def counts(self, first: int, count: int) -> Tensor:
         """How many windows cover each voxel of some planes: (count, Y, Z), padding included."""
@@ -148,11 +225,11 @@ class _Walk:
     @cached_property
     def _counts(self) -> list[Tensor]:
         counts = []
-        for size, side, starts in zip(self.image.shape, self.roi, self.starts, strict=True):
-            along = np.zeros(max(size, side), np.float32)
+        for size, side, starts in zip(self.volume.shape, self.roi, self.starts, strict=True):
+            along = torch.zeros(size)
             for start in starts:
                 along[start : start + side] += 1
-            counts.append(torch.from_numpy(along))
+            counts.append(along.to(self.volume.device))
         return counts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array, accuracy, auc
+from voxseq.evaluation.inference import Precision
 from voxseq.finetune.batches import image_parts
 from voxseq.finetune.training import TaskTraining
 from voxseq.training.finite import require_finite_rows
@@ -69,16 +71,20 @@ def scored(volumes: Volumes, rows: Sequence[int], probability: Array) -> SplitSc
 
 
 def score_split(
-    network: nn.Module, volumes: Volumes, rows: Sequence[int], batch_size: int
+    network: nn.Module,
+    volumes: Volumes,
+    rows: Sequence[int],
+    batch_size: int,
+    precision: Precision = nullcontext,
 ) -> SplitScore:
-    """Classify the images of a split, unchanged, in batches.
+    """Classify the images of a split, unchanged, in batches, in the context of a precision.
 
     Raises:
         NotFiniteError: logits that are infinite or undefined.
     """
     device = next(network.parameters()).device
     target = torch.tensor([volumes.target(row) for row in rows])
-    with torch.no_grad():
+    with torch.no_grad(), precision():
         parts = image_parts(volumes, rows, batch_size)
         logits = torch.cat([network(part.to(device)).float().cpu() for part in parts])
     require_finite_rows("the logits", [volumes.name(row) for row in rows], logits)
@@ -107,7 +113,8 @@ class ClassificationTraining(TaskTraining[ClassificationRecipe]):
 
     def validate(self) -> dict[str, float]:
         """Scores of the validation split, and the sum by which RICORD selects (published code)."""
-        split = score_split(self.network, self.volumes, self.validation, self.recipe.batch_size)
+        rows, size = self.validation, self.recipe.batch_size
+        split = score_split(self.network, self.volumes, rows, size, self.precision)
         scores = split.scores
         together = scores["auc"] + scores["accuracy"]
         return {**scores, "accuracy_plus_auc": together, "loss": split.loss}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
+from voxseq.evaluation.inference import Precision
 from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.batches import CropRows, ImageRows
 from voxseq.finetune.recipe import Splits, choose_splits
@@ -21,7 +23,7 @@ from voxseq.models.networks import build_network, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
-from voxseq.training.device import accelerator
+from voxseq.training.device import accelerator, autocast_of
 from voxseq.training.loop import FitResult, LoopConfig, fit
 from voxseq.training.rows import Rows
 from voxseq.training.schedule import lr_factor
@@ -52,10 +54,11 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
     splits = choose_splits(volumes, config)
     network = _network(context)
-    trainable = _trainable(network, recipe, volumes, splits.val)
+    precision = autocast_of(config.precision, accelerator(context.device))
+    trainable = _trainable(network, recipe, volumes, splits.val, precision)
     result = _train(context, trainable, volumes, splits)
     trainable.eval()
-    _score(context.out, network, recipe, volumes, splits)
+    _score(context.out, trainable, splits)
     numbers = {
         "selected_by": trainable.select,
         "selected_step": result.best_step,
@@ -99,11 +102,15 @@ def _channels_last(network: nn.Module) -> None:
 
 
 def _trainable(
-    network: nn.Module, recipe: Recipe, volumes: Volumes, val: Sequence[int]
+    network: nn.Module,
+    recipe: Recipe,
+    volumes: Volumes,
+    val: Sequence[int],
+    precision: Precision = nullcontext,
 ) -> Training:
     if isinstance(recipe, SegmentationRecipe):
-        return segmentation.SegmentationTraining(network, recipe, volumes, val)
-    return classification.ClassificationTraining(network, recipe, volumes, val)
+        return segmentation.SegmentationTraining(network, recipe, volumes, val, precision)
+    return classification.ClassificationTraining(network, recipe, volumes, val, precision)
 
 
 def _rows(recipe: Recipe, volumes: Volumes, train: Sequence[int], seed: int) -> Rows:
@@ -144,13 +151,16 @@ def _train(
     )
 
 
-def _score(out: Path, network: nn.Module, recipe: Recipe, volumes: Volumes, splits: Splits) -> None:
-    if isinstance(recipe, SegmentationRecipe):
-        predict = segmentation.by_windows(network, recipe)
-        results.score_segmentation(out, predict, recipe, volumes, splits)
+def _score(out: Path, trained: Training, splits: Splits) -> None:
+    """Score validation and test split as the validation did: in the training's precision."""
+    network, volumes, precision = trained.network, trained.volumes, trained.precision
+    if isinstance(trained, segmentation.SegmentationTraining):
+        predict = segmentation.by_windows(network, trained.recipe, precision)
+        results.score_segmentation(out, predict, trained.recipe, volumes, splits)
         return
+    size = trained.recipe.batch_size
     validation, test = (
-        classification.score_split(network, volumes, rows, recipe.batch_size)
+        classification.score_split(network, volumes, rows, size, precision)
         for rows in (splits.val, splits.test)
     )
     results.write_classification(out, validation, test, volumes)

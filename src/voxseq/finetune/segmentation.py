@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
-from voxseq.evaluation.inference import Slabs, iterate_logits, largest
+from voxseq.evaluation.inference import Precision, Slabs, iterate_logits, largest
 from voxseq.finetune.training import TaskTraining
 from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
@@ -71,9 +72,13 @@ class CaseScore:
     prediction: Array
 
 
-def by_windows(network: nn.Module, recipe: SegmentationRecipe) -> Predict:
-    """Segmentation of whole volumes by a network, window by window."""
-    return partial(iterate_logits, network, roi=recipe.roi, overlap=recipe.overlap)
+def by_windows(
+    network: nn.Module, recipe: SegmentationRecipe, precision: Precision = nullcontext
+) -> Predict:
+    """Segmentation of whole volumes by a network, window by window, in a precision."""
+    return partial(
+        iterate_logits, network, roi=recipe.roi, overlap=recipe.overlap, precision=precision
+    )
 
 
 def at_once(predict: Callable[[Array], Tensor]) -> Predict:
@@ -123,8 +128,9 @@ class SegmentationTraining(TaskTraining[SegmentationRecipe]):
         recipe: SegmentationRecipe,
         volumes: Volumes,
         validation: Sequence[int],
+        precision: Precision = nullcontext,
     ) -> None:
-        super().__init__(network, recipe, volumes, validation)
+        super().__init__(network, recipe, volumes, validation, precision)
         self.loss = DiceCrossEntropy(recipe.class_weights)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -134,7 +140,7 @@ class SegmentationTraining(TaskTraining[SegmentationRecipe]):
 
     def validate(self) -> dict[str, float]:
         """Mean Dice, over all and per class, of whole validation volumes."""
-        predict = by_windows(self.network, self.recipe)
+        predict = by_windows(self.network, self.recipe, self.precision)
         cases = score_cases(predict, self.volumes, self.validation, self.recipe)
         scores = np.stack([case.dice for case in cases])
         means = class_means(scores)

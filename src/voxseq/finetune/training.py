@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Generic, Self, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
 from voxseq.config.model import OptimiserConfig
 from voxseq.data.task_volumes import Volumes
+from voxseq.evaluation.inference import Precision
 from voxseq.training.loop import Trainable
 from voxseq.training.optimiser import adamw
 
@@ -23,13 +25,19 @@ SomeRecipe = TypeVar("SomeRecipe", SegmentationRecipe, ClassificationRecipe)
 class TaskTraining(Trainable, Generic[SomeRecipe]):
     """A network that is trained on a task, and the rows of the cases by which it is validated.
 
-    Its frozen parts stay in evaluation mode.
+    Its frozen parts stay in evaluation mode. It validates in the context that ``precision`` makes.
     """
 
     def __init__(
-        self, network: nn.Module, recipe: SomeRecipe, volumes: Volumes, validation: Sequence[int]
+        self,
+        network: nn.Module,
+        recipe: SomeRecipe,
+        volumes: Volumes,
+        validation: Sequence[int],
+        precision: Precision = nullcontext,
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.network = network
         self.recipe: SomeRecipe = recipe
         self.volumes, self.validation = volumes, validation

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from voxseq.config.model import EncoderConfig
-from voxseq.models.attention import SelfAttention, chosen_rows
+from voxseq.models.attention import SelfAttention, Visible, additive, chosen_rows
 from voxseq.models.initialise import initialise_linears, seeded
 from voxseq.models.patches import Grid, patchify, sincos_positions, token_grid
 
@@ -26,7 +27,8 @@ class EncoderOutput:
     Attributes:
         tokens: (B, N, C) after the final norm, without the start token.
         start: (B, C) the start token after the final norm.
-        hidden: the output of each block, (B, N, C) before the final norm, without the start token.
+        hidden: outputs of the blocks that were asked for, (B, N, C) each, before the final norm
+            and without the start token.
     """
 
     tokens: Tensor
@@ -66,23 +68,37 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block without dropout (published code)."""
+    """Pre-norm transformer block without dropout (published code).
+
+    Attributes:
+        recomputes: whether activations are computed again in the backward pass, not kept.
+    """
 
     def __init__(self, width: int, heads: int, mlp_width: int) -> None:
         super().__init__()
+        self.recomputes = False
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.attention = SelfAttention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.mlp = MLP(width, mlp_width)
 
     def forward(
-        self, tokens: Tensor, attn_mask: Tensor | None = None, rows: Tensor | None = None
+        self, tokens: Tensor, visible: Visible = None, rows: Tensor | None = None
     ) -> Tensor:
         """Map (B, N, C) to (B, N, C), or to (R, C) with ``rows``.
 
-        ``attn_mask`` and ``rows`` are as in :class:`SelfAttention`.
+        ``visible`` and ``rows`` are as in :class:`SelfAttention`.
         """
-        mixed = self.attention(self.norm1(tokens), attn_mask, rows)
+        if not self.recomputes:
+            return self.compute(tokens, visible, rows)
+        out: Tensor = checkpoint(
+            self.compute, tokens, visible, rows, use_reentrant=False, preserve_rng_state=False
+        )
+        return out
+
+    def compute(self, tokens: Tensor, visible: Visible, rows: Tensor | None) -> Tensor:
+        """What :meth:`forward` returns; it may be compiled."""
+        mixed = self.attention(self.norm1(tokens), visible, rows)
         tokens = (tokens if rows is None else chosen_rows(tokens, rows)) + mixed
         out: Tensor = tokens + self.mlp(self.norm2(tokens))
         return out
@@ -144,22 +160,28 @@ class Encoder(nn.Module):
         ordered = patches if order is None else patches.index_select(1, order)
         return self.embed_patches(ordered, self.grid(volume), order)
 
-    def encode_tokens(self, tokens: Tensor, attn_mask: Tensor | None = None) -> EncoderOutput:
+    def encode_tokens(
+        self, tokens: Tensor, attn_mask: Tensor | None = None, taps: Sequence[int] = ()
+    ) -> EncoderOutput:
         """Put the start token before embedded tokens and run the blocks.
 
         Args:
             tokens: (B, N, C), positions included; any number, such as the visible ones only.
             attn_mask: (B or 1, 1, N + 1, N + 1) bool, True = attend; None: full attention.
+            taps: numbers, from 0, of the blocks whose outputs are wanted besides.
         """
-        states, bias = self._started(tokens, attn_mask)
-        hidden: list[Tensor] = []
-        for block in self.blocks:
-            states = block(states, bias)
-            hidden.append(states[:, 1:])
+        states = self._started(tokens)
+        visible = None if attn_mask is None else additive(attn_mask, states.dtype)
+        kept: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks):
+            states = block(states, visible)
+            if number in taps:
+                kept[number] = states[:, 1:]
         states = self.norm(states)
+        hidden = [kept[number] for number in taps]
         return EncoderOutput(tokens=states[:, 1:], start=states[:, 0], hidden=hidden)
 
-    def encode_rows(self, tokens: Tensor, attn_mask: Tensor | None, rows: Tensor) -> Tensor:
+    def encode_rows(self, tokens: Tensor, visible: Visible, rows: Tensor) -> Tensor:
         """As :meth:`encode_tokens`, for the outputs that are wanted only.
 
         Every token is attended to, but the last block does the rest of its work for the wanted
@@ -167,26 +189,29 @@ class Encoder(nn.Module):
 
         Args:
             tokens: (B, N, C), positions included.
-            attn_mask: as in :meth:`encode_tokens`.
+            visible: which tokens each one sees, the start token included.
             rows: (R,) int64, places in 0..B·(N + 1) - 1; a sample's first is its start token.
 
         Returns:
             (R, C) after the final norm.
         """
-        states, bias = self._started(tokens, attn_mask)
+        states = self._started(tokens)
         for block in self.blocks[:-1]:
-            states = block(states, bias)
-        out: Tensor = self.norm(self.blocks[-1](states, bias, rows))
+            states = block(states, visible)
+        out: Tensor = self.norm(self.blocks[-1](states, visible, rows))
         return out
 
-    def _started(self, tokens: Tensor, attn_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens behind the start token, and what is added to the scores."""
+    def _started(self, tokens: Tensor) -> Tensor:
+        """Tokens behind the start token."""
         batch, _, width = tokens.shape
-        states = torch.cat([self.start_token.to(tokens).expand(batch, 1, width), tokens], dim=1)
-        return states, None if attn_mask is None else _additive(attn_mask, states.dtype)
+        return torch.cat([self.start_token.to(tokens).expand(batch, 1, width), tokens], dim=1)
 
     def forward(
-        self, volume: Tensor, attn_mask: Tensor | None = None, order: Tensor | None = None
+        self,
+        volume: Tensor,
+        attn_mask: Tensor | None = None,
+        order: Tensor | None = None,
+        taps: Sequence[int] = (),
     ) -> EncoderOutput:
         """Encode volumes.
 
@@ -194,6 +219,7 @@ class Encoder(nn.Module):
             volume: (B, 1, X, Y, Z), each axis a multiple of the patch size.
             attn_mask: as in :meth:`encode_tokens`, in the order of the sequence.
             order: (L,) raster index of each token of the sequence; None: raster order.
+            taps: as in :meth:`encode_tokens`.
 
         Returns:
             Tokens and block outputs in the order of the sequence.
@@ -201,14 +227,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: when the volume's shape does not fit.
         """
-        return self.encode_tokens(self.embed(volume, order), attn_mask)
-
-
-def _additive(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive attention mask, made once for all blocks."""
-    return torch.zeros(attn_mask.shape, dtype=dtype, device=attn_mask.device).masked_fill_(
-        ~attn_mask, -torch.inf
-    )
+        return self.encode_tokens(self.embed(volume, order), attn_mask, taps)
 
 
 def build_encoder(

@@ -7,6 +7,7 @@ flattens the output of its patch convolution.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -19,6 +20,8 @@ TokenOrder = Literal["patch_major", "raster"]
 VARIANCE_EPSILON = 1e-6
 #: Of the wavelengths of positions (published code).
 BASE = 10_000.0
+#: Rows of a matrix product that a GPU computes together.
+ROW_TILE = 128
 
 
 def token_grid(shape: tuple[int, ...], patch_size: Grid) -> Grid:
@@ -159,19 +162,55 @@ def scored_rows(prefix: Tensor, length: int) -> Tensor:
     Returns:
         (R,) int64, rising, in 0..B·L - 1.
     """
-    scored = torch.arange(length, device=prefix.device) >= prefix[:, None]
-    return scored.flatten().nonzero()[:, 0]
+    return _is_scored(prefix, length).nonzero()[:, 0]
 
 
-def regression_loss(prediction: Tensor, patches: Tensor) -> Tensor:
+def padded_rows(prefix: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """As :func:`scored_rows`, filled up to one of two numbers of rows.
+
+    Shapes that change at every step could not be compiled, and fragment a GPU's memory. Prefixes
+    that are uniform over 0..L-1 fill more than the first number, four standard deviations above
+    the mean, 3 times in 100,000 steps; then all rows are taken.
+
+    Args:
+        prefix: (B,) integers in 0..L-1. On the CPU, no other device has to be waited for.
+        length: number of tokens L of a sequence.
+
+    Returns:
+        Places (R,) int64, the scored ones first and none twice, and (R,) bool: which are scored.
+    """
+    is_scored = _is_scored(prefix, length)
+    scored, others = is_scored.nonzero()[:, 0], (~is_scored).nonzero()[:, 0]
+    capacity = row_capacity(len(prefix), length)
+    rows = torch.cat([scored, others])[: capacity if len(scored) <= capacity else None]
+    return rows, torch.arange(len(rows), device=rows.device) < len(scored)
+
+
+def row_capacity(batch: int, length: int) -> int:
+    """Mean number of scored rows and four standard deviations, in whole tiles of a product."""
+    mean = batch * (length + 1) / 2
+    deviation = math.sqrt(batch * (length**2 - 1) / 12)
+    return min(math.ceil((mean + 4 * deviation) / ROW_TILE) * ROW_TILE, batch * length)
+
+
+def _is_scored(prefix: Tensor, length: int) -> Tensor:
+    """(B·L,) bool."""
+    return (torch.arange(length, device=prefix.device) >= prefix[:, None]).flatten()
+
+
+def regression_loss(prediction: Tensor, patches: Tensor, is_scored: Tensor | None = None) -> Tensor:
     """Mean squared error of normalised voxels, over all voxels.
 
     Args:
         prediction: (..., V).
         patches: (..., V) voxels of the predicted tokens.
+        is_scored: (...) bool, the tokens that count; None: all.
 
     Returns:
         Scalar, float32.
     """
     # Keeps the differences for the backward pass; functional.mse_loss keeps both of its inputs.
-    return (prediction.float() - normalised_targets(patches)).square().mean()
+    errors = (prediction.float() - normalised_targets(patches)).square()
+    if is_scored is None:
+        return errors.mean()
+    return errors.mean(dim=-1).mul(is_scored).sum() / is_scored.sum()

@@ -119,8 +119,9 @@ class PublishedEncoder(nn.Module):
             ValueError: for another shape or type.
         """
         _check_volume(volume, ("B", 1, *self.img_size))
-        encoded = self.encoder(volume.float())
-        return encoded.tokens, [*encoded.hidden[:-1], encoded.tokens]
+        inner = range(self.encoder.config.depth - 1)
+        encoded = self.encoder(volume.float(), taps=inner)
+        return encoded.tokens, [*encoded.hidden, encoded.tokens]
 
 
 def load_pretraining_model(

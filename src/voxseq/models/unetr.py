@@ -69,14 +69,14 @@ class UNETR(nn.Module):
         Raises:
             ValueError: when an axis is no multiple of the token's size.
         """
-        encoded = self.encoder(volume)
+        encoded = self.encoder(volume, taps=self.taps)
         grid = self.encoder.grid(volume)
         state = _as_volume(encoded.tokens, grid)
         for level in range(self.levels, 0, -1):
             if level == 1:
                 skip = self.encoder1(volume)
             else:
-                tap = encoded.hidden[self.taps[level - 2]]
+                tap = encoded.hidden[level - 2]
                 skip = self._block(f"encoder{level}")(_as_volume(tap, grid))
             state = self._block(f"decoder{level + 1}")(state, skip)
         return cast(Tensor, self.out(state))

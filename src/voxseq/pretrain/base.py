@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from voxseq.base.errors import ConfigError
 from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
+from voxseq.models.compiled import compile_blocks
 from voxseq.models.encoder import Block, Encoder, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.pretrain.batching import Batch, Batching
@@ -44,6 +43,7 @@ class PretrainMethod(nn.Module, ABC):
             loss, which only makes sense where the loss is comparable between steps.
         backbone: the encoder that is trained.
         total_steps: length of the training, 0 before :meth:`begin`.
+        has_static_shapes: whether tensors are padded so that steps have the same shapes.
         shard: rows of the global batch that the batch at hand has, in training. The losses of all
             shards must have the loss of the global batch as their mean: draw random numbers for
             the global batch and take the local ones; gather what samples of other shards must see.
@@ -65,6 +65,7 @@ class PretrainMethod(nn.Module, ABC):
         self.sequences = sequences
         self.seed = seed
         self.total_steps = 0
+        self.has_static_shapes = False
         self.shard: BatchShard = WHOLE
         self.batching = self.batching_type(settings, sequences, seed)
         self.backbone = build_encoder(encoder_config, [seed, 0], pretraining=True)
@@ -87,10 +88,16 @@ class PretrainMethod(nn.Module, ABC):
         """
         for block in self.modules():
             if isinstance(block, Block) and next(block.parameters()).requires_grad:
-                again = partial(
-                    checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
-                )
-                block.forward = again  # type: ignore[method-assign]
+                block.recomputes = True
+
+    def compile_blocks(self) -> None:
+        """Compile the transformer blocks, and keep to few shapes, for each is compiled anew.
+
+        Raises:
+            ConfigError: there is no compiler.
+        """
+        compile_blocks(self)
+        self.has_static_shapes = True
 
     def stages(self, steps: int) -> tuple[range, ...]:
         """The steps of each stage of the training, one after the other.

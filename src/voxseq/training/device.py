@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -58,6 +61,17 @@ class Autocast(MixedPrecision):  # type: ignore[misc]
     def convert_input(self, data: Any) -> Any:
         """The batch, unchanged."""
         return data
+
+
+def autocast_of(precision: str, device: Accelerator) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes the context in which a training of this precision computes, for work outside its loop.
+
+    Args:
+        precision: as Fabric names it; all but ``bf16-mixed`` and ``16-mixed`` compute as they are.
+        device: kind of the device that computes.
+    """
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return nullcontext if dtype is None else partial(torch.autocast, device, dtype=dtype)
 
 
 def costs() -> dict[str, Any]:

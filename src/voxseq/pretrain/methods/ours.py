@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from voxseq.config.methods import OursSettings
-from voxseq.models.attention import chosen_rows, prefix_mask
+from voxseq.models.attention import chosen_rows, prefix_visible
 from voxseq.models.initialise import initialise_linears
 from voxseq.models.patches import (
     Grid,
+    padded_rows,
     patchify,
     regression_loss,
     scored_rows,
@@ -44,7 +45,8 @@ class AutoregressiveMethod(PretrainMethod):
     The published sequence also holds its last token and an end token as inputs. Nothing that is
     scored may attend to either, so they are left out here: loss and gradients are the same. Nor
     does anything need the tokens of the prefix after the last attention: the rest of the last block
-    and the head compute scored tokens only, half of them on average.
+    and the head compute scored tokens only, half of them on average; where shapes are to be the
+    same at every step, a few others besides, which do not count.
     """
 
     selection = "validation_loss"
@@ -98,9 +100,9 @@ class AutoregressiveMethod(PretrainMethod):
             themselves.
         """
         inputs = self.backbone.embed_patches(patches[:, :-1], self.grid, self.order[:-1])
-        mask = prefix_mask(prefix, self.length - 1)
+        visible = prefix_visible(prefix, self.length - 1, inputs.dtype)
         # Position 0 is the start token, so output j comes before token j and predicts it.
-        states = self.backbone.encode_rows(inputs, mask, rows)
+        states = self.backbone.encode_rows(inputs, visible, rows)
         prediction: Tensor = self.head(states)
         return prediction
 
@@ -118,13 +120,20 @@ class AutoregressiveMethod(PretrainMethod):
         patches = self.sequence(batch["volume"])
         everywhere = self.draw_prefix(self.shard.global_size(len(patches)), generator)
         prefix = self.shard.local(everywhere)
-        rows = scored_rows(prefix, self.length).to(patches.device)
+        rows, is_scored = self.rows(prefix, patches.device)
         prediction = self.predict(patches, prefix.to(patches.device), rows)
         # The name is used again so that the voxels of all tokens are freed.
         patches = chosen_rows(patches, rows)
-        loss = regression_loss(prediction, patches)
+        loss = regression_loss(prediction, patches, is_scored)
         if self.shard.parts > 1:
             # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
             scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
             loss = loss * (scored.float().mean() / mean.to(loss))
         return {"loss": loss}
+
+    def rows(self, prefix: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Places of the rows to predict behind prefixes (B,), and which count; None: all."""
+        if self.has_static_shapes or device.type == "cuda":
+            rows, is_scored = padded_rows(prefix, self.length)
+            return rows.to(device), is_scored.to(device)
+        return scored_rows(prefix, self.length).to(device), None
