@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from voxseq.pretrain.batching import ItemRows, headers_of, views_of, volumes_of
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
-from voxseq.training.device import costs
+from voxseq.training.device import accelerator, autocast_of, costs
 from voxseq.training.distributed import WHOLE, BatchShard, processes
 from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
@@ -62,8 +63,10 @@ class PretrainTask(Trainable):
         sampler: SequenceSampler,
         config: PretrainRun,
         shard: BatchShard = WHOLE,
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         super().__init__()
+        self._precision = precision
         self.method = method
         self._sampler, self._seed, self.steps = sampler, config.seed, config.steps
         size = config.batch_size
@@ -138,17 +141,17 @@ class PretrainTask(Trainable):
 
     def _validated(self, number: int) -> tuple[dict[str, float], Tensor]:
         """Losses of a batch of held-out items, and the mean features (B, C) of their volumes."""
-        device = next(self.method.parameters()).device
-        kept = self.transfer(self._validation[number], device)
-        with torch.autocast(device.type, enabled=False):
-            volumes = self._volumes(kept)
-            batch = views_of(kept, volumes, self._sampler.header, self.method.batching)
+        weight = next(self.method.parameters())
+        kept = self.transfer(self._validation[number], weight.device)
+        volumes = self._volumes(kept).to(weight.dtype)
+        batch = views_of(kept, volumes, self._sampler.header, self.method.batching)
         generator = torch_generator(self._seed, "validation", number)
         losses = {}
-        for name, value in self.method.validation_loss(batch, generator).items():
-            require_finite(f"the validation's {name}", value)
-            losses[name] = float(value)
-        features = self.method.encoder(volumes).tokens.mean(dim=1)
+        with self._precision():
+            for name, value in self.method.validation_loss(batch, generator).items():
+                require_finite(f"the validation's {name}", value)
+                losses[name] = float(value)
+            features = self.method.encoder(volumes).tokens.mean(dim=1)
         return losses, features.float().cpu()
 
 
@@ -172,10 +175,14 @@ def execute(context: RunContext[PretrainRun]) -> None:
     method.begin(config.steps, sampler)
     if context.training.recompute:
         method.recompute()
+    if context.device.compile:
+        method.compile_blocks()
     here = processes()
     accumulate = context.training.accumulate.get(config.method, 1)
     _report_division(config.batch_size, here.world_size, accumulate)
-    task = PretrainTask(method, sampler, config, BatchShard(here.rank, here.world_size))
+    shard = BatchShard(here.rank, here.world_size)
+    precision = autocast_of(config.precision, accelerator(context.device))
+    task = PretrainTask(method, sampler, config, shard, precision)
     recipe = config.settings.optimiser
     optimiser = adamw(method.parameter_groups(recipe), recipe, config.precision)
     _LOG.info(

@@ -71,7 +71,7 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Scores on the validation split.
+        """Scores on the validation split, computed in the training's precision.
 
         Raises:
             NotFiniteError: what the scores are computed of is not finite.
@@ -368,7 +368,7 @@ class _Training:
             return
         self._require_finite()
         self.trainable.eval()
-        with torch.no_grad(), self.fabric.autocast():
+        with torch.no_grad():
             scores = self.trainable.validate()
         with stop.held():
             record(progress, "val", scores)

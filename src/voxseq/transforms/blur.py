@@ -54,7 +54,7 @@ def blurred(volumes: Tensor, sigma: Array, kernel: Kernel, largest: float) -> Te
     made = volumes
     for axis in range(3):
         size = made.shape[1]
-        weights = _weights(sigma[:, axis], size, reach, kernel, made.device)
+        weights = _weights(sigma[:, axis], size, reach, kernel, made.device).to(made.dtype)
         parts = []
         for first in range(0, size, _BLOCK):
             last = min(first + _BLOCK, size)

@@ -111,7 +111,7 @@ def resample(volumes: Tensor, matrices: Array, shape: Triple) -> Tensor:
         (N, 1, *shape).
     """
     # grid_sample counts axes from the last: z, y, x.
-    turned = torch.from_numpy(matrices[:, ::-1].astype(np.float32)).to(volumes.device)
+    turned = torch.from_numpy(matrices[:, ::-1].astype(np.float32)).to(volumes)
     along = [_centres(size, volumes.device) for size in shape]
     x, y, z = ((turned[:, None, :, axis] * places[:, None]) for axis, places in enumerate(along))
     # The grid of an affine map is a sum over its axes; affine_grid multiplies each point by itself.
