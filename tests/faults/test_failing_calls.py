@@ -113,6 +113,18 @@ def test_every_call_on_a_marker_or_a_checkpoint(
 
 
 @pytest.mark.slow
+def test_every_call_on_remembered_checksums(
+    complete: Place, workspace: Place, scenario: Say
+) -> None:
+    """Where they cannot be written the work goes on."""
+    faults = (Fault(n, CODES[n % len(CODES)], "/verified/") for n in range(1, 10**6))
+    tried, wrong = try_all(workspace, complete, "sequences", "all", faults)
+    assert wrong == []
+    assert tried
+    scenario("sequences all: each call on remembered checksums failed", places=tried)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["tables", "figures"])
 def test_every_call_on_a_published_file(
     complete: Place, workspace: Place, scenario: Say, stage: str
