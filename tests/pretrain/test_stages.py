@@ -52,7 +52,7 @@ class TwoStages(PretrainMethod):
     def stages(self, steps):
         return (range(steps // 2), range(steps // 2, steps))
 
-    def begin_stage(self, number, data):
+    def begin_stage(self, number, data, work=None):
         self.calls.append(("stage", number))
         self.memory.fill_(float(self.backbone.start_token.detach().sum()) + len(data))
         self.inform_batching()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,6 +24,23 @@ from voxseq.models.initialise import seeded
 from voxseq.pretrain.batching import Batch, Batching
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import WHOLE, BatchShard
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """What a method may use for long work at the beginning of a stage.
+
+    Attributes:
+        state: folder of the run's state, for files from which a stopped run goes on; ``None``
+            keeps nothing.
+        precision: of the training, as Fabric names it.
+        read: list numbers → volumes (B, 1, X, Y, Z) float32 of these single images, as
+            :func:`voxseq.pretrain.parts.rehearsal.read_volumes` yields them; ``None``: that one.
+    """
+
+    state: Path | None = None
+    precision: str = "32-true"
+    read: Callable[[NDArray[np.int64]], Generator[Tensor, None, None]] | None = None
 
 
 class PretrainMethod(nn.Module, ABC):
@@ -110,7 +131,9 @@ class PretrainMethod(nn.Module, ABC):
         self.batching.begin(total_steps, data)
         self.total_steps = total_steps
 
-    def begin_stage(self, number: int, data: SequenceSampler) -> None:
+    def begin_stage(
+        self, number: int, data: SequenceSampler, work: StageWork | None = None
+    ) -> None:
         """Called before the first batch of a stage; not again when a run resumes inside it.
 
         A run that is stopped during this call makes it again from what it left, so nothing that it
@@ -119,6 +142,7 @@ class PretrainMethod(nn.Module, ABC):
         Args:
             number: of the stage, from 0.
             data: all training items.
+            work: for what takes long; by default nothing is kept.
         """
 
     def inform_batching(self) -> None:

@@ -19,7 +19,7 @@ from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
-from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.base import PretrainMethod, StageWork
 from voxseq.pretrain.batching import StepBatches, stack
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
@@ -61,9 +61,11 @@ class PretrainTask(Trainable):
         sampler: SequenceSampler,
         config: PretrainRun,
         shard: BatchShard = WHOLE,
+        state: Path | None = None,
     ) -> None:
         super().__init__()
         self.method = method
+        self._work = StageWork(state, config.precision)
         self._sampler, self._seed, self.steps = sampler, config.seed, config.steps
         size = config.batch_size
         self.batches = StepBatches(method.batching, sampler, config.seed, size, shard)
@@ -98,7 +100,7 @@ class PretrainTask(Trainable):
 
     def begin_stage(self, number: int) -> None:
         """Rehearsal buffers and the like."""
-        self.method.begin_stage(number, self._sampler)
+        self.method.begin_stage(number, self._sampler, self._work)
 
     def validate(self) -> dict[str, float]:
         """Mean validation loss, and whether the features have collapsed; each process by itself."""
@@ -143,7 +145,8 @@ def execute(context: RunContext[PretrainRun]) -> None:
     here = processes()
     accumulate = context.training.accumulate.get(config.method, 1)
     _report_division(config.batch_size, here.world_size, accumulate)
-    task = PretrainTask(method, sampler, config, BatchShard(here.rank, here.world_size))
+    shard = BatchShard(here.rank, here.world_size)
+    task = PretrainTask(method, sampler, config, shard, context.state)
     recipe = config.settings.optimiser
     optimiser = adamw(method.parameter_groups(recipe), recipe, config.precision)
     _LOG.info(
