@@ -92,7 +92,8 @@ def train_plan(
     if plan.recompute:
         method.recompute()
     here = distributed.processes()
-    task = run.PretrainTask(method, data, made, distributed.BatchShard(here.rank, here.world_size))
+    shard = distributed.BatchShard(here.rank, here.world_size)
+    task = run.PretrainTask(method, data, made, shard, state)
     if plan.precision == "64-true":
         task._validation = [doubled(batch) for batch in task._validation]
     if watch is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.methods import ENCODER, move
+from tests.helpers.several import note, noted, together
 from tests.helpers.training import (
     PhantomSampler,
     phantom_sampler,
@@ -158,6 +161,27 @@ def test_after_the_features_nothing_is_encoded_again(tmp_path, monkeypatch):
     method.begin_stage(1, data, StageWork(tmp_path))
     assert len(encoded) == 4
     assert torch.equal(method.rehearsal, chosen)
+
+
+def choose_together(folder):
+    """One of several processes: note what it read, and the buffer that it ends with."""
+    rehearsal.PART = FEATURE_BATCH
+    data = phantom_sampler(200)
+    method, reader = make(data), Counted(data)
+    method.begin_stage(1, data, StageWork(folder, read=reader))
+    note(folder / "noted", json.dumps([reader.read, method.rehearsal.tolist()]))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_each_process_encodes_its_share_and_all_get_the_same_buffer(tmp_path):
+    together(2, choose_together, tmp_path)
+    (first, buffer), (second, other) = (json.loads(text) for text in noted(tmp_path / "noted"))
+    assert [len(first), len(second)] == [2 * FEATURE_BATCH, 100 - 2 * FEATURE_BATCH]
+    assert sorted(first + second) == list(range(0, 200, 2))
+    data = phantom_sampler(200)
+    alone = make(data)
+    alone.begin_stage(1, data)
+    assert buffer == other == alone.rehearsal.tolist()
 
 
 def test_what_other_weights_left_is_not_used(tmp_path):
