@@ -130,8 +130,8 @@ def choose_buffer(
             on_device = features.to(next(encoder.parameters()).device)
             chosen = candidates[nearest_to_centroids(on_device, size, seed)]
             kept.save("chosen", chosen)
-            kept.remove("features-*")
     if chosen is not None:
+        kept.remove("features-*")
         buffer[: len(chosen)] = torch.from_numpy(chosen)
     return here.broadcast_tensor(buffer)
 
