@@ -119,6 +119,14 @@ def test_a_stage_begins_between_the_batches_of_two_stages(context):
     ]
 
 
+def test_a_stage_gets_the_runs_folder_of_state_and_its_precision(context, monkeypatch):
+    given = []
+    monkeypatch.setattr(TwoStages, "begin_stage", lambda *arguments: given.append(arguments[3]))
+    made = context("work")
+    run.execute(made)
+    assert [(work.state, work.precision) for work in given] == [(made.state, "32-true")] * 2
+
+
 @pytest.mark.parametrize("last", [2, 3, 5])
 def test_a_run_cut_in_any_stage_ends_with_the_same_weights(context, last):
     run.execute(context("straight"))
