@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 MODULES = (
     *("torch", "torch._dynamo", "lightning_fabric", "monai.networks.nets", "monai.losses"),
     *("monai.transforms", "pandas", "pyarrow.parquet", "scipy.ndimage", "scipy.stats"),
-    *("sklearn.cluster", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing"),
+    *("sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing"),
     *("matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg", "pydantic"),
     *("safetensors.torch", "h5py", "nibabel", "pydicom", "SimpleITK", "PIL.Image"),
     *("jinja2", "rich.table", "ruamel.yaml", "requests", "click", "threadpoolctl"),

@@ -84,7 +84,8 @@ def train_plan(
     if plan.recompute:
         method.recompute()
     here = distributed.processes()
-    task = run.PretrainTask(method, data, made, distributed.BatchShard(here.rank, here.world_size))
+    shard = distributed.BatchShard(here.rank, here.world_size)
+    task = run.PretrainTask(method, data, made, shard, state=state)
     if watch is not None:
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
     if look is not None:

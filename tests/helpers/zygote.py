@@ -38,7 +38,7 @@ MODULES = (
     *("voxseq.cli.main", "voxseq.engine.workspace", "voxseq.plan", "voxseq.data.examine"),
     *("voxseq.data.prepare", "voxseq.sequences.build", "voxseq.pretrain.run"),
     *("voxseq.finetune.run", "voxseq.finetune.baselines.probe", "voxseq.finetune.baselines.run"),
-    *("voxseq.report.figures.run", "voxseq.report.tables.cost", "torch._dynamo", "sklearn.cluster"),
+    *("voxseq.report.figures.run", "voxseq.report.tables.cost", "torch._dynamo"),
 )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers.methods import ENCODER
+from tests.helpers.methods import ENCODER, move
+from tests.helpers.several import note, noted, together
 from tests.helpers.training import (
     PhantomSampler,
     phantom_sampler,
@@ -16,8 +19,13 @@ from tests.pretrain.test_medcoss import (
 )
 from voxseq.base.errors import NotFiniteError
 from voxseq.models.encoder import build_encoder
-from voxseq.pretrain.methods.medcoss import EMPTY
+from voxseq.pretrain.base import StageWork
+from voxseq.pretrain.batching import read_volumes
+from voxseq.pretrain.parts import rehearsal
+from voxseq.pretrain.parts.kmeans import kmeans
 from voxseq.pretrain.parts.rehearsal import (
+    EMPTY,
+    FEATURE_BATCH,
     BufferSize,
     choose_candidates,
     mean_features,
@@ -25,6 +33,8 @@ from voxseq.pretrain.parts.rehearsal import (
     read_item,
 )
 from voxseq.transforms.spatial import Item
+
+BF16 = torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -48,39 +58,142 @@ def test_the_buffer_holds_a_twentieth_of_the_ct_items():
 
 
 def test_the_members_nearest_to_each_centroid_are_chosen():
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat(np.arange(4), [30, 20, 25, 25]))
-    centres = np.array([[0, 0], [100, 0], [0, 100], [100, 100]], dtype=float)
-    features = centres[labels] + rng.normal(0, 3, (100, 2))
+    features = torch.from_numpy(np.random.default_rng(0).normal(0, 3, (100, 2))).float()
     chosen = nearest_to_centroids(features, BufferSize(4, 5), 0)
+    found = kmeans(features, 4, 0)
     expected = []
-    for label in range(4):
-        members = np.flatnonzero(labels == label)
-        centroid = features[members].mean(axis=0)
-        distance = ((features[members] - centroid) ** 2).sum(axis=1)
-        expected += members[np.argsort(distance)[:5]].tolist()
+    for label, centroid in enumerate(found.centroids):
+        members = (found.labels == label).nonzero()[:, 0]
+        distance = (features[members] - centroid).square().sum(dim=1)
+        expected += members[distance.argsort()[:5]].tolist()
+    assert len(expected) == 20
     assert chosen.tolist() == sorted(expected)
 
 
 def test_a_small_cluster_gives_what_it_has():
-    features = np.concatenate([np.linspace(0, 1, 20), [100.0, 101.0]])[:, None]
+    features = torch.cat([torch.linspace(0, 1, 20), torch.tensor([100.0, 101.0])])[:, None]
     chosen = nearest_to_centroids(features, BufferSize(2, 5), 0)
     assert {20, 21} <= set(chosen.tolist())
     assert len(chosen) == 7
-    same = nearest_to_centroids(np.ones((6, 3)), BufferSize(4, 1), 0)
+    same = nearest_to_centroids(torch.ones(6, 3), BufferSize(4, 1), 0)
     assert len(same) == 1
 
 
 def test_features_are_the_mean_of_all_tokens_of_the_whole_image():
     method, data = make().train(), phantom_sampler(40)
     numbers = np.arange(1, 40)
-    features = mean_features(method.backbone, data, numbers)
+    features = mean_features(method.backbone, read_volumes(data, numbers, FEATURE_BATCH), numbers)
     assert method.backbone.training
+    assert features.shape == (39, 24)
     with torch.no_grad():
         for row, number in ((0, 1), (38, 39)):
             encoded = method.backbone(torch.from_numpy(data.items[number].volume)[None, None])
-            states = torch.cat([encoded.start, encoded.tokens[0]]).double().mean(dim=0)
-            np.testing.assert_allclose(features[row], states.numpy(), rtol=1e-4, atol=1e-6)
+            states = torch.cat([encoded.start, encoded.tokens[0]]).mean(dim=0)
+            torch.testing.assert_close(features[row], states, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("precision", "seen"), [("32-true", torch.float32), ("bf16-mixed", BF16)])
+def test_features_are_computed_as_the_training_computes(precision, seen):
+    method, data = make(), phantom_sampler(4)
+    kinds = []
+    method.backbone.blocks[0].mlp.linear1.register_forward_hook(
+        lambda _, inputs, output: kinds.append(output.dtype)
+    )
+    numbers = np.arange(4)
+    features = mean_features(
+        method.backbone, read_volumes(data, numbers, FEATURE_BATCH), numbers, precision
+    )
+    assert kinds == [seen]
+    assert features.dtype == torch.float32
+
+
+class Counted:
+    """Reads items and notes them; it is stopped at one of its batches."""
+
+    def __init__(self, data, stop_at=None):
+        self.data, self.stop_at, self.read = data, stop_at, []
+
+    def __call__(self, numbers, size):
+        for batch, volumes in enumerate(read_volumes(self.data, numbers, size)):
+            if batch == self.stop_at:
+                raise KeyboardInterrupt
+            self.read += numbers[batch * FEATURE_BATCH :][: len(volumes)].tolist()
+            yield volumes
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Parts of one batch, so that a few items have several."""
+    monkeypatch.setattr(rehearsal, "PART", FEATURE_BATCH)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_stopped_choice_goes_on_with_the_features_that_are_left(tmp_path):
+    data = phantom_sampler(200)
+    straight = make(data)
+    straight.begin_stage(1, data)
+    method = make(data)
+    first, second = Counted(data, stop_at=2), Counted(data)
+    with pytest.raises(KeyboardInterrupt):
+        method.begin_stage(1, data, StageWork(tmp_path, read=first))
+    assert method.rehearsal.eq(EMPTY).all()
+    method.begin_stage(1, data, StageWork(tmp_path, read=second))
+    # All CT items, each once.
+    assert first.read + second.read == list(range(0, 200, 2))
+    assert len(first.read) == 2 * FEATURE_BATCH
+    assert torch.equal(method.rehearsal, straight.rehearsal)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_after_the_features_nothing_is_encoded_again(tmp_path, monkeypatch):
+    data, method = phantom_sampler(200), make(phantom_sampler(200))
+    encoded = []
+    method.backbone.norm.register_forward_hook(lambda *_: encoded.append(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(rehearsal, "kmeans", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            method.begin_stage(1, data, StageWork(tmp_path))
+    assert len(encoded) == 4
+    method.begin_stage(1, data, StageWork(tmp_path))
+    chosen = method.rehearsal.clone()
+    assert len(encoded) == 4
+    assert not [*tmp_path.rglob("features-*")]
+    # A run that is killed later and begins the stage again finds the choice itself.
+    monkeypatch.setattr(rehearsal, "kmeans", None)
+    method.begin_stage(1, data, StageWork(tmp_path))
+    assert len(encoded) == 4
+    assert torch.equal(method.rehearsal, chosen)
+
+
+def choose_together(folder):
+    """One of several processes: note what it read, and the buffer that it ends with."""
+    rehearsal.PART = FEATURE_BATCH
+    data = phantom_sampler(200)
+    method, reader = make(data), Counted(data)
+    method.begin_stage(1, data, StageWork(folder, read=reader))
+    note(folder / "noted", json.dumps([reader.read, method.rehearsal.tolist()]))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_each_process_encodes_its_share_and_all_get_the_same_buffer(tmp_path):
+    together(2, choose_together, tmp_path)
+    (first, buffer), (second, other) = (json.loads(text) for text in noted(tmp_path / "noted"))
+    assert [len(first), len(second)] == [2 * FEATURE_BATCH, 100 - 2 * FEATURE_BATCH]
+    assert sorted(first + second) == list(range(0, 200, 2))
+    data = phantom_sampler(200)
+    alone = make(data)
+    alone.begin_stage(1, data)
+    assert buffer == other == alone.rehearsal.tolist()
+
+
+def test_what_other_weights_left_is_not_used(tmp_path):
+    data, method = phantom_sampler(40), make(phantom_sampler(40))
+    method.begin_stage(1, data, StageWork(tmp_path))
+    move(method)
+    reader = Counted(data)
+    method.begin_stage(1, data, StageWork(tmp_path, read=reader))
+    assert reader.read == list(range(0, 40, 2))
+    assert len([*(tmp_path / "rehearsal").iterdir()]) == 1
 
 
 def test_candidates_are_drawn_by_seed():
@@ -127,4 +240,6 @@ def test_features_that_are_not_finite_are_not_clustered():
         encoder.norm.weight[0] = float("inf")
     data = phantom_sampler(4)
     with pytest.raises(NotFiniteError, match="features of item 0"):
-        mean_features(encoder, data, data.numbers("CT"))
+        mean_features(
+            encoder, read_volumes(data, data.numbers("CT"), FEATURE_BATCH), data.numbers("CT")
+        )

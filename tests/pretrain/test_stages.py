@@ -52,7 +52,7 @@ class TwoStages(PretrainMethod):
     def stages(self, steps):
         return (range(steps // 2), range(steps // 2, steps))
 
-    def begin_stage(self, number, data):
+    def begin_stage(self, number, data, work=None):
         self.calls.append(("stage", number))
         self.memory.fill_(float(self.backbone.start_token.detach().sum()) + len(data))
         self.inform_batching()
@@ -117,6 +117,14 @@ def test_a_stage_begins_between_the_batches_of_two_stages(context):
         *[("stage", 0), *(("draw", step) for step in range(4))],
         *[("stage", 1), *(("draw", step) for step in range(4, 8))],
     ]
+
+
+def test_a_stage_gets_the_runs_folder_of_state_and_its_precision(context, monkeypatch):
+    given = []
+    monkeypatch.setattr(TwoStages, "begin_stage", lambda *arguments: given.append(arguments[3]))
+    made = context("work")
+    run.execute(made)
+    assert [(work.state, work.precision) for work in given] == [(made.state, "32-true")] * 2
 
 
 @pytest.mark.parametrize("last", [2, 3, 5])

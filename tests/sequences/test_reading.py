@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
-
 from voxseq.sequences.reading import slide, start_count
+
 from voxseq.transforms import intensity
 from voxseq.transforms.intensity import intensity_range, scale, scale_percentiles
 from voxseq.transforms.spatial import resize, resize_all

@@ -13,12 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from voxseq.sequences.reading import Ranges
 
 from tests.helpers.sequence_store import KINDS, SOURCES, config, direction, sampler
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
-from voxseq.sequences.reading import Ranges
 from voxseq.sequences.sampler import SequenceSampler, centred_box, example
 from voxseq.training.batches import stepwise
 from voxseq.transforms.intensity import scale_percentiles

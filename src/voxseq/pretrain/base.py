@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voxseq.base.errors import ConfigError
@@ -21,11 +25,30 @@ from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import WHOLE, BatchShard
 
 
+@dataclass(frozen=True)
+class StageWork:
+    """What a method may use for long work at the beginning of a stage.
+
+    Attributes:
+        state: folder of the run's state, for files from which a stopped run goes on; ``None``
+            keeps nothing.
+        precision: of the training, as Fabric names it.
+        read: list numbers, and how many at a time → volumes (B, 1, X, Y, Z) of single images, as
+            :func:`voxseq.pretrain.batching.read_volumes` yields them; ``None``: that one, without
+            worker processes.
+    """
+
+    state: Path | None = None
+    precision: str = "32-true"
+    read: Callable[[NDArray[np.int64], int], Generator[Tensor, None, None]] | None = None
+
+
 class PretrainMethod(nn.Module, ABC):
     """A pre-training method: its networks, its view of the data and its loss.
 
     The constructor calls :meth:`build`, then come :meth:`begin` once; :meth:`begin_stage` before
-    each stage; for each step ``batching.draw`` and ``batching.collate``, :meth:`training_loss`,
+    each stage; for each item ``batching.choose`` and ``batching.draw``, for each step
+    ``batching.views``, :meth:`training_loss`,
     backward, :meth:`before_update`, the optimiser, :meth:`after_step`. All random numbers come from
     the generators that are handed in, which are functions of the seed and the step. State that must
     survive a restart is in parameters and buffers, which have their final shapes after
@@ -117,7 +140,9 @@ class PretrainMethod(nn.Module, ABC):
         self.batching.begin(total_steps, data)
         self.total_steps = total_steps
 
-    def begin_stage(self, number: int, data: SequenceSampler) -> None:
+    def begin_stage(
+        self, number: int, data: SequenceSampler, work: StageWork | None = None
+    ) -> None:
         """Called before the first batch of a stage; not again when a run resumes inside it.
 
         A run that is stopped during this call makes it again from what it left, so nothing that it
@@ -126,6 +151,7 @@ class PretrainMethod(nn.Module, ABC):
         Args:
             number: of the stage, from 0.
             data: all training items.
+            work: for what takes long; by default nothing is kept.
         """
 
     def inform_batching(self) -> None:

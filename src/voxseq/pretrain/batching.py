@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from voxseq.config.methods import MethodSettings
 from voxseq.sequences.assemble import assemble
 from voxseq.sequences.raw import Raw
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, BatchShard
 from voxseq.training.rows import Arrays, Field, Rows
 
@@ -177,6 +179,68 @@ class ItemRows(Rows):
         if self.batching.drawn.itemsize:
             out["drawn"].view(self.batching.drawn)[0] = self.batching.draw(stream)
         out["ids"][...] = raw.number
+
+
+@dataclass(frozen=True)
+class ListedRows(Rows):
+    """Single images of some items of the training list, ``count`` at a time, in their order.
+
+    An item gives the same image each time; behind the last one rows are left as they are.
+    """
+
+    sampler: SequenceSampler
+    numbers: NDArray[np.int64]
+    count: int  # type: ignore[misc]
+
+    @cached_property
+    def layout(self) -> Mapping[str, Field]:  # type: ignore[override]
+        """Voxels as they are stored, and their header."""
+        return {
+            "voxels": Field((self.sampler.row_bytes(sequences=False),), "uint8"),
+            "header": Field((self.sampler.header.itemsize,), "uint8"),
+        }
+
+    def fill(self, step: int, row: int, out: Arrays) -> None:
+        """Read one item."""
+        place = step * self.count + row
+        if place >= len(self.numbers):
+            return
+        raw = self.sampler.raw(*listed_image(self.sampler.seed, int(self.numbers[place])))
+        self.sampler.read_into(raw, out["voxels"], out["header"].view(self.sampler.header)[0])
+
+
+def listed_image(seed: int, number: int) -> tuple[int, np.random.Generator]:
+    """An item's number, and the generator that always gives the same image of it.
+
+    Args:
+        seed: of the sampler.
+        number: in the training list.
+    """
+    return number, numpy_generator(seed, "rehearsal item", number)
+
+
+def read_volumes(
+    sampler: SequenceSampler,
+    numbers: NDArray[np.int64],
+    size: int,
+    workers: int = 0,
+    device: torch.device | None = None,
+) -> Generator[Tensor, None, None]:
+    """Single images (B, 1, X, Y, Z) float32 of some items, ``size`` at a time.
+
+    Args:
+        sampler: of all training items.
+        numbers: in the training list.
+        size: items at a time.
+        workers: processes that read them.
+        device: where the volumes are made; the CPU by default.
+    """
+    rows = ListedRows(sampler, numbers, size)
+    with closing(stepwise(rows, 0, -(-len(numbers) // size), workers)) as batches:
+        for step, batch in enumerate(batches):
+            own = {name: v[: len(numbers) - step * size] for name, v in batch.items()}
+            own["voxels"] = own["voxels"].to(device or "cpu")
+            yield volumes_of(own, sampler.header, sampler.config)
 
 
 def headers_of(rows: Batch, kind: np.dtype[Any]) -> NDArray[Any]:

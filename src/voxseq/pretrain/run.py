@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
-from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import ItemRows, headers_of, views_of, volumes_of
+from voxseq.pretrain.base import PretrainMethod, StageWork
+from voxseq.pretrain.batching import ItemRows, headers_of, read_volumes, views_of, volumes_of
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
@@ -64,10 +65,12 @@ class PretrainTask(Trainable):
         config: PretrainRun,
         shard: BatchShard = WHOLE,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        state: Path | None = None,
     ) -> None:
         super().__init__()
         self._precision = precision
         self.method = method
+        self._state, self._fabric_precision = state, config.precision
         self._sampler, self._seed, self.steps = sampler, config.seed, config.steps
         size = config.batch_size
         self.rows = ItemRows(method.batching, sampler, config.seed, size, shard)
@@ -118,9 +121,17 @@ class PretrainTask(Trainable):
         """Moving averages and the like."""
         self.method.after_step(step, self.steps)
 
-    def begin_stage(self, number: int) -> None:
-        """Rehearsal buffers and the like."""
-        self.method.begin_stage(number, self._sampler)
+    def begin_stage(self, number: int, workers: int = 0) -> None:
+        """Rehearsal buffers and the like.
+
+        Args:
+            number: of the stage.
+            workers: processes that read items for it.
+        """
+        device = next(self.method.parameters()).device
+        read = partial(read_volumes, self._sampler, workers=workers, device=device)
+        work = StageWork(self._state, self._fabric_precision, read)
+        self.method.begin_stage(number, self._sampler, work)
 
     def validate(self) -> dict[str, float]:
         """Mean validation loss, and whether the features have collapsed.
@@ -182,7 +193,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
     _report_division(config.batch_size, here.world_size, accumulate)
     shard = BatchShard(here.rank, here.world_size)
     precision = autocast_of(config.precision, accelerator(context.device))
-    task = PretrainTask(method, sampler, config, shard, precision)
+    task = PretrainTask(method, sampler, config, shard, precision, context.state)
     recipe = config.settings.optimiser
     optimiser = adamw(method.parameter_groups(recipe), recipe, config.precision)
     _LOG.info(
@@ -252,7 +263,7 @@ def staged_batches(
             continue
         if start <= steps.start:
             optimiser.state.clear()
-            task.begin_stage(number)
+            task.begin_stage(number, workers)
         first = max(start, steps.start)
         yield from travelling(stepwise(task.rows, first, steps.stop, workers), task)
 

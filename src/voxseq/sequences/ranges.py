@@ -141,6 +141,8 @@ class RangeFinder:
         done = len(work) - len(left)
         if done:
             _LOG.info("intensity ranges of %d of %d volumes were found before", done, len(work))
+        # An earlier call in this process may have seen another store in the same folder.
+        _store.cache_clear()
         title = "finding intensity ranges"
         measured = parallel.in_order(
             functools.partial(measure, self.config.percentiles),

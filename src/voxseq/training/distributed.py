@@ -148,10 +148,17 @@ class Processes:
 
     def broadcast(self, number: int) -> int:
         """Broadcast an integer from rank 0."""
-        sent = torch.tensor([number])
+        return int(self.broadcast_tensor(torch.tensor([number])).item())
+
+    def broadcast_tensor(self, values: Tensor) -> Tensor:
+        """Broadcast rank 0's tensor; the others give one of its shape, which is overwritten."""
         if self.world_size > 1:
-            dist.broadcast(sent, src=0)
-        return int(sent.item())
+            dist.broadcast(values, src=0)
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the ranks, without gradient; the values themselves in a single process."""
+        return values if self.world_size == 1 else _summed(values)
 
     def fabric(self, precision: str, device: DeviceConfig | None = None) -> Fabric:
         """Fabric on this process's device; with several processes it averages gradients (DDP).

@@ -16,8 +16,8 @@ from voxseq.config.methods.medcoss import MedCoSSSettings
 from voxseq.models.encoder import EncoderOutput
 from voxseq.models.initialise import seeded
 from voxseq.models.patches import Grid, normalised_targets, patchify, token_grid
-from voxseq.pretrain.base import PretrainMethod
-from voxseq.pretrain.batching import Batch, Batching, Stream
+from voxseq.pretrain.base import PretrainMethod, StageWork
+from voxseq.pretrain.batching import Batch, Batching, Stream, listed_image
 from voxseq.pretrain.parts.masked import (
     MaskedDecoder,
     draw_mask,
@@ -26,19 +26,16 @@ from voxseq.pretrain.parts.masked import (
 )
 from voxseq.pretrain.parts.momentum import frozen_copy
 from voxseq.pretrain.parts.rehearsal import (
+    EMPTY,
     BufferSize,
+    choose_buffer,
     choose_candidates,
-    mean_features,
-    nearest_to_centroids,
-    rehearsal_generator,
 )
 from voxseq.sequences.sampler import SequenceSampler
 
 _LOG = logging.getLogger("voxseq.pretrain")
 #: The modality of each stage.
 MODALITIES = ("CT", "MRI")
-#: Stands in the rehearsal buffer where a cluster had too few items.
-EMPTY = -1
 
 
 class MedCoSSBatching(Batching):
@@ -99,7 +96,7 @@ class MedCoSSBatching(Batching):
         """Choose an item of the step's source, with replacement (published code)."""
         number = int(self._chosen(step, size)[slot])
         if self.source(step, size) == "rehearsal":
-            return number, rehearsal_generator(data.seed, number)
+            return listed_image(data.seed, number)
         return number, numpy_generator(self.seed, "medcoss item", step, slot)
 
     def _chosen(self, step: int, size: int) -> NDArray[np.int64]:
@@ -179,13 +176,13 @@ class MedCoSSMethod(PretrainMethod):
         items = len(self.batching.numbers[MODALITIES[0]])
         return BufferSize.of(items, self.settings.cluster_share, self.settings.buffer_share)
 
-    def begin_stage(self, number: int, data: SequenceSampler) -> None:
+    def begin_stage(
+        self, number: int, data: SequenceSampler, work: StageWork | None = None
+    ) -> None:
         """Before stage 1: choose the buffer, copy the teacher, renew the decoder."""
         if number == 0:
             return
-        chosen = self._choose_buffer(data)
-        self.rehearsal.fill_(EMPTY)
-        self.rehearsal[: len(chosen)] = torch.from_numpy(chosen)
+        self.rehearsal.copy_(self._choose_buffer(data, work or StageWork()))
         self.inform_batching()
         self.teacher.load_state_dict(self.backbone.state_dict())
         self.decoder.load_state_dict(self._new_decoder(number).state_dict())
@@ -195,19 +192,19 @@ class MedCoSSMethod(PretrainMethod):
         kept = self.rehearsal.cpu().numpy()
         self.batching.rehearsed = kept[kept != EMPTY]
 
-    def _choose_buffer(self, data: SequenceSampler) -> NDArray[np.int64]:
+    def _choose_buffer(self, data: SequenceSampler, work: StageWork) -> Tensor:
         numbers = self.batching.numbers[MODALITIES[0]]
         candidates = choose_candidates(numbers, self.settings.buffer_candidates, self.seed)
-        features = mean_features(self.backbone, data, candidates)
-        chosen = candidates[nearest_to_centroids(features, self.buffer_size, self.seed)]
+        size = self.buffer_size
+        buffer = choose_buffer(self.backbone, data, candidates, size, self.seed, work)
         _LOG.info(
             "rehearsal buffer: %d of %d CT items, by %d clusters of %d",
-            len(chosen),
+            int((buffer != EMPTY).sum()),
             len(numbers),
-            self.buffer_size.clusters,
+            size.clusters,
             len(candidates),
         )
-        return chosen
+        return buffer
 
     def training_loss(
         self, batch: Batch, step: int, generator: torch.Generator
