@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.copies import local_copy
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.batches import CropBatches, ImageBatches, MakeBatch
@@ -47,7 +48,8 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     """
     config = context.config
     recipe = config.recipe
-    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    store = context.inputs[f"preprocess/task/{config.task}"]
+    volumes = Volumes(local_copy(store, context.device.staging))
     splits = choose_splits(volumes, config)
     network = _network(context)
     trainable = _trainable(network, recipe, volumes, splits.val)
