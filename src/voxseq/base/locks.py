@@ -89,6 +89,25 @@ def take(path: Path, what: str) -> IO[str]:
     return handle
 
 
+def share(path: Path) -> IO[str]:
+    """Hold a lock together with others until the process ends or the returned file is closed.
+
+    Nobody can hold it alone in the meantime.
+
+    Raises:
+        LockHeldError: another process holds it alone.
+        ResourceError: the machine failed.
+    """
+    handle = _open(path)
+    try:
+        if _try(handle, fcntl.LOCK_SH) is False:
+            raise LockHeldError(_owner(path))
+    except BaseException:
+        handle.close()
+        raise
+    return handle
+
+
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[bool]:
     """Hold a lock if nobody does; yields whether it is held."""

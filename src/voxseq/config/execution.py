@@ -106,7 +106,8 @@ class TrainingResources(Resources):
 
 
 class DeviceConfig(Model):
-    """The device of trainings and its arithmetic; see docs/reliability.md for what each promises.
+    """The machine of trainings: its device and arithmetic, for whose promises see
+    docs/reliability.md, and its local disk.
 
     No part of a fingerprint, as the number of processes is none: they change how sums are rounded,
     and the record of a run on a GPU says what they were.
@@ -123,6 +124,9 @@ class DeviceConfig(Model):
     compile: bool = False
     """whether transformer blocks are compiled in pre-training: faster on a GPU once minutes of
     compiling are over; other rounding"""
+    staging: str | None = Field(None, min_length=1)
+    """folder on a local disk, such as $TMPDIR, to which a training copies the volumes it reads, as
+    many as fit; jobs of one machine share the copies; null: volumes are read where they are"""
 
 
 class ExecutionConfig(DeviceConfig):

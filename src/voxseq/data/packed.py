@@ -26,6 +26,8 @@ from voxseq.data.volume import Array
 
 #: Bytes of a volume up to which its voxels are kept when it is first read.
 KEPT_BYTES = 2**17
+#: Folder of copies of stores on a local disk (:mod:`voxseq.data.copies`).
+COPIES = "voxseq-stores"
 #: Where a chunk says how many bytes it has: 4 bytes, the lowest first.
 _CHUNK_BYTES = slice(12, 16)
 
@@ -232,4 +234,7 @@ def _runs(
 
 def damaged(path: Path, error: Exception) -> IntegrityError:
     """The error for a file of a store that cannot be read."""
-    return IntegrityError(f"{path}: missing or damaged ({error})", "run the stage preprocess again")
+    hint = "run the stage preprocess again"
+    if COPIES in path.parts:
+        hint = f"delete the folder {path.parent}, a copy of a store, then start again"
+    return IntegrityError(f"{path}: missing or damaged ({error})", hint)

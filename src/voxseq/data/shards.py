@@ -25,6 +25,8 @@ from voxseq.data.index import read_table, write_table
 from voxseq.data.volume import Array
 
 PLACES = "places.parquet"
+#: Pattern of the names of shards.
+SHARDS = "volumes-*.bin"
 #: A shard that has as many bytes gets no further volume.
 SHARD_BYTES = 2 * 10**9
 #: Bytes that are copied at a time.

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from voxseq.config.finetune import SegmentationRecipe
+from voxseq.data.copies import local_copy
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.inference import Precision
 from voxseq.finetune import classification, results, segmentation
@@ -51,7 +52,8 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     """
     config = context.config
     recipe = config.recipe
-    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    store = context.inputs[f"preprocess/task/{config.task}"]
+    volumes = Volumes(local_copy(store, context.device.staging))
     splits = choose_splits(volumes, config)
     network = _network(context)
     precision = autocast_of(config.precision, accelerator(context.device))

@@ -19,6 +19,7 @@ from voxseq.base.random import torch_generator
 from voxseq.config.execution import DeviceConfig
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.registry import METHODS
+from voxseq.data.copies import local_copy
 from voxseq.models.features import feature_statistics
 from voxseq.models.transfer import ENCODER_FILE, prove_transfer, save_encoder
 from voxseq.pretrain.base import PretrainMethod, StageWork
@@ -178,7 +179,11 @@ def execute(context: RunContext[PretrainRun]) -> None:
     prove_transfer(config.encoder, segmentation=config.encoder.has_binary_cubes)
     torch.set_num_threads(config.threads)
     prefix = "preprocess/source/"
-    stores = {n.removeprefix(prefix): p for n, p in context.inputs.items() if n.startswith(prefix)}
+    stores = {
+        name.removeprefix(prefix): local_copy(folder, context.device.staging)
+        for name, folder in context.inputs.items()
+        if name.startswith(prefix)
+    }
     sampler = SequenceSampler(
         context.inputs["sequences/all"], stores, config.sequences, config.kinds, config.seed
     )
