@@ -89,11 +89,10 @@ def test_nothing_passes_the_bottleneck_but_the_last_tokens():
 @pytest.mark.parametrize(("stages", "sizes"), [(2, [3, 6, 12]), (4, [6, 12, 24]), (3, [6, 12, 24])])
 def test_the_three_deepest_scales_carry_the_heads(stages, sizes):
     decoder = Decoder(12, stages, (8, 6, 4, 2))
-    features = decoder(torch.rand(2, 12, 3, 3, 3), len(decoder.parts))
-    assert [f.shape[2] for f in features][:3] == sizes
+    features = decoder(torch.rand(2, 12, 3, 3, 3), len(decoder.channels))
+    assert [f.shape[2] for f in features] == sizes
     assert decoder.channels == (8, 6, 4)
-    assert features[-1].shape[2] == 3 * 2**stages
-    assert decoder.out(features[-1]).shape == (2, 1, *(3 * 2**stages,) * 3)
+    assert decoder.restore(features[-1]).shape == (2, 1, *(3 * 2**stages,) * 3)
 
 
 def test_the_predicted_projection_gets_no_gradient():
@@ -216,6 +215,60 @@ def test_one_encoder_sees_all_views_and_is_transferred():
     names = {name.split(".")[0] for name, _ in made.named_parameters()}
     assert names == {"backbone", "decoder", "heads"}
     assert all(p.requires_grad for p in made.parameters())
+
+
+def stepped(recompute, monkeypatch, precision=torch.float64):
+    """Losses, gradients and statistics of a step."""
+    made = method().to(precision)
+    if recompute:
+        made.recompute()
+        monkeypatch.setattr("voxseq.training.pieces.PIECE", 2000)
+    views = {name: value.to(precision) for name, value in batch(made).items()}
+    losses = made.training_loss(views, 30, generator(5))
+    losses["loss"].backward()
+    gradients = {f"{n} grad": p.grad for n, p in made.named_parameters() if p.grad is not None}
+    return {name: value.detach() for name, value in losses.items()} | gradients | made.state_dict()
+
+
+def test_a_recomputed_decoder_gives_the_same_losses_gradients_and_statistics(monkeypatch):
+    expected, found = (stepped(again, monkeypatch) for again in (False, True))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_a_recomputed_decoder_keeps_few_activations():
+    def saved(recompute):
+        made = method(decoder_channels=(64, 32, 16))
+        if recompute:
+            made.recompute()
+        views, kept = batch(made), {}
+
+        def keep(tensor):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            made.training_loss(views, 0, generator(5))
+        return sum(kept.values())
+
+    assert saved(True) < 0.6 * saved(False)
+
+
+def test_validation_sees_few_rows_at_a_time(monkeypatch):
+    made = method().double().eval()
+    views = {name: value.double() for name, value in batch(made, 5).items()}
+    seen = []
+    made.decoder.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    with torch.no_grad():
+        whole = made.validation_loss(views, generator(5))
+        monkeypatch.setattr("voxseq.pretrain.methods.pcrlv2.VALIDATION_ROWS", 2)
+        pieces = made.validation_loss(views, generator(5))
+    # Large views twice, and three small ones of each item.
+    assert seen == [5, 5, 15, *[2, 2, 6] * 2, 1, 1, 3]
+    for name, value in whole.items():
+        torch.testing.assert_close(pieces[name], value, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from voxseq.config.execution import DeviceConfig
-from voxseq.training.device import Autocast, accelerator
+from voxseq.training.device import Accelerator, Autocast, accelerator
 from voxseq.training.launched import local_world_size, world_size
+from voxseq.training.pieces import normalised
 
 Batch = dict[str, Tensor]
 #: The other ranks wait while rank 0 checks its inputs; lost ones are noticed at once.
@@ -230,37 +231,19 @@ class SynchronisedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (B, C, …) by channel; every process has equally many rows."""
         self._check_input_dim(input)
-        if not self.training:
-            return super().forward(input)
-        size = processes().world_size
-        axes = [0, *range(2, input.ndim)]
-        shape = (1, -1, *[1] * (input.ndim - 2))
-        values = input.to(torch.promote_types(input.dtype, torch.float32))
-        mean = _total(values.mean(axes)) / size
-        centred = values - mean.view(shape)
-        variance = _total(centred.square().mean(axes)) / size
-        self._update_statistics(mean, variance, size * input.numel() // input.shape[1])
-        normalised: Tensor = centred * torch.rsqrt(variance + self.eps).view(shape)
-        if self.affine:
-            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
-        return normalised.to(input.dtype)
-
-    @torch.no_grad()
-    def _update_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        factor = self.momentum
-        if factor is None:
-            factor = 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean), factor)
-        unbiased = variance * (count / max(count - 1, 1))
-        self.running_var.lerp_(unbiased.to(self.running_var), factor)
+        return normalised(self, input) if self.training else super().forward(input)
 
 
-def synchronise_batch_norms(module: nn.Module) -> None:
-    """Replace every batch norm inside ``module`` by one over the rows of all processes."""
+def synchronise_batch_norms(module: nn.Module, device: Accelerator = "cpu") -> None:
+    """Replace every batch norm inside ``module`` by one over the rows of all processes.
+
+    Args:
+        module: changed in place.
+        device: kind of the device that computes; on CUDA the norms are PyTorch's own.
+    """
+    if device == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from voxseq.config.methods.pcrlv2 import SCALES, PCRLv2Settings
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.batching import Batch, Batching, Stream
+from voxseq.training.pieces import in_pieces
 from voxseq.training.schedule import half_cosine
 from voxseq.transforms.pcrlv2 import (
     LARGE_SIDE,
@@ -24,6 +25,9 @@ from voxseq.transforms.pcrlv2 import (
     resample,
     view_matrix,
 )
+
+#: Most items of a validation's forward pass; more take memory and save no time.
+VALIDATION_ROWS = 32
 
 
 def _convolutions(inside: int, outside: int) -> list[nn.Module]:
@@ -45,10 +49,14 @@ class Decoder(nn.Module):
     Tokens of 2^k voxels need k stages, each a transposed convolution and two convolutions. From
     three stages on the scales are the outputs of the first three; with fewer, the token grid,
     after two convolutions, is the first scale.
+
+    Attributes:
+        recomputes: whether activations are computed again in the backward pass, in pieces.
     """
 
     def __init__(self, width: int, stages: int, channels: Sequence[int]) -> None:
         super().__init__()
+        self.recomputes = False
         has_stem = stages < SCALES
         wanted = stages + has_stem
         self.parts = nn.ModuleList()
@@ -63,16 +71,25 @@ class Decoder(nn.Module):
         self.out = nn.Conv3d(before, 1, 1)
 
     def forward(self, bottleneck: Tensor, depth: int) -> list[Tensor]:
-        """Features of the first ``depth`` parts; (B, C, x, y, z) is the grid of tokens."""
+        """Features of the first ``depth`` scales; (B, C, x, y, z) is the grid of tokens."""
         features = []
         for part in list(self.parts)[:depth]:
-            bottleneck = part(bottleneck)
+            bottleneck = self._apply_layers(cast(nn.Sequential, part), bottleneck)
             features.append(bottleneck)
         return features
 
     def restore(self, features: Tensor) -> Tensor:
-        """The view in 0..1 from the last part's features, at their resolution."""
-        return torch.sigmoid(_full(self.out(features)))
+        """The view in 0..1, at full resolution, from the features of the last scale."""
+        left = [layer for part in list(self.parts)[SCALES:] for layer in cast(nn.Sequential, part)]
+        return torch.sigmoid(_full(self._apply_layers([*left, self.out], features)))
+
+    def _apply_layers(self, layers: Iterable[nn.Module], inputs: Tensor) -> Tensor:
+        # Without training samples do not interact, and those who want pieces make them.
+        if self.recomputes and self.training:
+            return in_pieces(list(layers), inputs)
+        for layer in layers:
+            inputs = layer(inputs)
+        return inputs
 
 
 class ScaleHeads(nn.Module):
@@ -212,6 +229,11 @@ class PCRLv2Method(PretrainMethod):
         self.decoder = Decoder(self.encoder_config.width, stages, channels)
         self.heads = nn.ModuleList(ScaleHeads(c) for c in self.decoder.channels)
 
+    def recompute(self) -> None:
+        """Compute the activations of the decoder again too, in pieces of the batch."""
+        super().recompute()
+        self.decoder.recomputes = True
+
     def features(self, views: Tensor, depth: int) -> list[Tensor]:
         """Decoder features of views (B, 1, X, Y, Z), from the encoder's last tokens alone."""
         grid = self.backbone.grid(views)
@@ -232,16 +254,30 @@ class PCRLv2Method(PretrainMethod):
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return ``loss`` and its parts: ``restoration``, ``coarse``, ``large``, ``small``."""
-        return self._loss(batch, restoration_weight(step, self.total_steps), generator)
+        weight = restoration_weight(step, self.total_steps)
+        return self._loss(batch, weight, self.draw_scales(generator))
 
     def validation_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the same with the coarse restoration always at weight 1."""
-        return self._loss(batch, 1.0, generator)
+        """Return the same with the coarse restoration always at weight 1, row by row.
 
-    def _loss(self, batch: Batch, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
-        scale, pairs = self.draw_scales(generator)
+        Outside training samples do not interact, so a few at a time give the same mean.
+        """
+        scales = self.draw_scales(generator)
+        rows = len(batch["target"])
+        means: dict[str, Tensor] = {}
+        for first in range(0, rows, VALIDATION_ROWS):
+            piece = {n: v[first : first + VALIDATION_ROWS] for n, v in batch.items()}
+            weight = len(piece["target"]) / rows
+            for name, value in self._loss(piece, 1.0, scales).items():
+                means[name] = means.get(name, 0.0) + weight * value
+        return means
+
+    def _loss(
+        self, batch: Batch, weight: float, scales: tuple[int, list[list[int]]]
+    ) -> dict[str, Tensor]:
+        scale, pairs = scales
         deepest = 1 + max(scale, *(s for pair in pairs for s in pair))
-        first = self.features(batch["first"], len(self.decoder.parts))
+        first = self.features(batch["first"], len(self.heads))
         second = self.features(batch["second"], deepest)
         local = self.features(batch["local"].flatten(0, 1), deepest)
         large = [self._embeddings(views) for views in (first, second)]
