@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import cast
 from unittest.mock import patch
 
@@ -53,8 +54,8 @@ def pretraining(run: PretrainRun, modality: str, step: int) -> Work:
     with META:
         method = build_method(run)
     try:
-        method.begin(run.steps, cast(SequenceSampler, _Numbers()))
-        batch = _batch(method, shape, modality, size)
+        method.begin(run.steps, cast(SequenceSampler, Numbers()))
+        batch = batch_of(method, shape, modality, size, partial(torch.empty, device=META))
         draws = torch.Generator().manual_seed(0)
         return _work(method, lambda: method.training_loss(batch, step, draws)["loss"], size)
     except (RuntimeError, AttributeError) as error:
@@ -99,7 +100,7 @@ def encoder(geometry: EncoderConfig, shape: Shape3) -> Work:
     return _work(built, lambda: torch.sum(built(images).tokens), ITEMS)
 
 
-class _Numbers:
+class Numbers:
     """Stands for the training items, of which a method asks the numbers before it begins."""
 
     def numbers(self, modality: str) -> NDArray[np.int64]:
@@ -109,8 +110,18 @@ class _Numbers:
         return ITEMS
 
 
-def _batch(method: PretrainMethod, shape: Shape3, modality: str, size: int) -> Batch:
-    """A batch of ``size`` items, made of two; only flags have values."""
+def batch_of(
+    method: PretrainMethod, shape: Shape3, modality: str, size: int, empty: Callable[..., Tensor]
+) -> Batch:
+    """A batch of ``size`` items, made of two; only flags have values.
+
+    Args:
+        method: whose batch it is.
+        shape: of an item's volume.
+        modality: of all items.
+        size: number of items.
+        empty: makes a tensor without values, as :func:`torch.empty`.
+    """
     rng = np.random.default_rng(0)
     items = [Item(rng.random(shape, np.float32), modality=modality) for _ in range(ITEMS)]
     batch = {}
@@ -119,7 +130,7 @@ def _batch(method: PretrainMethod, shape: Shape3, modality: str, size: int) -> B
         if rows.dtype == torch.bool:
             batch[name] = rows[torch.arange(count) % len(rows)]
         else:
-            batch[name] = torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=META)
+            batch[name] = empty(count, *rows.shape[1:], dtype=rows.dtype)
     return batch
 
 
