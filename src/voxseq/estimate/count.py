@@ -104,6 +104,7 @@ class Numbers:
     """Stands for the training items, of which a method asks the numbers before it begins."""
 
     def numbers(self, modality: str) -> NDArray[np.int64]:
+        """List numbers of the items of a modality."""
         return np.arange(ITEMS)
 
     def __len__(self) -> int:

@@ -39,7 +39,7 @@ _LARGE = 2**22
 _SIXTEEN_BIT = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are made while it is active, and of those handed in.
 
     Attributes:
@@ -48,7 +48,7 @@ class Ledger(TorchDispatchMode):
     """
 
     def __init__(self, fake: FakeTensorMode) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.fake = fake
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
