@@ -95,16 +95,15 @@ def _pretrainings(config: Config, estimate: Estimate) -> Section:
                 _number(cost.operations / cost.items / 1e9),
                 _number(hours),
                 _number(estimate.assumptions.scoring_hours(cost)),
-                _number(hours / processes),
                 _number(_rate(config, estimate, run)),
                 _bytes(cost.checkpoint),
             )
         )
     return Section(
         "pretrain",
-        f"pre-trainings, each on {processes} GPU{'s' * (processes > 1)}; a checkpoint is there "
-        "while one is under way",
-        ("run", "GFLOP/item", "GPU hours", "validation", "hours", "items/s", "checkpoint"),
+        f"pre-trainings, each in {_several(processes, 'process')}; a checkpoint is there while one "
+        "is under way",
+        ("run", "GFLOP/item", "GPU hours", "validation", "items/s", "checkpoint"),
         tuple(rows),
     )
 
@@ -132,8 +131,9 @@ def _memory(config: Config, estimate: Estimate) -> Section:
         rows.append((run.config.method, f"{need.rows}", *sizes, fits, *memory))
     return Section(
         "memory",
-        f"memory of a pre-training over {asked.processes} processes on {asked.nodes} machines, and "
-        f"whether it fits {estimate.assumptions.device.name}",
+        f"memory of a pre-training in {_several(asked.processes, 'process')} on "
+        f"{_several(asked.nodes, 'machine')}, and whether it fits "
+        f"{estimate.assumptions.device.name}",
         (
             *("method", "items", "weights", "training", "validation", "device", "fits"),
             *("shared", "host"),
@@ -169,7 +169,7 @@ def _reading(config: Config, estimate: Estimate) -> Section:
         )
     return Section(
         "reading",
-        f"reading of a pre-training by {workers} workers",
+        f"reading of a pre-training by {_several(workers, 'worker')}",
         (
             *("method", "items/s", "workers/s", "read", "touched", "read/s", "handed over"),
             *("per second", "row"),
@@ -324,6 +324,11 @@ def _assumed(config: Config, estimate: Estimate) -> str:
             parts.setdefault(name, []).append(dataset)
     named = [f"{name} of {', '.join(sets)}" for name, sets in parts.items()]
     return "; ".join(["shapes of images", *named])
+
+
+def _several(count: int, name: str) -> str:
+    ending = "es" if name.endswith("s") else "s"
+    return f"{count} {name}{ending if count != 1 else ''}"
 
 
 def _number(value: float) -> str:

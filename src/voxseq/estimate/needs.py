@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,8 @@ from voxseq.estimate.work import FLOAT, StepMemory
 
 #: Batches on the device in the store's type: the one that is computed, and the one that travels.
 _ON_DEVICE = 2
+#: Rows that are counted at least: a norm over the batch refuses one, without the other processes'.
+_LEAST_ROWS = 2
 #: Bytes of a main process: libraries take 0.55 GB, measured; a GPU's context and its kernels some
 #: 3 GB, assumed.
 _LIBRARIES, _CONTEXT = 0.6e9, 3.0e9
@@ -90,7 +91,9 @@ def needs(run: PretrainRun, config: Config, counts: Counts, used: Assumptions) -
     def fits(other: Division) -> bool:
         return measured.device(other, own.row) <= used.usable
 
-    remedies = _remedies(run, division, fits) if asked.gpu and not fits(division) else ()
+    remedies: tuple[str, ...] = ()
+    if asked.gpu and device > used.usable:
+        remedies = _remedies(run, division, device / used.usable, fits)
     return Needs(step, own, rows, device, shared, here * each + shared, remedies)
 
 
@@ -105,7 +108,7 @@ class _Measured:
 
     def step(self, way: Division) -> StepMemory:
         """Memory of a step on one of the processes."""
-        rows = self._run.batch_size // way.processes
+        rows = max(self._run.batch_size // way.processes, _LEAST_ROWS)
         return self._counts.memory("pretraining", self._run, rows, way.parts, way.recompute)
 
     def device(self, way: Division, row: int) -> float:
@@ -122,24 +125,28 @@ class _Measured:
         return step.peak + step.weights + copies * FLOAT * self._trained + batches
 
 
-def _remedies(run: PretrainRun, now: Division, fits: Callable[[Division], bool]) -> tuple[str, ...]:
-    """Keys below ``execution.pretrain`` each of which makes a training fit its device."""
+def _remedies(
+    run: PretrainRun, now: Division, excess: float, fits: Callable[[Division], bool]
+) -> tuple[str, ...]:
+    """Keys below ``execution.pretrain`` each of which makes a training fit its device.
+
+    Args:
+        run: the pre-training.
+        now: its division.
+        excess: what it needs over what the device has. A part of the memory does not shrink with
+            the batch, so that fewer than so many times the parts cannot do.
+        fits: whether another division fits.
+    """
     found = []
-    parted = divisors(run.batch_size)
-    processes = _first([replace(now, processes=n) for n in parted if n > now.processes], fits)
+    more = [n for n in divisors(run.batch_size) if n >= excess * now.processes]
+    processes = next((n for n in more if fits(replace(now, processes=n))), None)
     if processes is not None:
-        found.append(f"processes: {processes.processes}")
+        found.append(f"processes and gpu: {processes}")
     if not now.recompute and fits(replace(now, recompute=True)):
         found.append("recompute: true")
     if run.settings.accumulates:
-        rest = divisors(run.batch_size // now.processes)
-        parts = _first([replace(now, parts=n) for n in rest if n > now.parts], fits)
+        more = [n for n in divisors(run.batch_size // now.processes) if n >= excess * now.parts]
+        parts = next((n for n in more if fits(replace(now, parts=n))), None)
         if parts is not None:
-            found.append(f"accumulate: {{{run.method}: {parts.parts}}}")
+            found.append(f"accumulate: {{{run.method}: {parts}}}")
     return tuple(found)
-
-
-def _first(ways: list[Division], fits: Callable[[Division], bool]) -> Division | None:
-    """The first that fits, where each needs less than the one before."""
-    place = bisect_left(ways, True, key=fits)
-    return ways[place] if place < len(ways) else None

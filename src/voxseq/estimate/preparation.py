@@ -9,14 +9,14 @@ from voxseq.config import Config
 from voxseq.config.amounts import content, sequences_of
 from voxseq.config.methods.medcoss import MedCoSSSettings
 from voxseq.estimate.estimate import Estimate
-from voxseq.estimate.reading import boxes_of
+from voxseq.estimate.reading import boxes_of, voxel_bytes
 from voxseq.estimate.run_cost import buffer_candidates
 
 #: Bytes per second that one core hashes (SHA-256 with its instructions), measured.
 HASHING = 1.8e9
-#: Seconds of one core to read a voxel and find percentiles: 8 ms for a crop of 128³ of int16,
-#: measured, and some 19 ms for one of float32. Resizing thin crops comes on top.
-RANGING_INT16, RANGING_FLOAT32 = 4e-9, 9e-9
+#: Seconds of one core to read a byte of voxels and find its percentiles: 8 ms for a crop of 128³
+#: of int16, measured. Resizing thin crops and lesions comes on top.
+RANGING = 2e-9
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,5 @@ def _ranging(config: Config) -> float:
         voxels = boxes_of(source.kind, held, sequences, sequences=False).voxels
         if source.kind != "spatial":
             voxels += math.prod(boxes_of(source.kind, held, sequences, sequences=True).shape)
-        is_int16 = held.ct_share if config.data.root is not None else 1.0
-        each = RANGING_INT16 * is_int16 + RANGING_FLOAT32 * (1 - is_int16)
-        seconds += rows * voxels * each
+        seconds += rows * voxels * RANGING * voxel_bytes(source.dataset, held, config)[0]
     return seconds

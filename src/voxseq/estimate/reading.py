@@ -17,8 +17,10 @@ from voxseq.config.data import SequencesConfig, SourceConfig
 from voxseq.config.runs import PretrainRun
 from voxseq.estimate.run_cost import Packing
 
-#: Bytes of a stored voxel as it is handed over: whole numbers, which CT has, and others.
+#: Bytes of a voxel in the types of the store.
 _INT16, _FLOAT32 = 2, 4
+#: Sources of MRI with whole numbers. In other types their items would be twice as large.
+_WHOLE_NUMBERS = frozenset({"brats23"})
 #: Bytes of a row besides voxels: shapes of its boxes, their ranges, parameters of its views.
 HEADER = 4096
 #: Seconds of one core to read and unpack a voxel, from the page cache: 1.2 to 1.7 ms for a box of
@@ -102,7 +104,7 @@ def reading(run: PretrainRun, config: Config, packing: Packing, *, sequences: bo
         voxels += share * boxes.voxels
         touched += share * boxes.touched(chunk)
         stored += share * boxes.touched(chunk) * packing.of_source(source.dataset, held)
-        size, largest = voxel_bytes(held, config)
+        size, largest = voxel_bytes(source.dataset, held, config)
         handed_over += share * boxes.voxels * size
         row = max(row, boxes.voxels * largest)
     return Reading(voxels, touched, stored, handed_over, row + HEADER)
@@ -141,16 +143,15 @@ def _within(shape: Shape3, whole: Shape3) -> Shape3:
     return (x, y, z)
 
 
-def voxel_bytes(found: Content, config: Config) -> tuple[float, int]:
+def voxel_bytes(dataset: str, found: Content, config: Config) -> tuple[float, int]:
     """Bytes of a voxel in the store's type: the mean, and of the largest.
 
-    CT is kept as int16 and MRI, whose values are seldom whole numbers, as float32; phantoms are
-    whole numbers all.
+    The store keeps whole numbers as int16, which CT and phantoms have, and BraTS, as is assumed.
+    The values of other MRI are float32.
     """
-    if config.data.root is None:
+    if config.data.root is None or dataset in _WHOLE_NUMBERS or found.ct_share == 1:
         return float(_INT16), _INT16
-    mean = _INT16 * found.ct_share + _FLOAT32 * (1 - found.ct_share)
-    return mean, _INT16 if found.ct_share == 1 else _FLOAT32
+    return _INT16 * found.ct_share + _FLOAT32 * (1 - found.ct_share), _FLOAT32
 
 
 def block_bytes(rows: int, row_bytes: int, workers: int) -> int:
