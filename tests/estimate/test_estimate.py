@@ -21,13 +21,15 @@ from tests.helpers import ROOT
 from voxseq.base.errors import VoxseqError
 from voxseq.catalogue import CATALOGUE
 from voxseq.cli import main as cli
-from voxseq.cli.plan_estimate import overlay_of, sections, with_estimate
+from voxseq.cli.plan_estimate import overlay_of, with_estimate
+from voxseq.cli.plan_tables import sections
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.amounts import cases, content, items_of, prepared_shape, sequence_counts
 from voxseq.config.load import validate
 from voxseq.config.methods.medcoss import MedCoSSSettings
 from voxseq.estimate.counts import COUNTS
-from voxseq.estimate.estimate import Assumptions, Estimate, estimate, wall_hours
+from voxseq.estimate.estimate import Estimate, estimate, wall_hours
+from voxseq.estimate.rates import Assumptions
 from voxseq.estimate.run_cost import RunCost, rehearsed, windows
 from voxseq.plan import STAGES, Job, Plan, Run, build_plan
 
@@ -149,19 +151,20 @@ def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
 
 
 def test_a_given_rate_replaces_that_of_the_named_gpu() -> None:
-    slow, fast = (Assumptions.of_rate(rate) for rate in (10.0, 20.0))
+    slow, fast = (Assumptions(given=rate) for rate in (10.0, 20.0))
     cost = RunCost(matrix=7.2e16, convolution=0.0, precision="32-true")
     assert slow.hours(cost) == pytest.approx(2.0)
     assert fast.hours(cost) == pytest.approx(1.0)
     mixed = RunCost(matrix=1e15, convolution=1e15)
     usual = Assumptions()
-    assert Assumptions.of_rate(usual.tflops).hours(mixed) == pytest.approx(usual.hours(mixed))
+    same = Assumptions(given=usual.products("16 bits"))
+    assert same.hours(mixed) == pytest.approx(usual.hours(mixed))
 
 
 def test_single_precision_is_slower() -> None:
     usual = Assumptions()
     times = [usual.hours(RunCost(matrix=1e15, precision=p)) for p in ("bf16-mixed", "32-true")]
-    assert times[1] == pytest.approx(16 * times[0])
+    assert times[1] == pytest.approx(109.2 / 14.625 * times[0])
 
 
 SIDES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
@@ -280,7 +283,8 @@ def test_every_scale_is_estimated(scale: str) -> None:
     rows = [line.split() for line in first[2:13]]
     assert rows[0][0] == "download"
     assert any(row[0] == "total" for row in rows if row)
-    assert "NVIDIA A100" in result.output
+    assert "taken is NVIDIA A100" in result.output
+    assert max(map(len, first)) <= 100
 
 
 @pytest.mark.usefixtures("workspace", "paper")
@@ -291,7 +295,10 @@ def test_a_slower_gpu_takes_longer() -> None:
         return float(row[4].replace(",", ""))
 
     assert hours("--assume-tflops", "54.6") == pytest.approx(2 * hours(), rel=0.01)
+    # 989 TFLOP/s beside 312.
+    assert hours("--device", "h200") == pytest.approx(hours() * 312 / 989, rel=0.01)
     assert call("--scale", "paper", "--assume-tflops", "0").exit_code != 0
+    assert call("--scale", "paper", "--device", "abacus").exit_code != 0
 
 
 @pytest.mark.usefixtures("workspace")

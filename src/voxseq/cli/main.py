@@ -19,6 +19,7 @@ from voxseq.base.logs import open_streams, say_last
 from voxseq.cli import results, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
+from voxseq.estimate.devices import DEVICES, USUAL
 
 if TYPE_CHECKING:
     from voxseq.config import Config
@@ -55,9 +56,16 @@ for _command in (
     "--runs", "as_runs", is_flag=True, help="With --scale: list the runs, not their cost."
 )
 @click.option(
+    "--device",
+    type=click.Choice(list(DEVICES)),
+    default=USUAL,
+    show_default=True,
+    help="GPU that the estimate is for.",
+)
+@click.option(
     "--assume-tflops",
     type=click.FloatRange(min=0, min_open=True),
-    help="Rate that matrix products sustain on the GPU at hand  [default: 35 % of an A100's peak]",
+    help="Rate that matrix products sustain on the GPU at hand  [default: a share of its peak]",
 )
 @click.option(
     "--into",
@@ -71,6 +79,7 @@ def plan(
     as_json: bool,
     scale: str | None,
     as_runs: bool,
+    device: str,
     assume_tflops: float | None,
     into: Path | None,
 ) -> None:
@@ -90,25 +99,35 @@ def plan(
     elif scale is None or as_runs:
         _print_plan(built, stage)
     else:
-        _print_estimate(loaded, built, stage, assume_tflops, into)
+        _print_estimate(loaded, built, stage, device, assume_tflops, into)
 
 
 def _print_estimate(
-    config: Config, built: Plan, stage: str | None, tflops: float | None, into: Path | None
+    config: Config,
+    built: Plan,
+    stage: str | None,
+    device: str,
+    tflops: float | None,
+    into: Path | None,
 ) -> None:
     from voxseq.base.files import write_text
-    from voxseq.cli.plan_estimate import print_sections, sections, with_estimate
+    from voxseq.cli.plan_estimate import print_sections, with_estimate
+    from voxseq.cli.plan_tables import misfits, sections
     from voxseq.estimate.counts import COUNTS
-    from voxseq.estimate.estimate import Assumptions, estimate
+    from voxseq.estimate.estimate import estimate
+    from voxseq.estimate.rates import Assumptions
 
-    used = None if tflops is None else Assumptions.of_rate(tflops)
-    parts = sections(config, estimate(config, built, used, COUNTS), None if into else stage)
+    used = Assumptions(DEVICES[device], config.execution.tf32, tflops)
+    found = estimate(config, built, used, COUNTS)
+    parts = sections(config, found, None if into else stage)
     if into is None:
         print_sections(parts)
-        return
-    page = with_estimate(into.read_text(encoding="utf-8"), config.scale, parts)
-    write_text(into, page)
-    click.echo(f"{into}: tables of scale {config.scale} written")
+    else:
+        page = with_estimate(into.read_text(encoding="utf-8"), config.scale, parts)
+        write_text(into, page)
+        click.echo(f"{into}: tables of scale {config.scale} written")
+    for text in misfits(config, found):
+        click.echo(f"warning: {text}", err=True)
 
 
 def _print_plan(built: Plan, stage: str | None) -> None:

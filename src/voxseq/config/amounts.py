@@ -125,11 +125,12 @@ def sequence_counts(config: Config) -> dict[str, int]:
     for source in config.sequences.sources:
         # The draws of a category are from all sources together.
         before = 0 if source.kind == "semantic" else counts[source.kind]
-        counts[source.kind] = before + _of_source(source.dataset, source.kind, config)
+        counts[source.kind] = before + sequences_of(source.dataset, source.kind, config)
     return counts
 
 
-def _of_source(dataset: str, kind: str, config: Config) -> int:
+def sequences_of(dataset: str, kind: str, config: Config) -> int:
+    """Sequences of a kind that one source gives; of lesions, those of all sources together."""
     found, s = content(dataset, config), config.sequences
     if kind == "contrast":
         return found.volumes // len(s.contrast.contrasts) * s.contrast.crops_per_subject
@@ -146,5 +147,5 @@ def items_of(modality: str, config: Config) -> float:
     for source in config.sequences.sources:
         share = content(source.dataset, config).ct_share
         of_modality = share if modality == "CT" else 1 - share
-        items += of_modality * _of_source(source.dataset, source.kind, config)
+        items += of_modality * sequences_of(source.dataset, source.kind, config)
     return items * (1 - 1 / config.sequences.validation_every)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import cast
 from unittest.mock import patch
 
@@ -52,8 +53,8 @@ def pretraining(run: PretrainRun, modality: str, step: int) -> Work:
     with META:
         method = build_method(run)
     try:
-        method.begin(run.steps, cast(SequenceSampler, _Numbers()))
-        batch = _batch(method, shape, modality, size)
+        method.begin(run.steps, cast(SequenceSampler, Numbers()))
+        batch = batch_of(method, shape, modality, size, partial(torch.empty, device=META))
         draws = torch.Generator().manual_seed(0)
         return _work(method, lambda: method.training_loss(batch, step, draws)["loss"], size)
     except (RuntimeError, AttributeError) as error:
@@ -98,29 +99,40 @@ def encoder(geometry: EncoderConfig, shape: Shape3) -> Work:
     return _work(built, lambda: torch.sum(built(images).tokens), ITEMS)
 
 
-class _Numbers:
+class Numbers:
     """Stands for the training items, of which a method asks the numbers before it begins."""
 
     def numbers(self, modality: str) -> NDArray[np.int64]:
+        """List numbers of the items of a modality."""
         return np.arange(ITEMS)
 
     def __len__(self) -> int:
         return ITEMS
 
 
-def _batch(method: PretrainMethod, shape: Shape3, modality: str, size: int) -> Batch:
-    """A batch of ``size`` items, made of two; only flags have values."""
+def batch_of(
+    method: PretrainMethod, shape: Shape3, modality: str, size: int, empty: Callable[..., Tensor]
+) -> Batch:
+    """A batch of ``size`` items, made of two; only flags have values.
+
+    Args:
+        method: whose batch it is.
+        shape: of an item's volume.
+        modality: of all items.
+        size: number of items.
+        empty: makes a tensor without values, as :func:`torch.empty`.
+    """
     batching = method.batching
     drawn = np.stack([batching.draw(np.random.default_rng) for _ in range(ITEMS)])
-    is_ct = np.full(ITEMS, modality == "CT")
     volumes = torch.zeros(ITEMS, 1, *shape)
     batch = {}
+    is_ct = np.full(ITEMS, modality == "CT")
     for name, rows in batching.views(volumes, drawn, is_ct).items():
         count = len(rows) * size // ITEMS
         if rows.dtype == torch.bool:
             batch[name] = rows[torch.arange(count) % len(rows)]
         else:
-            batch[name] = torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=META)
+            batch[name] = empty(count, *rows.shape[1:], dtype=rows.dtype)
     return batch
 
 

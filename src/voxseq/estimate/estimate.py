@@ -10,68 +10,18 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from voxseq.config import Config
 from voxseq.estimate.counts import Counts
-from voxseq.estimate.run_cost import SINGLE_PRECISION, Packing, RunCost, RunCosts
+from voxseq.estimate.needs import Needs, needs
+from voxseq.estimate.rates import Assumptions
+from voxseq.estimate.run_cost import RunCost, RunCosts
 from voxseq.plan.model import Plan, Run, Stage
 
 JobKey = tuple[Stage, str]
-_TERA = 1e12
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """Assumptions of the estimate besides the configuration.
-
-    Attributes:
-        gpu: the device that is meant.
-        peak_tflops: its published peak, dense, 16-bit, in 10^12 operations a second.
-        utilisation: share of the peak that matrix products sustain over a training step.
-        convolution_utilisation: the same for convolutions, which here have few channels.
-        single_precision: rate of 32-bit matrix products as a share of 16-bit ones (19.5 of 312).
-        convolution_single_precision: the same for convolutions, which PyTorch does in TF32.
-        packing: bytes of stored voxels.
-    """
-
-    gpu: str = "NVIDIA A100, bf16"
-    peak_tflops: float = 312.0
-    utilisation: float = 0.35
-    convolution_utilisation: float = 0.10
-    single_precision: float = 0.0625
-    convolution_single_precision: float = 0.5
-    packing: Packing = field(default_factory=Packing)
-
-    @property
-    def tflops(self) -> float:
-        """Sustained rate of matrix products."""
-        return self.peak_tflops * self.utilisation
-
-    @property
-    def convolution_tflops(self) -> float:
-        """Sustained rate of convolutions."""
-        return self.peak_tflops * self.convolution_utilisation
-
-    @classmethod
-    def of_rate(cls, tflops: float) -> Assumptions:
-        """Another device, given by the rate that its matrix products sustain.
-
-        Convolutions keep their ratio to matrix products; the rate is that of any precision.
-        """
-        usual = cls()
-        ratio = usual.convolution_utilisation / usual.utilisation
-        return cls(f"given rate of {tflops:g} TFLOP/s", tflops, 1.0, ratio, 1.0, 1.0)
-
-    def hours(self, cost: RunCost) -> float:
-        """GPU hours of a run."""
-        rate, convolution_rate = self.tflops, self.convolution_tflops
-        if cost.precision == SINGLE_PRECISION:
-            rate *= self.single_precision
-            convolution_rate *= self.convolution_single_precision
-        return (cost.matrix / rate + cost.convolution / convolution_rate) / _TERA / 3600
 
 
 @dataclass(frozen=True)
@@ -94,11 +44,13 @@ class Estimate:
         plan: the plan.
         assumptions: device and packing.
         costs: cost of each run, by its id.
+        needs: memory and reading of each pre-training, by its id.
     """
 
     plan: Plan
     assumptions: Assumptions
     costs: Mapping[str, RunCost]
+    needs: Mapping[str, Needs]
 
     def runs(self, action: str) -> list[Run]:
         """The runs that do one thing, in the order of the plan."""
@@ -137,11 +89,11 @@ def estimate(
         assumptions: device and packing; None: the usual ones.
         kept: file in which counted operations are kept for the next time.
     """
-    used = assumptions or Assumptions()
+    used = assumptions or Assumptions(tf32=config.execution.tf32)
     counts = Counts(kept)
     cost_of = RunCosts(config, used.packing, counts)
     known: dict[str, RunCost] = {}
-    costs = {}
+    costs, wanted = {}, {}
     for run in plan.runs.values():
         # Runs that differ in seed, ratio or weights alone cost the same.
         same = {k: v for k, v in run.settings.items() if k not in ("seed", "ratio", "pretrained")}
@@ -150,8 +102,10 @@ def estimate(
         if key not in known:
             known[key] = cost_of(run)
         costs[run.id] = known[key]
+        if run.action == "pretrain":
+            wanted[run.id] = needs(run.config, config, counts, used)
     counts.keep()
-    return Estimate(plan, used, costs)
+    return Estimate(plan, used, costs, wanted)
 
 
 def wall_hours(plan: Plan, hours: Mapping[JobKey, float], gpus: int) -> float:

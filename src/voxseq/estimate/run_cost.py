@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass
 
 from voxseq.config import Config, runs
-from voxseq.config.amounts import cases, content, items_of, prepared_shape, sequence_counts
+from voxseq.config.amounts import (
+    Content,
+    cases,
+    content,
+    items_of,
+    prepared_shape,
+    sequence_counts,
+)
 from voxseq.config.base import Shape3
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
@@ -28,6 +35,8 @@ _SEQUENCE_ROW = 51
 _REPORT = 5_000_000
 #: Bytes of a voxel's position among the class locations: class and x, y, z as int32.
 _LOCATION = 16
+#: Rounds of k-means between two stages, at most.
+_ITERATIONS = 300
 #: A window wider than this, in HU, keeps the noise of the whole body.
 _WIDE_WINDOW = 500.0
 
@@ -54,6 +63,12 @@ class Packing:
     label: float = 0.03
     foreground: float = 0.85
 
+    def of_source(self, dataset: str, found: Content) -> float:
+        """Bytes of a stored voxel of a source."""
+        if dataset == "brats23":
+            return self.skull_stripped
+        return self.ct if found.ct_share >= 0.5 else self.mri
+
     def of_task(self, data: TaskDataConfig) -> float:
         """Bytes of a prepared voxel of a task."""
         if data.normalise != "window" or data.window is None:
@@ -66,8 +81,12 @@ class RunCost:
     """Expected cost of a run.
 
     Attributes:
-        matrix: operations of matrix products.
+        matrix: operations of matrix products in the precision of the run.
         convolution: operations of convolutions.
+        scored_matrix: those of the matrix products that are for validation and final scoring.
+        scored_convolution: those of the convolutions.
+        encoded_matrix: those of the matrix products that are for features between two stages.
+        clustered: operations of matrix products between two stages that have 32 bits always.
         downloaded: bytes over the network.
         written: bytes that stay on disk.
         checkpoint: bytes of a checkpoint, which is there while the run is under way.
@@ -78,6 +97,10 @@ class RunCost:
 
     matrix: float = 0.0
     convolution: float = 0.0
+    scored_matrix: float = 0.0
+    scored_convolution: float = 0.0
+    encoded_matrix: float = 0.0
+    clustered: float = 0.0
     downloaded: float = 0.0
     written: float = 0.0
     checkpoint: float = 0.0
@@ -88,7 +111,7 @@ class RunCost:
     @property
     def operations(self) -> float:
         """Matrix products and convolutions together."""
-        return self.matrix + self.convolution
+        return self.matrix + self.convolution + self.clustered
 
 
 @dataclass(frozen=True)
@@ -129,10 +152,8 @@ class RunCosts:
         found, packing = content(own.dataset, self.config), self.packing
         table = found.volumes * _STORE_ROW
         if own.task is None:
-            row_bytes = packing.ct if found.ct_share >= 0.5 else packing.mri
-            if own.dataset == "brats23":
-                row_bytes = packing.skull_stripped
-            return RunCost(written=table + row_bytes * found.voxels)
+            stored = packing.of_source(own.dataset, found) * found.voxels
+            return RunCost(written=table + stored)
         voxels = math.prod(prepared_shape(found, own.task.data, packing.foreground))
         written = voxels * packing.of_task(own.task.data)
         if own.task.type == "segmentation":
@@ -148,18 +169,23 @@ class RunCosts:
         plain = self.counts.work("encoder", own.encoder, own.sequences.volume_shape)
         # Each validation scores the loss, and encodes the plain images to watch for collapse.
         scored = math.ceil(steps / own.validate_every) * own.validation_sequences
-        encoded = float(scored)
+        candidates, clusters = 0.0, 0.0
         if isinstance(own.settings, MedCoSSSettings):
             rehearsal = self.counts.work("pretraining", step, "CT", steps - 1)
             work = work.mixed(rehearsal, rehearsed(own.settings, self.config))
-            candidates = items_of("CT", self.config)
-            encoded += min(own.settings.buffer_candidates or candidates, candidates)
+            candidates = buffer_candidates(own.settings, self.config)
+            clusters = own.settings.cluster_share * items_of("CT", self.config)
+        scored_matrix = scored * (work.matrix + plain.matrix)
+        scored_convolution = scored * work.convolution
+        encoded_matrix = candidates * plain.matrix
         rows = steps / own.log_every * 4
         return RunCost(
-            matrix=steps * batch * work.matrix_training
-            + scored * work.matrix
-            + encoded * plain.matrix,
-            convolution=steps * batch * work.convolution_training + scored * work.convolution,
+            matrix=steps * batch * work.matrix_training + scored_matrix + encoded_matrix,
+            convolution=steps * batch * work.convolution_training + scored_convolution,
+            scored_matrix=scored_matrix,
+            scored_convolution=scored_convolution,
+            encoded_matrix=encoded_matrix,
+            clustered=_ITERATIONS * 2 * candidates * clusters * own.encoder.width,
             written=FLOAT * plain.parameters + _METRIC * rows + _SMALL,
             checkpoint=work.checkpoint,
             items=float(steps) * batch,
@@ -171,8 +197,10 @@ class RunCosts:
         sizes, shape = self._images(own)
         work = self.counts.work("encoder", own.encoder, shape)
         # A probe computes its features in single precision.
+        features = sum(sizes) * work.matrix
         return RunCost(
-            matrix=sum(sizes) * work.matrix,
+            matrix=features,
+            scored_matrix=features,
             written=_SMALL + _ROW * sizes[2],
             precision=SINGLE_PRECISION,
         )
@@ -194,10 +222,14 @@ class RunCosts:
         question = (own.network, own.encoder, window, classes, features, own.network_settings)
         work = self.counts.work("network", *question, frozen)
         items = float(recipe.steps) * batch
+        scored_matrix = scored * work.matrix
+        scored_convolution = scored * work.convolution
         written = _SMALL + _METRIC * 4 * recipe.steps / own.log_every
         return RunCost(
-            matrix=items * work.matrix_training + scored * work.matrix,
-            convolution=items * work.convolution_training + scored * work.convolution,
+            matrix=items * work.matrix_training + scored_matrix,
+            convolution=items * work.convolution_training + scored_convolution,
+            scored_matrix=scored_matrix,
+            scored_convolution=scored_convolution,
             written=written + 2 * _SLICE_VOXEL * shape[0] * shape[1] + _ROW * sum(sizes[1:]),
             checkpoint=work.checkpoint,
             items=items,
@@ -210,6 +242,12 @@ class RunCosts:
         found = content(task.dataset, self.config)
         shape = prepared_shape(found, task.data, self.packing.foreground)
         return cases(task.dataset, self.config), shape
+
+
+def buffer_candidates(settings: MedCoSSSettings, config: Config) -> float:
+    """Items of the first stage that may enter MedCoSS's buffer."""
+    items = items_of("CT", config)
+    return min(settings.buffer_candidates or items, items)
 
 
 def rehearsed(settings: MedCoSSSettings, config: Config) -> float:

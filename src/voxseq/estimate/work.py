@@ -1,4 +1,4 @@
-"""Cost of one item in a method or network."""
+"""Cost of one item in a method or network, and memory of a step."""
 
 from __future__ import annotations
 
@@ -40,3 +40,29 @@ class Work:
         """The mean of both, in which ``other`` has a share of the steps."""
         pairs = zip(astuple(self), astuple(other), strict=True)
         return Work(*(one + share * (another - one) for one, another in pairs))
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes on the device of one process that trains; those of an optimiser not included.
+
+    Attributes:
+        weights: parameters and buffers, teachers included.
+        inputs: of one item, as the method gets it: its views.
+        training: the most during a step: weights, gradients, batch and what is kept between.
+        validation: the most during a validation.
+        takes_sequences: whether an item is a patch sequence; otherwise a single image.
+        is_counted: False for a method that does not run without values; then all is 0.
+    """
+
+    weights: float = 0.0
+    inputs: float = 0.0
+    training: float = 0.0
+    validation: float = 0.0
+    takes_sequences: bool = False
+    is_counted: bool = True
+
+    @property
+    def peak(self) -> float:
+        """The most of both."""
+        return max(self.training, self.validation)
