@@ -20,7 +20,7 @@ from voxseq.estimate.estimate import Estimate, estimate
 from voxseq.estimate.needs import Needs, divisors, needs
 from voxseq.estimate.preparation import chores
 from voxseq.estimate.rates import Assumptions
-from voxseq.estimate.reading import HEADER, Boxes, block_bytes, boxes_of, reading
+from voxseq.estimate.reading import HEADER, Boxes, boxes_of, reading
 from voxseq.estimate.run_cost import Packing, RunCost
 from voxseq.plan import build_plan
 

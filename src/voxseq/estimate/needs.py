@@ -9,8 +9,9 @@ from voxseq.config import Config
 from voxseq.config.runs import PretrainRun
 from voxseq.estimate.counts import Counts
 from voxseq.estimate.rates import Assumptions
-from voxseq.estimate.reading import Reading, block_bytes, reading
+from voxseq.estimate.reading import Reading, reading
 from voxseq.estimate.work import FLOAT, StepMemory
+from voxseq.training.rows import block_bytes
 
 #: Batches on the device in the store's type: the one that is computed, and the one that travels.
 _ON_DEVICE = 2
@@ -83,7 +84,7 @@ def needs(run: PretrainRun, config: Config, counts: Counts, used: Assumptions) -
     device = measured.device(division, own.row)
     rows = run.batch_size // division.processes
     here = division.processes // asked.nodes
-    shared = here * block_bytes(rows, own.row, asked.workers)
+    shared = here * block_bytes(rows, own.row, asked.workers) if asked.workers else 0
     # Held-out samples are kept by each process.
     each = _LIBRARIES + run.validation_sequences * own.row + asked.workers * _WORKER
     each += _CONTEXT if asked.gpu else device

@@ -26,9 +26,6 @@ HEADER = 4096
 #: Seconds of one core to read and unpack a voxel, from the page cache: 1.2 to 1.7 ms for a box of
 #: 128 x 128 x 56 (docs/performance.md).
 UNPACKING = 1.8e-9
-#: Batches that workers have ahead of the training, each, and steps that are held besides: the one
-#: that is computed, and the one that travels.
-_AHEAD, _HELD = 2, 2
 
 
 @dataclass(frozen=True)
@@ -152,18 +149,3 @@ def voxel_bytes(dataset: str, found: Content, config: Config) -> tuple[float, in
     if config.data.root is None or dataset in _WHOLE_NUMBERS or found.ct_share == 1:
         return float(_INT16), _INT16
     return _INT16 * found.ct_share + _FLOAT32 * (1 - found.ct_share), _FLOAT32
-
-
-def block_bytes(rows: int, row_bytes: int, workers: int) -> int:
-    """Bytes of the shared memory of one process: the rows of all steps that are held.
-
-    Args:
-        rows: rows of this process in a step.
-        row_bytes: bytes of one.
-        workers: that fill them; without any there is no shared memory.
-    """
-    if workers == 0:
-        return 0
-    ahead = _AHEAD * workers
-    tasks = -(-rows // max(-(-rows // ahead), 1))
-    return (-(-ahead // tasks) + _HELD) * rows * row_bytes
