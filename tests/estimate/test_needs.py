@@ -23,6 +23,7 @@ from voxseq.estimate.rates import Assumptions
 from voxseq.estimate.reading import HEADER, Boxes, boxes_of, reading
 from voxseq.estimate.run_cost import Packing, RunCost
 from voxseq.plan import build_plan
+from voxseq.training.rows import block_bytes
 
 
 def scale(name: str) -> Config:
@@ -131,10 +132,10 @@ class TestReading:
         assert own.handed_over == 2 * own.voxels
 
     @pytest.mark.parametrize(
-        ("rows", "workers", "steps"), [(288, 16, 3), (36, 16, 4), (4, 2, 3), (2, 4, 6), (3, 0, 0)]
+        ("rows", "workers", "steps"), [(288, 16, 3), (36, 16, 4), (4, 2, 3), (2, 4, 6), (3, 0, 1)]
     )
     def test_shared_memory_by_hand(self, rows: int, workers: int, steps: int) -> None:
-        """Two tasks of a worker are ahead, of some rows each, besides two whole steps."""
+        """Two tasks of a worker are ahead, besides two whole steps; without any, one step is."""
         assert block_bytes(rows, 1000, workers) == steps * rows * 1000
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import pickle
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,16 +13,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voxseq.sequences.reading import Ranges
 
+from tests.helpers.methods import small_settings
+from tests.helpers.rows import kept
 from tests.helpers.sequence_store import KINDS, SOURCES, config, direction, sampler
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
+from voxseq.pretrain.batching import Batching, ItemRows, volumes_of
+from voxseq.sequences.raw import Raw
 from voxseq.sequences.sampler import SequenceSampler, centred_box, example
 from voxseq.training.batches import stepwise
+from voxseq.training.distributed import WHOLE, BatchShard
+from voxseq.training.rows import Rows
 from voxseq.transforms.intensity import scale_percentiles
 from voxseq.transforms.spatial import Item, resize
+
+SOURCE_KINDS = {"brats23": "contrast", "deeplesion": "semantic", "amos22": "spatial"}
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +46,42 @@ def same(one: list[Item], two: list[Item]) -> bool:
     )
 
 
+def drawn(
+    made: SequenceSampler, step: int, size: int, *, sequences: bool = True
+) -> list[tuple[Raw, str]]:
+    """What a batch is of: where its items' voxels are, and the kind of each."""
+    found = []
+    for slot in range(size):
+        number, generator = made.choose(step, size, slot)
+        raw = made.raw(number, generator, sequences=sequences)
+        assert raw.number == number
+        found.append((raw, kind_of(made, number)[0]))
+    return found
+
+
+def kind_of(made: SequenceSampler, number: int) -> tuple[str, int]:
+    """Kind and table row of an entry of the training list."""
+    first = 0
+    for kind in made.kinds:
+        rows = made._tables[kind].training
+        if number < first + len(rows):
+            return kind, int(rows[number - first])
+        first += len(rows)
+    raise IndexError(number)
+
+
+def items_of(made: SequenceSampler, step: int, size: int, *, sequences: bool = True) -> list[Item]:
+    """A batch as volumes."""
+    return [
+        Item(made.volume(raw), kind, made._names[raw.source], raw.number)
+        for raw, kind in drawn(made, step, size, sequences=sequences)
+    ]
+
+
 def recorded(made: SequenceSampler, steps: int, size: int) -> list[tuple[str, int, int]]:
     """(kind, table row, id) of what is drawn in some steps."""
-    seen: list[tuple[str, int, int]] = []
-
-    def read(kind: str, row: int, *_: Any, number: int = 0, **__: Any) -> Item:
-        seen.append((kind, row, number))
-        return Item(np.zeros((1, 1, 1), np.float32), kind, "", number)
-
-    made.read = read  # type: ignore[method-assign, assignment]
-    for step in range(steps):
-        made.batch(step, size)
-    return seen
+    numbers = [made.choose(step, size, slot)[0] for step in range(steps) for slot in range(size)]
+    return [(*kind_of(made, number), number) for number in numbers]
 
 
 def test_items_have_the_shape_and_range_of_the_configuration(folder: Path) -> None:
@@ -58,7 +89,7 @@ def test_items_have_the_shape_and_range_of_the_configuration(folder: Path) -> No
     sources = dict(zip(KINDS, ("brats23", "deeplesion", "amos22"), strict=True))
     kinds = set()
     for sequences in (True, False):
-        for item in made.batch(0, 40, sequences=sequences):
+        for item in items_of(made, 0, 40, sequences=sequences):
             kinds.add(item.kind)
             assert item.volume.shape == (8, 8, 8)
             assert item.volume.dtype == np.float32
@@ -71,38 +102,95 @@ def test_items_have_the_shape_and_range_of_the_configuration(folder: Path) -> No
 
 def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
     straight = sampler(folder)
-    batches = [straight.batch(step, 5) for step in range(12)]
+    batches = [items_of(straight, step, 5) for step in range(12)]
     turned = sampler(folder)
     for step in reversed(range(12)):
-        assert same(turned.batch(step, 5), batches[step])
+        assert same(items_of(turned, step, 5), batches[step])
     turned.validation(6)
     torch.rand(3)
     np.random.rand(3)  # noqa: NPY002 - the global stream must not matter
-    assert same(turned.batch(7, 5), batches[7])
-    assert same(sampler(folder).batch(11, 5), batches[11])
-    assert not same(sampler(folder, seed=1).batch(0, 5), batches[0])
+    assert same(items_of(turned, 7, 5), batches[7])
+    assert same(items_of(sampler(folder), 11, 5), batches[11])
+    assert not same(items_of(sampler(folder, seed=1), 0, 5), batches[0])
     assert not same(batches[0], batches[1])
-    assert same(turned.batch(7, 5, [3, 1]), [batches[7][3], batches[7][1]])
-    assert turned.batch(7, 5, []) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+def rows_of(made: SequenceSampler, shard: BatchShard = WHOLE, *, sequences: bool = True) -> Rows:
+    settings = small_settings("ours", sequences=sequences)
+    return ItemRows(Batching(settings, made.config, 0), made, 0, 8, shard)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_worker_processes_change_no_batch(folder: Path, workers: int) -> None:
     """Stores that the parent has open already are read by several processes at once."""
     made = sampler(folder)
     made.validation(9)
+    rows = rows_of(made)
+    found = kept(stepwise(rows, 2, 14, workers))
+    assert len(found) == 12
+    for step, batch in enumerate(found, 2):
+        volumes = volumes_of(batch, made.header, made.config)
+        expected = items_of(made, step, 8, sequences=False)
+        assert batch["ids"].tolist() == [item.id for item in expected]
+        for volume, item in zip(volumes[:, 0].numpy(), expected, strict=True):
+            np.testing.assert_array_equal(volume, item.volume)
 
-    def batch(step: int) -> dict[str, torch.Tensor]:
-        items = made.batch(step, 6)
-        volume = torch.from_numpy(np.stack([item.volume for item in items]))
-        return {"volume": volume, "ids": torch.tensor([item.id for item in items])}
 
-    alone = list(stepwise(batch, 2, 14, 0))
-    shared = list(stepwise(batch, 2, 14, workers))
-    assert len(alone) == len(shared) == 12
-    for one, two in zip(alone, shared, strict=True):
-        assert torch.equal(one["volume"], two["volume"])
-        assert torch.equal(one["ids"], two["ids"])
+@pytest.mark.parametrize("needs", ["sequence", "image"])
+def test_rows_have_room_for_every_item(folder: Path, needs: Literal["sequence", "image"]) -> None:
+    made = sampler(folder)
+    sequences = needs == "sequence"
+    room = made.row_bytes(sequences=sequences)
+    sizes = [
+        made.bytes_of(made.raw(n, np.random.default_rng(0), sequences=sequences))
+        for n in range(len(made))
+    ]
+    # The validation has items of the same kinds.
+    sizes += [made.bytes_of(raw) for raw in made.validation(1000, sequences=sequences)]
+    assert max(sizes) <= room
+    assert room % 64 == 0
+    assert room - max(sizes) < 64 or needs == "image"
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+def test_a_row_tells_what_is_in_it_and_leaves_the_rest_alone(folder: Path, sequences: bool) -> None:
+    made = sampler(folder)
+    size = made.row_bytes(sequences=sequences)
+    for raw, kind in drawn(made, 3, 24, sequences=sequences):
+        voxels, header = np.full(size, 255, np.uint8), np.zeros(1, made.header)[0]
+        made.read_into(raw, voxels, header)
+        used = int(header["used"])
+        assert used <= made.bytes_of(raw) <= size
+        assert (voxels[used:] == 255).all()
+        assert (
+            int(header["parts"]) == len(raw.boxes) == (4 if sequences and kind != "spatial" else 1)
+        )
+        assert int(header["number"]) == raw.number
+        ends = 0
+        for part in header["part"][: len(raw.boxes)]:
+            assert int(part["offset"]) == ends
+            ends += -(-2 * int(np.prod(part["extent"])) // 8) * 8
+        assert used == ends
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_process_reads_its_own_rows_alone(
+    folder: Path, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sampler(folder)
+    whole = rows_of(made)(3)
+    read: list[int] = []
+    real = SequenceSampler.read_into
+
+    def counted(self: SequenceSampler, raw: Raw, voxels: Any, header: Any) -> None:
+        read.append(raw.number)
+        real(self, raw, voxels, header)
+
+    monkeypatch.setattr(SequenceSampler, "read_into", counted)
+    shards = [rows_of(made, BatchShard(index, parts))(3) for index in range(parts)]
+    for name, values in whole.items():
+        assert torch.equal(torch.cat([shard[name] for shard in shards]), values), name
+    assert read == whole["ids"].tolist()
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])
@@ -158,21 +246,34 @@ def test_weights_are_respected(folder: Path) -> None:
 def test_weights_that_sum_to_zero_are_refused(folder: Path) -> None:
     made = sampler(folder, **{kind: {"weight": 0} for kind in KINDS})
     with pytest.raises(DataError, match="sum to 0"):
-        made.batch(0, 1)
+        made.choose(0, 1, 0)
 
 
 def test_validation_items_are_fixed_and_are_never_trained_on(folder: Path) -> None:
     made = sampler(folder)
     items = made.validation(9)
-    assert same(items, sampler(folder).validation(9))
-    assert same(items[:4], made.validation(4))
-    assert [item.kind for item in items] == [*KINDS] * 3
+    assert items == sampler(folder).validation(9)
+    assert items[:4] == made.validation(4)
+    assert [raw.number for raw in items] == list(range(9))
+    sources = [KINDS.index(SOURCE_KINDS[made._names[raw.source]]) for raw in items]
+    assert sources == [0, 1, 2] * 3
     everything = made.validation(1000)
-    assert Counter(item.kind for item in everything) == {
+    assert Counter(SOURCE_KINDS[made._names[raw.source]] for raw in everything) == {
         "spatial": 6,
         "contrast": 3,
         "semantic": 4,
     }
+    alone = sampler(folder, ("spatial",))
+    places = {(raw.boxes[0].row, *raw.boxes[0].start) for raw in whole_crops(alone)}
+    held = {
+        (raw.boxes[0].row, *raw.boxes[0].start) for raw in alone.validation(1000, sequences=False)
+    }
+    assert len(held) == 6
+    assert not held & places
+
+
+def whole_crops(made: SequenceSampler) -> list[Raw]:
+    return [made.raw(number, np.random.default_rng(0)) for number in range(len(made))]
 
 
 def explicit_spatial(folder: Path, row: int, start: int) -> np.ndarray:
@@ -202,40 +303,28 @@ def test_spatial_sequences_slide_along_the_last_axis(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("crop", [(8, 8, 8), (10, 10, 10), (8, 8, 12)])
-def test_a_crop_read_again_is_the_same_though_less_of_it_is_read(
+def test_the_window_alone_is_read_where_nothing_is_resized(
     tmp_path: Path, crop: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A range found once is kept, and then the window alone is read where nothing is resized."""
+    """It is scaled by the range of the whole crop, which the index knows."""
     changes: dict[str, Any] = {"spatial": {"crop_shape": crop, "stride": 1}}
     made = sampler(tmp_path, ("spatial",), **changes)
     shapes: list[tuple[int, ...]] = []
-    read = VolumeStore.crop
+    read = VolumeStore.crop_into
 
-    def counted(store: VolumeStore, index: int, start: Any, shape: Any) -> np.ndarray:
+    def counted(store: VolumeStore, index: int, start: Any, shape: Any, out: Any) -> None:
         shapes.append(tuple(shape))
-        return read(store, index, start, shape)
+        read(store, index, start, shape, out)
 
-    monkeypatch.setattr(VolumeStore, "crop", counted)
+    monkeypatch.setattr(VolumeStore, "crop_into", counted)
     for row in (0, 7, 11):
+        expected = [explicit_spatial(tmp_path, row, start) for start in range(4)]
         for number in range(6):
-            fresh = sampler(tmp_path, ("spatial",), **changes)
-            expected = fresh.read("spatial", row, np.random.default_rng(number))
             shapes.clear()
             item = made.read("spatial", row, np.random.default_rng(number))
-            np.testing.assert_array_equal(item.volume, expected.volume)
+            assert sum(np.array_equal(e, item.volume) for e in expected) == 1
             # Windows of 2 slices at stride 1 reach over 5.
-            assert shapes == [(8, 8, 5) if number and crop == (8, 8, 8) else crop]
-
-
-@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
-def test_ranges_found_by_one_process_are_known_to_all(start_method: str) -> None:
-    ranges = Ranges(3)
-    context = multiprocessing.get_context(start_method)
-    child = context.Process(target=ranges.__setitem__, args=(1, (-3.5, 7.25)))
-    child.start()
-    child.join()
-    assert child.exitcode == 0
-    assert [ranges[row] for row in range(3)] == [None, (-3.5, 7.25), None]
+            assert shapes == [(8, 8, 5) if crop == (8, 8, 8) else crop]
 
 
 def test_the_largest_start_can_be_limited(folder: Path) -> None:
@@ -248,7 +337,7 @@ def test_the_largest_start_can_be_limited(folder: Path) -> None:
 
 def test_contrasts_stand_in_the_configured_order(folder: Path) -> None:
     made = sampler(folder, ("contrast",))
-    for item in made.batch(0, 10):
+    for item in items_of(made, 0, 10):
         patches = np.split(item.volume, 4, axis=2)
         assert [direction(patch) for patch in patches] == [0, 1, 2, 3]
         assert all((patch.min(), patch.max()) == (0, 1) for patch in patches), "scaled one by one"
@@ -274,7 +363,7 @@ def test_single_images_hold_one_image_only(folder: Path) -> None:
     made = sampler(folder)
     directions = Counter()
     for step in range(6):
-        for item in made.batch(step, 10, sequences=False):
+        for item in items_of(made, step, 10, sequences=False):
             assert item.volume.shape == (8, 8, 8)
             if item.kind != "spatial":
                 found = direction(item.volume)
@@ -300,8 +389,8 @@ def test_the_same_places_serve_sequences_and_single_images(folder: Path) -> None
     """The ablation without sequences differs in the reading only."""
     made = sampler(folder)
     for step in range(4):
-        pairs = zip(made.batch(step, 6), made.batch(step, 6, sequences=False), strict=True)
-        assert all((a.kind, a.source, a.id) == (b.kind, b.source, b.id) for a, b in pairs)
+        pairs = zip(drawn(made, step, 6), drawn(made, step, 6, sequences=False), strict=True)
+        assert all((a.number, a.source, k) == (b.number, b.source, m) for (a, k), (b, m) in pairs)
 
 
 SIDES = st.integers(1, 20)
@@ -336,7 +425,7 @@ def test_a_damaged_store_ends_in_our_own_error(tmp_path: Path) -> None:
     path = tmp_path / "store/amos22/volumes-000.bin"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(VoxseqError, match="damaged"):
-        made.batch(0, 2)
+        items_of(made, 0, 2)
 
 
 def test_streams_of_different_purposes_differ() -> None:
@@ -371,15 +460,25 @@ def test_the_example_of_a_figure_is_a_training_sequence_that_varies_in_every_pat
     assert all(patch.std() > 0 for patch in np.split(volume, 4, axis=2))
 
 
-def test_numbers_divide_the_list_by_modality_and_items_are_found_by_number(folder: Path) -> None:
+def test_numbers_divide_the_list_by_modality(folder: Path) -> None:
     made = sampler(folder, seed=3)
     by_modality = {m: made.numbers(m) for m in ("CT", "MRI")}
     assert all(map(len, by_modality.values()))
     joined = np.concatenate(list(by_modality.values()))
     assert sorted(joined.tolist()) == list(range(len(made)))
     for modality, numbers in by_modality.items():
-        for number in numbers[:3]:
-            item = made.item(int(number), numpy_generator(0, "item", int(number)))
-            assert (item.id, item.modality) == (int(number), modality)
-            again = made.item(int(number), numpy_generator(0, "item", int(number)))
-            assert np.array_equal(item.volume, again.volume)
+        assert (np.diff(numbers) > 0).all()
+        for number in numbers:
+            raw = made.raw(int(number), np.random.default_rng(0))
+            assert (raw.number, raw.ct) == (int(number), modality == "CT")
+            # Contrasts are MRI.
+            assert (kind_of(made, int(number))[0] == "contrast") == (modality == "MRI")
+
+
+def test_an_item_is_a_function_of_its_number_and_generator(folder: Path) -> None:
+    made = sampler(folder, seed=3)
+    away = pickle.loads(pickle.dumps(made))  # noqa: S301
+    for number in range(len(made)):
+        one, other = (each.raw(number, numpy_generator(0, "item", number)) for each in (made, away))
+        assert one == other
+        np.testing.assert_array_equal(made.volume(one), away.volume(other))

@@ -28,7 +28,12 @@ def test_voxels_are_those_of_the_formula_to_the_last_bit(
     index.mkdir()
     starts = random_boxes(shape, (8, 8, 8), 4, np.random.default_rng(2))
     table = pd.DataFrame(starts.astype(np.int32), columns=list(BOX))
-    table.assign(store=0, row=0, validation=False).to_parquet(index / "spatial.parquet")
+    crops = [volume[x : x + 8, y : y + 8, z : z + 8] for x, y, z in starts[:, :3]]
+    ranges = np.array([intensity_range(crop, (1.0, 99.9)) for crop in crops])
+    low, high = ranges.T
+    table.assign(store=0, row=0, low=low, high=high, validation=False).to_parquet(
+        index / "spatial.parquet"
+    )
     write_json(index / "sources.json", ["amos22"])
     write_json(index / LEFT_OUT, {"kinds": []})
     made = SequenceSampler(

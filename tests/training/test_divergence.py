@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.toy import RUN_CONFIG, STEPS, Toy, train
+from tests.helpers.toy import RUN_CONFIG, STEPS, Toy, ToyRows, train
 from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
 from voxseq.training import checkpoint
 from voxseq.training.loop import Batch, LoopConfig
@@ -115,8 +115,8 @@ def test_what_overflows_in_a_validation(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_overflows_while_a_batch_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stepwise(make: Callable[[int], Batch], start: int, *_: int) -> Iterator[Batch]:
-        yield from map(make, range(start, 6))
+    def stepwise(rows: ToyRows, start: int, *_: int) -> Iterator[Batch]:
+        yield from map(rows, range(start, 6))
         raise NotFiniteError("the features are not finite")
 
     monkeypatch.setattr("tests.helpers.toy.stepwise", stepwise)

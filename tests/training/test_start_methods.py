@@ -24,14 +24,15 @@ from tests.helpers.finetune_store import (
     segmentation_store,
 )
 from tests.helpers.methods import NAMES, SEQUENCES, small_settings
+from tests.helpers.rows import kept
 from tests.helpers.sequence_store import sampler
 from tests.helpers.several import Plan, train_plan
 from tests.helpers.toy import equal
 from tests.training.test_stepwise import await_end
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
-from voxseq.finetune.batches import CropBatches, ImageBatches
-from voxseq.pretrain.batching import Batching, StepBatches
+from voxseq.finetune.batches import CropRows, ImageRows
+from voxseq.pretrain.batching import Batching, ItemRows
 from voxseq.pretrain.run import method_class
 from voxseq.training.batches import stepwise
 from voxseq.transforms.augment import build_augmentation
@@ -47,22 +48,22 @@ def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
     multiprocessing.set_start_method(before, force=True)
 
 
-def crops(folder: Path) -> CropBatches:
+def crops(folder: Path) -> CropRows:
     recipe = SegmentationRecipe.model_validate(SEGMENTATION)
     volumes = Volumes(segmentation_store(folder / "store"))
     chain = build_augmentation(recipe.augmentation, recipe.roi)
-    return CropBatches(volumes, volumes.rows("train"), recipe, chain, seed=0)
+    return CropRows(volumes, volumes.rows("train"), recipe, chain, seed=0)
 
 
-def images(folder: Path) -> ImageBatches:
+def images(folder: Path) -> ImageRows:
     volumes = Volumes(classification_store(folder / "store"))
     rows = volumes.rows("train")
     chain = build_augmentation(CLASSIFICATION["augmentation"], volumes.shape(rows[0]))
-    return ImageBatches(volumes, rows, CLASSIFICATION["batch_size"], chain, seed=0)
+    return ImageRows(volumes, rows, CLASSIFICATION["batch_size"], chain, seed=0)
 
 
-def sequences(folder: Path) -> StepBatches:
-    return StepBatches(Batching(small_settings("ours"), SEQUENCES, 0), sampler(folder), 0, 4)
+def sequences(folder: Path) -> ItemRows:
+    return ItemRows(Batching(small_settings("ours"), SEQUENCES, 0), sampler(folder), 0, 4)
 
 
 @pytest.mark.parametrize("made", [crops, sequences])
@@ -70,7 +71,7 @@ def test_the_batches_are_those_of_one_process(
     start_method: str, tmp_path: Path, made: Callable[[Path], Any]
 ) -> None:
     make = made(tmp_path)
-    found = list(islice(stepwise(make, 0, 4, workers=1), 3))
+    found = kept(islice(stepwise(make, 0, 4, workers=1), 3))
     assert equal(found, [make(step) for step in range(3)])
 
 
@@ -98,7 +99,7 @@ def test_workers_of_a_pretraining_get_no_module(
     batching = method_class(name).batching_type(small_settings(name), SEQUENCES, 0)
     data = sampler(tmp_path)
     data.validation(9)
-    sent = pickled(StepBatches(batching, data, 0, 4), monkeypatch)
+    sent = pickled(ItemRows(batching, data, 0, 4), monkeypatch)
     assert len(sent) < 2**14
     assert b"torch.nn" not in sent
 
@@ -112,13 +113,13 @@ def test_workers_of_a_finetuning_get_little(
 
 WAITING = """
 import multiprocessing, sys, time
-from tests.helpers.toy import make_batch
+from tests.helpers.toy import ToyRows
 from voxseq.training.batches import stepwise
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     before = set(multiprocessing.active_children())
-    batches = stepwise(make_batch, 0, 1000, 1)
+    batches = stepwise(ToyRows(), 0, 1000, 1)
     next(batches)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(600)
@@ -128,13 +129,13 @@ if __name__ == "__main__":
 SIGNALLED = """
 import multiprocessing, os
 from multiprocessing.forkserver import _forkserver
-from tests.helpers.toy import make_batch
+from tests.helpers.toy import ToyRows
 from voxseq.base.stopping import SIGNALS
 from voxseq.training.batches import stepwise
 
 if __name__ == "__main__":
     multiprocessing.set_start_method("forkserver")
-    batches = stepwise(make_batch, 0, 40, 1)
+    batches = stepwise(ToyRows(), 0, 40, 1)
     next(batches)
     for number in SIGNALS:
         os.kill(_forkserver._forkserver_pid, number)

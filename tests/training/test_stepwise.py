@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from multiprocessing import queues
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.helpers.toy import equal, make_batch
+from tests.helpers.rows import MadeRows, kept
+from tests.helpers.toy import ToyRows, equal, make_batch
 from voxseq.base import watch
 from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.failures import failures_named
@@ -23,7 +29,14 @@ from voxseq.base.locks import owner_of
 from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
 from voxseq.training.batches import lost_workers_named, stepwise
-from voxseq.training.memory import memory_limit
+from voxseq.training.rows import (
+    STEPS_IN_USE,
+    TASKS_AHEAD,
+    Field,
+    block_bytes,
+    steps_held,
+    task_size,
+)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -32,13 +45,105 @@ def test_workers_give_the_same_batches_in_the_same_order(
     workers: int, start: int, stop: int
 ) -> None:
     state = torch.random.get_rng_state()
-    batches = list(stepwise(make_batch, start, stop, workers))
+    batches = kept(stepwise(ToyRows(), start, stop, workers))
     assert equal(batches, [make_batch(step) for step in range(start, stop)])
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def own_pid(_: int) -> dict[str, torch.Tensor]:
-    return {"pid": torch.tensor(os.getpid())}
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_tasks_of_any_number_of_rows_are_the_batch(count: int, workers: int) -> None:
+    rows = MadeRows(lambda step, row: {"value": 100 * step + row}, count=count)
+    found = [batch["value"].tolist() for batch in stepwise(rows, 2, 7, workers)]
+    assert found == [[100 * step + row for row in range(count)] for step in range(2, 7)]
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (1, 2), (5, 2), (2, 3)])
+def test_a_batch_and_the_one_before_stay_while_workers_are_ahead(count: int, workers: int) -> None:
+    rows = MadeRows(lambda step, row: {"value": step}, count=count)
+    batches, before = stepwise(rows, 0, 12, workers), None
+    for step, batch in enumerate(batches):
+        # Long enough for the workers to fill all that they have been given.
+        time.sleep(0.02)
+        assert batch["value"].eq(step).all()
+        assert before is None or before["value"].eq(step - 1).all()
+        before = batch
+
+
+def written_early(count: int, workers: int, held: int) -> set[int]:
+    """How far behind the step at hand those are whose rows are written to.
+
+    The loader hands out some tasks ahead, then another one for each that it gets back, in order.
+    """
+    parts = -(-count // task_size(count, workers))
+    sent = TASKS_AHEAD * workers
+    behind = set()
+    for step in range(3 * held):
+        for _ in range(parts):
+            # The step that this task is of takes the place of one that many steps before it.
+            behind.add(step - (sent // parts - held))
+            sent += 1
+    return behind
+
+
+SIZES = st.tuples(st.integers(1, 300), st.integers(1, 40))
+
+
+@given(SIZES)
+def test_no_rows_are_written_while_their_step_is_in_use(size: tuple[int, int]) -> None:
+    """The step that is awaited becomes the one at hand; the one before may still travel."""
+    held = steps_held(*size)
+    assert min(written_early(*size, held)) >= STEPS_IN_USE
+    assert min(written_early(*size, held - 1)) < STEPS_IN_USE
+
+
+@given(SIZES)
+def test_tasks_divide_a_batch_so_that_all_workers_have_a_part(size: tuple[int, int]) -> None:
+    count, workers = size
+    rows = task_size(count, workers)
+    tasks = -(-count // rows)
+    assert 1 <= rows <= count
+    assert min(count, workers) <= tasks <= 2 * workers
+    assert steps_held(count, 0) == 1
+
+
+def test_rows_of_the_paper_take_less_than_six_gigabytes() -> None:
+    """288 items of at most 5.3 MB, 16 workers: three steps."""
+    assert steps_held(288, 16) == 3
+    assert block_bytes(288, 5_300_000, 16) == 3 * 288 * 5_300_000 <= 6e9
+
+
+class Counted:
+    """What pickles for other processes, and writes down how much."""
+
+    def __init__(self, real: Any, log: Path) -> None:
+        self.real, self.log, self.loads = real, log, real.loads
+
+    def dumps(self, content: object) -> Any:
+        made = self.real.dumps(content)
+        with self.log.open("a") as file:
+            file.write(f"{os.getpid()} {len(bytes(made))} {content!r:.60}\n")
+        return made
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_nothing_but_the_end_of_a_task_crosses_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setattr(queues, "_ForkingPickler", Counted(queues._ForkingPickler, log))
+    rows = MadeRows(lambda step, row: {"image": step}, {"image": Field((size,), "float32")}, 8)
+    for batch in stepwise(rows, 0, 10, 2):
+        assert batch["image"].shape == (8, size)
+    sent = [line.split(maxsplit=2) for line in log.read_text().splitlines()]
+    assert len({pid for pid, _, _ in sent}) == 3
+    assert sum(int(count) for _, count, _ in sent) < 1000 * 8 * 10
+    from_workers = [text for pid, _, text in sent if int(pid) != os.getpid()]
+    assert len(from_workers) >= 40
+    assert all(re.fullmatch(r"\(\d+, None\)", text) for text in from_workers)
+
+
+PID = MadeRows(lambda step, row: {"value": os.getpid()})
 
 
 def await_end(pid: int) -> None:
@@ -49,11 +154,10 @@ def await_end(pid: int) -> None:
 
 
 def test_workers_are_other_processes_and_end_with_the_iterator() -> None:
-    def pid(step: int) -> dict[str, torch.Tensor]:
-        return {"pid": torch.tensor([os.getpid(), torch.get_num_threads()])}
-
-    batches: Iterator[dict[str, torch.Tensor]] = stepwise(pid, 0, 50, 2)
-    seen = [batch["pid"].tolist() for batch in islice(batches, 6)]
+    layout = {"seen": Field((2,), "int64")}
+    rows = MadeRows(lambda step, row: {"seen": [os.getpid(), torch.get_num_threads()]}, layout)
+    batches: Iterator[dict[str, torch.Tensor]] = stepwise(rows, 0, 50, 2)
+    seen = [batch["seen"][0].tolist() for batch in islice(batches, 6)]
     pids = {number for number, _ in seen}
     assert len(pids) == 2
     assert os.getpid() not in pids
@@ -67,21 +171,19 @@ def test_workers_are_other_processes_and_end_with_the_iterator() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_names_what_happened(workers: int) -> None:
-    def bad(step: int) -> dict[str, torch.Tensor]:
+    def bad(step: int, row: int) -> dict[str, Any]:
         raise DataError(f"volume {step} is damaged", "run preprocess again")
 
     with pytest.raises(DataError, match="volume 0 is damaged"):
-        list(stepwise(bad, 0, 3, workers))
+        list(stepwise(MadeRows(bad), 0, 3, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_no_memory_in_a_worker_is_no_other_fault(tmp_path: Path, workers: int) -> None:
-    def large(step: int) -> dict[str, torch.Tensor]:
-        return {"image": torch.empty(2**50)}
-
+    rows = MadeRows(lambda step, row: {"value": torch.empty(2**50)})
     expected = pytest.raises(ResourceError, match=r"out of memory \(.*tried to allocate")
     with expected, failures_named(tmp_path), lost_workers_named():
-        list(stepwise(large, 0, 3, workers))
+        list(stepwise(rows, 0, 3, workers))
 
 
 def test_streams_are_functions_of_their_parts() -> None:
@@ -106,6 +208,13 @@ import os, signal, sys, time
 from pathlib import Path
 from voxseq.base.locks import take
 from voxseq.training import batches
+from voxseq.training.rows import Field, Rows
+
+class Empty(Rows):
+    count, layout = 1, {"value": Field((), "int64")}
+
+    def fill(self, step, row, out):
+        pass
 
 lock = take(Path(sys.argv[1]), "a run")
 real, main = batches._end_with_parent, os.getpid()
@@ -118,7 +227,7 @@ def late(*parent):
     real(*parent)
 
 batches._end_with_parent = late
-next(batches.stepwise(lambda step: {}, 0, 4, workers=1))
+next(batches.stepwise(Empty(), 0, 4, workers=1))
 """
 
 
@@ -157,8 +266,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stopped_worker_is_not_waited_for(impatient: None) -> None:
-    batches = stepwise(own_pid, 0, 50, 2)
-    stopped = int(next(batches)["pid"])
+    batches = stepwise(PID, 0, 50, 2)
+    stopped = int(next(batches)["value"])
     os.kill(stopped, signal.SIGSTOP)
     with pytest.raises(
         ResourceError, match=rf"{stopped}: stopped for .* s, with a batch"
@@ -175,22 +284,22 @@ def test_a_stopped_worker_is_not_waited_for(impatient: None) -> None:
 def test_a_worker_that_is_gone_before_its_first_batch_is_not_waited_for(
     impatient: None, number: signal.Signals, said: str
 ) -> None:
-    def made(step: int) -> dict[str, torch.Tensor]:
+    def made(step: int, row: int) -> dict[str, Any]:
         os.kill(os.getpid(), number)
         return {}
 
     with pytest.raises(ResourceError, match=said), lost_workers_named():
-        next(stepwise(made, 0, 50, 1))
+        next(stepwise(MadeRows(made), 0, 50, 1))
 
 
 def test_workers_that_do_nothing_are_not_waited_for(impatient: None) -> None:
-    def made(step: int) -> dict[str, torch.Tensor]:
+    def made(step: int, row: int) -> dict[str, Any]:
         if step == 2:
             time.sleep(600)
-        return {"step": torch.tensor(step)}
+        return {"value": step}
 
-    batches = stepwise(made, 0, 50, 1)
-    assert [int(next(batches)["step"]) for _ in range(2)] == [0, 1]
+    batches = stepwise(MadeRows(made), 0, 50, 1)
+    assert [int(next(batches)["value"]) for _ in range(2)] == [0, 1]
     with pytest.raises(ResourceError, match="doing nothing for"):
         next(batches)
 
@@ -198,111 +307,18 @@ def test_workers_that_do_nothing_are_not_waited_for(impatient: None) -> None:
 def test_a_slow_batch_is_waited_for(impatient: None) -> None:
     """Longer than the patience with a worker that does nothing."""
 
-    def made(step: int) -> dict[str, torch.Tensor]:
+    def made(step: int, row: int) -> dict[str, Any]:
         latest = time.monotonic() + 2.0
         while time.monotonic() < latest:
             pass
-        return {"step": torch.tensor(step)}
+        return {"value": 7}
 
-    assert [int(batch["step"]) for batch in stepwise(made, 0, 1, 1)] == [0]
+    assert [int(batch["value"]) for batch in stepwise(MadeRows(made), 0, 1, 1)] == [7]
 
 
 def test_a_stopped_worker_does_not_outlive_the_batches() -> None:
-    batches = stepwise(own_pid, 0, 50, 1)
-    stopped = int(next(batches)["pid"])
+    batches = stepwise(PID, 0, 50, 1)
+    stopped = int(next(batches)["value"])
     os.kill(stopped, signal.SIGSTOP)
     batches.close()
     await_end(stopped)
-
-
-@pytest.mark.parametrize(("room", "steps"), [(2**16, 50), (7 * 2**12, 50), (2**12, 2)])
-def test_batches_that_do_not_fit_into_shared_memory_are_refused_at_once(
-    monkeypatch: pytest.MonkeyPatch, room: int, steps: int
-) -> None:
-    """Two workers prepare four ahead, two are held: six of two pages each."""
-    monkeypatch.setattr(module, "_LOCKS", 0)
-    monkeypatch.setattr(module, "_free", lambda: room)
-    made = {"image": torch.zeros(100), "ids": torch.zeros(2)}
-    batches = stepwise(lambda _: made, 0, steps, 2)
-    if room == 2**16:
-        assert len(list(batches)) == steps
-        return
-    with pytest.raises(ResourceError, match=r"shared memory \(/dev/shm\) has .* MB free") as caught:
-        next(batches)
-    assert "--shm-size" in caught.value.hint
-    assert "workers: 0" in caught.value.hint
-
-
-def test_batches_that_do_not_fit_into_the_memory_of_the_job_are_refused_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Six of a page in shared memory, and two of two workers in work: ten pages."""
-    made = {"image": torch.zeros(100)}
-    for limit in (10 * 2**12, 10 * 2**12 - 1):
-        monkeypatch.setattr(module, "memory_limit", lambda limit=limit: limit)
-        batches = stepwise(lambda _: made, 0, 50, 2)
-        if limit == 10 * 2**12:
-            assert len(list(batches)) == 50
-            continue
-        with pytest.raises(ResourceError, match=r"may have .* MB of memory, and the batches"):
-            next(batches)
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "expected"),
-    [
-        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "7000\n"}, 7000),
-        ("0::/\n", {"memory.max": "9000\n"}, 9000),
-        ("3:memory:/job\n", {"memory/job/memory.limit_in_bytes": "5000\n"}, 5000),
-        ("3:cpu,cpuacct:/\n0::/a\n", {"b/memory.max": "1\n"}, None),
-    ],
-)
-def test_the_memory_of_the_job_is_that_of_its_control_groups(
-    tmp_path: Path, groups: str, files: dict[str, str], expected: int | None
-) -> None:
-    own = tmp_path / "own"
-    own.write_text(groups)
-    for name, text in files.items():
-        path = tmp_path / "all" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert memory_limit(own, tmp_path / "all") == expected
-    assert memory_limit(tmp_path / "missing") is None
-
-
-def test_shared_memory_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before any batch, and when others fill it later, which is no endless wait."""
-
-    def full(tensor: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("unable to allocate shared memory(shm) for file <x>: No space left (28)")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.Tensor, "share_memory_", full)
-        with pytest.raises(ResourceError, match=r"took no further batch \(unable to allocate"):
-            next(stepwise(make_batch, 0, 50, 1))
-    monkeypatch.setattr(module, "_free", lambda: 4096)
-    with pytest.raises(ResourceError, match=r"shared memory \(/dev/shm\) is full"):
-        next(stepwise(make_batch, 0, 50, 1))
-
-
-IN_SMALL_MEMORY = """
-import torch
-from voxseq.base.errors import DataError, ResourceError
-from voxseq.training.batches import stepwise
-try:
-    list(stepwise(lambda step: {"image": torch.zeros(20000)}, 0, 50, 2))
-except ResourceError as error:
-    print(error)
-"""
-
-
-@pytest.mark.slow
-def test_in_a_container_with_little_shared_memory() -> None:
-    mounted = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
-    alone = ["unshare", "--mount", "--map-root-user", "sh", "-c", mounted, "sh"]
-    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this system gives no file system of one's own")
-    words = [*alone, sys.executable, "-c", IN_SMALL_MEMORY]
-    ended = subprocess.run(words, check=False, timeout=60, capture_output=True, text=True)
-    assert ended.stdout.startswith("shared memory (/dev/shm) has 0.1 MB free, and 6 batches")
-    assert ended.stderr == ""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from tests.helpers.training import phantom
+from voxseq.transforms import pcrlv2
 from voxseq.transforms.pcrlv2 import (
     Box,
     Corruption,
@@ -88,82 +91,164 @@ def test_a_flip_reverses_the_first_axis():
     assert torch.allclose(resample(volume, flip, (16, 16, 16)), volume.flip(2), atol=1e-5)
 
 
-@given(st.integers(0, 10_000), st.integers(0, 30))
-def test_swapping_blocks_moves_voxels_within_a_view_and_keeps_them_all(seed, swaps):
-    views = np.arange(3 * 8 * 6 * 10, dtype=np.float32).reshape(3, 8, 6, 10)
-    before = views.copy()
-    swapped = swap_blocks(views, swaps, (2, 1, 3), rng(seed))
-    assert np.array_equal(views, before)
-    assert np.array_equal(np.sort(swapped.reshape(3, -1)), before.reshape(3, -1))
+@pytest.mark.parametrize("shape", [(12, 12, 12), (9, 16, 5)])
+@pytest.mark.parametrize("piece", [1, 3, 32])
+def test_resampling_is_that_of_an_affine_grid(monkeypatch, piece, shape):
+    """However many views are read at a time, and each as it is read alone."""
+    monkeypatch.setattr(pcrlv2, "PIECE", piece)
+    volumes = torch.from_numpy(np.stack([phantom(seed) for seed in range(7)]))[:, None]
+    stream = rng(1)
+    matrices = np.stack([view_matrix(random_box((0.3, 1.0), stream), stream) for _ in range(7)])
+    theta = torch.from_numpy(matrices[:, ::-1][:, :, [2, 1, 0, 3]].copy()).float()
+    grid = F.affine_grid(theta, [7, 1, *shape], align_corners=False)
+    expected = F.grid_sample(volumes, grid, padding_mode="border", align_corners=False)
+    views = resample(volumes, matrices, shape)
+    torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
+    for row in range(7):
+        alone = resample(volumes[row : row + 1], matrices[row : row + 1], shape)
+        assert torch.equal(alone[0], views[row])
 
 
-def test_one_swap_exchanges_two_whole_blocks():
-    views = np.arange(20 * 4 * 5 * 6, dtype=np.float32).reshape(20, 4, 5, 6)
-    places = set()
-    for view, swapped in zip(views, swap_blocks(views, 1, (2, 2, 2), rng(0)), strict=True):
-        moved = np.argwhere(swapped != view)
-        assert len(moved) in (0, 16)
-        if len(moved):
-            one = moved[0] + np.argwhere(np.ones((2, 2, 2)))
-            other = np.array([m for m in moved if not (m == one).all(axis=1).any()])
-            assert np.array_equal(swapped[tuple(one.T)], view[tuple(other.T)])
-            assert np.array_equal(swapped[tuple(other.T)], view[tuple(one.T)])
-            places.add((*one[0], *other[0]))
-    assert len(places) > 10
+def swapped_by_hand(view, starts, block):
+    """One pair of blocks after the other; pairs that overlap are left out."""
+    made = view.copy()
+    for one, other in starts.astype(int):
+        if (np.abs(one - other) >= block).any():
+            here, there = (
+                tuple(slice(s, s + n) for s, n in zip(c, block, strict=True)) for c in (one, other)
+            )
+            kept = made[here].copy()
+            made[here] = made[there]
+            made[there] = kept
+    return made
+
+
+def starts_of(shape, block, count, swaps, seed):
+    return rng(seed).integers(0, np.subtract(shape, block) + 1, (count, swaps, 2, 3))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 30), st.sampled_from([(2, 1, 3), (4, 4, 4)]))
+def test_swapping_blocks_is_the_plain_loop(seed, swaps, block):
+    shape = (8, 6, 10)
+    views = np.arange(3 * np.prod(shape), dtype=np.float32).reshape(3, *shape)
+    starts = starts_of(shape, block, 3, swaps, seed)
+    made = torch.from_numpy(views.copy())
+    swap_blocks(made, starts, block)
+    for swapped, view, each in zip(made.numpy(), views, starts, strict=True):
+        assert np.array_equal(swapped, swapped_by_hand(view, each, block))
+        assert np.array_equal(np.sort(swapped, axis=None), view.ravel())
 
 
 def test_a_hundred_swaps_disturb_the_source_s_share_of_a_view_at_any_size():
     def moved(shape, swaps, block):
-        views = np.arange(4 * np.prod(shape), dtype=np.float32).reshape(4, *shape)
-        return (swap_blocks(views, swaps, block, rng(0)) != views).mean()
+        corruption = Corruption(shape, 0.0, 64, 0.0, swaps, block)
+        views = torch.arange(4.0 * np.prod(shape)).reshape(4, *shape)
+        made = views.clone()
+        starts = np.stack([corruption.draw(rng(seed))["starts"] for seed in range(4)])
+        swap_blocks(made, starts.astype(np.int64), block)
+        return float((made != views).float().mean())
 
     source = moved((64, 64, 32), 100, (8, 4, 4))
     assert moved((96, 96, 96), 100, (12, 6, 12)) == pytest.approx(source, abs=0.02)
     assert moved((12, 12, 12), 42, (2, 1, 2)) == pytest.approx(source, abs=0.03)
 
 
-def test_corruption_standardises_each_view_and_is_seeded():
-    views = np.stack([phantom(seed) for seed in range(3)])
-    before = views.copy()
-    corruption = Corruption(2.0, 64, 0.25, 10, (2, 1, 2))
-    made = corruption(views, rng(0))
-    assert np.array_equal(views, before)
-    assert made.dtype == np.float32
-    assert np.abs(made.mean(axis=(1, 2, 3))).max() < 1e-5
-    assert made.std(axis=(1, 2, 3)) == pytest.approx(1.0, abs=1e-4)
-    assert np.array_equal(made, corruption(views, rng(0)))
-    assert not np.array_equal(made, corruption(views, rng(1)))
+SIDE = 16
+CORRUPTIONS = [
+    Corruption((SIDE,) * 3, 2.0, 64, 0.25, 10, (2, 1, 2)),
+    Corruption((SIDE,) * 3, 2.0, 16, 0.25),
+    Corruption((8, SIDE, 12), 1.0, 8, 0.0, 25, (4, 4, 4)),
+]
 
 
-def test_blur_is_in_proportion_to_the_view():
-    block = np.zeros((1, 16, 16, 16), dtype=np.float32)
-    block[:, 4:12, 4:12, 4:12] = 1
-    sharp, blurred = (
-        Corruption(1e-3, 16, 0.0)(block, rng(3)),
-        Corruption(2.0, 16, 0.0)(block, rng(3)),
-    )
-    weak = Corruption(2.0, 64, 0.0)(block, rng(3))
-    assert np.abs(blurred - sharp).mean() > 3 * np.abs(weak - sharp).mean()
+def phantoms(shape=(SIDE,) * 3, count=3):
+    views = np.stack([phantom(seed) for seed in range(count)])
+    return torch.from_numpy(views[:, None, : shape[0], : shape[1], : shape[2]].copy())
 
 
-def test_gamma_lies_in_its_range():
-    flat = np.full((200, 6, 6, 6), 0.5, dtype=np.float32)
-    flat[:, 0] = 0.25
-    flat[:, 1] = 1.0
-    levels = Corruption(0.0, 64, 0.0)(flat, rng(0))[:, :3, 0, 0]
-    ratio = (levels[:, 2] - levels[:, 0]) / (levels[:, 1] - levels[:, 0])
-    gammas = np.array([np.exp(-0.3), 1.0, np.exp(0.3)])
-    low, middle, high = sorted((0.5**gammas - 0.25**gammas) / (1 - 0.25**gammas))
-    assert low - 1e-3 <= ratio.min() < middle < ratio.max() <= high + 1e-3
+def drawn_by(corruption, count=3, seed=0):
+    return np.stack([corruption.draw(rng(seed + n)) for n in range(count)])
 
 
-def test_noise_lies_in_its_range(monkeypatch):
-    monkeypatch.setattr("voxseq.transforms.pcrlv2._LOG_GAMMA", 0.0)
-    halves = np.full((200, 8, 8, 8), 0.25, dtype=np.float32)
-    halves[:, 4:] = 0.75
-    made = Corruption(0.0, 64, 0.25)(halves, rng(0)).reshape(200, 2, -1)
-    low, high = made.mean(axis=2).T
-    deviations = made[:, 0].std(axis=1) / (high - low) * 0.5
-    assert deviations.min() < 0.01
-    assert 0.22 < deviations.max() < 0.29
-    assert deviations.mean() == pytest.approx(0.125, abs=0.02)
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_corruption_is_that_of_the_plain_way(corruption):
+    """SciPy's blur, noise, gamma, exchanges and standardisation of each view by itself."""
+    views, drawn = phantoms(corruption.shape), drawn_by(corruption)
+    before = views.clone()
+    made = corruption(views, drawn)
+    assert torch.equal(views, before)
+    assert made.dtype == torch.float32
+    for found, view, each in zip(made[:, 0].numpy(), views[:, 0].numpy(), drawn, strict=True):
+        expected = ndimage.gaussian_filter(view, each["sigma"], mode="nearest", truncate=3.0)
+        noise = torch.Generator().manual_seed(int(each["seed"]))
+        noise = torch.randn(corruption.shape, generator=noise).numpy()
+        expected = expected + np.float32(each["noise"]) * noise
+        expected = np.sign(expected) * np.abs(expected) ** np.float32(each["gamma"])
+        expected = swapped_by_hand(expected, each["starts"], corruption.block)
+        expected = (expected - expected.mean()) / expected.std()
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_each_view_is_corrupted_as_it_is_alone(corruption):
+    views, drawn = phantoms(corruption.shape, 5), drawn_by(corruption, 5)
+    together = corruption(views, drawn)
+    for row in range(5):
+        alone = corruption(views[row : row + 1], drawn[row : row + 1])
+        assert torch.equal(alone[0], together[row])
+
+
+def test_what_is_drawn_is_seeded_and_so_is_the_noise():
+    corruption, views = CORRUPTIONS[0], phantoms()
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first, again, other = (corruption(views, drawn_by(corruption, 3, s)) for s in (0, 0, 9))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    drawn = drawn_by(corruption)
+    drawn["seed"][1] = drawn["seed"][0]
+    drawn["seed"][2] += 1
+    changed = corruption(views, drawn)
+    assert torch.equal(changed[0], first[0])
+    assert not torch.equal(changed[1], first[1])
+    assert not torch.equal(changed[2], first[2])
+
+
+def test_corruption_standardises_each_view():
+    made = CORRUPTIONS[0](phantoms(), drawn_by(CORRUPTIONS[0]))
+    assert float(made.mean(dim=(1, 2, 3, 4)).abs().max()) < 1e-5
+    assert made.std(dim=(1, 2, 3, 4), correction=0).tolist() == pytest.approx([1.0] * 3, abs=1e-4)
+
+
+def test_flat_views_stay_finite():
+    corruption = Corruption((SIDE,) * 3, 2.0, 64, 0.0, 4, (2, 2, 2))
+    made = corruption(torch.full((3, 1, *(SIDE,) * 3), 0.5), drawn_by(corruption))
+    assert made.isfinite().all()
+    assert float(made.abs().max()) < 10
+
+
+def test_widths_of_the_blur_are_in_proportion_to_the_view():
+    drawn = drawn_by(Corruption((32, 64, 16), 2.0, 64, 0.0), 600)["sigma"]
+    largest = np.array([1.0, 2.0, 0.5])
+    assert (drawn <= largest).all()
+    assert drawn.max(axis=0) == pytest.approx(largest, rel=0.03)
+    assert drawn.mean(axis=0) == pytest.approx(largest / 2, rel=0.1)
+    assert np.abs(drawn[:, 0] / 1.0 - drawn[:, 1] / 2.0).max() > 0.5
+
+
+def test_powers_noise_and_blocks_lie_in_their_ranges():
+    corruption = Corruption((8, 12, 10), 1.0, 64, 0.25, 4, (2, 1, 3))
+    drawn = drawn_by(corruption, 600)
+    logarithm = np.log(drawn["gamma"])
+    assert -0.3 <= logarithm.min() < -0.29
+    assert 0.29 < logarithm.max() <= 0.3
+    assert logarithm.mean() == pytest.approx(0.0, abs=0.03)
+    assert 0 <= drawn["noise"].min() < 0.01
+    assert 0.24 < drawn["noise"].max() <= 0.25
+    assert drawn["noise"].mean() == pytest.approx(0.125, abs=0.01)
+    assert drawn["starts"].min(axis=(0, 1, 2)).tolist() == [0, 0, 0]
+    # Blocks end with the view.
+    assert drawn["starts"].max(axis=(0, 1, 2)).tolist() == [6, 11, 7]
+    assert len(np.unique(drawn["seed"])) == 600
+    assert (drawn["seed"] == np.round(drawn["seed"])).all()
