@@ -165,8 +165,7 @@ def stepwise(rows: Rows, start: int, stop: int, workers: int = 0) -> Generator[B
     (``multiprocessing.set_start_method``): fork, forkserver or spawn.
 
     Workers fill rows into one block of shared memory; nothing else crosses processes. They are some
-    tasks ahead, of which the block has the rows besides those of the step at hand and of the one
-    before: that one stays as it is until the batch after the next is asked for.
+    tasks ahead, of which the block has the rows besides those of the step at hand.
 
     Args:
         rows: of the training. With forkserver and spawn each worker gets a pickled copy.

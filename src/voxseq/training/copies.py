@@ -15,9 +15,8 @@ def travelling(
 ) -> Generator[Batch, None, None]:
     """The batches on the device of a module's weights.
 
-    On a CUDA GPU a stream of its own copies a batch while the one before is computed. The memory of
-    a batch on the CPU is left alone until the batch after the next is asked for, when its copy has
-    long been made.
+    On a CUDA GPU a stream of its own copies a batch while the one before is computed; the copy has
+    long been made when the next batch is asked for, which reuses the memory.
 
     Args:
         batches: as :func:`voxseq.training.batches.stepwise` gives them; closed at the end.

@@ -19,9 +19,9 @@ Arrays = Mapping[str, NDArray[Any]]
 
 #: Tasks that each worker has been given ahead.
 TASKS_AHEAD = 2
-#: Steps whose rows stay as they are besides those that are prepared: that of the training, and the
-#: one before, which may still be on its way to a device.
-STEPS_IN_USE = 2
+#: Steps whose rows stay as they are besides those that are prepared: that of the training. What is
+#: copied to a device is there before the next step is asked for.
+STEPS_IN_USE = 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def task_size(count: int, workers: int) -> int:
 
 
 def steps_held(count: int, workers: int) -> int:
-    """Steps of which a block has the rows: those in use, and those that are prepared ahead."""
+    """Steps of which a block has the rows: the one in use, and those that are prepared ahead."""
     if not workers:
         return 1
     tasks = -(-count // task_size(count, workers))
