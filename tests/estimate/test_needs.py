@@ -21,7 +21,7 @@ from voxseq.estimate.needs import Needs, divisors, needs
 from voxseq.estimate.preparation import chores
 from voxseq.estimate.rates import Assumptions
 from voxseq.estimate.reading import HEADER, Boxes, boxes_of, reading
-from voxseq.estimate.run_cost import Packing, RunCost
+from voxseq.estimate.run_cost import Packing, RunCost, RunCosts
 from voxseq.plan import build_plan
 from voxseq.training.rows import block_bytes
 
@@ -176,6 +176,17 @@ class TestNeeds:
         found = self.of(counts, "simclr", 1.0)
         assert found.device > 1.0
         assert found.remedies == ()
+
+    def test_recomputation_takes_another_forward_pass(self, counts: Counts) -> None:
+        run = build_plan(SMOKE).runs["pretrain/mae3d"]
+        kept, again = (
+            RunCosts(asked(SMOKE, recompute=recompute), Packing(), counts)(run)
+            for recompute in (False, True)
+        )
+        steps = kept.matrix - kept.scored_matrix
+        # A third; less by the gradient with respect to voxels, which nothing needs.
+        assert (again.matrix - kept.matrix) / steps == pytest.approx(1 / 3, abs=0.03)
+        assert again.scored_matrix == kept.scored_matrix
 
     def test_memory_of_the_host(self, counts: Counts) -> None:
         one = self.of(counts, "ours", 1e12, workers=2)

@@ -33,8 +33,8 @@ from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import BatchShard, shard_of
 
 _LOG = logging.getLogger("voxseq.estimate")
-#: Elements from which on a tensor gets no values, though it is made of nothing but values. Smaller
-#: ones keep them: indices that are drawn decide about shapes.
+#: Elements above which a tensor that was computed loses its values. Smaller ones keep them, for
+#: shapes depend on indices that are drawn: those of the scored tokens.
 _LARGE = 2**22
 _SIXTEEN_BIT = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -42,15 +42,18 @@ _SIXTEEN_BIT = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of all tensors that are made while it is active, and of those handed in.
 
+    A storage that several tensors share counts once, until the last of them is gone.
+
     Attributes:
+        fake: makes tensors without values.
         live: bytes now.
         peak: the most at any time.
     """
 
     def __init__(self, fake: FakeTensorMode) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
         self.fake = fake
+        self.live = self.peak = 0
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(
@@ -90,7 +93,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def pretraining(run: PretrainRun, rows: int, parts: int, recompute: bool) -> StepMemory:
     """Memory of one process of a pre-training.
 
-    A method whose shapes depend on values other than those that it draws is not counted.
+    A method whose shapes depend on voxels cannot be counted, and is marked as such.
 
     Args:
         run: configuration of the run.

@@ -178,10 +178,17 @@ class RunCosts:
         scored_matrix = scored * (work.matrix + plain.matrix)
         scored_convolution = scored * work.convolution
         encoded_matrix = candidates * plain.matrix
+        # What is not kept is computed again, which is the forward pass at most.
+        passes = steps * batch * float(self.config.execution.pretrain.recompute)
         rows = steps / own.log_every * 4
         return RunCost(
-            matrix=steps * batch * work.matrix_training + scored_matrix + encoded_matrix,
-            convolution=steps * batch * work.convolution_training + scored_convolution,
+            matrix=steps * batch * work.matrix_training
+            + passes * work.matrix
+            + scored_matrix
+            + encoded_matrix,
+            convolution=steps * batch * work.convolution_training
+            + passes * work.convolution
+            + scored_convolution,
             scored_matrix=scored_matrix,
             scored_convolution=scored_convolution,
             encoded_matrix=encoded_matrix,
