@@ -189,7 +189,7 @@ def _differentiated(
     with torch.enable_grad(), precision():
         normal = known.normalise(rows)
         # Its gradient in the type that it has; a layer may then change it in place.
-        normal.register_hook(outer.append)
+        normal.register_hook(outer.append)  # type: ignore[no-untyped-call]
         outputs = segment.compute(normal)
     del normal
     weights = [known.weight, known.bias, *parameters]
