@@ -138,7 +138,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
     )
     method = build_method(config)
     method.begin(config.steps, sampler)
-    if context.training.recompute:
+    if context.training.recomputes(config.method):
         method.recompute()
     here = processes()
     accumulate = context.training.accumulate.get(config.method, 1)
