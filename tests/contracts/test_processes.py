@@ -152,6 +152,7 @@ def test_recomputing_keeps_fewer_activations() -> None:
         ({"accumulate": {"nothing": 2}}, "no such pre-training method"),
         ({"processes": 3}, "does not divide into 3 equal parts"),
         ({"processes": 2, "accumulate": {"ours": 3}}, "accumulate.ours"),
+        ({"recompute": ["nothing"]}, "execution.pretrain.recompute: nothing: there is no such"),
         ({"processes": 2, "nodes": 3}, "cannot be spread over 3 nodes"),
         ({"processes": 2, "gpu": 1}, "give each process one GPU"),
     ],
@@ -160,6 +161,17 @@ def test_impossible_divisions_are_refused(root: Path, asked: dict[str, object], 
     with pytest.raises(ConfigError) as caught:
         load_config(root / "params.yaml", [{"execution": {"pretrain": asked}}])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [(False, set()), (True, set(NAMES)), (["pcrlv2"], {"pcrlv2"})]
+)
+def test_methods_recompute_where_they_are_asked_to(
+    root: Path, asked: object, found: set[str]
+) -> None:
+    overlay = {"execution": {"pretrain": {"recompute": asked}}}
+    training = load_config(root / "params.yaml", [overlay]).execution.pretrain
+    assert {name for name in NAMES if training.recomputes(name)} == found
 
 
 def test_sharded_weights_of_earlier_versions_are_ignored(

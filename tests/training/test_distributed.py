@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from tests.helpers.several import Plan, curve, note, noted, together, train_plan, train_plans
 from voxseq.base.errors import Interrupted, TrainingError
 from voxseq.pretrain.run import PretrainTask
+from voxseq.training import pieces
 from voxseq.training.distributed import (
     WHOLE,
     BatchShard,
@@ -25,6 +27,8 @@ from voxseq.training.distributed import (
 TOLERANCE = 1e-5
 STOP_AT = 17
 METHODS = ("ours", "medcoss")
+#: Axes of a batch norm's input behind channels, and whether it is computed in pieces.
+WAYS = list(product(range(4), (False, True)))
 
 
 def test_shares_cover_the_batch_in_order() -> None:
@@ -60,12 +64,16 @@ def network(dimensions: int) -> tuple[nn.Module, torch.Tensor]:
 
 def _batch_norms(folder: Path) -> None:
     here = processes()
-    for dimensions in range(4):
+    pieces.PIECE = 3 * 4**3
+    for dimensions, divided in WAYS:
         module, values = network(dimensions)
         own = BatchShard(here.rank, here.world_size).local(values).clone().requires_grad_()
-        synchronise_batch_norms(module)
-        assert isinstance(module[0], SynchronisedBatchNorm)
-        result = module(own)
+        if divided:
+            result = pieces.in_pieces(list(module), own)
+        else:
+            synchronise_batch_norms(module)
+            assert isinstance(module[0], SynchronisedBatchNorm)
+            result = module(own)
         gathered = BatchShard(here.rank, here.world_size).gather(result)
         # The loss of the whole batch in every process, as contrastive methods have it.
         (gathered.square().flatten(1).sum(dim=1) * torch.arange(8)).mean().backward()
@@ -76,7 +84,17 @@ def _batch_norms(folder: Path) -> None:
             **module.state_dict(),
         }
         if here.is_first:
-            torch.save(found, folder / f"{dimensions}.pt")
+            torch.save(found, folder / f"{dimensions}{divided}.pt")
+
+
+def test_norms_on_gpus_are_pytorchs_own() -> None:
+    module, _ = network(3)
+    names, weight = list(module.state_dict()), module[0].weight
+    synchronise_batch_norms(module, "cuda")
+    assert all(isinstance(module[place], nn.SyncBatchNorm) for place in (0, 2))
+    assert list(module.state_dict()) == names
+    # The optimiser holds this very tensor.
+    assert module[0].weight is weight
 
 
 def sum_of(value: torch.Tensor) -> torch.Tensor:
@@ -88,12 +106,12 @@ def sum_of(value: torch.Tensor) -> torch.Tensor:
 @pytest.mark.slow
 def test_batch_norm_over_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     together(2, _batch_norms, tmp_path)
-    for dimensions in range(4):
+    for dimensions, divided in WAYS:
         module, values = network(dimensions)
         values.requires_grad_()
         result = module(values)
         (result.square().flatten(1).sum(dim=1) * torch.arange(8)).mean().backward()
-        found = torch.load(tmp_path / f"{dimensions}.pt", weights_only=True)
+        found = torch.load(tmp_path / f"{dimensions}{divided}.pt", weights_only=True)
         expected = {
             "output": result.detach(),
             "inputs": values.grad,

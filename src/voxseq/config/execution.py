@@ -71,11 +71,17 @@ class TrainingResources(Resources):
         description="method → parts of a batch that a process computes one after the other, to "
         "save memory; only for methods whose loss is a mean over items (ours, mae3d)",
     )
-    recompute: bool = Field(
+    recompute: bool | tuple[Name, ...] = Field(
         False,
-        description="whether activations of transformer blocks are computed again in the backward "
-        "pass instead of kept: less memory, a third more time, the same values",
+        description="whether, or for which methods, activations of transformer blocks and of "
+        "PCRLv2's decoder are computed again in the backward pass instead of kept: less memory, a "
+        "third more time, the same values (of the decoder but for rounding)",
     )
+
+    def recomputes(self, method: str) -> bool:
+        """Whether a method computes activations again."""
+        chosen = self.recompute
+        return chosen if isinstance(chosen, bool) else method in chosen
 
     @property
     def node_count(self) -> int:

@@ -73,6 +73,17 @@ def of_division(config: Config) -> Iterator[Problem]:
                 "ask for",
             )
     yield from _accumulation(config)
+    yield from _recomputation(config)
+
+
+def _recomputation(config: Config) -> Iterator[Problem]:
+    chosen = config.execution.pretrain.recompute
+    for name in () if isinstance(chosen, bool) else chosen:
+        if name not in pretrained():
+            possible = ", ".join(pretrained())
+            yield Problem(
+                f"{DIVISION}.recompute", f"{name}: there is no such method; expected of {possible}"
+            )
 
 
 def _accumulation(config: Config) -> Iterator[Problem]:

@@ -189,7 +189,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
     )
     method = build_method(config)
     method.begin(config.steps, sampler)
-    if context.training.recompute:
+    if context.training.recomputes(config.method):
         method.recompute()
     if context.device.compile:
         method.compile_blocks()

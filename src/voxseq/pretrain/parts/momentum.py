@@ -38,8 +38,11 @@ def update_average(
     """
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum {momentum}: expected a number in 0..1")
-    for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
-        slow.lerp_(fast, 1 - momentum)
+    pairs = list(zip(average.parameters(), module.parameters(), strict=True))
+    if pairs:
+        slow, fast = zip(*pairs, strict=True)
+        # A few kernels on a GPU instead of one for each weight.
+        torch._foreach_lerp_(slow, fast, 1 - momentum)
     if buffers:
         for kept, current in zip(average.buffers(), module.buffers(), strict=True):
             kept.copy_(current)
