@@ -46,7 +46,7 @@ DEVICES = {
         "NVIDIA H200 Tensor Core GPU, data sheet, 2024",
     ),
 }
-USUAL = "a100"
+USUAL = "h200"
 
 #: Share of the peak that matrix products reach over a whole step. Well-tuned training in 16 bits
 #: reaches 35 to 40 %: the products alone some 70 %, and norms, activations, the update and what

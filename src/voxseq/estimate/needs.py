@@ -77,7 +77,8 @@ def needs(run: PretrainRun, config: Config, counts: Counts, used: Assumptions) -
         used: device, and bytes of stored voxels.
     """
     asked = config.execution.pretrain
-    division = Division(asked.processes, asked.accumulate.get(run.method, 1), asked.recompute)
+    parts = asked.accumulate.get(run.method, 1)
+    division = Division(asked.processes, parts, asked.recomputes(run.method))
     measured = _Measured(run, counts)
     step = measured.step(division)
     own = reading(run, config, used.packing, sequences=step.takes_sequences)
@@ -144,7 +145,7 @@ def _remedies(
     if processes is not None:
         found.append(f"processes and gpu: {processes}")
     if not now.recompute and fits(replace(now, recompute=True)):
-        found.append("recompute: true")
+        found.append(f"recompute: [{run.method}]")
     if run.settings.accumulates:
         more = [n for n in divisors(run.batch_size // now.processes) if n >= excess * now.parts]
         parts = next((n for n in more if fits(replace(now, parts=n))), None)

@@ -179,7 +179,7 @@ class RunCosts:
         scored_convolution = scored * work.convolution
         encoded_matrix = candidates * plain.matrix
         # What is not kept is computed again, which is the forward pass at most.
-        passes = steps * batch * float(self.config.execution.pretrain.recompute)
+        passes = steps * batch * float(self.config.execution.pretrain.recomputes(own.method))
         rows = steps / own.log_every * 4
         return RunCost(
             matrix=steps * batch * work.matrix_training
