@@ -11,7 +11,7 @@ import torch
 
 from tests.helpers import methods
 from tests.helpers.methods import generator
-from tests.helpers.training import loss_falls, phantom_items
+from tests.helpers.training import loss_falls, phantom_items, views
 from voxseq.pretrain.methods.pcrlv2 import Decoder, agreement, restoration_weight
 
 SMALL = {
@@ -26,7 +26,7 @@ def method(**changes):
 
 
 def batch(made, size=4):
-    return made.batching.collate(phantom_items(size), np.random.default_rng(3))
+    return views(made, phantom_items(size), 3)
 
 
 def test_views_have_their_shapes_and_the_target_is_clean():
