@@ -19,12 +19,15 @@ from tests.helpers.training import (
     phantom_sampler,
     resumes_exactly,
     train,
+    views,
 )
 from voxseq.base.errors import TrainingError
+from voxseq.base.random import numpy_generator
 from voxseq.models.encoder import build_encoder
 from voxseq.models.networks import TokenClassifier
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
+from voxseq.pretrain.batching import ItemRows, views_of, volumes_of
 from voxseq.transforms.spatial import Item
 
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -61,19 +64,48 @@ def test_gradients_reach_all_that_is_optimised_and_nothing_else(name: str) -> No
     assert reached == trained.keys()
 
 
-def test_a_batch_is_a_function_of_its_generator(name: str) -> None:
-    method, items = make(name), phantom_items(4)
-    first, again, other = (
-        method.batching.collate(items, np.random.default_rng(n)) for n in (0, 0, 1)
-    )
+def test_views_are_functions_of_their_streams(name: str) -> None:
+    """Each stream is asked for once; nothing else is random, and rows are made one by one."""
+    method, count = make(name), 5
+    items = phantom_items(count)
+    states = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    first, again, other = (views(method, items, seed) for seed in (0, 0, 1))
     assert equal(first, again)
-    assert equal(first, other) == method.batching.per_sample
-    if method.batching.per_sample:
-        alone = [method.batching.collate([item], np.random.default_rng(0)) for item in items]
-        assert equal(first, {key: torch.cat([row[key] for row in alone]) for key in first})
+    draws = bool(method.batching.drawn.itemsize)
+    assert equal(first, other) == (not draws)
+    asked: list[int] = []
+
+    def stream(view: int) -> np.random.Generator:
+        asked.append(view)
+        return numpy_generator(0, view)
+
+    record = method.batching.draw(stream)
+    assert record.dtype == method.batching.drawn
+    assert record.shape == ()
+    assert len(asked) == len(set(asked))
+    assert bool(asked) == draws
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tobytes() == states[1]  # noqa: NPY002
 
 
-def test_batches_are_made_without_the_weights_or_buffers(name: str) -> None:
+def test_each_view_of_a_batch_is_the_one_made_alone(name: str) -> None:
+    method, items = make(name), phantom_items(9)
+    batching = method.batching
+    volumes = torch.from_numpy(np.stack([item.volume for item in items]))[:, None]
+    before = volumes.clone()
+    streams = [partial(numpy_generator, 0, number) for number in range(len(items))]
+    drawn = np.stack([batching.draw(stream) for stream in streams])
+    is_ct = np.array([item.modality == "CT" for item in items])
+    whole = batching.views(volumes, drawn, is_ct)
+    assert torch.equal(volumes, before)
+    rows = [slice(row, row + 1) for row in range(len(items))]
+    alone = [batching.views(volumes[row], drawn[row], is_ct[row]) for row in rows]
+    assert equal(whole, {key: torch.cat([part[key] for part in alone]) for key in whole})
+    for key, values in whole.items():
+        assert values.dtype == (torch.bool if key == "ct" else torch.float32)
+
+
+def test_rows_and_views_are_made_without_the_weights_or_buffers(name: str) -> None:
     """As in a worker process, which may not touch those on a device."""
     data = phantom_sampler(16)
     here, elsewhere = make(name, data=data), make(name, data=data)
@@ -82,9 +114,13 @@ def test_batches_are_made_without_the_weights_or_buffers(name: str) -> None:
         elsewhere.begin_stage(number, data)
         away = elsewhere.to("meta").batching
         for step in steps:
-            rng, same = (np.random.default_rng(step) for _ in range(2))
-            expected = here.batching.collate(here.batching.draw(data, step, 4), rng)
-            assert equal(away.collate(away.draw(data, step, 4), same), expected)
+            rows, expected = (ItemRows(b, data, 0, 4)(step) for b in (away, here.batching))
+            assert equal(rows, expected)
+            volumes = volumes_of(rows, data.header, data.config)
+            made, expected = (
+                views_of(rows, volumes, data.header, b) for b in (away, here.batching)
+            )
+            assert equal(made, expected)
         elsewhere.to_empty(device="cpu").load_state_dict(here.state_dict())
 
 
@@ -94,7 +130,7 @@ def test_validation_is_the_same_each_time_and_changes_nothing(name: str) -> None
     list(losses(method))
     before = copies(method)
     method.eval()
-    batch = method.batching.collate(phantom_items(4), np.random.default_rng(0))
+    batch = views(method, phantom_items(4))
     with torch.no_grad():
         first, again = (method.validation_loss(batch, generator()) for _ in range(2))
     assert equal(first, again)

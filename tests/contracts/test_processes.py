@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 
-from tests.helpers.methods import NAMES, generator, make
+from tests.helpers.methods import NAMES, equal, generator, make
+from tests.helpers.rows import kept
 from tests.helpers.several import (
     BATCH,
     STEPS,
-    Phantoms,
     Plan,
     curve,
     gradient,
@@ -21,13 +20,16 @@ from tests.helpers.several import (
     together,
     train_plans,
 )
+from tests.helpers.training import PhantomSampler, phantom_items, views
 from voxseq.base.errors import ConfigError
 from voxseq.config import load_config
 from voxseq.config.registry import METHODS
 from voxseq.pretrain import run
-from voxseq.sequences.sampler import SequenceSampler
+from voxseq.pretrain.base import PretrainMethod
 from voxseq.training.batches import stepwise
-from voxseq.training.distributed import IDS, WHOLE, BatchShard
+from voxseq.training.distributed import IDS, WHOLE, BatchShard, shard_of
+from voxseq.training.rows import block_bytes, row_bytes
+from voxseq.training.shared import shared_block
 
 TOLERANCE = 1e-5
 ACCUMULATING = [n for n in NAMES if (own := METHODS[n].settings) is not None and own.accumulates]
@@ -85,45 +87,70 @@ def test_gradients_are_those_of_the_whole_batch(trained: Path, name: str, way: s
         assert two[weight] == pytest.approx(expected, rel=1e-4, abs=1e-6 * largest), weight
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_shards_of_all_processes_are_the_batch(tmp_path: Path, name: str) -> None:
-    """A method with ``per_sample`` reads the items of its own rows and no others."""
-    made = setup(Plan(name, tmp_path))
-    data = Phantoms(24)
-    method = run.build_method(made)
-    method.begin(STEPS, cast(SequenceSampler, data))
-    read: list[int] = []
-    draw = method.batching.draw
-
-    def counted(*args: object) -> object:
-        items = draw(*args)  # type: ignore[arg-type]
-        read.append(len(items))
-        return items
-
-    method.batching.draw = counted  # type: ignore[method-assign, assignment]
-    whole, first, second = (
-        run.PretrainTask(method, cast(SequenceSampler, data), made, shard).batches(3)
-        for shard in (WHOLE, BatchShard(0, 2), BatchShard(1, 2))
-    )
-    for entry in whole.keys() - {IDS}:
-        assert torch.equal(torch.cat([first[entry], second[entry]]), whole[entry])
-    own = BATCH // 2 if method.batching.per_sample else BATCH
-    assert read == [BATCH, own, own]
-    if method.batching.per_sample:
-        assert torch.equal(torch.cat([first[IDS], second[IDS]]), whole[IDS])
-
-
-def test_rows_of_one_process_own_their_storage(tmp_path: Path) -> None:
-    """A view of the whole batch would carry all of it from the worker to the main process."""
-    made = setup(Plan("simclr", tmp_path))
-    data = cast(SequenceSampler, Phantoms(24))
-    method = run.build_method(made)
+@pytest.fixture(params=NAMES)
+def begun(request: pytest.FixtureRequest) -> tuple[str, PretrainMethod, PhantomSampler]:
+    """A method in its last stage, and its data."""
+    name: str = request.param
+    data = PhantomSampler(24)
+    method = run.build_method(setup(Plan(name, Path())))
     method.begin(STEPS, data)
-    task = run.PretrainTask(method, data, made, BatchShard(1, 4))
-    (batch,) = stepwise(task.batches, 3, 4, workers=1)
-    assert len(batch["first"]) == BATCH // 4
-    for name, rows in batch.items():
-        assert rows.untyped_storage().nbytes() == rows.nbytes, name
+    stages = method.stages(STEPS)
+    method.begin_stage(len(stages) - 1, data)
+    return name, method, data
+
+
+def task(begun: tuple[str, PretrainMethod, PhantomSampler], shard: BatchShard) -> run.PretrainTask:
+    name, method, data = begun
+    return run.PretrainTask(method, data, setup(Plan(name, Path())), shard)
+
+
+#: Of the first stage, and two of the last one.
+SHARED_STEPS = (3, STEPS - 2, STEPS - 1)
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_the_shards_of_all_processes_are_the_batch(
+    begun: tuple[str, PretrainMethod, PhantomSampler], parts: int
+) -> None:
+    """Rows and views, bit for bit; each process reads the items of its own rows and no others."""
+    data = begun[2]
+    whole = task(begun, WHOLE)
+    shards = [task(begun, BatchShard(index, parts)) for index in range(parts)]
+    for step in SHARED_STEPS:
+        batch = whole.prepare(whole.rows(step))
+        assert all(len(values) == BATCH for values in batch.values())
+        joined = []
+        for number, shard in enumerate(shards):
+            data.read_numbers.clear()
+            joined.append(shard.prepare(shard.rows(step)))
+            own = BatchShard(number, parts).local(batch[IDS]).tolist()
+            assert data.read_numbers == own
+        assert equal(batch, {n: torch.cat([part[n] for part in joined]) for n in batch})
+
+
+def test_accumulated_parts_are_the_batch(
+    begun: tuple[str, PretrainMethod, PhantomSampler],
+) -> None:
+    whole = task(begun, WHOLE)
+    rows = whole.rows(3)
+    parts = [whole.prepare(shard_of(rows, BatchShard(index, 4))) for index in range(4)]
+    batch = whole.prepare(rows)
+    for name in batch.keys() - {IDS}:
+        assert torch.equal(torch.cat([part[name] for part in parts]), batch[name]), name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("begun", ["dino", "medcoss", "pcrlv2"], indirect=True)
+def test_workers_fill_the_rows_of_their_process(
+    begun: tuple[str, PretrainMethod, PhantomSampler], workers: int
+) -> None:
+    own = task(begun, BatchShard(1, 2))
+    first = STEPS - 4
+    found = kept(stepwise(own.rows, first, STEPS, workers))
+    assert [equal(rows, own.rows(step)) for step, rows in enumerate(found, first)] == [True] * 4
+    block = shared_block(own.rows, workers, 1)
+    held = sum(values.untyped_storage().nbytes() for values in block.values())
+    assert held == block_bytes(BATCH // 2, row_bytes(own.rows), workers)
 
 
 def test_recomputing_keeps_fewer_activations() -> None:
@@ -131,7 +158,7 @@ def test_recomputing_keeps_fewer_activations() -> None:
         method = make("ours")
         if recompute:
             method.recompute()
-        batch = method.batching.collate(Phantoms(BATCH).items, None)
+        batch = views(method, phantom_items(BATCH))
         counted: list[int] = []
 
         def count(tensor: torch.Tensor) -> torch.Tensor:

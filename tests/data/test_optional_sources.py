@@ -60,7 +60,8 @@ def test_what_is_not_there_is_left_out(tmp_path: Path, caplog: pytest.LogCapture
     stores = {n.rpartition("/")[2]: p for n, p in inputs.items() if n.startswith("preprocess/")}
     sampler = SequenceSampler(index, stores, config, ("spatial", "contrast", "semantic"), 0)
     assert sampler.kinds == ("spatial",)
-    assert {item.source for item in sampler.batch(0, 4)} == {"task09_spleen"}
+    drawn = [sampler.raw(*sampler.choose(0, 4, slot)) for slot in range(4)]
+    assert {sampler._names[raw.source] for raw in drawn} == {"task09_spleen"}
     with pytest.raises(DataError, match="no source of contrast sequences is here"):
         SequenceSampler(index, stores, config, ("contrast",), 0)
 

@@ -16,7 +16,7 @@ from voxseq.data.grid import foreground_box
 from voxseq.data.prepare import merge_labels, normalise
 from voxseq.data.store import VolumeStore
 from voxseq.data.task_volumes import Volumes
-from voxseq.finetune.batches import CropBatches
+from voxseq.finetune.batches import CropRows
 from voxseq.transforms.augment import Augmentation
 
 WINDOW = {"window": [-900, 900], "foreground_crop": False}
@@ -110,7 +110,7 @@ def test_no_background_centre_lies_in_air(tmp_path: Path) -> None:
     recipe = SegmentationRecipe(
         type="segmentation", labels=["organ"], roi=(4, 4, 4), steps=1, validate_every=1
     )
-    make = CropBatches(volumes, volumes.rows("train"), recipe, Augmentation(), seed=0)
+    make = CropRows(volumes, volumes.rows("train"), recipe, Augmentation(), seed=0)
     image, label = volumes.image(0), volumes.label(0)
     assert (image == 0).mean() > 0.5
     centres = [tuple(make._centre(0, np.random.default_rng(i))) for i in range(300)]

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.helpers import ROOT
+from tests.helpers.training import views
 from voxseq.config import load_config, read_yaml
 from voxseq.config.base import Shape3
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
@@ -77,7 +78,7 @@ def test_a_step_of_every_method(own: PretrainRun, modality: str, step: int) -> N
     method.total_steps = own.steps
     shape, size = own.sequences.volume_shape, own.batch_size
     items = [Item(rng.random(shape, np.float32), modality=modality) for _ in range(size)]
-    batch = method.batching.collate(items, rng)
+    batch = views(method, items)
     draws = torch.Generator().manual_seed(0)
     found = on_cpu(lambda: method.training_loss(batch, step, draws)["loss"], size)
     work = count.pretraining(own, modality, step)

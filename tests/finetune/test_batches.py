@@ -15,13 +15,14 @@ from tests.helpers.finetune_store import (
     classification_store,
     segmentation_store,
 )
+from tests.helpers.rows import kept
 from voxseq.base.random import numpy_generator
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.batches import (
-    CropBatches,
+    CropRows,
     EpochOrder,
-    ImageBatches,
+    ImageRows,
     uniform_start,
 )
 from voxseq.training.batches import stepwise
@@ -36,11 +37,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return segmentation_store(tmp_path_factory.mktemp("batches") / "store")
 
 
-def crops(store: Path, cache: int = 2**20, **changes: Any) -> CropBatches:
+def crops(store: Path, cache: int = 2**20, **changes: Any) -> CropRows:
     recipe = SegmentationRecipe.model_validate({**SEGMENTATION, **changes})
     volumes = Volumes(store, cache)
     chain = build_augmentation(recipe.augmentation, recipe.roi)
-    return CropBatches(volumes, volumes.rows("train"), recipe, chain, seed=0)
+    return CropRows(volumes, volumes.rows("train"), recipe, chain, seed=0)
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -97,16 +98,16 @@ def test_batch_is_a_function_of_the_step_and_the_seed(store: Path) -> None:
     [make(step) for step in range(4)]
     assert same(make(2), fresh(2))
     assert not same(make(2), make(3))
-    other = CropBatches(fresh.volumes, [0, 1, 2], fresh.recipe, Augmentation(), seed=1)
+    other = CropRows(fresh.volumes, [0, 1, 2], fresh.recipe, Augmentation(), seed=1)
     assert not same(make(2), other(2))
 
 
 def test_a_volume_that_comes_again_is_cropped_anew(store: Path) -> None:
     recipe = crops(store).recipe
-    make = CropBatches(Volumes(store), [0], recipe, build_augmentation("la", recipe.roi), seed=0)
+    make = CropRows(Volumes(store), [0], recipe, build_augmentation("la", recipe.roi), seed=0)
     seen = {image.numpy().tobytes() for step in range(5) for image in make(step)["image"]}
     assert len(seen) == 20
-    images = ImageBatches(Volumes(store), [0], 4, build_augmentation("la", (12, 10, 8)), seed=0)
+    images = ImageRows(Volumes(store), [0], 4, build_augmentation("la", (12, 10, 8)), seed=0)
     seen = {image.numpy().tobytes() for step in range(5) for image in images(step)["image"]}
     assert len(seen) > 10
 
@@ -125,7 +126,7 @@ def test_cache_does_not_change_a_bit(store: Path) -> None:
         assert same(crops(store)(step), crops(store, cache=10_000)(step))
 
 
-def plain_batch(make: CropBatches, step: int) -> dict[str, torch.Tensor]:
+def plain_batch(make: CropRows, step: int) -> dict[str, torch.Tensor]:
     """A batch of crops the obvious way: pad whole volumes, cut, augment, stack."""
     recipe, volumes, roi = make.recipe, make.volumes, make.recipe.roi
     images, labels, ids = [], [], []
@@ -189,7 +190,7 @@ def test_workers_and_start_do_not_change_a_bit(
     make = crops(store, augmentation=augmentation)
     make(0)
     state = torch.get_rng_state()
-    batches = list(stepwise(make, 2, 5, workers))
+    batches = kept(stepwise(make, 2, 5, workers))
     assert torch.equal(torch.get_rng_state(), state)
     assert len(batches) == 3
     fresh = crops(store, augmentation=augmentation)
@@ -199,7 +200,7 @@ def test_workers_and_start_do_not_change_a_bit(
 def test_images_keep_their_class(tmp_path: Path) -> None:
     volumes = Volumes(classification_store(tmp_path / "store"))
     rows = volumes.rows("train")
-    make = ImageBatches(volumes, rows, CLASSIFICATION["batch_size"], Augmentation(), seed=0)
+    make = ImageRows(volumes, rows, CLASSIFICATION["batch_size"], Augmentation(), seed=0)
     for step in range(4):
         batch = make(step)
         assert batch["image"].shape == (4, 1, 8, 8, 8)

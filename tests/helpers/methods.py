@@ -69,7 +69,8 @@ def losses(
     for number, steps in enumerate(method.stages(method.total_steps)):
         method.begin_stage(number, data)
         for step in steps:
-            batch = batch_of(method, data, step, size)
+            with torch.autocast("cpu", enabled=False):
+                batch = batch_of(method, data, step, size)
             yield method.training_loss(batch, step, generator(step))
 
 

@@ -79,16 +79,12 @@ def _after_update(fire: Callable[[], None], step: int) -> None:
 
 
 def _in_batch(fire: Callable[[], None], step: int) -> None:
-    """While the batch is made, in whichever process."""
-    from voxseq.finetune.batches import CropBatches, ImageBatches
-    from voxseq.pretrain.run import PretrainTask
+    """While a row of the batch is made, in whichever process."""
+    from voxseq.finetune.batches import CropRows, ImageRows
+    from voxseq.pretrain.batching import ItemRows
 
-    for owner, name in (
-        (PretrainTask, "batch"),
-        (CropBatches, "__call__"),
-        (ImageBatches, "__call__"),
-    ):
-        _before(owner, name, lambda _, number: fire() if number == step else None)
+    for owner in (ItemRows, CropRows, ImageRows):
+        _before(owner, "fill", lambda _, number, *__: fire() if number == step else None)
 
 
 def _in_validation(fire: Callable[[], None], step: int) -> None:

@@ -6,21 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.methods import make
+from tests.helpers.methods import SEQUENCES, make, small_settings
 from voxseq.base.errors import ConfigError
 from voxseq.config.model import OptimiserConfig
 from voxseq.pretrain.batching import Batching
-from voxseq.transforms.spatial import Item
 
 OPTIMISER = OptimiserConfig(lr=1e-3, weight_decay=0.1)
 
 
-def test_default_batch_stacks_the_volumes():
-    items = [Item(np.full((2, 3, 4), i, dtype=np.float32)) for i in range(2)]
-    volume = Batching.collate(make("ours").batching, items, np.random.default_rng(0))["volume"]
-    assert volume.shape == (2, 1, 2, 3, 4)
-    assert volume.dtype == torch.float32
-    assert float(volume[1].min()) == 1.0
+def test_by_default_nothing_is_drawn_and_a_batch_is_its_volumes():
+    volumes = torch.rand(2, 1, 2, 3, 4)
+    batching = Batching(small_settings("ours"), SEQUENCES, 0)
+    drawn = batching.draw(nothing_random)
+    assert drawn.nbytes == 0
+    made = batching.views(volumes, np.stack([drawn] * 2), np.zeros(2, bool))
+    assert made.keys() == {"volume"}
+    assert made["volume"] is volumes
+
+
+def nothing_random(view: int) -> np.random.Generator:
+    raise AssertionError(f"stream {view} was asked for")
 
 
 def test_rates_and_decays_of_the_groups():

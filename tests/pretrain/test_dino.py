@@ -11,11 +11,11 @@ from torch import nn
 
 from tests.helpers import methods
 from tests.helpers.methods import copies, equal, generator, move
-from tests.helpers.training import OPTIMISER, loss_falls, make_optimiser, phantom_items
+from tests.helpers.training import OPTIMISER, loss_falls, make_optimiser, phantom_items, views
 from tests.pretrain.test_dino_head import plain_loss
 from voxseq.models.features import feature_statistics
 from voxseq.pretrain.methods.dino import clip_each
-from voxseq.transforms import views
+from voxseq.transforms import views as transforms
 from voxseq.transforms.views import ViewRecipe
 
 SMALL = {
@@ -30,7 +30,7 @@ def make(steps=STEPS, **changed):
 
 
 def batch_of(method, count=3, seed=0):
-    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
+    return views(method, phantom_items(count), seed)
 
 
 def test_two_global_and_eight_local_views_by_their_recipes():
@@ -43,21 +43,20 @@ def test_two_global_and_eight_local_views_by_their_recipes():
     for i in range(8):
         for j in range(i):
             assert (flat[:, i] != flat[:, j]).any(dim=1).all()
-    recipes = [(r.jitter, r.blur, r.solarise, r.scale) for r in method.batching.global_recipes]
-    assert recipes == [(0.8, 1.0, 0.0, (0.5, 0.9)), (0.8, 0.1, 0.2, (0.5, 0.9))]
-    local = method.batching.local_recipe
-    assert (local.jitter, local.blur, local.solarise, local.scale) == (0.8, 0.5, 0.0, (0.1, 0.3))
+    recipes = [(r.jitter, r.blur, r.solarise, r.scale) for r in method.batching.recipes]
+    assert recipes[:2] == [(0.8, 1.0, 0.0, (0.5, 0.9)), (0.8, 0.1, 0.2, (0.5, 0.9))]
+    assert recipes[2:] == [(0.8, 0.5, 0.0, (0.1, 0.3))] * 8
 
 
 def test_global_views_come_from_their_own_recipes():
     """Only the second is solarised, for which a white volume turns black."""
     method = make()
-    method.batching.global_recipes = tuple(
+    method.batching.recipes = [
         type(r)(r.shape, r.scale, jitter=0.0, blur=0.0, solarise=float(r.solarise > 0))
-        for r in method.batching.global_recipes
-    )
+        for r in method.batching.recipes
+    ]
     items = [type(i)(np.ones_like(i.volume), i.kind, i.source, i.id) for i in phantom_items(2)]
-    batch = method.batching.collate(items, np.random.default_rng(0))
+    batch = views(method, items)
     assert (batch["global"][:, 0] == 1).all()
     assert (batch["global"][:, 1] == 0).all()
 
@@ -261,8 +260,8 @@ def settled(steps, recipes=None, **changed):
     """A method whose centre has settled, as it does in the first steps of any training."""
     method = make(steps=steps, bottleneck_width=64, **changed)
     if recipes is not None:
-        large, method.batching.local_recipe = recipes
-        method.batching.global_recipes = (large, large)
+        large, small = recipes
+        method.batching.recipes = [large, large, *[small] * 8]
     method.centre.copy_(method.teacher_outputs(batch_of(method, 32)).mean(dim=(0, 1)))
     return method
 
@@ -275,7 +274,7 @@ def test_loss_falls_on_32_phantoms():
 
 def test_the_uniform_solution_is_left_when_views_differ_in_place_alone(monkeypatch):
     """Centring and sharpening are enough to tell volumes apart: the loss falls below ln 64."""
-    monkeypatch.setattr(views, "flip_and_rotate", lambda view, rng: view)
+    monkeypatch.setattr(transforms, "turned", lambda view, drawn: view)
     recipes = (
         ViewRecipe((12, 12, 12), (0.8, 1.0), jitter=0.0, blur=0.0),
         ViewRecipe((8, 8, 8), (0.5, 0.8), jitter=0.0, blur=0.0),

@@ -14,6 +14,7 @@ from tests.helpers.training import (
     make_optimiser,
     phantom_items,
     train,
+    views,
 )
 from voxseq.config.model import OptimiserConfig
 from voxseq.models.encoder import EncoderOutput
@@ -27,7 +28,7 @@ def make(**changed):
 
 
 def batch_of(method, count=4, seed=0):
-    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
+    return views(method, phantom_items(count), seed)
 
 
 def mask_of(volume):
@@ -64,7 +65,7 @@ def loss_of(method, volume):
 def test_each_crop_is_a_box_of_its_volume_and_any_box_may_be_drawn():
     method = make()
     item = phantom_items(1)[0]
-    crops = method.batching.collate([item] * 600, np.random.default_rng(0))["volume"]
+    crops = views(method, [item] * 600)["volume"]
     assert crops.shape == (600, 1, 12, 12, 12)
     boxes = np.lib.stride_tricks.sliding_window_view(item.volume, (12, 12, 12))
     known = {boxes[i].tobytes() for i in np.ndindex(5, 5, 5)}

@@ -17,6 +17,7 @@ from tests.helpers.training import (
     phantom_items,
     phantom_sampler,
     train,
+    views,
 )
 from voxseq.base.errors import DataError
 from voxseq.config.model import OptimiserConfig
@@ -53,6 +54,11 @@ def volumes(count=4):
     return torch.from_numpy(np.stack([item.volume for item in phantom_items(count)]))[:, None]
 
 
+def chosen(method, data, step, size=4):
+    """List numbers of a batch."""
+    return [method.batching.choose(data, step, size, slot)[0] for slot in range(size)]
+
+
 @pytest.mark.parametrize(("missing", "left"), [("MRI", 0), ("CT", 1)])
 def test_a_missing_modality_is_named(missing, left):
     data = PhantomSampler(8)
@@ -77,22 +83,20 @@ def test_ct_then_mri_and_the_buffer_in_batches_of_one_source():
     method = make(data, steps=40)
     train(method, make_optimiser(method, OPTIMISER), data, range(20), 40, batch_size=4)
     for step in range(20):
-        assert {item.modality for item in method.batching.draw(data, step, 4)} == {"CT"}
+        assert {data.items[n].modality for n in chosen(method, data, step)} == {"CT"}
     method.begin_stage(1, data)
     buffered = set(method.batching.rehearsed.tolist())
     assert 0 < len(buffered) <= 12
     rehearsed = 0
     for step in range(20, 40):
-        items = method.batching.draw(data, step, 4)
-        assert [i.id for i in method.batching.draw(data, step, 4, [2, 0])] == [
-            items[2].id,
-            items[0].id,
-        ]
-        (modality,) = {item.modality for item in items}
+        numbers = chosen(method, data, step)
+        # Whatever was asked for before.
+        assert method.batching.choose(data, step, 4, 2)[0] == numbers[2]
+        (modality,) = {data.items[number].modality for number in numbers}
         rehearsal = method.batching.source(step, 4) == "rehearsal"
         assert modality == ("CT" if rehearsal else "MRI")
         if rehearsal:
-            assert {item.id for item in items} <= buffered
+            assert set(numbers) <= buffered
             rehearsed += 1
     assert rehearsed > 2
 
@@ -112,7 +116,7 @@ def test_an_epoch_has_a_batch_for_every_size_items_of_each_source_and_at_least_o
 
 def test_items_are_drawn_with_replacement():
     method, data = in_second_stage()
-    drawn = [tuple(item.id for item in method.batching.draw(data, step, 4)) for step in range(6)]
+    drawn = [tuple(chosen(method, data, step)) for step in range(6)]
     assert len(set(drawn)) == 6
     assert any(len(set(batch)) < 4 for batch in drawn)
 
@@ -120,7 +124,7 @@ def test_items_are_drawn_with_replacement():
 def test_half_of_the_items_are_mirrored():
     method = make()
     item = phantom_items(1)[0]
-    batch = method.batching.collate([item] * 400, np.random.default_rng(0))
+    batch = views(method, [item] * 400)
     assert batch["ct"].all()
     flips = {
         np.flip(item.volume, [a for a in range(3) if which >> a & 1]).tobytes(): which

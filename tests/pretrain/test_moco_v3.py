@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests.helpers import methods
 from tests.helpers.methods import copies, equal, generator, move
-from tests.helpers.training import loss_falls, phantom_items
+from tests.helpers.training import loss_falls, phantom_items, views
 from tests.pretrain.test_contrastive import plain_query_key
 from voxseq.config.model import OptimiserConfig
 from voxseq.models.features import feature_statistics
@@ -23,12 +22,12 @@ make = partial(methods.make, "moco_v3", hidden_width=64, output_width=16)
 
 
 def batch_of(method, count=8, seed=0):
-    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
+    return views(method, phantom_items(count), seed)
 
 
 def test_the_two_views_follow_recipes_of_their_own():
     method = make()
-    first, second = method.batching.recipes["first"], method.batching.recipes["second"]
+    first, second = method.batching.recipes
     assert (first.jitter, first.blur, first.solarise) == (0.8, 1.0, 0.0)
     assert (second.jitter, second.blur, second.solarise) == (0.8, 0.1, 0.2)
     batch = batch_of(method)
@@ -143,6 +142,6 @@ def test_loss_falls_on_32_phantoms():
 def test_volumes_are_recognised_when_views_differ_in_pose_alone():
     method = make()
     recipe = ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)
-    method.batching.recipes = {"first": recipe, "second": recipe}
+    method.batching.recipes = [recipe, recipe]
     _, after = loss_falls(method, steps=150)
     assert after < 0.85 * 2 * 0.4 * math.log(16)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.methods import generator, unpatchify
+from tests.helpers.training import views
 from tests.models.test_attention import flash
 from voxseq.config.data import SequencesConfig
 from voxseq.config.methods import OursSettings
@@ -332,7 +333,7 @@ def test_loss_falls_on_structured_volumes(attention):
     model = AutoregressiveMethod(chosen, config, sequences, 0)
     optimiser = torch.optim.AdamW(model.parameter_groups(chosen.optimiser))
     rng = np.random.default_rng(0)
-    held_out = model.batching.collate(structured(64, rng), rng)
+    held_out = views(model, structured(64, rng))
 
     def score() -> float:
         with torch.no_grad():
@@ -341,7 +342,7 @@ def test_loss_falls_on_structured_volumes(attention):
 
     before = score()
     for step in range(60):
-        batch = model.batching.collate(structured(16, rng), rng)
+        batch = views(model, structured(16, rng))
         loss = model.training_loss(batch, step, generator(step))["loss"]
         optimiser.zero_grad()
         loss.backward()

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers import methods
+from tests.helpers.live import LiveBytes
 from tests.helpers.methods import generator
-from tests.helpers.training import loss_falls, phantom_items
-from voxseq.pretrain.methods.pcrlv2 import Decoder, agreement, restoration_weight
+from tests.helpers.training import loss_falls, phantom_items, views
+from voxseq.base.random import numpy_generator
+from voxseq.config.data import SequencesConfig
+from voxseq.config.methods.pcrlv2 import PCRLv2Settings
+from voxseq.pretrain.methods.pcrlv2 import (
+    Decoder,
+    PCRLv2Batching,
+    agreement,
+    restoration_weight,
+)
 
 SMALL = {
     **{"global_shape": (12, 12, 12), "local_shape": (8, 8, 8)},
@@ -26,7 +36,7 @@ def method(**changes):
 
 
 def batch(made, size=4):
-    return made.batching.collate(phantom_items(size), np.random.default_rng(3))
+    return views(made, phantom_items(size), 3)
 
 
 def test_views_have_their_shapes_and_the_target_is_clean():
@@ -62,6 +72,25 @@ def test_the_target_is_the_first_view_before_its_corruption(monkeypatch):
     assert 0.2 < float(moved.float().mean()) < 0.9
     ordered = swapped["first"].flatten(1).sort(dim=1).values
     torch.testing.assert_close(ordered, target.sort(dim=1).values, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_no_volume_is_repeated_for_its_views(monkeypatch, count):
+    """Shapes of a quarter of the paper's sides: 6 small views of each volume."""
+    monkeypatch.setattr("voxseq.transforms.pcrlv2.PIECE", 2)
+    settings = PCRLv2Settings(
+        global_shape=(24, 24, 24), local_shape=(12, 12, 12), swap_block=(3, 2, 3)
+    )
+    # The data side alone looks at nothing but their shape.
+    batching = PCRLv2Batching(settings, SequencesConfig.model_construct(volume_shape=(32,) * 3), 0)
+    volumes = torch.rand(count, 1, 32, 32, 32, generator=generator())
+    streams = [partial(numpy_generator, 0, number) for number in range(count)]
+    drawn = np.stack([batching.draw(stream) for stream in streams])
+    with LiveBytes(volumes) as live:
+        made = batching.views(volumes, drawn, np.zeros(count, bool))
+    size = sum(values.nbytes for values in made.values())
+    assert live.peak < 1.5 * (volumes.nbytes + size)
+    assert live.largest <= max(volumes.nbytes, *(values.nbytes for values in made.values()))
 
 
 def test_blocks_are_exchanged_in_large_views_only():

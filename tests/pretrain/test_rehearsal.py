@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tests.pretrain.test_medcoss import (
 from voxseq.base.errors import NotFiniteError
 from voxseq.models.encoder import build_encoder
 from voxseq.pretrain.base import StageWork
-from voxseq.pretrain.batching import read_volumes
+from voxseq.pretrain.batching import ItemRows, read_volumes, volumes_of
 from voxseq.pretrain.parts import rehearsal
 from voxseq.pretrain.parts.kmeans import kmeans
 from voxseq.pretrain.parts.rehearsal import (
@@ -30,9 +31,7 @@ from voxseq.pretrain.parts.rehearsal import (
     choose_candidates,
     mean_features,
     nearest_to_centroids,
-    read_item,
 )
-from voxseq.transforms.spatial import Item
 
 BF16 = torch.bfloat16
 
@@ -215,23 +214,40 @@ def test_candidates_are_drawn_by_seed():
 class NoisySampler(PhantomSampler):
     """Each reading of an item looks another way, as the choice of a contrast does."""
 
-    def item(self, number, generator, *, sequences=False):
-        return Item(generator.random((16, 16, 16), np.float32), "", "", number, "CT")
+    def raw(self, number, generator, *, sequences=False):
+        raw = super().raw(number, generator)
+        return replace(raw, boxes=[replace(raw.boxes[0], high=1 + generator.random())])
+
+
+def read(method, data, step, size=4):
+    """Numbers and volumes of a batch, before any of its views are made."""
+    rows = ItemRows(method.batching, data, 0, size)(step)
+    return rows["ids"].tolist(), volumes_of(rows, data.header, data.config)[:, 0].numpy()
 
 
 def test_an_item_of_the_buffer_looks_the_same_each_time():
     data = NoisySampler(8)
-    first, again, other = (read_item(data, number).volume for number in (2, 2, 4))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    known = {n: data.volume(data.raw(*listed_image(data.seed, n))) for n in (2, 4)}
+    assert not np.array_equal(known[2], known[4])
     method = make(data)
     method.batching.rehearsed = np.array([2, 4])
-    step = next(s for s in range(6, 12) if method.batching.source(s, 4) == "rehearsal")
-    known = {2: first.tobytes(), 4: other.tobytes()}
-    assert all(
-        item.volume.tobytes() == known[item.id] for item in method.batching.draw(data, step, 4)
-    )
-    assert not np.array_equal(*(method.batching.draw(data, s, 1)[0].volume for s in (0, 1)))
+    steps = [s for s in range(6, 12) if method.batching.source(s, 4) == "rehearsal"]
+    assert len(steps) > 1
+    for step in steps:
+        for number, volume in zip(*read(method, data, step), strict=True):
+            np.testing.assert_array_equal(volume, known[number])
+
+
+def test_an_item_outside_the_buffer_looks_another_way_each_time():
+    data = NoisySampler(2)
+    method = make(data)
+    seen = {
+        (number, volume.tobytes())
+        for step in range(6)
+        for number, volume in zip(*read(method, data, step), strict=True)
+    }
+    assert {number for number, _ in seen} == {0}
+    assert len(seen) == 24
 
 
 def test_features_that_are_not_finite_are_not_clustered():

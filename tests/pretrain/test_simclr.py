@@ -12,28 +12,32 @@ from torch import nn
 
 from tests.helpers import methods
 from tests.helpers.methods import generator
-from tests.helpers.training import loss_falls, phantom_items
+from tests.helpers.training import loss_falls, phantom_items, views
+from voxseq.base.random import numpy_generator
 from voxseq.config.model import OptimiserConfig
 from voxseq.models.features import feature_statistics
 from voxseq.pretrain.parts.contrastive import nt_xent
-from voxseq.transforms.views import ViewRecipe, make_views
+from voxseq.transforms.views import ViewRecipe
 
 make = partial(methods.make, "simclr", output_width=16)
 
 
 def batch_of(method, count=8, seed=0):
-    return method.batching.collate(phantom_items(count), np.random.default_rng(seed))
+    return views(method, phantom_items(count), seed)
 
 
 def test_two_different_views_by_the_same_recipe():
     method = make()
-    recipe = method.batching.recipe
-    assert (recipe.jitter, recipe.blur, recipe.solarise) == (0.8, 0.5, 0.0)
-    items, rng = phantom_items(4), np.random.default_rng(0)
-    batch = method.batching.collate(items, np.random.default_rng(0))
+    one, other = method.batching.recipes
+    assert one == other
+    assert (one.jitter, one.blur, one.solarise) == (0.8, 0.5, 0.0)
+    items = phantom_items(4)
+    batch = views(method, items)
     assert batch.keys() == {"first", "second"}
-    for name in ("first", "second"):
-        assert torch.equal(batch[name], make_views(items, method.batching.recipe, rng))
+    volumes = torch.from_numpy(np.stack([item.volume for item in items]))[:, None]
+    for view, name in enumerate(("first", "second")):
+        drawn = [one.draw((16, 16, 16), numpy_generator(0, item, view)) for item in range(4)]
+        assert torch.equal(batch[name], one.make(volumes, np.stack(drawn)))
         assert batch[name].shape == (4, 1, 8, 8, 8)
     assert (batch["first"] != batch["second"]).flatten(1).any(dim=1).all()
 
@@ -77,6 +81,6 @@ def test_loss_falls_on_32_phantoms():
 
 def test_volumes_are_recognised_when_views_differ_in_pose_alone():
     method = make()
-    method.batching.recipe = ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)
+    method.batching.recipes = [ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)] * 2
     _, after = loss_falls(method, steps=150)
     assert after < 0.5 * math.log(2 * 16 - 1)

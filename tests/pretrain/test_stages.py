@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.helpers.fake_streams import record_streams
 from tests.helpers.sequence_store import KINDS, config, sampler
 from voxseq.base.random import numpy_generator
 from voxseq.config.methods import MethodSettings
@@ -21,21 +24,20 @@ from voxseq.pretrain import run
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.batching import Batching
 from voxseq.pretrain.run import staged_lr_factor
+from voxseq.training.copies import _ahead
 
 STEPS = 8
 OPTIMISER = OptimiserConfig(lr=1e-2, warmup_steps=1)
 
 
 class StageBatching(Batching):
-    """Draws by a number that the stage before ended with."""
+    """Chooses by a number that the stage before ended with."""
 
     memory = 0.0
 
-    def draw(self, data, step, size, slots=None):
-        TwoStages.calls.append(("draw", step))
-        return [
-            data.item((int(1000 * self.memory) + step + i) % len(data), rng(i)) for i in range(size)
-        ]
+    def choose(self, data, step, size, slot):
+        TwoStages.calls.append(("choice", step))
+        return (int(1000 * self.memory) + step + slot) % len(data), rng(slot)
 
 
 class TwoStages(PretrainMethod):
@@ -67,6 +69,7 @@ class TwoStages(PretrainMethod):
         return self.training_loss(batch, 0, generator)
 
     def after_step(self, step, total):
+        self.calls.append(("update", step))
         if step == self.fail_after:
             type(self).fail_after = None
             raise RuntimeError("power cut")
@@ -112,10 +115,41 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_stage_begins_between_the_batches_of_two_stages(context):
+    """Two items a batch; the weights that a stage begins with are those of its last update."""
     run.execute(context("straight"))
-    assert TwoStages.calls == [
-        *[("stage", 0), *(("draw", step) for step in range(4))],
-        *[("stage", 1), *(("draw", step) for step in range(4, 8))],
+    steps = [[*[("choice", step)] * 2, ("update", step)] for step in range(STEPS)]
+    first, second = (list(chain(*part)) for part in (steps[:4], steps[4:]))
+    assert TwoStages.calls == [("stage", 0), *first, ("stage", 1), *second]
+
+
+def test_workers_that_are_ahead_wait_for_the_next_stage(context):
+    """They choose by what a stage began with, so they are started for each."""
+    run.execute(context("straight"))
+    TwoStages.calls.clear()
+    run.execute(replace(context("helped"), workers=2))
+    updates = [("update", step) for step in range(STEPS)]
+    assert TwoStages.calls == [("stage", 0), *updates[:4], ("stage", 1), *updates[4:]]
+    straight, helped = (context(name).out / ENCODER_FILE for name in ("straight", "helped"))
+    assert straight.read_bytes() == helped.read_bytes()
+
+
+def test_batches_that_travel_ahead_wait_for_the_next_stage(context, monkeypatch):
+    """As on a GPU, where the next batch is copied before the one at hand is handed out."""
+    run.execute(context("straight"))
+    TwoStages.calls.clear()
+    record_streams(monkeypatch)
+    device = torch.device("cpu")
+    monkeypatch.setattr(run, "travelling", lambda batches, task: _ahead(batches, task, device))
+    run.execute(context("ahead"))
+    main = [call for call in TwoStages.calls if call[0] != "choice"]
+    updates = [("update", step) for step in range(STEPS)]
+    assert main == [("stage", 0), *updates[:4], ("stage", 1), *updates[4:]]
+    # The second batch of a stage is there before the first update.
+    assert TwoStages.calls[:6] == [
+        ("stage", 0),
+        *[("choice", 0)] * 2,
+        *[("choice", 1)] * 2,
+        ("update", 0),
     ]
 
 
