@@ -156,7 +156,7 @@ def train(
         method=method,
         steps=total,
         rows=ItemRows(method.batching, data, SEED, batch_size),
-        begin_stage=lambda number: method.begin_stage(number, data),
+        begin_stage=lambda number, workers: method.begin_stage(number, data),
         parameters=method.parameters,
         transfer=lambda batch, device: batch,
     )

@@ -21,7 +21,7 @@ from tests.pretrain.test_medcoss import (
 from voxseq.base.errors import NotFiniteError
 from voxseq.models.encoder import build_encoder
 from voxseq.pretrain.base import StageWork
-from voxseq.pretrain.batching import ItemRows, read_volumes, volumes_of
+from voxseq.pretrain.batching import ItemRows, listed_image, read_volumes, volumes_of
 from voxseq.pretrain.parts import rehearsal
 from voxseq.pretrain.parts.kmeans import kmeans
 from voxseq.pretrain.parts.rehearsal import (
