@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,8 +29,8 @@ from voxseq.data.volume import Array
 KEPT_BYTES = 2**17
 #: Folder of copies of stores on a local disk (:mod:`voxseq.data.copies`).
 COPIES = "voxseq-stores"
-#: Where a chunk says how many bytes it has: 4 bytes, the lowest first.
-_CHUNK_BYTES = slice(12, 16)
+#: How a chunk says how many bytes it has, and where.
+_CHUNK_BYTES, _CHUNK_BYTES_AT = struct.Struct("<i"), 12
 
 
 class ShardFile:
@@ -65,10 +66,9 @@ class ShardFile:
 
         Raises:
             ValueError: the file ends before.
-            ResourceError: the machine failed.
+            OSError: the machine failed.
         """
-        with read_named(self.path):
-            content = os.pread(self._descriptor, end - first, first)
+        content = os.pread(self._descriptor, end - first, first)
         if len(content) < end - first:
             raise ValueError("it is too short")
         return memoryview(content)
@@ -138,7 +138,8 @@ class PackedArray:
             out[...] = self._kept[tuple(slice(*ends) for ends in box)]
         elif out.size:
             try:
-                self._unpack(box, out)
+                with read_named(self._file.path):
+                    self._unpack(box, out)
             except (RuntimeError, ValueError) as error:
                 raise damaged(self._file.path, error) from None
 
@@ -175,13 +176,14 @@ class PackedArray:
             base = first[begin][0]
             content = self._file.read(base, end[stop - 1][-1])
             for row in range(begin, stop):
-                borders = zip(first[row], end[row], strict=True)
-                for place, (chunk, chunk_end) in enumerate(borders, row * width):
-                    packed = content[chunk - base : chunk_end - base]
+                place = row * width
+                for chunk, chunk_end in zip(first[row], end[row], strict=True):
                     # Blosc2 copies as many bytes as the chunk says that it has.
-                    if int.from_bytes(packed[_CHUNK_BYTES], "little") != len(packed):
+                    said = _CHUNK_BYTES.unpack_from(content, chunk - base + _CHUNK_BYTES_AT)
+                    if said[0] != chunk_end - chunk:
                         raise ValueError("a chunk has another size than it says")
-                    schunk.update_chunk(place, packed)
+                    schunk.update_chunk(place, content[chunk - base : chunk_end - base])
+                    place += 1
 
 
 class _Scratch(threading.local):
