@@ -220,9 +220,9 @@ class Places:
         if row is None:
             return None
         shard, offset = self._numbers[row].tolist()
-        shapes = (tuple(shape) for shape in self._shapes[row].tolist())
+        shape, chunks, blocks = map(tuple, self._shapes[row].tolist())
         sizes = self._sizes[self._borders[row] : self._borders[row + 1]]
-        return Place(shard, offset, self._dtypes[row], *shapes, sizes=sizes)
+        return Place(shard, offset, self._dtypes[row], shape, chunks, blocks, sizes)
 
 
 def shard_path(folder: Path, number: int) -> Path:
