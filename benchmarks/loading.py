@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import blosc2
 import nibabel
 import numpy as np
 import pandas as pd
@@ -40,6 +41,8 @@ SHAPE = (512, 512, 200)
 #: those that drop the page cache first.
 READS, _MANY, _COLD = 10, 5 * ROUNDS, 2 * ROUNDS
 CT = "ct.nii.gz"
+#: The planes of a crop that one sequence takes, and boxes read in one round.
+PLANES, BOXES = (128, 128, 56), 30
 
 
 def run() -> Iterator[Row | Unmeasured]:
@@ -51,6 +54,7 @@ def run() -> Iterator[Row | Unmeasured]:
         del image
         yield from _prepare(folder)
         yield from _read(folder)
+        yield from _boxes(folder)
 
 
 def _prepare(folder: Path) -> Iterator[Row]:
@@ -164,6 +168,54 @@ def _read(folder: Path) -> Iterator[Row | Unmeasured]:
     yield _cold(sides, {"ours": store, "other": crops}, against)
 
 
+def _boxes(folder: Path) -> Iterator[Row]:
+    """Boxes at random places, against an open Blosc2 file of the same chunks and blocks."""
+    store = VolumeStore(folder / "ours")
+    path = folder / "ct.b2nd"
+    place = store.place(0, "images")
+    blosc2.asarray(
+        store.image(0),
+        chunks=place.chunks,
+        blocks=place.blocks,
+        urlpath=str(path),
+        cparams=blosc2.CParams(codec=blosc2.Codec.LZ4HC, clevel=5, nthreads=1),
+    )
+    file = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    starts = random_boxes(place.shape, PLANES, BOXES, np.random.default_rng(3))[:, :3].tolist()
+
+    def from_file(start: Sequence[int]) -> object:
+        return file[tuple(slice(s, s + n) for s, n in zip(start, PLANES, strict=True))]
+
+    sides: dict[str, Callable[[Sequence[int]], object]] = {
+        "ours": lambda start: store.crop(0, start, PLANES),
+        "other": from_file,
+    }
+    calls: dict[str, list[float]] = {side: [] for side in sides}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    counting = -_read_calls() + _read_calls()
+    for side, read in sides.items():
+        for start in starts:
+            before = _read_calls()
+            read(start)
+            calls[side].append(_read_calls() - before - counting)
+    for names in in_turn(_MANY, list(sides)):
+        for side in names:
+            began = time.process_time()
+            for start in starts:
+                sides[side](start)
+            seconds[side].append(time.process_time() - began)
+    against, note = "an open Blosc2 file", "128×128×56 of a 512×512×200 CT, chunks of 32³"
+    yield smaller("reads of a box", against, calls, 1 / 4, "calls", note)
+    note += "; processor time, in memory"
+    yield faster("reading a box, warm", against, seconds, 1.1, note, BOXES)
+
+
+def _read_calls() -> int:
+    """Calls by which this process has read, some of these among them (proc(5))."""
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("syscr"))
+
+
 def _cold(
     sides: Mapping[str, Callable[[], None]], folders: Mapping[str, Path], against: str
 ) -> Row | Unmeasured:
@@ -191,7 +243,7 @@ def _read_mib() -> float:
 
 def _write_index(index: Path, store: Path) -> Path:
     index.mkdir()
-    boxes = random_boxes(VolumeStore(store).image(0).shape, CROP, CROPS, np.random.default_rng(2))
+    boxes = random_boxes(VolumeStore(store).shape(0), CROP, CROPS, np.random.default_rng(2))
     table = pd.DataFrame(boxes.astype(np.int32), columns=list(BOX))
     table = table.assign(store=np.int32(0), row=np.int32(0), validation=False)
     table.to_parquet(index / "spatial.parquet", index=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from voxseq.base.failures import (
     failures_named,
     machine_code,
     read_named,
-    read_twice,
     require_readable,
     write_named,
 )
@@ -113,31 +111,6 @@ def test_a_new_file_is_named_as_it_will_be(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error", str(temporary))
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
-
-
-def fails_first(error: Exception) -> Callable[[], str]:
-    left = [error]
-
-    def read() -> str:
-        if left:
-            raise left.pop()
-        return "content"
-
-    return read
-
-
-def test_a_refusal_counts_when_it_is_repeated(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_text("x")
-    assert read_twice(path, fails_first(RuntimeError("error while decompressing"))) == "content"
-    with pytest.raises(ResourceError, match="Input/output"):
-        read_twice(path, fails_first(failure("EIO")))
-
-    def damaged() -> None:
-        raise RuntimeError("damaged")
-
-    with pytest.raises(RuntimeError, match="damaged"):
-        read_twice(path, damaged)
 
 
 def test_readers_of_files_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.data.test_store import made
 from voxseq.config.data import StoreConfig
+from voxseq.data import packed
 from voxseq.data.packed import PackedArray, ShardFile
 from voxseq.data.shards import Places, shard_path
 from voxseq.data.store import VolumeStore
@@ -124,6 +125,26 @@ def test_a_box_of_a_ct_takes_at_most_25_reads(tmp_path: Path) -> None:
     crop = store.crop(0, (31, 31, 31), (128, 128, 56))
     assert reads() - before - nothing == 25
     np.testing.assert_array_equal(crop, image[31:159, 31:159, 31:87])
+
+
+def test_long_runs_are_read_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Places(folder).find(1, "images")
+    assert place is not None
+    file = CountedFile(shard_path(folder, place.shard))
+    array = PackedArray(file, place)
+    array.crop((16, 0, 0), (16, 50, 60))
+    assert len(file.runs) == 1
+    monkeypatch.setattr(packed, "RUN_BYTES", 1)
+    np.testing.assert_array_equal(array.crop((16, 0, 0), (16, 50, 60)), _image()[16:32])
+    assert len(file.runs) == 1 + 2
+
+
+def test_few_layers_of_chunks_are_kept(tmp_path: Path) -> None:
+    images = [(np.full((3, 3, 3 + n), n, np.int16),) for n in range(40)]
+    store = VolumeStore(made(tmp_path, *images))
+    for index, (image,) in enumerate(images):
+        np.testing.assert_array_equal(store.image(index), image)
+    assert len(packed._SCRATCH._layers) <= 16
 
 
 def test_threads_do_not_share_memory(folder: Path) -> None:

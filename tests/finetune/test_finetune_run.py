@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.helpers.finetune_store import (
 from tests.helpers.finetune_store import finish as finish_run
 from voxseq.base.errors import ConfigError, DataError, IntegrityError
 from voxseq.base.files import read_json
+from voxseq.config.execution import DeviceConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
 from voxseq.finetune.classification import ClassificationTraining
@@ -260,6 +262,15 @@ def test_same_run_same_bytes(
     torch.manual_seed(99)
     again = finish(tmp_path, stores[kind], TASKS[kind], workers=workers)
     assert contents(again) == contents(outs[kind])
+
+
+def test_volumes_on_a_local_disk_give_the_same_bytes(
+    outs: dict[str, Path], stores: dict[str, Path], tmp_path: Path
+) -> None:
+    given = context(tmp_path, stores["classification"], TASKS["classification"])
+    run.execute(replace(given, device=DeviceConfig(staging=str(tmp_path / "fast"))))
+    assert contents(given.out) == contents(outs["classification"])
+    assert [*(tmp_path / "fast").rglob("volumes-000.bin")]
 
 
 def test_test_labels_do_not_touch_the_selection(outs: dict[str, Path], tmp_path: Path) -> None:

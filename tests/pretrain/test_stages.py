@@ -14,10 +14,12 @@ import torch
 from tests.helpers.fake_streams import record_streams
 from tests.helpers.sequence_store import KINDS, config, sampler
 from voxseq.base.random import numpy_generator
+from voxseq.config.execution import DeviceConfig
 from voxseq.config.methods import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.config.registry import METHODS, Method
 from voxseq.config.runs import PretrainRun
+from voxseq.data.store import VolumeStore
 from voxseq.models.transfer import ENCODER_FILE
 from voxseq.plan.context import RunContext
 from voxseq.pretrain import run
@@ -172,6 +174,23 @@ def test_a_run_cut_in_any_stage_ends_with_the_same_weights(context, last):
     assert ("stage", 0) not in TwoStages.calls
     straight, cut = (context(name).out / ENCODER_FILE for name in ("straight", "cut"))
     assert straight.read_bytes() == cut.read_bytes()
+
+
+def test_volumes_on_a_local_disk_give_the_same_weights(context, tmp_path, monkeypatch):
+    run.execute(context("straight"))
+    opened, real = [], VolumeStore.__init__
+
+    def noted(store, folder, *args):
+        opened.append(folder)
+        real(store, folder, *args)
+
+    monkeypatch.setattr(VolumeStore, "__init__", noted)
+    monkeypatch.setenv("FAST_DISK", str(tmp_path / "fast"))
+    run.execute(replace(context("staged"), device=DeviceConfig(staging="$FAST_DISK")))
+    assert opened
+    assert all(folder.is_relative_to(tmp_path / "fast") for folder in opened)
+    straight, staged = (context(name).out / ENCODER_FILE for name in ("straight", "staged"))
+    assert straight.read_bytes() == staged.read_bytes()
 
 
 def test_the_last_weights_are_kept_whatever_their_loss(context, monkeypatch):

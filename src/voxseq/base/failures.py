@@ -10,17 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from voxseq.base.errors import ResourceError, VoxseqError
 
-T = TypeVar("T")
 #: Errors of a name or of a file itself, and of sizes and places that a damaged file has named. All
 #: other errors of the system are the machine's.
 _OF_THE_FILE = (
@@ -51,8 +48,6 @@ _NOTES = 1 << 18
 _PIECE = 1 << 20
 #: NumPy's words for a write that was cut short.
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
-#: Bytes; a disk with less is full for any file here.
-_LITTLE = 1 << 24
 #: Words of torch and its libraries where memory, of the system or of a device, could not be had.
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|alloc_failed"
@@ -102,30 +97,6 @@ def _named(path: Path, done: str, *, is_last: bool = False) -> Iterator[None]:
         raise
 
 
-def read_twice(path: Path, read: Callable[[], T]) -> T:
-    """``read()``; once more where it fails and does not say that the machine did.
-
-    For libraries that keep neither the number nor the words of the system's error. Before a file
-    counts as damaged, all of its bytes are read, which such an error that lasts makes fail.
-
-    Args:
-        path: the file, or the folder of files, that is read.
-        read: reads it.
-
-    Raises:
-        ResourceError: the machine failed.
-        Exception: that of the second attempt.
-    """
-    try:
-        with read_named(path):
-            return read()
-    except Exception as error:
-        if isinstance(error, ResourceError):
-            raise
-        require_readable(path)
-        return read()
-
-
 def require_readable(path: Path) -> None:
     """Read a file, or every file in a folder, to the end; nothing where there is none.
 
@@ -141,23 +112,6 @@ def require_readable(path: Path) -> None:
             with path.open("rb") as file:
                 while file.read(_PIECE):
                     pass
-
-
-@contextmanager
-def unexplained_write_named(path: Path) -> Iterator[None]:
-    """The same for a library that cannot write ``path`` and does not say why."""
-    try:
-        with write_named(path):
-            yield
-    except RuntimeError as error:
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY:
-            raise _full(path, errno.EFBIG) from error
-        if shutil.disk_usage(existing(path.parent)).free < _LITTLE:
-            raise _full(path, errno.ENOSPC) from error
-        raise ResourceError(
-            f"{path}: cannot be written ({error})", f"check that disk, then {_AGAIN}"
-        ) from error
 
 
 def require_writable(folder: Path) -> None:

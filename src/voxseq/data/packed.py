@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,14 @@ from voxseq.data.volume import Array
 
 #: Bytes of a volume up to which its voxels are kept when it is first read.
 KEPT_BYTES = 2**17
+#: Bytes that are read at once, at most, where more than one row of chunks could be.
+RUN_BYTES = 2**26
+#: Layers of chunks that are kept for the next boxes.
+_LAYERS = 16
 #: Folder of copies of stores on a local disk (:mod:`voxseq.data.copies`).
 COPIES = "voxseq-stores"
-#: Where a chunk says how many bytes it has: 4 bytes, the lowest first.
-_CHUNK_BYTES = slice(12, 16)
+#: How a chunk says how many bytes it has, and where.
+_CHUNK_BYTES, _CHUNK_BYTES_AT = struct.Struct("<i"), 12
 
 
 class ShardFile:
@@ -65,10 +71,9 @@ class ShardFile:
 
         Raises:
             ValueError: the file ends before.
-            ResourceError: the machine failed.
+            OSError: the machine failed.
         """
-        with read_named(self.path):
-            content = os.pread(self._descriptor, end - first, first)
+        content = os.pread(self._descriptor, end - first, first)
         if len(content) < end - first:
             raise ValueError("it is too short")
         return memoryview(content)
@@ -138,7 +143,8 @@ class PackedArray:
             out[...] = self._kept[tuple(slice(*ends) for ends in box)]
         elif out.size:
             try:
-                self._unpack(box, out)
+                with read_named(self._file.path):
+                    self._unpack(box, out)
             except (RuntimeError, ValueError) as error:
                 raise damaged(self._file.path, error) from None
 
@@ -175,38 +181,41 @@ class PackedArray:
             base = first[begin][0]
             content = self._file.read(base, end[stop - 1][-1])
             for row in range(begin, stop):
-                borders = zip(first[row], end[row], strict=True)
-                for place, (chunk, chunk_end) in enumerate(borders, row * width):
-                    packed = content[chunk - base : chunk_end - base]
+                place = row * width
+                for chunk, chunk_end in zip(first[row], end[row], strict=True):
                     # Blosc2 copies as many bytes as the chunk says that it has.
-                    if int.from_bytes(packed[_CHUNK_BYTES], "little") != len(packed):
+                    said = _CHUNK_BYTES.unpack_from(content, chunk - base + _CHUNK_BYTES_AT)
+                    if said[0] != chunk_end - chunk:
                         raise ValueError("a chunk has another size than it says")
-                    schunk.update_chunk(place, packed)
+                    schunk.update_chunk(place, content[chunk - base : chunk_end - base])
+                    place += 1
 
 
 class _Scratch(threading.local):
     """Arrays in memory of one layer of chunks, by the way they are packed, to be used again."""
 
     def __init__(self) -> None:
-        self._layers: dict[tuple[str, Shape3, Shape3], tuple[int, int, Any]] = {}
+        self._layers: OrderedDict[tuple[str, Shape3, Shape3], tuple[int, int, Any]] = OrderedDict()
 
     def layer(self, place: Place, rows: int, columns: int) -> tuple[int, Any]:
         """A layer of at least so many chunks along the second and third axis, and its columns."""
         key = (place.dtype, place.chunks, place.blocks)
         has_rows, has_columns, array = self._layers.get(key, (0, 0, None))
         if has_rows < rows or has_columns < columns:
-            rows, columns = max(rows, has_rows), max(columns, has_columns)
+            has_rows, has_columns = max(rows, has_rows), max(columns, has_columns)
             x, y, z = place.chunks
             array = blosc2.empty(
-                (x, rows * y, columns * z),
+                (x, has_rows * y, has_columns * z),
                 dtype=np.dtype(place.dtype),
                 chunks=place.chunks,
                 blocks=place.blocks,
                 cparams=blosc2.CParams(nthreads=1),
                 dparams=blosc2.DParams(nthreads=1),
             )
-            has_columns = columns
-            self._layers[key] = rows, columns, array
+            self._layers[key] = has_rows, has_columns, array
+            if len(self._layers) > _LAYERS:
+                self._layers.popitem(last=False)
+        self._layers.move_to_end(key)
         return has_columns, array
 
 
@@ -216,7 +225,7 @@ _SCRATCH = _Scratch()
 def _runs(
     first: Sequence[Sequence[int]], end: Sequence[Sequence[int]]
 ) -> Iterator[tuple[int, int]]:
-    """Rows of chunks that follow each other in the file, by their first and last byte.
+    """Rows of chunks that follow each other in the file and are read together.
 
     Args:
         first: (Y, Z) byte at which each chunk begins; chunks of one row follow each other.
@@ -226,10 +235,12 @@ def _runs(
         First row, and the one after the last.
     """
     begin = 0
-    for row in range(1, len(first) + 1):
-        if row == len(first) or first[row][0] != end[row - 1][-1]:
+    for row in range(1, len(first)):
+        is_apart = first[row][0] != end[row - 1][-1]
+        if is_apart or end[row][-1] - first[begin][0] > RUN_BYTES:
             yield begin, row
             begin = row
+    yield begin, len(first)
 
 
 def damaged(path: Path, error: Exception) -> IntegrityError:

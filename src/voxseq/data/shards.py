@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from voxseq.base.failures import write_named
 from voxseq.config.base import Shape3
 from voxseq.config.data import Codec
-from voxseq.data.index import read_table, write_table
+from voxseq.data.index import read_arrow, write_table
 from voxseq.data.volume import Array
 
 PLACES = "places.parquet"
@@ -31,6 +31,7 @@ SHARDS = "volumes-*.bin"
 SHARD_BYTES = 2 * 10**9
 #: Bytes that are copied at a time.
 _PIECE = 1 << 20
+_SHAPES = ("shape", "chunks", "blocks")
 _SCHEMA = pa.schema(
     [
         ("volume", pa.int32()),
@@ -38,7 +39,7 @@ _SCHEMA = pa.schema(
         ("shard", pa.int32()),
         ("offset", pa.int64()),
         ("dtype", pa.string()),
-        *((name, pa.list_(pa.int32())) for name in ("shape", "chunks", "blocks")),
+        *((name, pa.list_(pa.int32())) for name in _SHAPES),
         ("sizes", pa.list_(pa.uint32())),
     ]
 )
@@ -114,7 +115,8 @@ class ShardWriter:
         path = shard_path(self.folder, self._shard)
         with write_named(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("xb")
+            # Large writes leave the file in large pieces of memory, which are read faster.
+            self._file = path.open("xb", buffering=_PIECE)
 
     def write(
         self, volume: int, kind: str, array: Array, dtype: np.dtype[Any], packing: Packing
@@ -192,22 +194,35 @@ class Places:
     """
 
     def __init__(self, folder: Path) -> None:
-        # Columns, not an object for each array: processes forked from this one share the memory.
-        self._columns = {
-            name: column.to_numpy() for name, column in read_table(folder / PLACES).items()
+        table = read_arrow(folder / PLACES)
+        column = {name: table[name].combine_chunks() for name in _SCHEMA.names}
+        self._rows = {
+            key: row
+            for row, key in enumerate(
+                zip(column["volume"].to_pylist(), column["kind"].to_pylist(), strict=True)
+            )
         }
-        keys = zip(self._columns["volume"].tolist(), self._columns["kind"], strict=True)
-        self._rows = {key: row for row, key in enumerate(keys)}
+        self._dtypes = column["dtype"].to_pylist()
+        self._numbers = np.stack([column[name].to_numpy() for name in ("shard", "offset")], axis=1)
+        self._shapes = np.stack(
+            [column[name].flatten().to_numpy().reshape(-1, 3) for name in _SHAPES], axis=1
+        )
+        # One array for all: processes forked from this one share it.
+        self._sizes = column["sizes"].flatten().to_numpy()
+        self._borders = column["sizes"].offsets.to_numpy()
+        # Unpacking took several times the memory of the numbers.
+        del table
+        pa.default_memory_pool().release_unused()
 
     def find(self, volume: int, kind: str) -> Place | None:
         """Where an array is; None where the store has none of the kind for the volume."""
         row = self._rows.get((volume, kind))
         if row is None:
             return None
-        found = {name: self._columns[name][row] for name in _SCHEMA.names[2:]}
-        numbers = {name: int(found[name]) for name in ("shard", "offset")}
-        shapes = {name: tuple(found[name].tolist()) for name in ("shape", "chunks", "blocks")}
-        return Place(**{**found, **numbers, **shapes})
+        shard, offset = self._numbers[row].tolist()
+        shape, chunks, blocks = map(tuple, self._shapes[row].tolist())
+        sizes = self._sizes[self._borders[row] : self._borders[row + 1]]
+        return Place(shard, offset, self._dtypes[row], shape, chunks, blocks, sizes)
 
 
 def shard_path(folder: Path, number: int) -> Path:

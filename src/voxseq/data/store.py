@@ -184,11 +184,11 @@ class VolumeStore:
 
     def shape(self, index: int) -> Shape3:
         """Voxels of image ``index``; reads no file."""
-        return self._find("images", index).shape
+        return self.place(index, "images").shape
 
     def dtype(self, index: int) -> np.dtype[Any]:
         """Type of image ``index``, int16 or float32; reads no file."""
-        return np.dtype(self._find("images", index).dtype)
+        return np.dtype(self.place(index, "images").dtype)
 
     def image(self, index: int) -> Array:
         """Image ``index``, (X, Y, Z), int16 or float32."""
@@ -235,7 +235,12 @@ class VolumeStore:
         array = self._open(kind, index)
         return array.crop((0, 0, 0), array.shape)
 
-    def _find(self, kind: str, index: int) -> Place:
+    def place(self, index: int, kind: str) -> Place:
+        """Where an array of volume ``index`` is: images, labels, native_labels or locations.
+
+        Raises:
+            IntegrityError: the store has none.
+        """
         place = self._places.find(int(index), kind)
         if place is None:
             raise IntegrityError(
@@ -247,7 +252,7 @@ class VolumeStore:
     def _open(self, kind: str, index: int) -> PackedArray:
         key = (kind, int(index))
         if key not in self._arrays:
-            place = self._find(kind, index)
+            place = self.place(index, kind)
             found = PackedArray(self._file(place.shard), place)
             self._room -= found.memory
             while self._room < 0 and self._arrays:
