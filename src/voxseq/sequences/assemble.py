@@ -54,7 +54,8 @@ def assemble(voxels: Tensor, headers: NDArray[Any], config: SequencesConfig) -> 
         (B, 1, X, Y, Z) float32 in 0..1 on the device of ``voxels``. On the CPU a volume does not
         depend on the others of its batch, to the bit.
     """
-    volumes = torch.empty(len(headers), 1, *config.volume_shape, device=voxels.device)
+    shape = (len(headers), 1, *config.volume_shape)
+    volumes = torch.empty(shape, dtype=torch.float32, device=voxels.device)
     for alike, parts in _groups(headers).items():
         made = _scaled(_resized(_gathered(voxels, alike, parts), alike.shape), alike, parts)
         for part, values in zip(parts, made, strict=True):

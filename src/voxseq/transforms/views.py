@@ -113,7 +113,7 @@ class ViewRecipe:
         Returns:
             (B, 1, *shape) float32 in 0..1 on the volumes' device.
         """
-        views = torch.empty(len(volumes), *self.shape, device=volumes.device)
+        views = volumes.new_empty(len(volumes), *self.shape)
         for view, volume, each in zip(views, volumes[:, 0], drawn, strict=True):
             view.copy_(turned(_cropped(volume, self.shape, each), each))
         jitter(views, drawn)
