@@ -22,6 +22,7 @@ from tests.helpers.methods import ENCODER, SEQUENCES, small_settings
 from tests.helpers.training import PhantomSampler
 from voxseq.config.runs import PretrainRun
 from voxseq.pretrain import run
+from voxseq.pretrain.base import PretrainMethod
 from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
@@ -90,6 +91,8 @@ def train_plan(
         task.register_forward_pre_hook(lambda module, arguments: watch(module, arguments[1]))
     if look is not None:
         task.register_forward_pre_hook(lambda module, arguments: look(module, arguments[0]))
+    if plan.precision == "64-true":
+        validate_in_double(method)
     keep_first_gradient(task, out, is_kept=here.is_first)
     config = made.settings.optimiser
     optimiser = adamw(method.parameter_groups(config), config)
@@ -108,6 +111,18 @@ def train_plan(
         run_config={"method": plan.method},
     )
     return task
+
+
+def validate_in_double(method: PretrainMethod) -> None:
+    """Widen what a validation is given, as Fabric does with what a training is given."""
+    loss = method.validation_loss
+
+    def widened(batch: Mapping[str, torch.Tensor], generator: torch.Generator) -> Any:
+        double = {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
+        return loss(double, generator)
+
+    method.validation_loss = widened  # type: ignore[method-assign]
+    method.encoder.register_forward_pre_hook(lambda _, given: (given[0].double(),))
 
 
 def keep_first_gradient(task: run.PretrainTask, out: Path, *, is_kept: bool) -> None:

@@ -213,7 +213,9 @@ class Corruption:
         made = blurred(views[:, 0], drawn["sigma"], sampled, largest)
         for view, each in zip(made, drawn, strict=True):
             generator = torch.Generator(view.device).manual_seed(int(each["seed"]))
-            noise = torch.randn(self.shape, generator=generator, device=view.device)
+            noise = torch.randn(
+                self.shape, generator=generator, dtype=view.dtype, device=view.device
+            )
             view.add_(noise, alpha=float(each["noise"]))
         gamma = torch.from_numpy(drawn["gamma"].astype(np.float32)).to(made.device)
         # Noise makes negative voxels, which have no such power: they keep their sign.
