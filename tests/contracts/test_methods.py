@@ -27,6 +27,7 @@ from voxseq.models.encoder import build_encoder
 from voxseq.models.networks import TokenClassifier
 from voxseq.models.transfer import load_encoder, save_encoder
 from voxseq.models.unetr import UNETR
+from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.batching import ItemRows, views_of, volumes_of
 from voxseq.transforms.spatial import Item
 
@@ -166,15 +167,20 @@ def test_half_precision_changes_losses_a_little_and_their_type_not_at_all(name: 
 
 
 def test_recomputed_activations_change_no_bit(name: str) -> None:
+    """Of a method that recomputes more than blocks, nothing but the last digits."""
     kept, again = make(name), make(name)
     again.recompute()
+    is_exact = type(again).recompute is PretrainMethod.recompute
+    rtol, atol = (0, 0) if is_exact else (1e-3, 1e-4)
+    close = partial(torch.testing.assert_close, rtol=rtol, atol=atol)
     for one, other in zip(losses(kept), losses(again), strict=True):
-        assert equal(one, other)
+        close(other, one)
         one["loss"].backward()
         other["loss"].backward()
     for first, second in zip(kept.parameters(), again.parameters(), strict=True):
         assert (first.grad is None) == (second.grad is None)
-        assert first.grad is None or torch.equal(first.grad, second.grad)
+        close(second.grad, first.grad)
+    close(dict(again.named_buffers()), dict(kept.named_buffers()))
 
 
 def test_the_smallest_batch_has_finite_losses_and_gradients(name: str) -> None:

@@ -37,12 +37,14 @@ ACCUMULATING = [n for n in NAMES if (own := METHODS[n].settings) is not None and
 WAYS = [
     *((name, "two") for name in NAMES),
     *((name, f"{count}_divided") for name in ACCUMULATING for count in ("one", "two")),
+    # Its decoder is then computed in pieces, batch norms over both processes included.
+    ("pcrlv2", "two_recomputed"),
 ]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All trainings: folders one, two, one_divided, two_divided.
+    """All trainings: folders one, two, one_divided, two_divided, two_recomputed.
 
     In double precision: in single precision Adam makes a step of the learning rate out of the
     rounding of a gradient that is zero, such as that of a bias before a batch norm.
@@ -60,7 +62,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for folder in ("one_divided", "two_divided")
     }
     train_plans([*one, *divided["one_divided"]])
-    together(2, train_plans, [*two, *divided["two_divided"]])
+    recomputed = [
+        replace(p, folder=base / "two_recomputed" / p.method, recompute=True)
+        for p in one
+        if p.method == "pcrlv2"
+    ]
+    together(2, train_plans, [*two, *divided["two_divided"], *recomputed])
     return base
 
 
