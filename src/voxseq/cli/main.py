@@ -111,7 +111,7 @@ def _print_estimate(
     into: Path | None,
 ) -> None:
     from voxseq.base.files import write_text
-    from voxseq.cli.plan_estimate import print_sections, with_estimate
+    from voxseq.cli.plan_estimate import WIDTH, print_sections, with_estimate
     from voxseq.cli.plan_tables import misfits, sections
     from voxseq.estimate.counts import COUNTS
     from voxseq.estimate.estimate import estimate
@@ -127,7 +127,7 @@ def _print_estimate(
         write_text(into, page)
         click.echo(f"{into}: tables of scale {config.scale} written")
     for text in misfits(config, found):
-        click.echo(f"warning: {text}", err=True)
+        click.echo(click.wrap_text(f"warning: {text}", WIDTH, subsequent_indent="  "), err=True)
 
 
 def _print_plan(built: Plan, stage: str | None) -> None:

@@ -13,8 +13,8 @@ from voxseq.cli.plan_tables import Section
 SCALES = Path("workflow/scales")
 #: The scale without an overlay.
 DEMO = "demo"
-#: Columns of a page that nobody looks at in a terminal.
-_WIDTH = 100
+#: Columns where the output is not a terminal, and of warnings.
+WIDTH = 100
 _BLOCK = re.compile(r"(<!-- estimate: (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,7 +40,7 @@ def print_sections(parts: Sequence[Section]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
     for part in parts:
         table = Table(box=None, pad_edge=False)
         for number, name in enumerate(part.header):

@@ -49,7 +49,7 @@ def chores(config: Config, found: Estimate) -> list[Chore]:
     )
     listed = [
         Chore("hash all sources", stored / HASHING / 3600, asked.preprocess.threads),
-        Chore("ranges of all sequences", _ranging(config) / 3600, max(asked.sequences.threads, 1)),
+        Chore("ranges of all sequences", _ranging(config) / 3600, max(asked.sequences.workers, 1)),
     ]
     for run in found.runs("pretrain"):
         settings, cost = run.config.settings, found.costs[run.id]
