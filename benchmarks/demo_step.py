@@ -134,9 +134,9 @@ def before(method: PretrainMethod, reader: Reader, size: int, first: int) -> Ite
     sequences = batching.needs == "sequence"
     for step in range(first, _STEPS):
         chosen = [batching.choose(sampler, step, size, slot) for slot in range(size)]
-        items = [sampler.raw(*one, sequences=sequences) for one in chosen]
-        volumes = [reader.volume(item) for item in items]
-        is_ct = np.array([item.ct for item in items])
+        items = [reader.item(*one, sequences=sequences) for one in chosen]
+        volumes = [item.volume for item in items]
+        is_ct = np.array([item.modality == "CT" for item in items])
         yield views(batching, volumes, is_ct, numpy_generator(0, "views", step))
 
 

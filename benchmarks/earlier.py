@@ -23,7 +23,7 @@ from voxseq.data.store import VolumeStore
 from voxseq.sequences.raw import SLIDING, Box, Raw
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.transforms.intensity import scale, scale_percentiles
-from voxseq.transforms.spatial import Array, Triple, resize, resize_all
+from voxseq.transforms.spatial import Array, Item, Triple, resize, resize_all
 
 #: Bytes that an open file took, and up to which the voxels were kept instead; files kept open.
 _FILE_BYTES, _OPEN = 2**17, 64
@@ -158,6 +158,16 @@ class Reader:
         for number, name in enumerate(sampler._names):
             write_files(sampler._store(number), folder / name, chunks)
             self._stores.append(FileStore(folder / name))
+
+    def item(self, number: int, generator: np.random.Generator, *, sequences: bool) -> Item:
+        """Read an entry of the training list; arguments as those of the sampler's ``raw``."""
+        sampler = self.sampler
+        raw = sampler.raw(number, generator, sequences=sequences)
+        chosen = int(np.searchsorted(sampler._offsets, number, side="right")) - 1
+        kind = sampler.kinds[chosen]
+        row = sampler._tables[kind].training[number - int(sampler._offsets[chosen])]
+        modality = str(sampler._modality_at(kind, np.array([row]))[0])
+        return Item(self.volume(raw), kind, sampler._names[raw.source], number, modality)
 
     def volume(self, raw: Raw) -> Array:
         """The volume (X, Y, Z) float32 of an item."""
