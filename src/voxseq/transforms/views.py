@@ -10,7 +10,7 @@ batch are then made on their device.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,24 +117,28 @@ class ViewRecipe:
         return np.array(values, DRAWN)
 
     def make(self, volumes: Tensor, drawn: NDArray[Any]) -> Tensor:
-        """Make one view of each volume.
+        """Make one view of each volume, or some.
 
         Args:
             volumes: (B, 1, X, Y, Z) float32 in 0..1.
-            drawn: (B,) records of :meth:`draw`.
+            drawn: (B,) or (B, views) records of :meth:`draw`, be it of other recipes for the same
+                shape.
 
         Returns:
-            (B, 1, *shape) float32 in 0..1 on the volumes' device.
+            (B, 1, *shape) or (B, views, 1, *shape) float32 in 0..1 on the volumes' device.
         """
-        views = volumes.new_empty(len(volumes), *self.shape)
+        made = volumes.new_empty(*drawn.shape, 1, *self.shape)
+        views, records = made.view(-1, *self.shape), drawn.reshape(-1)
+        each = len(views) // len(volumes)
+        sources = [volume for volume in volumes[:, 0] for _ in range(each)]
         for rows in pieces(len(views), self.shape, views.device):
-            self._make(volumes[rows, 0], drawn[rows], views[rows])
-        return views[:, None]
+            self._make(sources[rows], records[rows], views[rows])
+        return made
 
-    def _make(self, volumes: Tensor, drawn: NDArray[Any], views: Tensor) -> None:
-        """Write views of (B, X, Y, Z) to ``views``."""
-        for view, volume, each in zip(views, volumes, drawn, strict=True):
-            view.copy_(turned(_cropped(volume, self.shape, each), each))
+    def _make(self, sources: Sequence[Tensor], drawn: NDArray[Any], views: Tensor) -> None:
+        """Write a view of each source (X, Y, Z) to ``views`` (N, *shape)."""
+        for view, source, each in zip(views, sources, drawn, strict=True):
+            view.copy_(turned(_cropped(source, self.shape, each), each))
         jitter(views, drawn)
         widths: NDArray[np.float64] = drawn["sigma"]
         for rows in _rows((widths > 0).any(axis=1)):
