@@ -1,44 +1,56 @@
-"""A training step of the demo's size, data included, against the rate of a matrix product."""
+"""Training steps of the demo's size, data included.
+
+Ours against the rate of a matrix product, and every method against the same step whose batches are
+made the way before.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.earlier import Reader
+from benchmarks.earlier_views import views
 from benchmarks.flops import counted, prepare, share_of_product
-from benchmarks.harness import Row
-from benchmarks.large_index import with_draws
-from benchmarks.material import demo_config, in_ras, table_row, typical_step
+from benchmarks.harness import Row, alternate, faster
+from benchmarks.material import demo_config, typical_step
+from benchmarks.sources import Scan, entries, noise, sampler_of
 from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config import Config
-from voxseq.config.methods.ours import OursSettings
-from voxseq.data.index import INDEX, SCHEMA, write_table
-from voxseq.data.store import StoreWriter
-from voxseq.data.volume import Entry
-from voxseq.plan.context import RunContext
+from voxseq.config.registry import METHODS, pretrained
+from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Batch, ItemRows, views_of, volumes_of
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
-from voxseq.sequences import build
+from voxseq.pretrain.run import method_class
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.training.batches import stepwise
 from voxseq.training.optimiser import adamw
 
 #: Share of the matrix product's rate that is to be reached.
 TARGET = 0.6
 #: Rounds, and steps of each: the product between them empties the caches, and a training has none.
 _ROUNDS, _CALLS = 10, 10
-#: Volumes of a spatial source, subjects of the contrast source and lesions of a category.
-_VOLUMES, _SUBJECTS, _LESIONS = 1, 2, 12
+#: Images of a spatial source, subjects of the contrast source and lesions of a category.
+_COUNTS = {"spatial": 1, "contrast": 2, "semantic": 12}
+#: How many times as fast a step has to be as with batches that are made the way before.
+_CONTRASTIVE, _ANY = 1.3, 1.0
+_FASTER = {"simclr": _CONTRASTIVE, "moco_v3": _CONTRASTIVE}
+_FASTER |= {"dino": _CONTRASTIVE, "pcrlv2": _CONTRASTIVE}
+_STEPS = 1000
 
 
 def run() -> Iterator[Row]:
-    """The one row of this module."""
+    """All rows of this module."""
     prepare()
     with tempfile.TemporaryDirectory() as name:
-        config = demo_config()
-        training = Training(config, _sampler(Path(name), config))
+        folder, config = Path(name), demo_config()
+        sampler = demo_sampler(folder, config)
+        training = Training(config, "ours", sampler)
         flops = counted(training)
         note = (
             f"width {config.encoder.width}, depth {config.encoder.depth}, 64 tokens of 4³, batch "
@@ -48,78 +60,100 @@ def run() -> Iterator[Row]:
         yield share_of_product(
             "demo-size step, data included", training, flops, TARGET, note, _ROUNDS, _CALLS
         )
+        reader = Reader(sampler, folder / "files", config.store.chunk_shape)
+        for method in pretrained():
+            yield _beside_earlier(config, method, sampler, reader)
+
+
+def _beside_earlier(config: Config, method: str, sampler: SequenceSampler, reader: Reader) -> Row:
+    sides = {
+        "ours": Training(config, method, sampler),
+        "other": Training(config, method, sampler, reader),
+    }
+    works: dict[str, Callable[[], object]] = {
+        name: lambda side=side: [side() for _ in range(_CALLS)]  # type: ignore[misc]
+        for name, side in sides.items()
+    }
+    seconds = alternate(works, _ROUNDS, time.process_time)
+    note = f"the demo's configuration; processor time, {_ROUNDS * _CALLS} steps"
+    target = _FASTER.get(method, _ANY)
+    return faster(f"demo step: {method}", "batches the way before", seconds, target, note, _CALLS)
 
 
 class Training:
-    """Training of our method, step after step: drawing, reading, loss, gradients, update."""
+    """Training of a method, step after step: drawing, reading, views, loss, gradients, update.
 
-    def __init__(self, config: Config, sampler: SequenceSampler) -> None:
-        settings = OursSettings.model_validate(config.pretrain.methods["ours"])
-        self.sampler, self.size = sampler, config.pretrain.batch_size
-        self.method = AutoregressiveMethod(settings, config.encoder, config.sequences, 0)
-        self.method.begin(1000, sampler)
+    Args:
+        config: of the study.
+        method: name of the method.
+        sampler: of the items.
+        reader: makes batches the way before; None: the way of now.
+    """
+
+    def __init__(
+        self, config: Config, method: str, sampler: SequenceSampler, reader: Reader | None = None
+    ) -> None:
+        row = METHODS[method]
+        assert row.settings is not None
+        settings = row.settings.model_validate(config.pretrain.methods[method])
+        self.method = method_class(method)(settings, config.encoder, config.sequences, 0)
+        self.method.begin(_STEPS, sampler)
         self.optimiser = adamw(self.method.parameter_groups(settings.optimiser), settings.optimiser)
-        # The first step is the one whose operations are counted.
-        self.step = typical_step(self.method, self.size)
-
-    def batch(self) -> dict[str, Any]:
-        """The batch of the step."""
-        items = self.method.batching.draw(self.sampler, self.step, self.size)
-        return self.method.batching.collate(items, numpy_generator(0, "views", self.step))
+        size, self.step = config.pretrain.batch_size, 0
+        if isinstance(self.method, AutoregressiveMethod):
+            # The first step is the one whose operations are counted.
+            self.step = typical_step(self.method, size)
+        self._batches = (
+            now(self.method, sampler, size, self.step)
+            if reader is None
+            else before(self.method, reader, size, self.step)
+        )
 
     def __call__(self) -> None:
         """One step."""
         generator = torch_generator(0, "method", self.step)
-        self.method(self.batch(), self.step, generator)["loss"].backward()
+        self.method(next(self._batches), self.step, generator)["loss"].backward()
+        self.method.before_update(self.step, self.optimiser.param_groups)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        self.method.after_step(self.step, _STEPS)
         self.step += 1
 
 
-def _sampler(folder: Path, config: Config) -> SequenceSampler:
+def now(method: PretrainMethod, sampler: SequenceSampler, size: int, first: int) -> Iterator[Batch]:
+    """The batches of a training from a step on, as a training without workers makes them."""
+    rows = ItemRows(method.batching, sampler, 0, size)
+    for batch in stepwise(rows, first, _STEPS):
+        volumes = volumes_of(batch, sampler.header, sampler.config)
+        yield views_of(batch, volumes, sampler.header, method.batching)
+
+
+def before(method: PretrainMethod, reader: Reader, size: int, first: int) -> Iterator[Batch]:
+    """The same the way before."""
+    batching, sampler = method.batching, reader.sampler
+    sequences = batching.needs == "sequence"
+    for step in range(first, _STEPS):
+        chosen = [batching.choose(sampler, step, size, slot) for slot in range(size)]
+        items = [reader.item(*one, sequences=sequences) for one in chosen]
+        volumes = [item.volume for item in items]
+        is_ct = np.array([item.modality == "CT" for item in items])
+        yield views(batching, volumes, is_ct, numpy_generator(0, "views", step))
+
+
+def demo_sampler(folder: Path, config: Config) -> SequenceSampler:
     """The demo's sources with fewer volumes; the kinds have nearly the same shares."""
     shape = config.data.phantoms.volume_shape
-    inputs = {}
-    for number, source in enumerate(config.sequences.sources):
-        rng = np.random.default_rng(number)
-        entries = _entries(source.kind, config.sequences.contrast.contrasts)
-        store, download = folder / "store" / source.dataset, folder / "download" / source.dataset
-        store.mkdir(parents=True)
-        download.mkdir(parents=True)
-        writer = StoreWriter(store, config.store)
-        rows = []
-        for key, entry in enumerate(entries):
-            depth = 8 if source.kind == "semantic" else shape[2]
-            noise = rng.normal(0, 300, (*shape[:2], depth))
-            volume = in_ras(np.rint(noise).astype(np.int16))
-            row = table_row(volume, entry)
-            row["volume_id"] = f"{source.dataset}/{entry.subject}/{entry.image}"
-            writer.add(key, volume.array, None, row)
-            rows.append(row)
-        writer.close()
-        write_table(download / INDEX, [{k: r[k] for k in SCHEMA.names} for r in rows], SCHEMA)
-        inputs[f"preprocess/source/{source.dataset}"] = store
-        inputs[f"download/{source.dataset}"] = download
-    index = folder / "index"
-    index.mkdir()
-    settings = with_draws(config.sequences, 1 / 12)
-    build.execute(RunContext("sequences/all", settings, index, folder / "state", inputs, None))
-    stores = {s.dataset: folder / "store" / s.dataset for s in config.sequences.sources}
-    kinds = tuple(sorted({s.kind for s in config.sequences.sources}))
-    return SequenceSampler(index, stores, config.sequences, kinds, 0)
+    contrasts = config.sequences.contrast.contrasts
 
+    def scans(kind: str, number: int) -> Iterator[Scan]:
+        depth = 8 if kind == "semantic" else shape[2]
+        seeds = np.random.default_rng(number).integers(2**31, size=100)
+        found: Any = entries(kind, contrasts, (16, 16), _COUNTS[kind])
+        for entry, seed in zip(found, seeds, strict=False):
+            yield entry, noise((*shape[:2], depth), int(seed))
 
-def _entries(kind: str, contrasts: tuple[str, ...]) -> list[Entry]:
-    if kind == "contrast":
-        return [
-            Entry(f"s{n}", contrast, "", modality="MRI", contrast=contrast, group=f"s{n}")
-            for n in range(_SUBJECTS)
-            for contrast in contrasts
-        ]
-    if kind == "semantic":
-        return [
-            Entry(f"c{category}n{n}", "0", "", modality="CT", label=category, centre=(16, 16))
-            for category in range(1, 9)
-            for n in range(_LESIONS)
-        ]
-    return [Entry(f"s{n}", "0", "", modality="CT") for n in range(_VOLUMES)]
+    sources = {
+        source.dataset: scans(source.kind, number)
+        for number, source in enumerate(config.sequences.sources)
+    }
+    return sampler_of(folder, config, sources, 1 / 12)

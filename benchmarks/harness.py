@@ -70,12 +70,12 @@ class Unmeasured:
     needs: str
 
 
-def timed(work: Work) -> float:
+def timed(work: Work, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, without the collection of earlier garbage."""
     gc.collect()
-    began = time.perf_counter()
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def in_turn(rounds: int, names: Sequence[str]) -> list[list[str]]:
@@ -83,14 +83,24 @@ def in_turn(rounds: int, names: Sequence[str]) -> list[list[str]]:
     return [list(names) if number % 2 == 0 else list(names)[::-1] for number in range(rounds)]
 
 
-def alternate(sides: Mapping[str, Work], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of each side in each round; the sides take turns, after one unmeasured call each."""
+def alternate(
+    sides: Mapping[str, Work],
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each side in each round; the sides take turns, after one unmeasured call each.
+
+    Args:
+        sides: name → what is measured.
+        rounds: number of calls of each.
+        clock: ``time.process_time`` where other work on the machine shall not count.
+    """
     for work in sides.values():
         work()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for names in in_turn(rounds, list(sides)):
         for name in names:
-            seconds[name].append(timed(sides[name]))
+            seconds[name].append(timed(sides[name], clock))
     return seconds
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,8 @@ from voxseq.data.prepare import normalise
 from voxseq.data.store import StoreWriter
 from voxseq.data.task_volumes import Volumes
 from voxseq.data.volume import Entry
-from voxseq.finetune.batches import CropBatches
+from voxseq.finetune.batches import CropRows
+from voxseq.training.batches import stepwise
 from voxseq.transforms.augment import build_augmentation
 
 VOLUMES = 40
@@ -79,8 +82,8 @@ def _label(number: int) -> NDArray[np.uint8]:
 def _memory(folder: Path, sampling: str) -> Row:
     def ours() -> None:
         batches = Batches(folder / "store")
-        for step in range(VOLUMES // BATCH):
-            batches(step)
+        for _ in range(VOLUMES // BATCH):
+            batches()
 
     def other() -> None:
         cached = Cached(folder, sampling)
@@ -94,20 +97,15 @@ def _memory(folder: Path, sampling: str) -> Row:
 
 def _samples(folder: Path, sampling: str) -> Row:
     batches, cached = Batches(folder / "store"), Cached(folder, sampling)
-    for step in range(VOLUMES // BATCH):
-        batches(step)
-    turn = {"ours": 0, "other": 0}
-
-    def ours() -> None:
-        batches(turn["ours"])
-        turn["ours"] += 1
+    for _ in range(VOLUMES // BATCH):
+        batches()
+    numbers = itertools.cycle(range(VOLUMES))
 
     def other() -> None:
         for _ in range(BATCH):
-            cached(turn["other"] % VOLUMES)
-            turn["other"] += 1
+            cached(next(numbers))
 
-    seconds = alternate({"ours": ours, "other": other}, 2 * ROUNDS)
+    seconds = alternate({"ours": batches, "other": other}, 2 * ROUNDS)
     note = "the same volumes, page cache warm, no augmentation"
     against = f"CacheDataset, {sampling}"
     return faster("segmentation crops", against, seconds, 5.0, note, BATCH * CROPS)
@@ -128,11 +126,12 @@ class Batches:
         )
         volumes = Volumes(folder)
         augmentation = build_augmentation("none", ROI)
-        self._batches = CropBatches(volumes, volumes.rows("train"), recipe, augmentation, 0)
+        rows = CropRows(volumes, volumes.rows("train"), recipe, augmentation, 0)
+        self._batches = stepwise(rows, 0, sys.maxsize)
 
-    def __call__(self, step: int) -> None:
-        """Make the batch of a step."""
-        self._batches(step)
+    def __call__(self) -> None:
+        """Make the batch of the next step."""
+        next(self._batches)
 
 
 class Cached:

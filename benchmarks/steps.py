@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,11 +30,11 @@ from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.config.registry import METHODS, pretrained
 from voxseq.models.attention import prefix_mask
 from voxseq.models.patches import normalised_targets
-from voxseq.pretrain.base import PretrainMethod
+from voxseq.pretrain.batching import Stream
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
+from voxseq.pretrain.run import method_class
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.optimiser import adamw
-from voxseq.transforms.spatial import Item
 
 #: Share of the matrix product's rate that our method is to reach.
 TARGET = 0.92
@@ -46,33 +45,6 @@ _OURS = 4
 _OTHERS, _FEW = 2, 2
 
 
-class RandomVolumes:
-    """Random volumes in the place of the sampler: the data do not matter to the arithmetic."""
-
-    def __init__(self, shape: tuple[int, int, int], count: int) -> None:
-        rng = np.random.default_rng(0)
-        self.seed = 0
-        self.items = [
-            Item(rng.random(shape, dtype=np.float32), "spatial", "random", i, ("CT", "MRI")[i % 2])
-            for i in range(count)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def batch(self, step: int, size: int, *, sequences: bool = True) -> list[Item]:
-        """The items in turn."""
-        return [self.items[(step * size + slot) % len(self)] for slot in range(size)]
-
-    def numbers(self, modality: str) -> NDArray[np.int64]:
-        """Items of a modality."""
-        return np.array([i.id for i in self.items if i.modality == modality], dtype=np.int64)
-
-    def item(self, number: int, generator: np.random.Generator, *, sequences: bool = False) -> Item:
-        """One item."""
-        return self.items[number]
-
-
 class Step:
     """A whole training step of a method but for its data: loss, gradients and the update."""
 
@@ -81,19 +53,20 @@ class Step:
         row = METHODS[name]
         assert row.settings is not None
         settings = row.settings.model_validate(config.pretrain.methods[name])
-        module, implementation = row.implementation.split(":")
-        method: PretrainMethod = getattr(importlib.import_module(module), implementation)(
-            settings, config.encoder, config.sequences, 0
-        )
-        data = cast(SequenceSampler, RandomVolumes(config.sequences.volume_shape, batch_size))
+        method = method_class(name)(settings, config.encoder, config.sequences, 0)
+        data = cast(SequenceSampler, Modalities(batch_size))
         method.begin(1000, data)
         self.method = method
         self.number = 0
         if isinstance(method, AutoregressiveMethod):
             self.number = typical_step(method, batch_size)
         self.optimiser = adamw(method.parameter_groups(settings.optimiser), settings.optimiser)
-        items = data.batch(0, batch_size, sequences=method.batching.needs == "sequence")
-        self.batch = method.batching.collate(items, numpy_generator(0, "views", 0))
+        # The data do not matter to the arithmetic.
+        rng = np.random.default_rng(0)
+        volumes = rng.random((batch_size, 1, *config.sequences.volume_shape), dtype=np.float32)
+        drawn = np.stack([method.batching.draw(_stream(slot)) for slot in range(batch_size)])
+        is_ct = np.ones(batch_size, bool)
+        self.batch = method.batching.views(torch.from_numpy(volumes), drawn, is_ct)
 
     def __call__(self) -> None:
         """All of the step."""
@@ -104,6 +77,24 @@ class Step:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.method.after_step(0, 1000)
+
+
+class Modalities:
+    """The modalities of so many items, in the place of the sampler: nothing is read."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def numbers(self, modality: str) -> NDArray[np.int64]:
+        """Items of a modality."""
+        return np.arange(self.count)[modality == "MRI" :: 2]
+
+
+def _stream(slot: int) -> Stream:
+    return lambda view: numpy_generator(0, "views", 0, slot, view)
 
 
 class Plain(nn.Module):

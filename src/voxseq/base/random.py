@@ -10,9 +10,13 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
+
+#: Numbers from here on are no word of a seed sequence.
+_WORD = 2**32
 
 
 def entropy(*parts: int | str) -> list[int]:
@@ -22,7 +26,11 @@ def entropy(*parts: int | str) -> list[int]:
 
 def numpy_generator(*parts: int | str) -> np.random.Generator:
     """NumPy generator of the stream that ``parts`` name."""
-    return np.random.default_rng(entropy(*parts))
+    words: list[int] | NDArray[np.uint32] = entropy(*parts)
+    if max(words) < _WORD:
+        # The same stream: NumPy would split a list into words itself, which takes longer.
+        words = np.array(words, np.uint32)
+    return np.random.default_rng(words)
 
 
 def torch_generator(*parts: int | str, device: str = "cpu") -> torch.Generator:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -41,8 +42,8 @@ def sampled(distance: Array, sigma: Array) -> Array:
 def blurred(volumes: Tensor, sigma: Array, kernel: Kernel, largest: float) -> Tensor:
     """Smooth each volume; beyond its faces it goes on with the outermost voxels.
 
-    Each axis is one product of matrices, after which the axes have moved on by one. On the CPU a
-    result does not depend on the other volumes, to the bit.
+    Each axis is a product of matrices. On the CPU a result does not depend on the other volumes, to
+    the bit.
 
     Args:
         volumes: (B, X, Y, Z).
@@ -50,30 +51,59 @@ def blurred(volumes: Tensor, sigma: Array, kernel: Kernel, largest: float) -> Te
         kernel: :func:`integrated` or :func:`sampled`.
         largest: deviation that none of ``sigma`` exceeds.
     """
+    shape = volumes.shape[1:]
     reach = math.ceil(4.0 * largest) + 1
-    made = volumes
-    for axis in range(3):
-        size = made.shape[1]
-        weights = _weights(sigma[:, axis], size, reach, kernel, made.device).to(made.dtype)
-        parts = []
-        for first in range(0, size, _BLOCK):
-            last = min(first + _BLOCK, size)
-            low, high = max(first - reach, 0), min(last + reach, size)
-            inside = made[:, low:high].flatten(2).mT
-            parts.append(torch.bmm(inside, weights[:, first:last, low:high].mT))
-        made = torch.cat(parts, dim=2).view(len(made), *made.shape[2:], size)
+    weights = _weights(sigma, shape, reach, kernel, volumes.device)
+    along_x, along_y, along_z = (_blocks(size, reach) for size in shape)
+    made = torch.empty_like(volumes)
+    # Block by block, so that only the last products are copied to their places.
+    for x, from_x in along_x:
+        planes = torch.bmm(weights[0][:, x, from_x], volumes[:, from_x].flatten(2))
+        planes = planes.view(len(volumes), -1, *shape[1:])
+        for y, from_y in along_y:
+            lines = torch.matmul(weights[1][:, None, y, from_y], planes[:, :, from_y])
+            for z, from_z in along_z:
+                voxels = torch.bmm(lines.flatten(1, 2)[..., from_z], weights[2][:, z, from_z].mT)
+                made[:, x, y, z] = voxels.view(*lines.shape[:3], -1)
     return made
 
 
-def _weights(sigma: Array, size: int, reach: int, kernel: Kernel, device: torch.device) -> Tensor:
-    """What each voxel of a line gives to each blurred one: (B, blurred, voxels) float32."""
-    weights = kernel(np.arange(-reach, reach + 1.0), sigma[:, None])
+def _blocks(size: int, reach: int) -> list[tuple[slice, slice]]:
+    """Blocks of an axis, each with the voxels that they are made of."""
+    blocks = []
+    for first in range(0, size, _BLOCK):
+        last = min(first + _BLOCK, size)
+        blocks.append((slice(first, last), slice(max(first - reach, 0), min(last + reach, size))))
+    return blocks
+
+
+def _weights(
+    sigma: Array, shape: Sequence[int], reach: int, kernel: Kernel, device: torch.device
+) -> list[Tensor]:
+    """What each voxel of a line gives to each blurred one, for each axis.
+
+    Returns:
+        (B, blurred, voxels) float32 of each axis.
+    """
+    weights = kernel(np.arange(-reach, reach + 1.0), sigma.reshape(-1, 1))
     # A voxel gives what the sum of the kernel rises by along it, nothing beyond the kernel's reach;
     # the outermost ones stand for all that lie beyond them.
-    sums = np.pad(np.cumsum(weights, axis=1), ((0, 0), (1, 0))).astype(np.float32)
-    table = torch.from_numpy(sums).to(device)
-    place = torch.arange(size, device=device)
+    sums = np.zeros((len(weights), weights.shape[1] + 1), np.float32)
+    sums[:, 1:] = np.cumsum(weights, axis=1)
+    table = torch.from_numpy(sums).to(device).view(*sigma.shape, -1)
+    found = []
+    for axis, size in enumerate(shape):
+        before, behind = (places.to(device) for places in _places(size, reach))
+        own = table[:, axis]
+        found.append(own[:, behind] - own[:, before])
+    return found
+
+
+@lru_cache(maxsize=16)
+def _places(size: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Where in the sums of a kernel a voxel of a line begins and ends: (blurred, voxels) each."""
+    place = torch.arange(size)
     before = (place - place[:, None]).clamp(-reach, reach) + reach
     behind = before + 1
-    before[:, 0], behind[:, -1] = 0, sums.shape[1] - 1
-    return table[:, behind] - table[:, before]
+    before[:, 0], behind[:, -1] = 0, 2 * reach + 1
+    return before, behind

@@ -9,7 +9,8 @@ batch are then made on their device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from voxseq.transforms.spatial import Triple
 REFERENCE_SIDE = 96
 #: Smallest and largest standard deviation of the blur, in voxels of such a view.
 BLUR_SIGMA = (0.1, 2.0)
+#: Voxels that are made at a time on a CPU.
+_CACHED = 2**20
 #: Most that brightness and contrast differ from 1.
 JITTER = 0.4
 #: What is drawn for a view. start, size: box of the volume, in voxels. flips: of each axis. turns:
@@ -87,67 +90,99 @@ class ViewRecipe:
         Returns:
             A record of type :data:`DRAWN`, shape ().
         """
-        drawn = np.zeros((), DRAWN)
-        side = float(rng.uniform(*self.scale)) ** (1 / 3)
+        # All numbers at once: a call of the generator takes longer than its numbers.
+        share, *uniform = rng.random(17).tolist()
+        low, high = self.scale
+        side = (low + (high - low) * share) ** (1 / 3)
         size = [max(1, round(side * length)) for length in volume]
-        drawn["size"] = size
-        drawn["start"] = rng.integers(np.subtract(volume, size) + 1)
-        drawn["flips"] = rng.random(3) < 0.5
-        if rng.random() < 0.5:
-            drawn["turns"] = rng.integers(1, 4) if self.shape[0] == self.shape[1] else 2
-        drawn["brightness"] = drawn["contrast"] = 1.0
-        if rng.random() < self.jitter:
-            drawn["brightness"], drawn["contrast"] = rng.uniform(1 - JITTER, 1 + JITTER, 2)
-        if rng.random() < self.blur:
-            drawn["sigma"] = rng.uniform(*BLUR_SIGMA, 3) * self.shape / REFERENCE_SIDE
-        drawn["solarised"] = rng.random() < self.solarise
-        return drawn
+        start = [
+            int(where * (length - own + 1))
+            for where, length, own in zip(uniform[:3], volume, size, strict=True)
+        ]
+        flips = [chance < 0.5 for chance in uniform[3:6]]
+        is_turned, quarters, is_jittered, *factors = uniform[6:11]
+        turns = (1 + int(3 * quarters) if self.shape[0] == self.shape[1] else 2) * (is_turned < 0.5)
+        brightness, contrast = (
+            1 + JITTER * (2 * factor - 1) if is_jittered < self.jitter else 1.0
+            for factor in factors
+        )
+        is_blurred, *widths, is_solarised = uniform[11:]
+        least, most = BLUR_SIGMA
+        sigma = [
+            (least + (most - least) * width) * length / REFERENCE_SIDE * (is_blurred < self.blur)
+            for width, length in zip(widths, self.shape, strict=True)
+        ]
+        solarised = is_solarised < self.solarise
+        values = (start, size, flips, turns, brightness, contrast, sigma, solarised)
+        return np.array(values, DRAWN)
 
     def make(self, volumes: Tensor, drawn: NDArray[Any]) -> Tensor:
-        """Make one view of each volume.
+        """Make one view of each volume, or some.
 
         Args:
             volumes: (B, 1, X, Y, Z) float32 in 0..1.
-            drawn: (B,) records of :meth:`draw`.
+            drawn: (B,) or (B, views) records of :meth:`draw`, be it of other recipes for the same
+                shape.
 
         Returns:
-            (B, 1, *shape) float32 in 0..1 on the volumes' device.
+            (B, 1, *shape) or (B, views, 1, *shape) float32 in 0..1 on the volumes' device.
         """
-        views = volumes.new_empty(len(volumes), *self.shape)
-        for view, volume, each in zip(views, volumes[:, 0], drawn, strict=True):
-            view.copy_(turned(_cropped(volume, self.shape, each), each))
+        made = volumes.new_empty(*drawn.shape, 1, *self.shape)
+        views, records = made.view(-1, *self.shape), drawn.reshape(-1)
+        each = len(views) // len(volumes)
+        sources = [volume for volume in volumes[:, 0] for _ in range(each)]
+        for rows in pieces(len(views), self.shape, views.device):
+            self._make(sources[rows], records[rows], views[rows])
+        return made
+
+    def _make(self, sources: Sequence[Tensor], drawn: NDArray[Any], views: Tensor) -> None:
+        """Write a view of each source (X, Y, Z) to ``views`` (N, *shape)."""
+        for view, source, each in zip(views, sources, drawn, strict=True):
+            view.copy_(turned(_cropped(source, self.shape, each), each))
         jitter(views, drawn)
         widths: NDArray[np.float64] = drawn["sigma"]
-        is_blurred = (widths > 0).any(axis=1)
-        for rows, chosen in _chosen(views, np.asarray(is_blurred)):
-            views[rows] = blurred(chosen, widths[is_blurred], integrated, self._widest)
-        for rows, chosen in _chosen(views, drawn["solarised"] > 0):
+        for rows in _rows((widths > 0).any(axis=1)):
+            # The kernels' sums are 1 only up to rounding.
+            smooth = blurred(views[rows], widths[rows], integrated, self._widest)
+            views[rows] = smooth.clamp_(0, 1)
+        for rows in _rows(drawn["solarised"] > 0):
+            chosen = views[rows]
             views[rows] = torch.where(chosen >= 0.5, 1 - chosen, chosen)
-        # Trilinear weights and kernels sum to 1 only up to rounding.
-        return views.clamp_(0, 1)[:, None]
 
 
-def _cropped(volume: Tensor, shape: Triple, drawn: NDArray[Any]) -> Tensor:
+def pieces(count: int, shape: Triple, device: torch.device) -> Iterator[slice]:
+    """Rows that are made at a time.
+
+    Some passes over the voxels of a piece follow each other. A processor's caches hold a few large
+    views; a GPU takes all at once, for each call has its price there.
+
+    Args:
+        count: of all rows.
+        shape: voxels of each.
+        device: on which they are made.
+    """
+    size = max(_CACHED // math.prod(shape), 1) if device.type == "cpu" else count
+    for first in range(0, count, size):
+        yield slice(first, first + size)
+
+
+def _cropped(volume: Tensor, shape: Triple, drawn: Any) -> Tensor:
     """The box of a view, resized trilinearly."""
-    box = tuple(
-        slice(int(start), int(start + size))
-        for start, size in zip(drawn["start"], drawn["size"], strict=True)
-    )
-    found = volume[box]
+    x, y, z = (int(first) for first in drawn["start"])
+    a, b, c = (int(length) for length in drawn["size"])
+    found = volume[x : x + a, y : y + b, z : z + c]
     if found.shape == shape:
         return found
     return F.interpolate(found[None, None], shape, mode="trilinear", align_corners=False)[0, 0]
 
 
-def turned(view: Tensor, drawn: NDArray[Any]) -> Tensor:
+def turned(view: Tensor, drawn: Any) -> Tensor:
     """Flip a view (X, Y, Z) and turn it by quarters from the first axis to the second."""
-    flips, turns = drawn["flips"] > 0, int(drawn["turns"])
+    first, second, third = drawn["flips"] > 0
+    turns = int(drawn["turns"])
     # A quarter exchanges two axes and flips one of them; all flips are one copy of the voxels.
-    if turns in (1, 2):
-        flips = flips ^ np.array([turns == 2, True, False])
-    elif turns == 3:
-        flips = flips ^ np.array([True, False, False])
-    axes = [int(axis) for axis in np.flatnonzero(flips)]
+    flips = (first ^ (turns in (2, 3)), second ^ (turns in (1, 2)), third)
+    axes = [axis for axis, is_flipped in enumerate(flips) if is_flipped]
     flipped = view.flip(axes) if axes else view
     return flipped.transpose(0, 1) if turns % 2 else flipped
 
@@ -168,9 +203,9 @@ def jitter(views: Tensor, drawn: NDArray[Any]) -> None:
     views.mul_(contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
 
 
-def _chosen(views: Tensor, wanted: NDArray[np.bool_]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows that are wanted and their views; nothing where none is."""
-    rows = np.flatnonzero(wanted)
-    if len(rows):
-        places = torch.from_numpy(rows).to(views.device)
-        yield places, views[places]
+def _rows(wanted: NDArray[np.bool_]) -> Iterator[NDArray[np.int64] | slice]:
+    """The rows that are wanted; nothing where none is."""
+    if wanted.all():
+        yield slice(None)
+    elif wanted.any():
+        yield np.flatnonzero(wanted)

@@ -63,8 +63,13 @@ class DINOBatching(RecipeBatching):
             float32.
         """
         del is_ct
-        views = self.made(volumes, drawn)
-        return {"global": torch.stack(views[:2], dim=1), "local": torch.stack(views[2:], dim=1)}
+        views = drawn["view"]
+        large, _, small, *_ = self.recipes
+        # Recipes of one shape differ in what they draw only.
+        return {
+            "global": large.make(volumes, views[:, :2]),
+            "local": small.make(volumes, views[:, 2:]),
+        }
 
 
 class DINOMethod(PretrainMethod):

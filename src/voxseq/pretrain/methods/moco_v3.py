@@ -41,7 +41,7 @@ class MoCoV3Batching(RecipeBatching):
             ``first`` and ``second``: (B, 1, *view_shape) float32.
         """
         del is_ct
-        return dict(zip(("first", "second"), self.made(volumes, drawn), strict=True))
+        return self.pair(volumes, drawn)
 
 
 class MoCoV3Method(PretrainMethod):

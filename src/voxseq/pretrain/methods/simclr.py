@@ -33,7 +33,7 @@ class SimCLRBatching(RecipeBatching):
             ``first`` and ``second``: (B, 1, *view_shape) float32.
         """
         del is_ct
-        return dict(zip(("first", "second"), self.made(volumes, drawn), strict=True))
+        return self.pair(volumes, drawn)
 
 
 class SimCLRMethod(PretrainMethod):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxseq.pretrain.batching import Batching, Stream
+from voxseq.pretrain.batching import Batch, Batching, Stream
 from voxseq.transforms.views import DRAWN, ViewRecipe
 
 
@@ -35,9 +35,12 @@ class RecipeBatching(Batching):
             drawn["view"][number] = recipe.draw(self.sequences.volume_shape, stream(number))
         return drawn
 
-    def made(self, volumes: Tensor, drawn: NDArray[Any]) -> list[Tensor]:
-        """The views of each recipe: (B, 1, *its shape) float32."""
-        return [
-            recipe.make(volumes, drawn["view"][:, number])
-            for number, recipe in enumerate(self.recipes)
-        ]
+    def pair(self, volumes: Tensor, drawn: NDArray[Any]) -> Batch:
+        """The views of the first two recipes: ``first`` and ``second``, (B, 1, *shape) float32."""
+        views = drawn["view"]
+        return {
+            name: recipe.make(volumes, views[:, number])
+            for number, (name, recipe) in enumerate(
+                zip(("first", "second"), self.recipes, strict=True)
+            )
+        }
