@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.prepare import prepare
-from benchmarks.gpu.runner import Check
+from benchmarks.gpu.runner import BUDGET, Check
 from benchmarks.gpu.sizes import FULL, TINY, Size
 from benchmarks.gpu.table import document, lines_of
 from benchmarks.material import ROOT
@@ -25,7 +25,7 @@ _TABLE = ROOT / "benchmarks/gpu.md"
 
 
 @click.command()
-@click.option("--budget", default=480.0, help="Seconds of all parts together (default: 480).")
+@click.option("--budget", default=BUDGET, help=f"Seconds of all parts (default: {BUDGET:.0f}).")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -91,7 +91,7 @@ def main(
 
 
 def _prepared_elsewhere(folder: Path, size: Size) -> None:
-    """Prepare the data in another process: this one starts no threads, since its parts are forks."""
+    """Prepare the data in another process: parts are forks of this one, which has no threads."""
     process = multiprocessing.get_context("fork").Process(target=prepare, args=(folder, size))
     process.start()
     process.join()

@@ -39,7 +39,7 @@ _FORMATS = (
     ("as stored, tried", torch.contiguous_format, True),
     ("channels last, tried", torch.channels_last_3d, True),
 )
-_GRAPHED, _WARM_UP = 20, 3
+_TIMED, _WARM_UP = 20, 3
 _LOSS = 1e-2
 
 
@@ -200,20 +200,19 @@ def _resnet(setting: Setting, report: Report, config: Config) -> None:
     image = torch.from_numpy(images)[:, None].to(setting.device)
     target = (torch.arange(count) % 2).to(setting.device)
     plain = _Stepping(copy.deepcopy(network), image, target)
-    seconds = [s for _ in range(_WARM_UP) for s in seconds_of(setting.device, plain.step, 1)]
-    seconds = seconds_of(setting.device, plain.step, _GRAPHED)
+    seconds_of(setting.device, plain.step, _WARM_UP)
+    seconds = seconds_of(setting.device, plain.step, _TIMED)
     report.spread("resnet, plain: step, ms", [1000 * s for s in seconds])
     if not setting.is_gpu:
         report.skip("resnet, graph", "a CPU has no CUDA graphs")
         return
     graphed = _Stepping(network, image, target)
     replay = graphed.captured()
-    seconds = seconds_of(setting.device, replay, _GRAPHED)
+    seconds = seconds_of(setting.device, replay, _TIMED)
     report.spread("resnet, graph: step, ms", [1000 * s for s in seconds])
     # As many steps of each: the batch is the same one.
     while graphed.steps < plain.steps:
         replay()
-        graphed.steps += 1
     while plain.steps < graphed.steps:
         plain.step()
     away = abs(float(graphed.loss) - float(plain.loss)) / max(abs(float(plain.loss)), _LOSS)
@@ -254,7 +253,12 @@ class _Stepping:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._compute()
-        return graph.replay
+
+        def replay() -> None:
+            graph.replay()
+            self.steps += 1
+
+        return replay
 
     def _compute(self) -> None:
         self.optimiser.zero_grad(set_to_none=True)

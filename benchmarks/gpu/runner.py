@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +19,12 @@ from typing import Any
 from benchmarks.gpu.report import Report, gathered
 from benchmarks.gpu.sizes import Setting, Size
 
+#: Seconds for which the parts' own budgets are made; another budget stretches or shortens them.
+BUDGET = 480.0
 #: Seconds of the whole budget below which no part is started.
 _LEAST = 2.0
+#: Warnings that are of no use here: about a cluster's launcher, and about what is tried on purpose.
+_WARNINGS = (".*srun.*", ".*flex_attention called without torch.compile.*")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Part:
 
     Attributes:
         name: by which it is asked for.
-        seconds: its budget; what parts before it have left over is added.
+        seconds: its share of :data:`BUDGET`; what parts before it have left over is added.
         title: what it shows.
         work: does it.
     """
@@ -67,6 +72,7 @@ class Check:
             Whether parts ran and every one of them passed.
         """
         began, spare = time.monotonic(), 0.0
+        scale = self.budget / BUDGET
         outcomes = []
         for part in parts:
             left = self.budget - (time.monotonic() - began)
@@ -74,8 +80,9 @@ class Check:
                 line = self._line(part, 0.0, None, gathered(Path(os.devnull)))
                 line["skipped"]["part"] = f"{left:.0f} s of {self.budget:.0f} s were left"
             else:
-                line = self._done(part, min(part.seconds + spare, left))
-                spare += part.seconds - line["seconds"]
+                own = part.seconds * scale
+                line = self._done(part, min(own + spare, left))
+                spare += own - line["seconds"]
                 outcomes.append(line["ok"])
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -103,7 +110,7 @@ class Check:
             found = gathered(path)
         error = found["values"].pop("error", None)
         if is_over:
-            error = f"ended after {limit:.0f} s: its time was over"
+            error = f"ended after {limit:.1f} s: its time was over"
         elif process.exitcode and error is None:
             error = f"ended with status {process.exitcode}"
         ok = error is None and all(check["ok"] for check in found["checks"])
@@ -139,6 +146,8 @@ def summary(line: Mapping[str, Any]) -> str:
 def _child(part: Part, setting: Setting, path: Path) -> None:
     # A group of its own, so that its workers end with it.
     os.setsid()
+    for words in _WARNINGS:
+        warnings.filterwarnings("ignore", words)
     report = Report(path)
     try:
         part.work(setting, report)
