@@ -17,6 +17,7 @@ from benchmarks.gpu.material import (
 )
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.sizes import Setting
+from voxseq.config.runs import PretrainRun
 from voxseq.pretrain.run import PretrainTask, staged_batches
 from voxseq.training.batches import stepwise
 from voxseq.training.loop import Batch
@@ -46,25 +47,9 @@ def measure(setting: Setting, report: Report) -> None:
             with report.guard(f"{what}, alone"):
                 _alone(setting, report, task, what, workers)
         for workers in size.workers:
-            what = f"{name}, {workers} workers"
-            with report.guard(f"{what}, with the step"):
-                optimiser = optimiser_of(task, run)
-                pace = Pace()
-
-                def batches(
-                    start: int, optimiser=optimiser, pace=pace, workers=workers, task=task
-                ) -> Generator[Batch, None, None]:
-                    source = staged_batches(task, optimiser, start, workers)
-                    return observed(source, pace, size.warm_up)
-
-                count = size.warm_up + _ROUNDS * size.fed
-                trained(setting, task, run, batches, optimiser, folder=what, steps=count)
-                report.value(f"{what}, with the step: items/s", pace.samples / pace.seconds)
-                share = pace.waited / pace.seconds
-                if setting.is_gpu:
-                    report.at_most(f"{what}, with the step: share of waiting", share, _WAITS)
-                else:
-                    report.value(f"{what}, with the step: share of waiting", share)
+            what = f"{name}, {workers} workers, with the step"
+            with report.guard(what):
+                _with_the_step(setting, report, task, run, what, workers)
         del task
         free_memory(setting.device)
 
@@ -85,3 +70,28 @@ def _alone(setting: Setting, report: Report, task: PretrainTask, what: str, work
                 next(source)
             rates.append(size.fed * size.batch / (time.perf_counter() - began))
     report.spread(f"{what}, alone: items/s", rates)
+
+
+def _with_the_step(
+    setting: Setting,
+    report: Report,
+    task: PretrainTask,
+    run: PretrainRun,
+    what: str,
+    workers: int,
+) -> None:
+    """Rate of a training that is fed, and how long it waits."""
+    size = setting.size
+    optimiser, pace = optimiser_of(task, run), Pace()
+
+    def batches(start: int) -> Generator[Batch, None, None]:
+        return observed(staged_batches(task, optimiser, start, workers), pace, size.warm_up)
+
+    count = size.warm_up + _ROUNDS * size.fed
+    trained(setting, task, run, batches, optimiser, folder=what, steps=count)
+    report.value(f"{what}: items/s", pace.samples / pace.seconds)
+    share = pace.waited / pace.seconds
+    if setting.is_gpu:
+        report.at_most(f"{what}: share of waiting", share, _WAITS)
+    else:
+        report.value(f"{what}: share of waiting", share)

@@ -88,7 +88,7 @@ def _learned(
     label = torch.from_numpy(np.stack(labels))[:, None]
     steps = size.warm_up + size.timed + 1
     for number, (kind, memory_format, tries) in enumerate(_FORMATS):
-        network = network.to(memory_format=memory_format)
+        network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
         batch = {"image": image.contiguous(memory_format=memory_format), "label": label}
         # The last one learns longer.
         extra = size.learned if number + 1 == len(_FORMATS) else 0

@@ -32,13 +32,7 @@ def measure(setting: Setting, report: Report) -> None:
     report.value("cores", len(os.sched_getaffinity(0)))
     report.value("shared memory free, GB", round(shared.f_bavail * shared.f_frsize / 1e9, 2))
     if setting.is_gpu:
-        said = subprocess.run(  # noqa: S603 - a fixed query
-            ["nvidia-smi", f"--query-gpu={_ASKED}", "--format=csv,noheader"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        report.value(_ASKED, (said.stdout or said.stderr).strip())
+        _driver(report)
         free, whole = torch.cuda.mem_get_info()
         report.value("device", torch.cuda.get_device_name())
         report.value("memory free of all, GB", [round(free / 1e9, 1), round(whole / 1e9, 1)])
@@ -49,6 +43,17 @@ def measure(setting: Setting, report: Report) -> None:
         rates = [rate / 1e12 for rate in product_rates(setting, name)]
         report.spread(f"product of {setting.size.side}³ in {name}, TFLOP/s", rates)
     _copies(setting, report)
+
+
+def _driver(report: Report) -> None:
+    """What the driver says of the GPU: names, clocks, power."""
+    query = ["nvidia-smi", f"--query-gpu={_ASKED}", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        report.skip(_ASKED, str(error))
+        return
+    report.value(_ASKED, said.stdout.strip())
 
 
 def product_rates(setting: Setting, name: str) -> list[float]:

@@ -13,8 +13,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.gpu.report import Report, gathered
 from benchmarks.gpu.sizes import Setting, Size
@@ -71,6 +74,8 @@ class Check:
         Returns:
             Whether parts ran and every one of them passed.
         """
+        # No fork of a process that has used CUDA can use it.
+        assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         began, spare = time.monotonic(), 0.0
         scale = self.budget / BUDGET
         outcomes = []
@@ -157,7 +162,7 @@ def _child(part: Part, setting: Setting, path: Path) -> None:
         raise SystemExit(1) from None
 
 
-def _end(process: multiprocessing.Process) -> None:
+def _end(process: BaseProcess) -> None:
     """End a part and everything that it has started."""
     assert process.pid is not None
     with suppress(ProcessLookupError):

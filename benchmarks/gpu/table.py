@@ -33,12 +33,12 @@ def document(lines: Sequence[Mapping[str, Any]]) -> str:
     for line in lines:
         verdict = {True: "yes", False: "**no**", None: "not run"}[line["ok"]]
         failed = [check["name"] for check in line["checks"] if not check["ok"]]
-        reasons = [line["error"], *failed] if line["ok"] is False else []
-        reasons += [line["skipped"].get("part")]
+        reasons = [line["error"], *failed, line["skipped"].get("part")]
         why = "; ".join(_cell(reason) for reason in reasons if reason)
         found.append(f"| {line['part']}: {line['title']} | {verdict} | {line['seconds']} | {why} |")
     for line in lines:
-        found += ["", f"## {line['title'][0].upper()}{line['title'][1:]}", *_tables(line)]
+        title = str(line["title"])
+        found += ["", f"## {title[0].upper()}{title[1:]}", *_tables(line)]
     return "\n".join(found) + "\n"
 
 
@@ -56,8 +56,8 @@ def _tables(line: Mapping[str, Any]) -> Iterator[str]:
         yield from ("", "| must hold | found | wanted | met |", "|---|---|---|---|")
     for check in line["checks"]:
         met = "yes" if check["ok"] else "**no**"
-        cells = " | ".join(_cell(check[key]) for key in ("name", "found", "wanted"))
-        yield f"| {cells} | {met} |"
+        shown = " | ".join(_cell(check[key]) for key in ("name", "found", "wanted"))
+        yield f"| {shown} | {met} |"
     if line["skipped"]:
         yield ""
     for name, why in line["skipped"].items():

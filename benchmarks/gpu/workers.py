@@ -12,6 +12,7 @@ from benchmarks.gpu.material import config_of, optimiser_of, run_of, task_of, tr
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.sizes import Setting
 from voxseq.base.errors import ResourceError
+from voxseq.pretrain.methods.medcoss import MedCoSSBatching
 from voxseq.pretrain.run import staged_batches
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
@@ -50,7 +51,9 @@ def _two_stages(setting: Setting, report: Report, start_method: str) -> None:
     )
     name = f"two stages, {start_method}"
     report.check(name, result.best_step == _STEPS, result.best_step, f"{_STEPS} steps")
-    report.value(f"{name}: items of the rehearsal buffer", len(task.method.batching.rehearsed))
+    batching = task.method.batching
+    assert isinstance(batching, MedCoSSBatching)
+    report.value(f"{name}: items of the rehearsal buffer", len(batching.rehearsed))
 
 
 def _lost_worker(setting: Setting, report: Report) -> None:

@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.gpu import __main__ as program
+from benchmarks.gpu import steps
+from benchmarks.gpu.material import Clock
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.report import Report, gathered
 from benchmarks.gpu.runner import BUDGET, Check, Part, summary
@@ -166,6 +168,26 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
         file.write('{"kind": "value", "na')
     assert gathered(path)["values"] == {"one": 1}
     assert gathered(tmp_path / "none")["checks"] == []
+
+
+@pytest.mark.parametrize(
+    ("allocated", "planned", "ok"), [(110, 90, True), (84, 90, False), (120, 90, False)]
+)
+def test_memory_is_compared_with_the_plan(
+    tmp_path: Path, allocated: int, planned: int, ok: bool
+) -> None:
+    report = Report(tmp_path / "report.jsonl")
+    clock = Clock("cpu", allocated=[1, allocated], reserved=[1, 2 * allocated])
+    steps._memory(report, "ours", planned, 10, clock)
+    (check,) = gathered(tmp_path / "report.jsonl")["checks"]
+    assert check["ok"] is ok
+
+
+def test_memory_that_the_plan_does_not_count_is_not_compared(tmp_path: Path) -> None:
+    report = Report(tmp_path / "report.jsonl")
+    steps._memory(report, "ours", None, 10, Clock("cpu", allocated=[5], reserved=[6]))
+    found = gathered(tmp_path / "report.jsonl")
+    assert (found["checks"], len(found["skipped"]), len(found["values"])) == ([], 1, 2)
 
 
 def test_an_unknown_part_is_refused() -> None:
