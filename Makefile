@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
-	faults-of-engines lint lint-types lint-rest smoke test-slurm bench clean
+	faults-of-engines lint lint-types lint-rest smoke test-slurm bench bench-gpu clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint        format, lint, types, workflow lint, code versions"
 	@echo "make test-slurm  a tiny study on a real Slurm of one node, jobs killed on the way"
 	@echo "make bench       measurements against other ways of the same: benchmarks/results.md"
+	@echo "make bench-gpu   a check of eight minutes on one GPU: benchmarks/gpu.md"
 	@echo "make smoke       every rule at tiny size, through both engines"
 
 environment: $(READY)
@@ -82,6 +83,13 @@ test-slurm: $(READY)
 # A finished demo elsewhere: make bench DEMO=its/workspace.
 bench: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks $(if $(DEMO),--demo "$(DEMO)")
+
+# Data made before, on a machine without the GPU: make bench-gpu DATA=its/folder. The page is written
+# whatever failed; its lines are in gpu.jsonl.
+bench-gpu: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks.gpu $(if $(DATA),--data "$(DATA)"); \
+		status=$$?; \
+		PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks.gpu --table gpu.jsonl && exit $$status
 
 clean:
 	rm -rf artifacts logs .snakemake .voxseq

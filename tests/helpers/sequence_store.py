@@ -74,10 +74,15 @@ def write_download(folder: Path, dataset: str, images: Sequence[Image]) -> Path:
     return folder
 
 
-def write_store(folder: Path, dataset: str, images: Sequence[Image]) -> Path:
+def write_store(
+    folder: Path,
+    dataset: str,
+    images: Sequence[Image],
+    chunk_shape: tuple[int, int, int] = (8, 8, 8),
+) -> Path:
     """What a finished preparation of a source leaves: the store."""
     folder.mkdir(parents=True)
-    writer = StoreWriter(folder, StoreConfig(chunk_shape=(8, 8, 8)))
+    writer = StoreWriter(folder, StoreConfig(chunk_shape=chunk_shape))
     for key, image in enumerate(images):
         shape = dict(zip("xyz", image.array.shape, strict=True))
         geometry = {
@@ -159,9 +164,13 @@ def index_context(
     sources: dict[str, list[Image]],
     tasks: dict[str, list[Image]] | None = None,
     workers: int = 0,
+    chunk_shape: tuple[int, int, int] = (8, 8, 8),
 ) -> RunContext[SequencesRun]:
     """What the stage that builds the index is given, with stores that are written here."""
-    stores = {n: write_store(folder / "store" / n, n, images) for n, images in sources.items()}
+    stores = {
+        name: write_store(folder / "store" / name, name, images, chunk_shape)
+        for name, images in sources.items()
+    }
     inputs = {f"preprocess/source/{name}": path for name, path in stores.items()}
     for name, images in {**sources, **(tasks or {})}.items():
         inputs[f"download/{name}"] = write_download(folder / "download" / name, name, images)
@@ -177,9 +186,10 @@ def build_index(
     sources: dict[str, list[Image]],
     tasks: dict[str, list[Image]] | None = None,
     workers: int = 0,
+    chunk_shape: tuple[int, int, int] = (8, 8, 8),
 ) -> tuple[Path, dict[str, Path]]:
     """Write stores and the index; returns the index's folder and the stores by data set."""
-    context = index_context(folder, sequences, sources, tasks, workers)
+    context = index_context(folder, sequences, sources, tasks, workers, chunk_shape)
     build.execute(context)
     return context.out, {name: folder / "store" / name for name in sources}
 
