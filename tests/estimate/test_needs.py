@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
+from voxseq.base.devices import DEVICES
 from voxseq.cli.plan_tables import misfits
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.amounts import content
 from voxseq.config.execution import TrainingResources
 from voxseq.config.runs import PretrainRun
 from voxseq.estimate.counts import Counts
-from voxseq.estimate.devices import DEVICES
 from voxseq.estimate.estimate import Estimate, estimate
 from voxseq.estimate.needs import Needs, divisors, needs
 from voxseq.estimate.preparation import chores

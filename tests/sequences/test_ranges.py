@@ -21,7 +21,6 @@ from tests.helpers.sequence_store import (
 )
 from voxseq.sequences import build, ranges
 from voxseq.sequences.ranges import BOX, centred_boxes
-from voxseq.sequences.sampler import centred_box
 from voxseq.transforms.spatial import resize
 
 #: Real numbers, whole numbers, a thin volume, a constant one; lesions that are resized.
@@ -86,9 +85,10 @@ def test_every_contrast_has_its_own_ranges(index: dict[str, pd.DataFrame]) -> No
         start, extent = ([int(n) for n in row[names]] for names in (START, EXTENT))
         for i in range(4):
             image = IMAGES["brats23"][int(row[f"row_{i}"])]
-            wide = centred_box(tuple(start), tuple(extent), (8, 8, 9), image.array.shape)
+            box, shape = np.array([[*start, *extent]]), np.array([image.array.shape])
+            (wide,) = centred_boxes(box, (8, 8, 9), shape).tolist()
             assert ends(row, suffix=f"_{i}") == expected(image, start, extent, (8, 8, 2))
-            assert ends(row, "image_", f"_{i}") == expected(image, *wide, (8, 8, 8))
+            assert ends(row, "image_", f"_{i}") == expected(image, wide[:3], wide[3:], (8, 8, 8))
 
 
 def test_a_constant_crop_has_equal_ends(index: dict[str, pd.DataFrame]) -> None:
@@ -150,18 +150,3 @@ def test_crops_that_are_alike_are_measured_once(
     build_index(tmp_path, config(contrast={"crops_per_subject": 1}), sources)
     # One crop of the volume; of each contrast and each lesion one as a patch, one as an image.
     assert len(asked) == 1 + 2 * 4 + 2 * 4
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_centred_boxes_are_those_of_one_row_at_a_time(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    shapes = rng.integers(1, 30, (50, 3))
-    extent = rng.integers(1, shapes + 1)
-    start = rng.integers(0, shapes - extent + 1)
-    wanted = tuple(int(n) for n in rng.integers(1, 30, 3))
-    boxes = np.concatenate([start, extent], axis=1)
-    for row, box in enumerate(centred_boxes(boxes, wanted, shapes).tolist()):
-        single = centred_box(
-            *(tuple(part[row].tolist()) for part in (start, extent)), wanted, tuple(shapes[row])
-        )
-        assert [*single[0], *single[1]] == box

@@ -21,8 +21,9 @@ from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
 from voxseq.pretrain.batching import Batching, ItemRows, volumes_of
+from voxseq.sequences.ranges import centred_boxes
 from voxseq.sequences.raw import Raw
-from voxseq.sequences.sampler import SequenceSampler, centred_box, example
+from voxseq.sequences.sampler import SequenceSampler, example
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, BatchShard
 from voxseq.training.rows import Rows
@@ -403,7 +404,9 @@ def test_a_centred_box_fits_and_keeps_the_centre_where_it_can(
 ) -> None:
     extent = tuple(data.draw(st.integers(1, n)) for n in whole)
     start = tuple(data.draw(st.integers(0, n - e)) for n, e in zip(whole, extent, strict=True))
-    low, size = centred_box(start, extent, wanted, whole)  # type: ignore[arg-type]
+    boxes, wholes = np.array([[*start, *extent]]), np.array([whole])
+    (made,) = centred_boxes(boxes, wanted, wholes).tolist()
+    low, size = made[:3], made[3:]
     for axis in range(3):
         assert size[axis] == min(wanted[axis], whole[axis])
         assert 0 <= low[axis] <= whole[axis] - size[axis]

@@ -108,9 +108,9 @@ def test_tasks_divide_a_batch_so_that_all_workers_have_a_part(size: tuple[int, i
 
 
 def test_rows_of_the_paper_take_less_than_six_gigabytes() -> None:
-    """288 items of at most 5.3 MB, 16 workers: three steps."""
-    assert steps_held(288, 16) == 3
-    assert block_bytes(288, 5_300_000, 16) == 3 * 288 * 5_300_000 <= 6e9
+    """288 items of at most 8.4 MB, 16 workers: two steps."""
+    assert steps_held(288, 16) == 2
+    assert block_bytes(288, 8_400_000, 16) == 2 * 288 * 8_400_000 <= 6e9
 
 
 class Counted:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from voxseq import __version__
+from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
 from voxseq.cli import results, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
-from voxseq.estimate.devices import DEVICES, USUAL
 
 if TYPE_CHECKING:
     from voxseq.config import Config

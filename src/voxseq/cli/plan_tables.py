@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from voxseq.base.devices import CONVOLUTIONS, DEVICES, KINDS, PRODUCTS, USABLE
 from voxseq.config import Config
 from voxseq.config.amounts import content, sequence_counts
 from voxseq.config.execution import Resources
-from voxseq.estimate.devices import CONVOLUTIONS, DEVICES, KINDS, PRODUCTS, USABLE
 from voxseq.estimate.estimate import Estimate, Totals, wall_hours
 from voxseq.estimate.needs import Needs, divisors
 from voxseq.estimate.preparation import chores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from voxseq.estimate.devices import CONVOLUTIONS, DEVICES, PRODUCTS, USABLE, USUAL, Device, Kind
+from voxseq.base.devices import CONVOLUTIONS, DEVICES, PRODUCTS, USABLE, USUAL, Device, Kind
 from voxseq.estimate.run_cost import Packing, RunCost
 
 _TERA = 1e12

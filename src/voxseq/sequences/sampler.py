@@ -24,10 +24,11 @@ from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
 from voxseq.sequences.assemble import assemble
 from voxseq.sequences.build import LEFT_OUT
+from voxseq.sequences.ranges import centred_boxes
 from voxseq.sequences.raw import SLIDING, TYPES, Raw, aligned, header_type, padded, start_count
 from voxseq.sequences.table import IndexTable
 from voxseq.training.batches import EpochOrder
-from voxseq.transforms.spatial import Array, Item, Triple, start_around
+from voxseq.transforms.spatial import Array, Item
 
 #: Sequences among which the one for a figure is chosen.
 CANDIDATES = 48
@@ -358,9 +359,13 @@ class SequenceSampler:
         i = int(generator.integers(config.length))
         box = table.stored(row, f"row_{i}", f"image_low_{i}", f"image_high_{i}")
         # A single image fills the network's input: a spatial crop around the same centre.
-        whole = self._store(box.store).shape(box.row)
-        start, extent = centred_box(box.start, box.extent, config.spatial.crop_shape, whole)
-        return Raw([replace(box, start=start, extent=extent)], config.volume_shape)
+        whole = np.array([self._store(box.store).shape(box.row)])
+        (wide,) = centred_boxes(
+            np.array([[*box.start, *box.extent]]), config.spatial.crop_shape, whole
+        ).tolist()
+        return Raw(
+            [replace(box, start=tuple(wide[:3]), extent=tuple(wide[3:]))], config.volume_shape
+        )
 
     def _semantic(
         self, table: IndexTable, row: int, generator: np.random.Generator, sequences: bool
@@ -374,15 +379,6 @@ class SequenceSampler:
         chosen = items[int(generator.integers(len(items)))]
         box = self._items.stored(chosen, "row", "image_low", "image_high")
         return Raw([box], config.volume_shape)
-
-
-def centred_box(
-    start: Triple, extent: Triple, wanted: Triple, whole: Triple
-) -> tuple[Triple, Triple]:
-    """Box of ``wanted`` voxels around the centre of another, moved and cut to fit a volume."""
-    x, y, z = (min(w, n) for w, n in zip(wanted, whole, strict=True))
-    centre = [s + e // 2 for s, e in zip(start, extent, strict=True)]
-    return start_around(centre, whole, wanted), (x, y, z)
 
 
 def example(

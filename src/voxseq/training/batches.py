@@ -39,7 +39,7 @@ from voxseq.training.rows import (
     first_step,
     task_size,
 )
-from voxseq.training.shared import shared_block
+from voxseq.training.shared import pinned, shared_block
 
 #: Of the loader's message when a batch is not there in time.
 _TIMED_OUT = "DataLoader timed out"
@@ -205,7 +205,8 @@ def stepwise(rows: Rows, start: int, stop: int, workers: int = 0) -> Generator[B
         watch = Watch(lambda: numbers)
         held = len(next(iter(block.values())))
         try:
-            with watch:
+            # Workers were started before: they have nothing to do with a device.
+            with watch, pinned(block):
                 for step in range(start, stop):
                     for _ in parts:
                         error = _awaited(done, watch)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from lightning_fabric.plugins import MixedPrecision
 
+from voxseq.base.devices import Kind, peak
 from voxseq.base.errors import ConfigError
 from voxseq.config.execution import DeviceConfig
 
@@ -72,6 +73,21 @@ def autocast_of(precision: str, device: Accelerator) -> Callable[[], AbstractCon
     """
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     return nullcontext if dtype is None else partial(torch.autocast, device, dtype=dtype)
+
+
+def device_peak(device: torch.device, precision: str, config: DeviceConfig) -> float | None:
+    """Operations per second that a training's device is made for; None where that is not known.
+
+    Args:
+        device: that computes.
+        precision: as Fabric names it.
+        config: whether single precision is TF32, and blocks are compiled, in which no operation
+            can be counted.
+    """
+    if device.type != "cuda" or config.compile:
+        return None
+    single: Kind = "TF32" if config.tf32 else "32 bits"
+    return peak(torch.cuda.get_device_name(device), "16 bits" if "16" in precision else single)
 
 
 def costs() -> dict[str, Any]:

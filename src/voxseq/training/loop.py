@@ -21,7 +21,7 @@ from voxseq.base.stopping import StopRequests, stop_requests
 from voxseq.config.execution import DeviceConfig
 from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
-from voxseq.training.device import set_arithmetic
+from voxseq.training.device import device_peak, set_arithmetic
 from voxseq.training.distributed import (
     WHOLE,
     BatchShard,
@@ -29,7 +29,7 @@ from voxseq.training.distributed import (
     shard_of,
     synchronise_batch_norms,
 )
-from voxseq.training.finite import finite, require_finite
+from voxseq.training.finite import FiniteWatch, finite
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
 from voxseq.training.pace import Pace
@@ -209,7 +209,9 @@ class _Training:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
         self.progress = Progress()
-        self.pace = Pace()
+        peak = device_peak(self.fabric.device, config.precision, config.device)
+        self.pace = Pace(peak)
+        self.numbers = FiniteWatch()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
         #: Whether the state is that after a whole step.
@@ -241,7 +243,7 @@ class _Training:
                 with stop.held(), self.pace.waiting():
                     # Preparing batches takes locks and is better not interrupted.
                     batch = next(source)
-                with stop.held():
+                with stop.held(), self.pace.counting():
                     self.is_whole = False
                     self._update(step, batch)
                     self.is_whole = True
@@ -289,8 +291,10 @@ class _Training:
             yield
         except NotFiniteError as error:
             # After a whole step what is not finite is the outcome of that step.
-            step = max(self.progress.step - self.is_whole, 0)
-            items = f", items {self.ids.tolist()}" if self.ids is not None else ""
+            step, ids = max(self.progress.step - self.is_whole, 0), self.ids
+            if self.numbers.failed is not None:
+                step, ids = self.numbers.failed
+            items = f", items {ids.tolist()}" if ids is not None else ""
             last = self.state / checkpoint.FILE
             kept = f"last good checkpoint: {last}" if last.exists() else "no checkpoint yet"
             raise TrainingError(
@@ -299,6 +303,7 @@ class _Training:
             ) from error
 
     def _require_finite(self) -> None:
+        self.numbers.settle()
         for name, is_finite in finite(self.trainable, self.optimiser).items():
             if not is_finite:
                 raise NotFiniteError(f"the {name} after its update is not finite")
@@ -318,6 +323,7 @@ class _Training:
         progress, config, optimiser = self.progress, self.config, self.optimiser
         ids = batch.get("ids")
         self.ids = None if ids is None else ids.clone()
+        self.numbers.begin(step, self.ids)
         self.wrapped.train()
         losses = self._differentiated(batch, step)
         self.trainable.before_update(step, optimiser.param_groups)
@@ -325,7 +331,7 @@ class _Training:
             norm = clip_gradients(
                 self.fabric, self.wrapped, self.wrapped_optimiser, config.clip_norm
             )
-            require_finite("the gradient norm", norm)
+            self.numbers.require("the gradient norm", norm)
         lr = max(group["lr"] for group in optimiser.param_groups)
         self.wrapped_optimiser.step()
         self.wrapped_optimiser.zero_grad(set_to_none=True)
@@ -354,9 +360,9 @@ class _Training:
             with self.fabric.no_backward_sync(self.wrapped) if waits else nullcontext():
                 losses = self.wrapped(part, step)
                 found.append(here.mean(losses))
-                require_finite("the loss", losses["loss"])
+                self.numbers.require("the loss", losses["loss"])
                 if here.world_size > 1:
-                    require_finite("the loss of another process", found[-1]["loss"])
+                    self.numbers.require("the loss of another process", found[-1]["loss"])
                 self.fabric.backward(losses["loss"] if count == 1 else losses["loss"] / count)
         if count == 1:
             return found[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from voxseq.base.failures import is_out_of_memory
 from voxseq.training.memory import memory_limit
 from voxseq.training.rows import Batch, Rows, block_bytes, row_bytes, steps_held
 
+_LOG = logging.getLogger("voxseq.training")
 #: Where Linux keeps shared memory. It is small in containers: 64 MB by default.
 _SHARED = Path("/dev/shm")  # noqa: S108 - read, not written
 #: Bytes for the locks of one queue.
@@ -58,6 +62,29 @@ def shared_block(rows: Rows, workers: int, here: int) -> Batch:
             raise
         raise _no_shared_memory(f"took no block of rows ({error})") from error
     return block
+
+
+@contextmanager
+def pinned(block: Batch) -> Iterator[None]:
+    """Keep the pages of a block where they are, if this process uses a CUDA GPU.
+
+    It then copies from them by itself, while this process goes on.
+    """
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        yield
+        return
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    locked = []
+    for values in block.values():
+        if int(runtime.cudaHostRegister(values.data_ptr(), values.nbytes, 0)):
+            _LOG.warning("%s of shared memory cannot be pinned", _megabytes(values.nbytes))
+        else:
+            locked.append(values.data_ptr())
+    try:
+        yield
+    finally:
+        for place in locked:
+            runtime.cudaHostUnregister(place)
 
 
 def _require_room(needed: int, workers: int) -> None:

@@ -59,3 +59,15 @@ CONVOLUTIONS: Mapping[Kind, float] = {"16 bits": 0.10, "TF32": 0.10, "32 bits": 
 #: Share of a device's memory that a training can use: the rest is for the workspaces of
 #: operations, for the context of CUDA, and for pieces that the allocator cannot join.
 USABLE = 0.9
+
+
+def peak(name: str, kind: Kind) -> float | None:
+    """Peak in operations per second of a GPU; None for one that is not in the table.
+
+    Args:
+        name: as its driver calls it.
+        kind: of arithmetic.
+    """
+    found = (device for key, device in DEVICES.items() if key in name.lower())
+    device = next(found, None)
+    return None if device is None else device.peaks[kind] * 1e12
