@@ -360,12 +360,9 @@ class SequenceSampler:
         box = table.stored(row, f"row_{i}", f"image_low_{i}", f"image_high_{i}")
         # A single image fills the network's input: a spatial crop around the same centre.
         whole = np.array([self._store(box.store).shape(box.row)])
-        (wide,) = centred_boxes(
-            np.array([[*box.start, *box.extent]]), config.spatial.crop_shape, whole
-        ).tolist()
-        return Raw(
-            [replace(box, start=tuple(wide[:3]), extent=tuple(wide[3:]))], config.volume_shape
-        )
+        own = np.array([[*box.start, *box.extent]])
+        (x, y, z, a, b, c), *_ = centred_boxes(own, config.spatial.crop_shape, whole).tolist()
+        return Raw([replace(box, start=(x, y, z), extent=(a, b, c))], config.volume_shape)
 
     def _semantic(
         self, table: IndexTable, row: int, generator: np.random.Generator, sequences: bool

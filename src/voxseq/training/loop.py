@@ -21,7 +21,7 @@ from voxseq.base.stopping import StopRequests, stop_requests
 from voxseq.config.execution import DeviceConfig
 from voxseq.training import checkpoint
 from voxseq.training.batches import lost_workers_named
-from voxseq.training.device import device_peak, set_arithmetic
+from voxseq.training.device import accelerator, device_peak, set_arithmetic
 from voxseq.training.distributed import (
     WHOLE,
     BatchShard,
@@ -205,7 +205,7 @@ class _Training:
         self.processes = processes()
         self.fabric = self.processes.fabric(config.precision, config.device)
         if self.processes.world_size > 1:
-            synchronise_batch_norms(trainable)
+            synchronise_batch_norms(trainable, accelerator(config.device))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lr_factor)
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(trainable, optimiser)
         self.progress = Progress()
