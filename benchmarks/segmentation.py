@@ -50,14 +50,14 @@ def run() -> Iterator[Row]:
     prepare()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_cases(folder)
+        write_cases(folder)
         samplings = ("RandCropByPosNegLabeld", "RandCropByLabelClassesd")
         yield _memory(folder, samplings[0])
         for sampling in samplings:
             yield _samples(folder, sampling)
 
 
-def _write_cases(folder: Path) -> None:
+def write_cases(folder: Path) -> None:
     """The cases as NIfTI files for MONAI, and as a store for us."""
     writer = StoreWriter(folder / "store", StoreConfig(chunk_shape=(64, 64, 64)))
     writer.folder.mkdir()

@@ -95,7 +95,7 @@ def test_a_block_that_just_fits_is_taken(monkeypatch: pytest.MonkeyPatch, name: 
     ("free", "limit", "said"),
     [
         (64e6, 120e9, r"has 64\.0 MB free, and .* take 3052\.8 MB"),
-        (16e9, 4e9, r"may have 4000\.0 MB of memory, and .* take 3052\.8 MB"),
+        (16e9, 2e9, r"may have 2000\.0 MB of memory, and .* take 3052\.8 MB"),
     ],
 )
 def test_both_numbers_are_named(

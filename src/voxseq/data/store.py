@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +168,6 @@ class VolumeStore:
     def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
         self.table: pd.DataFrame = read_table(folder / TABLE)
-        self._places = Places(folder)
         self._open_files = open_files
         self._room = open_files * KEPT_BYTES
         self._files: OrderedDict[int, ShardFile] = OrderedDict()
@@ -175,6 +175,11 @@ class VolumeStore:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @cached_property
+    def _places(self) -> Places:
+        """Where the arrays are; not needed by whoever looks at the table alone."""
+        return Places(self.folder)
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes open the files for themselves.

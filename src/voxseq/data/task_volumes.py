@@ -17,8 +17,9 @@ from voxseq.data.volume import Array
 
 #: Types in which voxels are handed out.
 _TYPES: Mapping[str, np.dtype[Any]] = {"image": np.dtype(np.float32), "label": np.dtype(np.uint8)}
-#: Memory for decompressed volumes; what does not fit is read from the store crop by crop.
-CACHE_BYTES = 256 * 2**20
+#: Memory for decompressed volumes; what does not fit is read from the store crop by crop, which is
+#: about as fast for crops of large volumes. Those of the demo fit.
+CACHE_BYTES = 32 * 2**20
 
 
 class Volumes(VolumeStore):
