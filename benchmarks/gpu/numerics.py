@@ -25,15 +25,19 @@ from voxseq.training.loop import Batch
 
 BATCH = 8
 LOSS, GRADIENTS = 1e-5, 1e-4
-LOSS_16, COSINE, COSINE_OF_VIEWS = 1e-2, 0.999, 0.99
+LOSS_16, COSINE = 1e-2, 0.999
+#: Cosine of gradients in 16 bits where views are compared. A batch norm takes away what the samples
+#: have in common, which is nearly all of it before the first step, and rounding stays. Measured on
+#: a CPU: 0.94 (MoCo v3), 0.99 (SimCLR), 1.00 (DINO, which has none); with 8 samples 0.85 and less.
+COSINES = {"simclr": 0.9, "moco_v3": 0.9, "dino": 0.99, "pcrlv2": 0.9}
+SAMPLES = {"simclr": 32, "moco_v3": 32, "pcrlv2": 32}
 VOXELS = 1e-6
 #: Places in a volume are rounded to 24 bits before voxels are read there, and PCRLv2 divides by
 #: the spread of a view.
 VIEWS = 1e-5
-#: Methods that compare views.
-OF_VIEWS = ("simclr", "moco_v3", "dino", "pcrlv2")
-#: Each device has a noise of its own.
-_WITHOUT_NOISE = {"pcrlv2": {"noise": 0.0}}
+#: Without noise, of which each device has its own. Small views have more than 2³ tokens: for as
+#: few, PyTorch on a CPU reads what nobody has written into a convolution's gradient in 16 bits.
+_CHANGED = {"pcrlv2": {"noise": 0.0, "local_shape": (12, 12, 12)}}
 
 
 @dataclass
@@ -77,8 +81,8 @@ def _volumes(setting: Setting, report: Report, name: str, task: PretrainTask) ->
 
 
 def _method(setting: Setting, report: Report, config: Config, name: str) -> None:
-    run = run_of(config, name, changed=_WITHOUT_NOISE.get(name))
-    run = run.model_copy(update={"batch_size": BATCH})
+    run = run_of(config, name, changed=_CHANGED.get(name))
+    run = run.model_copy(update={"batch_size": SAMPLES.get(name, BATCH)})
 
     def step(device: str, precision: str, batch: Batch) -> Step:
         own = run.model_copy(update={"precision": precision})
@@ -102,7 +106,7 @@ def _method(setting: Setting, report: Report, config: Config, name: str) -> None
     report.at_most(f"{name}: gradients, fp32", float(away), GRADIENTS)
     report.at_most(f"{name}: loss, bf16", _relative(half.loss, exact.loss), LOSS_16)
     cosine = torch.nn.functional.cosine_similarity(half.gradient, exact.gradient, dim=0)
-    limit = COSINE_OF_VIEWS if name in OF_VIEWS else COSINE
+    limit = COSINES.get(name, COSINE)
     report.at_least(f"{name}: cosine of gradients, bf16", float(cosine), limit)
     # What targets are made of, and those that are normalised, must be the same bits.
     same = all(torch.equal(value, half.inputs[key]) for key, value in exact.inputs.items())
@@ -153,4 +157,5 @@ def _largest(one: Tensor, other: Tensor) -> float:
 
 
 def _relative(found: float, expected: float) -> float:
-    return abs(found - expected) / abs(expected)
+    """Difference as a share of a loss; PCRLv2's is a sum of terms of both signs, near 0."""
+    return abs(found - expected) / max(abs(expected), 1.0)

@@ -54,7 +54,8 @@ def _method(
     task = task_of(setting, "large", run)
     clock = Clock(setting.device)
     count = size.warm_up + size.timed + 1
-    batches = clock.repeated(task, lambda: task.rows(0))
+    rows = task.rows(0)
+    batches = clock.repeated(task, lambda: rows)
     trained(setting, task, run, batches, optimiser_of(task, run), folder=name, steps=count)
     seconds = clock.steps[size.warm_up :]
     report.value(f"{name}: items of a step", items)
@@ -66,7 +67,7 @@ def _method(
     by_data_sheet = peak(setting)
     if by_data_sheet is not None:
         report.value(f"{name}: share of the data sheet's peak", reached / by_data_sheet)
-    raw = task.transfer(task.rows(0), next(task.parameters()).device)
+    raw = task.transfer(rows, next(task.parameters()).device)
     views = seconds_of(setting.device, lambda: task.prepare(raw), _VIEWS)
     report.spread(f"{name}: views of a step, ms", [1000 * s for s in views])
     _memory(report, name, expected["bytes"], raw["voxels"].nbytes, clock)
