@@ -223,7 +223,7 @@ def test_a_missing_shard_and_damaged_tables_are_named(store: VolumeStore) -> Non
     for name in ("places.parquet", "store.parquet"):
         (store.folder / name).write_bytes(b"PAR1")
         with pytest.raises(IntegrityError, match=name):
-            VolumeStore(store.folder)
+            VolumeStore(store.folder).shape(0)
     with pytest.raises(IntegrityError, match=INDEX):
         read_index(store.folder)
 
