@@ -65,7 +65,7 @@ def calls(line: str) -> Iterator[list[str]]:
 def check(words: list[str]) -> None:
     """Fail when a command, an option or a target does not exist."""
     program, *rest = words
-    checks = {"voxseq": voxseq, "snakemake": snakemake, "dvc": dvc, "make": make}
+    checks = {"voxseq": voxseq, "snakemake": snakemake, "dvc": dvc, "make": make, "python": python}
     if program in checks:
         checks[program](rest)
     elif program not in _OTHERS:
@@ -85,6 +85,18 @@ def voxseq(words: list[str]) -> None:
         found = command.get_command(context, name)
         assert found is not None, f"voxseq has no command {name}"
         command, context = found, click.Context(found, info_name=name, parent=context)
+    _read(command, context, words)
+
+
+def python(words: list[str]) -> None:
+    """Let click read the words of the one module that pages run."""
+    from benchmarks.gpu.__main__ import main
+
+    assert words[:2] == ["-m", "benchmarks.gpu"], f"nobody knows python {words}"
+    _read(main, click.Context(main, info_name="benchmarks.gpu"), words[2:])
+
+
+def _read(command: click.Command, context: click.Context, words: list[str]) -> None:
     try:
         command.make_context(context.info_name, list(words), parent=context.parent)
     except click.MissingParameter:
