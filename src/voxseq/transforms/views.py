@@ -141,7 +141,7 @@ class ViewRecipe:
             view.copy_(turned(_cropped(source, self.shape, each), each))
         jitter(views, drawn)
         widths: NDArray[np.float64] = drawn["sigma"]
-        for rows in _rows((widths > 0).any(axis=1)):
+        for rows in _rows(np.asarray((widths > 0).any(axis=1))):
             # The kernels' sums are 1 only up to rounding.
             smooth = blurred(views[rows], widths[rows], integrated, self._widest)
             views[rows] = smooth.clamp_(0, 1)
