@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from voxseq.sequences.raw import SLIDING, TYPES
 from voxseq.transforms.intensity import needs_double
 from voxseq.transforms.spatial import Triple
 
-_TYPES = {"int16": torch.int16, "float32": torch.float32}
+#: Of :data:`TYPES`, in their order.
+_TENSOR_TYPES = (torch.int16, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,19 @@ def _groups(headers: NDArray[Any]) -> dict[_Alike, list[_Part]]:
     return groups
 
 
-def _triple(values: Sequence[Any]) -> Triple:
-    x, y, z = (int(n) for n in values)
+def _triple(values: NDArray[np.int32]) -> Triple:
+    x, y, z = values.tolist()
     return x, y, z
 
 
 def _gathered(voxels: Tensor, alike: _Alike, parts: Sequence[_Part]) -> Tensor:
     """(N, *extent) in the type in which they are scaled."""
-    stored = TYPES[alike.type]
-    size = stored.itemsize * int(np.prod(alike.extent))
+    size = TYPES[alike.type].itemsize * math.prod(alike.extent)
     kind = torch.float64 if alike.double else torch.float32
     out = torch.empty(len(parts), *alike.extent, dtype=kind, device=voxels.device)
     for values, part in zip(out, parts, strict=True):
         start = int(part.record["offset"])
-        raw = voxels[part.row, start : start + size].view(_TYPES[stored.name])
+        raw = voxels[part.row, start : start + size].view(_TENSOR_TYPES[alike.type])
         values.copy_(raw.view(alike.extent))
     return out
 

@@ -228,7 +228,7 @@ class SequenceSampler:
 
     def volume(self, raw: Raw) -> Array:
         """The voxels of an item: (X, Y, Z) float32 in 0..1."""
-        voxels = np.zeros((1, self.bytes_of(raw)), np.uint8)
+        voxels = np.empty((1, self.bytes_of(raw)), np.uint8)
         header = np.zeros(1, self.header)
         self.read_into(raw, voxels[0], header[0])
         made: Array = assemble(torch.from_numpy(voxels), header, self.config)[0, 0].numpy()

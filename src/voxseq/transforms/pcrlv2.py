@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from voxseq.transforms.blur import blurred, sampled
 from voxseq.transforms.spatial import Triple
+from voxseq.transforms.views import pieces
 from voxseq.transforms.warp import rotation
 
 Array = NDArray[np.float64]
@@ -32,7 +34,7 @@ _LOG_GAMMA = 0.3
 #: Numbers of generators of noise: those that a float64 holds.
 _SEEDS = 2**53
 #: Views that are resampled at a time: each has a grid three times its size.
-PIECE = 32
+PIECE = 16
 #: Sides of the source's large and small views, for which the published blur holds.
 LARGE_SIDE = 64
 SMALL_SIDE = 16
@@ -56,13 +58,12 @@ def random_box(side: tuple[float, float], rng: np.random.Generator) -> Box:
     return Box(rng.uniform(half, 1.0 - half), half)
 
 
-def intersection_over_union(one: Box, other: Box) -> float:
-    """Volume that two boxes share over the volume that they cover."""
+def intersection_over_union(one: Box, other: Box) -> Any:
+    """Volume that two boxes share over the volume that they cover; of many boxes, of each."""
     (low, high), (other_low, other_high) = one.ends(), other.ends()
     sides = np.minimum(high, other_high) - np.maximum(low, other_low)
-    shared = float(np.prod(np.clip(sides, 0.0, None)))
-    covered = float(np.prod(2 * one.half) + np.prod(2 * other.half)) - shared
-    return shared / covered
+    shared = sides.clip(0.0).prod(axis=-1)
+    return shared / ((2 * one.half).prod(axis=-1) + (2 * other.half).prod(axis=-1) - shared)
 
 
 def overlapping_boxes(
@@ -70,19 +71,24 @@ def overlapping_boxes(
 ) -> tuple[Box, Box]:
     """Two boxes whose intersection over union exceeds ``overlap``."""
     first = random_box(side, rng)
-    for _ in range(_ATTEMPTS):
-        second = random_box(side, rng)
-        if intersection_over_union(first, second) > overlap:
-            return first, second
-    return first, first
+    # All attempts at once: most pairs need some, and numbers cost less than calls.
+    half = np.repeat(rng.uniform(*side, (_ATTEMPTS, 1)) / 2, 3, axis=1)
+    others = Box(rng.uniform(half, 1.0 - half), half)
+    found = np.flatnonzero(intersection_over_union(first, others) > overlap)
+    if not len(found):
+        return first, first
+    return first, Box(others.centre[found[0]], half[found[0]])
 
 
 def box_near(boxes: Sequence[Box], side: tuple[float, float], rng: np.random.Generator) -> Box:
     """A box whose centre lies in the union box of ``boxes``, moved into the volume."""
-    low = np.min([box.ends()[0] for box in boxes], axis=0)
-    high = np.max([box.ends()[1] for box in boxes], axis=0)
-    half = np.full(3, rng.uniform(*side) / 2)
-    return Box(np.clip(rng.uniform(low, high), half, 1.0 - half), half)
+    low, high = boxes[0].ends()
+    for box in boxes[1:]:
+        own_low, own_high = box.ends()
+        low, high = np.minimum(low, own_low), np.maximum(high, own_high)
+    half = rng.uniform(*side) / 2
+    centre = low + (high - low) * rng.random(3)
+    return Box(centre.clip(half, 1.0 - half), np.full(3, half))
 
 
 def view_matrix(box: Box, rng: np.random.Generator) -> Array:
@@ -91,39 +97,48 @@ def view_matrix(box: Box, rng: np.random.Generator) -> Array:
     A rotation of at most 10° about each axis, a size of 0.9 to 1.1 along each, and with probability
     one half a flip of the first axis (published code), about the centre of the box.
     """
-    matrix = rotation(rng.uniform(-_DEGREES, _DEGREES, 3))
-    matrix = matrix / rng.uniform(1 - _SCALE, 1 + _SCALE, 3)
-    if rng.random() < 0.5:
-        matrix[:, 0] *= -1
-    linear = 2 * box.half[:, None] * matrix
-    return np.concatenate([linear, (2 * box.centre - 1)[:, None]], axis=1)
+    numbers = rng.random(7)
+    linear = rotation(_DEGREES * (2 * numbers[:3] - 1)) / (1 + _SCALE * (2 * numbers[3:6] - 1))
+    if numbers[6] < 0.5:
+        linear[:, 0] *= -1
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = 2 * box.half[:, None] * linear
+    matrix[:, 3] = 2 * box.centre - 1
+    return matrix
 
 
 def resample(volumes: Tensor, matrices: Array, shape: Triple) -> Tensor:
-    """Read one view from each volume, trilinearly; beyond the border its voxels are repeated.
+    """Read one view from each volume, or some, trilinearly.
+
+    Beyond the border its voxels are repeated.
 
     Args:
         volumes: (N, 1, X, Y, Z).
-        matrices: (N, 3, 4) as :func:`view_matrix` gives them, axes x, y, z.
+        matrices: (N, 3, 4) or (N, views, 3, 4) as :func:`view_matrix` gives them, axes x, y, z.
         shape: voxels of the views.
 
     Returns:
-        (N, 1, *shape).
+        (N, 1, *shape) or (N, views, 1, *shape).
     """
     # grid_sample counts axes from the last: z, y, x.
-    turned = torch.from_numpy(matrices[:, ::-1].astype(np.float32)).to(volumes)
+    turned = torch.from_numpy(matrices.reshape(-1, 3, 4)[:, ::-1].astype(np.float32)).to(volumes)
     along = [_centres(size, volumes.device) for size in shape]
     x, y, z = ((turned[:, None, :, axis] * places[:, None]) for axis, places in enumerate(along))
     # The grid of an affine map is a sum over its axes; affine_grid multiplies each point by itself.
     plane = y[:, :, None] + (z + turned[:, None, :, 3])[:, None]
-    views = volumes.new_empty(len(volumes), 1, *shape)
-    for first in range(0, len(volumes), PIECE):
-        piece = slice(first, first + PIECE)
-        grid = x[piece, :, None, None] + plane[piece, None]
+    made = volumes.new_empty(*matrices.shape[:-2], 1, *shape)
+    each = len(turned) // len(volumes)
+    # Views of a volume are one behind the other along the first axis, as if they were one.
+    whole = (each * shape[0], *shape[1:])
+    views = made.view(len(volumes), 1, *whole)
+    for piece in pieces(len(volumes), whole, volumes.device, max(PIECE // each, 1)):
+        rows = slice(each * piece.start, each * piece.stop)
+        grid = x[rows, :, None, None] + plane[rows, None]
+        grid = grid.view(-1, *whole, 3)
         views[piece] = F.grid_sample(
             volumes[piece], grid, padding_mode="border", align_corners=False
         )
-    return views
+    return made
 
 
 def _centres(size: int, device: torch.device) -> Tensor:
@@ -150,11 +165,8 @@ def swap_blocks(views: Tensor, starts: NDArray[np.int64], block: Triple) -> None
     voxels = views.view(count, -1)
     # All views at once: a loop over views as well would take most of the time of a batch.
     for pair in places.unbind(1):
-        one, other = pair.unbind(1)
-        here, there = one[:, None] + offsets, other[:, None] + offsets
-        kept = voxels.gather(1, here)
-        voxels.scatter_(1, here, voxels.gather(1, there))
-        voxels.scatter_(1, there, kept)
+        here, there = (pair[:, :, None] + offsets, pair.flip(1)[:, :, None] + offsets)
+        voxels.scatter_(1, here.flatten(1), voxels.gather(1, there.flatten(1)))
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ class Corruption:
     swaps: int = 0
     block: Triple = (1, 1, 1)
 
-    @property
+    @cached_property
     def drawn(self) -> np.dtype[Any]:
         """Type of what is drawn for a view.
 
@@ -194,12 +206,14 @@ class Corruption:
     def draw(self, rng: np.random.Generator) -> NDArray[Any]:
         """Draw the changes of one view: a record of type :attr:`drawn`, shape ()."""
         drawn = np.zeros((), self.drawn)
-        drawn["sigma"] = rng.uniform(0.0, self.blur, 3) * self.shape / self.side
-        drawn["noise"] = rng.uniform(0.0, self.noise)
-        drawn["seed"] = rng.integers(_SEEDS)
-        drawn["gamma"] = np.exp(rng.uniform(-_LOG_GAMMA, _LOG_GAMMA))
-        room = np.subtract(self.shape, self.block) + 1
-        drawn["starts"] = rng.integers(0, room, size=(self.swaps, 2, 3))
+        numbers = rng.random(6)
+        drawn["sigma"] = self.blur * numbers[:3] * self.shape / self.side
+        drawn["noise"] = self.noise * numbers[3]
+        drawn["seed"] = int(_SEEDS * numbers[4])
+        drawn["gamma"] = math.exp(_LOG_GAMMA * (2 * numbers[5] - 1))
+        if self.swaps:
+            room = np.subtract(self.shape, self.block) + 1
+            drawn["starts"] = rng.integers(0, room, size=(self.swaps, 2, 3))
         return drawn
 
     def __call__(self, views: Tensor, drawn: NDArray[Any]) -> Tensor:
@@ -209,14 +223,18 @@ class Corruption:
             views: (N, 1, *shape) in 0..1; left as they are.
             drawn: (N,) records of :meth:`draw`.
         """
+        made = torch.empty_like(views)
+        for rows in pieces(len(views), self.shape, views.device):
+            made[rows, 0] = self._corrupted(views[rows, 0], drawn[rows])
+        return made
+
+    def _corrupted(self, views: Tensor, drawn: NDArray[Any]) -> Tensor:
         largest = self.blur * max(self.shape) / self.side
-        made = blurred(views[:, 0], drawn["sigma"], sampled, largest)
+        made = blurred(views, drawn["sigma"], sampled, largest)
+        generator, noise = torch.Generator(made.device), torch.empty_like(made[0])
         for view, each in zip(made, drawn, strict=True):
-            generator = torch.Generator(view.device).manual_seed(int(each["seed"]))
-            noise = torch.randn(
-                self.shape, generator=generator, dtype=view.dtype, device=view.device
-            )
-            view.add_(noise, alpha=float(each["noise"]))
+            generator.manual_seed(int(each["seed"]))
+            view.add_(noise.normal_(generator=generator), alpha=float(each["noise"]))
         gamma = torch.from_numpy(drawn["gamma"].astype(np.float32)).to(made.device)
         # Noise makes negative voxels, which have no such power: they keep their sign.
         made = made.abs().pow_(gamma.view(-1, 1, 1, 1)).copysign_(made)
@@ -227,4 +245,4 @@ class Corruption:
         # The norm: torch.std takes ten times as long.
         spread = torch.linalg.vector_norm(voxels, dim=1, keepdim=True) / math.sqrt(voxels.shape[1])
         voxels.div_(spread.clamp_(min=1e-6))
-        return made[:, None]
+        return made

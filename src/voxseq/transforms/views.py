@@ -150,7 +150,9 @@ class ViewRecipe:
             views[rows] = torch.where(chosen >= 0.5, 1 - chosen, chosen)
 
 
-def pieces(count: int, shape: Triple, device: torch.device) -> Iterator[slice]:
+def pieces(
+    count: int, shape: Triple, device: torch.device, most: int | None = None
+) -> Iterator[slice]:
     """Rows that are made at a time.
 
     Some passes over the voxels of a piece follow each other. A processor's caches hold a few large
@@ -160,8 +162,10 @@ def pieces(count: int, shape: Triple, device: torch.device) -> Iterator[slice]:
         count: of all rows.
         shape: voxels of each.
         device: on which they are made.
+        most: rows at a time on any device.
     """
     size = max(_CACHED // math.prod(shape), 1) if device.type == "cpu" else count
+    size = min(size, most or count)
     for first in range(0, count, size):
         yield slice(first, first + size)
 

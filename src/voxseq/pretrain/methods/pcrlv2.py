@@ -199,16 +199,15 @@ class PCRLv2Batching(Batching):
             resample(volumes, drawn["large_matrix"][:, view], options.global_shape)
             for view in range(2)
         )
-        count = options.local_views
-        local = volumes.new_empty(len(volumes), count, 1, *options.local_shape)
-        for view in range(count):
-            small = resample(volumes, drawn["small_matrix"][:, view], options.local_shape)
-            local[:, view] = self.corrupt_local(small, drawn["small"][:, view])
+        local = self.corrupt_local(
+            resample(volumes, drawn["small_matrix"], options.local_shape).flatten(0, 1),
+            drawn["small"].reshape(-1),
+        )
         return {
             "first": self.corrupt_global(first, drawn["large"][:, 0]),
             "second": self.corrupt_global(second, drawn["large"][:, 1]),
             "target": first,
-            "local": local,
+            "local": local.view(len(volumes), -1, 1, *options.local_shape),
         }
 
 
