@@ -148,8 +148,8 @@ class Process:
 def frozen_training(workspace: Path, stage: str, job: str) -> Generator[None, None, Process]:
     """Wait for the job's training to write a checkpoint; stop the process there."""
     # The job of a pre-training holds one run, of the same name.
-    state = workspace / ".voxseq/state/slurm" / stage / job.replace(".", "/")
-    while not list(state.glob("*/checkpoint*")):
+    pattern = f"*/{stage}/{job.replace('.', '/')}/*/checkpoint*"
+    while not list((workspace / ".voxseq/state").glob(pattern)):
         yield None
     return (yield from frozen(workspace, stage, job))
 
