@@ -3,7 +3,7 @@
 #   begin                 refuse what cannot be; work: a folder that goes at the end, with the cluster
 #                         (KEEP=1 keeps the folder)
 #   disturb COMMAND…      start what goes on beside the workflow; ends with the script
-#   disturbed             wait for it to succeed
+#   disturbed             await its success: what has not happened by then will not happen
 #   copy FOLDER SCALE…    a copy of the checkout with these scales laid over each other
 #   await COMMAND…        until it succeeds, for at most 5 minutes
 #   slurm_jobs FORMAT     what became of all Slurm jobs: into $work/jobs, and shown
@@ -49,9 +49,12 @@ disturb() {
 }
 
 disturbed() {
+    await _disturber_ended
     wait "$disturber"
     disturber=
 }
+
+_disturber_ended() { ! kill -0 "$disturber" 2>/dev/null; }
 
 copy() {
     local scale
