@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
-	faults-of-engines lint lint-types lint-rest smoke test-slurm bench bench-gpu clean
+	faults-of-engines lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench bench-gpu \
+	clean
 
 help:
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
@@ -16,6 +17,7 @@ help:
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
 	@echo "make test-slurm  a tiny study on a real Slurm of one node, jobs killed on the way"
+	@echo "make test-slurm-nodes  pre-trainings over two nodes of a real Slurm, as root"
 	@echo "make bench       measurements against other ways of the same: benchmarks/results.md"
 	@echo "make bench-gpu   a check of eight minutes on one GPU: benchmarks/gpu.md"
 	@echo "make smoke       every rule at tiny size, through both engines"
@@ -79,6 +81,9 @@ smoke: $(READY)
 
 test-slurm: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/slurm/run.sh
+
+test-slurm-nodes: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/slurm/nodes.sh
 
 # A finished demo elsewhere: make bench DEMO=its/workspace.
 bench: $(READY)

@@ -43,6 +43,7 @@ def main() -> int:
         *_checked("pretrain_method_wildcards_mae3d_", jobs, "CANCELLED", "FAILED"),
         *_checked("pretrain_method_wildcards_ours_", jobs, "COMPLETED", gone_back=True),
         *_checked("pretrain_variant_wildcards_pretrain.no_sequences_", jobs, "CANCELLED"),
+        *_checked("verify_volumes", jobs, "COMPLETED"),
         *_checked("make_figures", jobs, "FAILED", "OUT_OF_MEMORY"),
         *_resumed(workspace, "pretrain/mae3d", "pretrain/ours", "ablation/pretrain/no_sequences"),
         *[

@@ -1,10 +1,12 @@
-# A real Slurm on this machine, for tests: one node, its daemons and all their files below one folder.
-# Sourced by run.sh. Needs no other account than the one that runs it, root or not.
+# A real Slurm on this machine, for tests: its daemons and all their files below one folder.
+# Sourced by common.sh. Needs no other account than the one that runs it, root or not.
 #
 #   cluster_missing          print what is not installed, with Debian's package names
-#   cluster_start FOLDER     munged, slurmctld, slurmd; exports SLURM_CONF; waits until the node is idle
-#   controller_kill          kill -9 the controller
-#   controller_start         start it (again), from the state it saved
+#   cluster_start FOLDER [HOST…]
+#                            munged, slurmctld, a slurmd for each node; exports SLURM_CONF; waits until
+#                            the nodes are idle. This machine is the one node, or the hosts that
+#                            hosts_start has made are, which share its cores and memory
+#   controller_start         start the controller (again), from the state it saved
 #   cluster_stop             stop everything that cluster_start started
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -31,16 +33,24 @@ print(*[s.getsockname()[1] for s in sockets])
 PYTHON
 }
 
+# _write_configuration FOLDER [HOST…]
 _write_configuration() {
-    local folder=$1 name cpus memory controller_port node_port
+    local folder=$1 name cpus memory controller_port node_port address=127.0.0.1 count=$(($# - 1)) gpus=1
+    shift
     name=$(hostname -s)
+    if [ "$count" -gt 0 ]; then
+        address=$(host_address "$name")
+    else
+        set -- "$name"
+        count=1 gpus=2
+    fi
     # nproc would obey OMP_NUM_THREADS.
-    cpus=$(getconf _NPROCESSORS_ONLN)
+    cpus=$(($(getconf _NPROCESSORS_ONLN) / count))
     memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
     read -r controller_port node_port < <(_free_ports 2)
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=voxseq
-SlurmctldHost=$name(127.0.0.1)
+SlurmctldHost=$name($address)
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 SlurmctldPort=$controller_port
@@ -50,11 +60,12 @@ AuthType=auth/munge
 AuthInfo=socket=$folder/munge.socket,cred_expire=15
 CredType=cred/munge
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+# %n is the node's name.
+SlurmdSpoolDir=$folder/spool-%n
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.pid
+SlurmdPidFile=$folder/slurmd-%n.pid
 SlurmctldLogFile=$folder/slurmctld.log
-SlurmdLogFile=$folder/slurmd.log
+SlurmdLogFile=$folder/slurmd-%n.log
 # What needs control groups or a database is left out.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -75,58 +86,70 @@ MinJobAge=86400
 SlurmctldTimeout=30
 SlurmdTimeout=300
 GresTypes=gpu
-NodeName=$name NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory Gres=gpu:2 State=UNKNOWN
-PartitionName=main Nodes=$name Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
+    for name in "$@"; do
+        [ "$address" = 127.0.0.1 ] || address=$(host_address "$name")
+        echo "NodeName=$name NodeAddr=$address CPUs=$cpus RealMemory=$((memory / count))" \
+            "Gres=gpu:$gpus State=UNKNOWN"
+    done >>"$folder/slurm.conf"
     # GPUs that are only counted; Slurm wants a device file for each.
-    printf 'AutoDetect=off\nName=gpu File=/dev/null\nName=gpu File=/dev/zero\n' >"$folder/gres.conf"
+    printf 'AutoDetect=off\n' >"$folder/gres.conf"
+    printf 'Name=gpu File=%s\n' /dev/null /dev/zero | head -n "$gpus" >>"$folder/gres.conf"
 }
 
-# The plugin's job step (0.6.1) clears SLURM_CONF before it calls srun, which a cluster that is
+# The plugin's job step (0.6.1) clears SLURM_CONF before the job begins, which a cluster that is
 # configured in /etc/slurm does not notice.
-_wrap_srun() {
+_wrap_commands() {
+    local name
     mkdir -p "$CLUSTER/bin"
-    printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" \
-        >"$CLUSTER/bin/srun"
-    chmod +x "$CLUSTER/bin/srun"
+    for name in scontrol squeue srun; do
+        printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v "$name")" \
+            >"$CLUSTER/bin/$name"
+        chmod +x "$CLUSTER/bin/$name"
+    done
     PATH=$CLUSTER/bin:$PATH
 }
 
 cluster_start() {
+    local host
     CLUSTER=$1
-    mkdir -p "$CLUSTER"/state "$CLUSTER"/spool "$CLUSTER"/munge
+    shift
+    mkdir -p "$CLUSTER"/state "$CLUSTER"/munge
     chmod 700 "$CLUSTER/munge"
-    _write_configuration "$CLUSTER"
+    _write_configuration "$CLUSTER" "$@"
     export SLURM_CONF=$CLUSTER/slurm.conf
-    _wrap_srun
+    _wrap_commands
     (umask 077 && head -c 1024 /dev/urandom >"$CLUSTER/munge/key")
     munged --key-file="$CLUSTER/munge/key" --seed-file="$CLUSTER/munge/seed" \
         --socket="$CLUSTER/munge.socket" --pid-file="$CLUSTER/munge/pid" \
         --log-file="$CLUSTER/munge/log" --num-threads=2
     controller_start
-    slurmd
-    _wait_for_node
+    if [ $# -eq 0 ]; then
+        slurmd
+    else
+        for host; do on_host "$host" slurmd; done
+    fi
+    _wait_for_nodes
 }
 
 controller_start() { slurmctld; }
 
-controller_kill() { kill -KILL "$(cat "$CLUSTER/slurmctld.pid")"; }
-
-_wait_for_node() {
+_wait_for_nodes() {
     local end=$((SECONDS + 60))
     while [ $SECONDS -lt $end ]; do
-        [ "$(sinfo --noheader --format=%T 2>/dev/null)" = idle ] && return
+        [ "$(sinfo --noheader --Node --format=%T 2>/dev/null | sort -u)" = idle ] && return
         sleep 1
     done
-    echo "error: the node is not idle after a minute; last lines of the daemons' logs:" >&2
-    tail -n 20 "$CLUSTER"/slurmctld.log "$CLUSTER"/slurmd.log >&2
+    echo "error: the nodes are not idle after a minute; last lines of the daemons' logs:" >&2
+    tail -n 20 "$CLUSTER"/slurm*.log >&2
     return 1
 }
 
 cluster_stop() {
     local file process
     [ -n "${CLUSTER:-}" ] || return 0
-    for file in "$CLUSTER"/slurmctld.pid "$CLUSTER"/slurmd.pid "$CLUSTER"/munge/pid; do
+    for file in "$CLUSTER"/slurmctld.pid "$CLUSTER"/slurmd-*.pid "$CLUSTER"/munge/pid; do
         [ ! -e "$file" ] || kill "$(cat "$file")" 2>/dev/null || true
     done
     sleep 1

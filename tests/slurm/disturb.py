@@ -34,12 +34,18 @@ Disturbance = Iterator[str | None]
 def main() -> int:
     """Run all disturbances beside each other."""
     workspace, log = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    pending: dict[str, Disturbance] = {
+    disturbances = {
         "job killed": killed(workspace, "pretrain", "mae3d"),
         "time limit": time_limit(workspace, "pretrain", "ours"),
         "job cancelled": cancelled(workspace, "ablation", "pretrain.no_sequences"),
         "controller killed": controller(workspace),
     }
+    return beside_each_other(disturbances, log)
+
+
+def beside_each_other(disturbances: dict[str, Disturbance], log: Path) -> int:
+    """Let all go on in turn; status 0 when everything happened, 1 when something did not."""
+    pending = dict(disturbances)
     end = time.monotonic() + PATIENCE
     with log.open("w", buffering=1) as out:
         while pending and time.monotonic() < end:
@@ -111,8 +117,9 @@ class Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        environment = dict(e.split(b"=", 1) for e in entries if b"=" in e)
-        self.slurm_job = environment[b"SLURM_JOB_ID"].decode()
+        pairs = (entry.decode().split("=", 1) for entry in entries if b"=" in entry)
+        self.environment = dict(pairs)
+        self.slurm_job = self.environment["SLURM_JOB_ID"]
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this process alone."""
@@ -141,8 +148,8 @@ class Process:
 def frozen_training(workspace: Path, stage: str, job: str) -> Generator[None, None, Process]:
     """Wait for the job's training to write a checkpoint; stop the process there."""
     # The job of a pre-training holds one run, of the same name.
-    state = workspace / ".voxseq/state/slurm" / stage / job.replace(".", "/")
-    while not list(state.glob("*/checkpoint*")):
+    pattern = f"*/{stage}/{job.replace('.', '/')}/*/checkpoint*"
+    while not list((workspace / ".voxseq/state").glob(pattern)):
         yield None
     return (yield from frozen(workspace, stage, job))
 
@@ -150,8 +157,7 @@ def frozen_training(workspace: Path, stage: str, job: str) -> Generator[None, No
 def frozen(workspace: Path, stage: str, job: str) -> Generator[None, None, Process]:
     """Wait for the job and stop its process."""
     while True:
-        pid = process_of(workspace, stage, job)
-        if pid is not None:
+        for pid in processes_of(workspace, stage, job):
             with suppress(ProcessLookupError, FileNotFoundError):
                 process = Process(pid)
                 process.send(signal.SIGSTOP)
@@ -161,14 +167,15 @@ def frozen(workspace: Path, stage: str, job: str) -> Generator[None, None, Proce
         yield None
 
 
-def process_of(workspace: Path, stage: str, job: str) -> int | None:
-    """Process number of ``voxseq run STAGE JOB`` in this workspace."""
-    wanted = b"\0".join([b"-m", b"voxseq", b"run", stage.encode(), job.encode(), b""])
+def processes_of(workspace: Path, stage: str, job: str) -> Iterator[int]:
+    """Numbers of the processes ``voxseq run STAGE JOB`` in this workspace."""
+    wanted = [word.encode() for word in ("-m", "voxseq", "run", stage, job)]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if wanted in path.read_bytes() and path.with_name("cwd").resolve() == workspace:
-                return int(path.parent.name)
-    return None
+            # Those who launch it have the same words further behind.
+            said = path.read_bytes().split(b"\0")[1:6]
+            if said == wanted and path.with_name("cwd").resolve() == workspace:
+                yield int(path.parent.name)
 
 
 def waited(seconds: float) -> Iterator[None]:

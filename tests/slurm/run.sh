@@ -11,50 +11,12 @@
 #      then goes back into the queue.
 # Nothing is installed; what is missing is named. KEEP=1 keeps the folder.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(git -C "$here" rev-parse --show-toplevel)
-. "$here/cluster.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+begin
 
-missing=$(cluster_missing)
-if [ -n "$missing" ]; then
-    echo "error: this test needs a Slurm; missing are:" >&2
-    sed 's/^/  /' <<<"$missing" >&2
-    echo "on Debian: apt-get install munge slurmctld slurmd slurm-client" >&2
-    exit 2
-fi
-
-work=$(mktemp -d)
-# munged wants its socket's folder to be passable for everybody; what is secret lies deeper.
-chmod 711 "$work"
-disturber=
-cleanup() {
-    status=$?
-    trap - EXIT INT TERM
-    [ -z "$disturber" ] || kill "$disturber" 2>/dev/null || true
-    cluster_stop
-    if [ "$status" -ne 0 ]; then
-        echo "error: failed with status $status; the end of the logs:" >&2
-        tail -n 40 "$work"/*.log >&2 2>/dev/null || true
-    fi
-    [ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"
-    exit "$status"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-copy() {
-    git clone --quiet "$root" "$1"
-    # Uncommitted changes are tried as well.
-    git -C "$root" ls-files --modified --others --exclude-standard -z \
-        | (cd "$root" && while IFS= read -r -d '' f; do [ -e "$f" ] && cp --parents "$f" "$1"; done; true)
-    for scale in workflow/scales/smoke.yaml tests/workflow/tiny.yaml tests/slurm/study.yaml; do
-        (cd "$1" && python -m voxseq config use "$scale" >/dev/null)
-    done
-}
-
-export PYTHONPATH=src
-copy "$work/local"
-copy "$work/slurm"
+study=(workflow/scales/smoke.yaml tests/workflow/tiny.yaml tests/slurm/study.yaml)
+copy "$work/local" "${study[@]}"
+copy "$work/slurm" "${study[@]}"
 
 echo "== $(slurmctld -V) starts"
 cluster_start "$work/cluster"
@@ -67,17 +29,14 @@ cd "$work/slurm"
 # Submissions wait for the controller, and this cluster has no accounting database.
 profile=$work/slurm/profiles/slurm
 export PATH=$profile/commands:$profile/without-accounting:$PATH
-python "$here/disturb.py" "$work/slurm" "$work/disturb.log" &
-disturber=$!
+disturb python "$here/disturb.py" "$work/slurm" "$work/disturb.log"
 snakemake --workflow-profile profiles/slurm --slurm-init-seconds-before-status-checks 5 \
     -- reproduce_tables >"$work/snakemake.log" 2>&1
-wait "$disturber"
-disturber=
+disturbed
 cat "$work/disturb.log"
 
 echo "== what became of the jobs"
-squeue --noheader --states=all --Format=JobID:6,State:15,tres-alloc:45,tres-per-job:12,RestartCnt:4,Comment:80 | sort -n \
-    | tee "$work/jobs"
+slurm_jobs JobID:6,State:15,tres-alloc:45,tres-per-job:12,RestartCnt:4,Comment:80
 python "$here/check.py" "$work/slurm" "$work/jobs"
 
 echo "== the tables are those of the run without Slurm"
@@ -92,13 +51,6 @@ srun --ntasks=1 --gpus=2 bash workflow/scripts/distributed.sh 1 2 python "$here/
     || bash workflow/scripts/stopped.sh \$?
 SCRIPT
 )
-await() {
-    local end=$((SECONDS + 300))
-    until "$@"; do
-        [ $SECONDS -lt $end ] || { echo "error: not within 5 minutes: $*" >&2; return 1; }
-        sleep 1
-    done
-}
 both_ranks() { [ -e "$work/ranks/rank0of2" ] && [ -e "$work/ranks/rank1of2" ]; }
 gone_back() { [ "$(squeue --noheader --job="$job" --Format=RestartCnt:4 | xargs)" = 1 ]; }
 await both_ranks

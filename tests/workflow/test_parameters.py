@@ -44,7 +44,7 @@ WORDS = [
     *("spatial", "semantic", "prefix", "causal", "raster", "window", "zscore", "none"),
     *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
     *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
-    *("large", "small", "multistep", "zstd"),
+    *("large", "small", "multistep", "zstd", "cpu", "fork"),
 ]
 
 
