@@ -28,7 +28,8 @@ from voxseq.pretrain.batching import Batching, ItemRows, headers_of
 from voxseq.pretrain.run import method_class
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.distributed import BatchShard
-from voxseq.training.rows import block_bytes, empty, fill_rows, row_bytes
+from voxseq.training.held import block_bytes
+from voxseq.training.rows import empty, fill_rows, row_bytes
 
 #: Sources: kind of sequence, voxels of an image, and images, subjects or lesions of a category.
 _SOURCES = {

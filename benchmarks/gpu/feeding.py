@@ -20,9 +20,10 @@ from benchmarks.gpu.sizes import Setting
 from voxseq.config.runs import PretrainRun
 from voxseq.pretrain.run import PretrainTask, staged_batches
 from voxseq.training.batches import stepwise
+from voxseq.training.held import block_bytes
 from voxseq.training.loop import Batch
 from voxseq.training.pace import Pace
-from voxseq.training.rows import block_bytes, row_bytes
+from voxseq.training.rows import row_bytes
 
 #: Sequences, whole images of the smallest step, and those of the most views.
 METHODS = ("ours", "mae3d", "dino")

@@ -23,8 +23,6 @@ from voxseq.config.registry import METHODS
 from voxseq.config.runs import PretrainRun
 from voxseq.pretrain.run import PretrainTask, build_method, loop_config
 from voxseq.sequences.sampler import SequenceSampler
-from voxseq.training.device import autocast_of
-from voxseq.training.distributed import WHOLE
 from voxseq.training.loop import Batch, FitResult, Trainable, fit
 from voxseq.training.optimiser import adamw
 from voxseq.training.pace import Pace
@@ -84,8 +82,7 @@ def task_of(setting: Setting, which: Which, run: PretrainRun) -> PretrainTask:
     sampler = SequenceSampler(folder / "index", stores, run.sequences, run.kinds, run.seed)
     method = build_method(run)
     method.begin(run.steps, sampler)
-    precision = autocast_of(run.precision, "cuda" if setting.is_gpu else "cpu")
-    return PretrainTask(method, sampler, run, WHOLE, precision)
+    return PretrainTask(method, sampler, run)
 
 
 def optimiser_of(task: PretrainTask, run: PretrainRun) -> torch.optim.Optimizer:

@@ -28,7 +28,8 @@ from voxseq.pretrain import run
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import IDS, WHOLE, BatchShard, shard_of
-from voxseq.training.rows import block_bytes, row_bytes
+from voxseq.training.held import block_bytes
+from voxseq.training.rows import row_bytes
 from voxseq.training.shared import shared_block
 
 TOLERANCE = 1e-5

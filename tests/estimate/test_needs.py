@@ -23,7 +23,7 @@ from voxseq.estimate.rates import Assumptions
 from voxseq.estimate.reading import HEADER, Boxes, boxes_of, reading
 from voxseq.estimate.run_cost import Packing, RunCost, RunCosts
 from voxseq.plan import build_plan
-from voxseq.training.rows import block_bytes
+from voxseq.training.held import block_bytes
 
 
 def scale(name: str) -> Config:

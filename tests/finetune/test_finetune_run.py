@@ -107,7 +107,8 @@ def test_summary_agrees_with_the_validation_scores(outs: dict[str, Path]) -> Non
     out = outs["segmentation"]
     summary = read_json(out / "summary.json")
     assert (summary["n_train"], summary["n_val"], summary["n_test"]) == (6, 3, 3)
-    assert set(read_json(out.parent / "state/cost.json")) == {"seconds", "peak_memory_mb"}
+    speed = {"samples_per_second", "waiting_for_data"}
+    assert set(read_json(out.parent / "state/cost.json")) == {"seconds", "peak_memory_mb"} | speed
     rows = table(out / "validation.csv")
     means = [
         np.mean([float(r["value"]) for r in rows if r["label"] == label])

@@ -17,8 +17,9 @@ from tests.helpers.rows import MadeRows
 from voxseq.base.errors import ResourceError
 from voxseq.training import batches, shared
 from voxseq.training.batches import stepwise
+from voxseq.training.held import block_bytes, steps_held
 from voxseq.training.memory import memory_limit
-from voxseq.training.rows import Field, block_bytes, row_bytes, steps_held
+from voxseq.training.rows import Field, row_bytes
 from voxseq.training.shared import pinned, shared_block
 
 #: 408 bytes a row, four rows a batch.

@@ -32,8 +32,9 @@ from tests.training.test_stepwise import await_end
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.batches import CropRows, ImageRows
-from voxseq.pretrain.batching import Batching, ItemRows
+from voxseq.pretrain.batching import Batch, Batching, ItemRows, headers_of
 from voxseq.pretrain.run import method_class
+from voxseq.sequences.raw import header_type
 from voxseq.training.batches import stepwise
 from voxseq.transforms.augment import build_augmentation
 
@@ -66,13 +67,22 @@ def sequences(folder: Path) -> ItemRows:
     return ItemRows(Batching(small_settings("ours"), SEQUENCES, 0), sampler(folder), 0, 4)
 
 
+def used(batch: Batch) -> Batch:
+    """A batch without what lies behind the voxels of an item, in the room of larger ones."""
+    if "voxels" in batch:
+        sizes = headers_of(batch, header_type(SEQUENCES.length))["used"]
+        for row, size in zip(batch["voxels"], sizes.tolist(), strict=True):
+            row[size:] = 0
+    return batch
+
+
 @pytest.mark.parametrize("made", [crops, sequences])
 def test_the_batches_are_those_of_one_process(
     start_method: str, tmp_path: Path, made: Callable[[Path], Any]
 ) -> None:
     make = made(tmp_path)
     found = kept(islice(stepwise(make, 0, 4, workers=1), 3))
-    assert equal(found, [make(step) for step in range(3)])
+    assert equal([used(b) for b in found], [used(make(step)) for step in range(3)])
 
 
 @pytest.mark.slow

@@ -29,14 +29,8 @@ from voxseq.base.locks import owner_of
 from voxseq.base.random import entropy, numpy_generator, torch_generator
 from voxseq.training import batches as module
 from voxseq.training.batches import lost_workers_named, stepwise
-from voxseq.training.rows import (
-    STEPS_IN_USE,
-    TASKS_AHEAD,
-    Field,
-    block_bytes,
-    steps_held,
-    task_size,
-)
+from voxseq.training.held import STEPS_IN_USE, TASKS_AHEAD, block_bytes, steps_held, task_size
+from voxseq.training.rows import Field
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -11,7 +11,7 @@ from voxseq.estimate.counts import Counts
 from voxseq.estimate.rates import Assumptions
 from voxseq.estimate.reading import Reading, reading
 from voxseq.estimate.work import FLOAT, StepMemory
-from voxseq.training.rows import block_bytes
+from voxseq.training.held import block_bytes
 
 #: Batches on the device in the store's type: the one that is computed, and the one that travels.
 _ON_DEVICE = 2

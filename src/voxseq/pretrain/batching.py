@@ -174,6 +174,8 @@ class ItemRows(Rows):
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
     def _write(self, raw: Raw, stream: Stream, out: Arrays) -> None:
+        # What lay here before may have had more parts.
+        out["header"][...] = 0
         header = out["header"].view(self.sampler.header)[0]
         self.sampler.read_into(raw, out["voxels"], header)
         if self.batching.drawn.itemsize:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from voxseq.pretrain.batching import ItemRows, headers_of, read_volumes, views_o
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
-from voxseq.training.device import accelerator, autocast_of, costs
+from voxseq.training.device import autocast_of, costs
 from voxseq.training.distributed import WHOLE, BatchShard, processes
 from voxseq.training.finite import require_finite
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
@@ -65,13 +64,11 @@ class PretrainTask(Trainable):
         sampler: SequenceSampler,
         config: PretrainRun,
         shard: BatchShard = WHOLE,
-        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
         state: Path | None = None,
     ) -> None:
         super().__init__()
-        self._precision = precision
         self.method = method
-        self._state, self._fabric_precision = state, config.precision
+        self._state, self._precision = state, config.precision
         self._sampler, self._seed, self.steps = sampler, config.seed, config.steps
         size = config.batch_size
         self.rows = ItemRows(method.batching, sampler, config.seed, size, shard)
@@ -131,7 +128,7 @@ class PretrainTask(Trainable):
         """
         device = next(self.method.parameters()).device
         read = partial(read_volumes, self._sampler, workers=workers, device=device)
-        work = StageWork(self._state, self._fabric_precision, read)
+        work = StageWork(self._state, self._precision, read)
         self.method.begin_stage(number, self._sampler, work)
 
     def validate(self) -> dict[str, float]:
@@ -159,7 +156,7 @@ class PretrainTask(Trainable):
         batch = views_of(kept, volumes, self._sampler.header, self.method.batching)
         generator = torch_generator(self._seed, "validation", number)
         losses = {}
-        with self._precision():
+        with autocast_of(self._precision, weight.device.type)():
             for name, value in self.method.validation_loss(batch, generator).items():
                 require_finite(f"the validation's {name}", value)
                 losses[name] = float(value)
@@ -197,8 +194,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
     accumulate = context.training.accumulate.get(config.method, 1)
     _report_division(config.batch_size, here.world_size, accumulate)
     shard = BatchShard(here.rank, here.world_size)
-    precision = autocast_of(config.precision, accelerator(context.device))
-    task = PretrainTask(method, sampler, config, shard, precision, context.state)
+    task = PretrainTask(method, sampler, config, shard, context.state)
     recipe = config.settings.optimiser
     optimiser = adamw(method.parameter_groups(recipe), recipe, config.precision)
     _LOG.info(

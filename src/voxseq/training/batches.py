@@ -29,16 +29,9 @@ from voxseq.base.random import numpy_generator
 from voxseq.base.stopping import SIGNALS
 from voxseq.base.watch import LOOK, Watch
 from voxseq.training.distributed import processes
+from voxseq.training.held import TASKS_AHEAD, task_size
 from voxseq.training.launched import local_world_size
-from voxseq.training.rows import (
-    TASKS_AHEAD,
-    Batch,
-    Rows,
-    empty,
-    fill_rows,
-    first_step,
-    task_size,
-)
+from voxseq.training.rows import Batch, Rows, empty, fill_rows, first_step
 from voxseq.training.shared import pinned, shared_block
 
 #: Of the loader's message when a batch is not there in time.

@@ -64,7 +64,7 @@ class Autocast(MixedPrecision):  # type: ignore[misc]
         return data
 
 
-def autocast_of(precision: str, device: Accelerator) -> Callable[[], AbstractContextManager[Any]]:
+def autocast_of(precision: str, device: str) -> Callable[[], AbstractContextManager[Any]]:
     """Makes the context in which a training of this precision computes, for work outside its loop.
 
     Args:

@@ -17,12 +17,6 @@ Batch = dict[str, Tensor]
 #: One row of a batch, or a whole batch: name → array in memory that is to be written to.
 Arrays = Mapping[str, NDArray[Any]]
 
-#: Tasks that each worker has been given ahead.
-TASKS_AHEAD = 2
-#: Steps whose rows stay as they are besides those that are prepared: that of the training. What is
-#: copied to a device is there before the next step is asked for.
-STEPS_IN_USE = 1
-
 
 @dataclass(frozen=True)
 class Field:
@@ -92,30 +86,6 @@ def fill_rows(rows: Rows, step: int, numbers: range, block: Batch, place: int = 
     arrays = {name: values[place].numpy() for name, values in block.items()}
     for row in numbers:
         rows.fill(step, row, {name: array[row, ...] for name, array in arrays.items()})
-
-
-def task_size(count: int, workers: int) -> int:
-    """Rows that a worker fills at a time: small enough that all of them work at one step."""
-    return max(1, -(-count // (2 * workers)))
-
-
-def steps_held(count: int, workers: int) -> int:
-    """Steps of which a block has the rows: the one in use, and those that are prepared ahead."""
-    if not workers:
-        return 1
-    tasks = -(-count // task_size(count, workers))
-    return STEPS_IN_USE + -(-TASKS_AHEAD * workers // tasks)
-
-
-def block_bytes(count: int, row_bytes: int, workers: int) -> int:
-    """Bytes of the block of a process: it is made once, before any worker starts.
-
-    Args:
-        count: rows of each batch of this process.
-        row_bytes: of one row, all entries.
-        workers: processes that fill them.
-    """
-    return steps_held(count, workers) * count * row_bytes
 
 
 def row_bytes(rows: Rows) -> int:

@@ -14,8 +14,9 @@ import torch
 
 from voxseq.base.errors import ResourceError
 from voxseq.base.failures import is_out_of_memory
+from voxseq.training.held import block_bytes, steps_held
 from voxseq.training.memory import memory_limit
-from voxseq.training.rows import Batch, Rows, block_bytes, row_bytes, steps_held
+from voxseq.training.rows import Batch, Rows, row_bytes
 
 _LOG = logging.getLogger("voxseq.training")
 #: Where Linux keeps shared memory. It is small in containers: 64 MB by default.
