@@ -109,7 +109,7 @@ def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> Non
     study.assert_nothing_to_do()
 
     # Damage ends the call before a training begins; the next call mends it.
-    volume = next((study.root / "artifacts/tiny/preprocess/source/amos22").rglob("*.b2nd"))
+    volume = next((study.root / "artifacts/tiny/preprocess/source/amos22").rglob("volumes-*.bin"))
     study.voxseq("forget", "--yes", "--only", "pretrain/ours")
     volume.chmod(0o644)
     content = bytearray(volume.read_bytes())
