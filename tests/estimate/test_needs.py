@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,19 @@ class TestReading:
     def test_shared_memory_by_hand(self, rows: int, workers: int, steps: int) -> None:
         """Two tasks of a worker are ahead, besides one whole step; without any, it is all."""
         assert block_bytes(rows, 1000, workers) == steps * rows * 1000
+
+    def test_the_pod_of_the_example_has_room_for_the_paper(self) -> None:
+        pod = (ROOT / "profiles/kubernetes/job.yaml").read_text()
+        shared, memory = (
+            2**30 * int(re.findall(pattern, pod)[0])
+            for pattern in (r"sizeLimit: (\d+)Gi", r"limits: {memory: (\d+)Gi")
+        )
+        asked = PAPER.execution.pretrain
+        for method in ("ours", "simclr"):
+            run = pretraining(PAPER, method)
+            row = reading(run, PAPER, Packing(), sequences=method == "ours").row
+            assert block_bytes(run.batch_size, row, asked.workers) <= min(shared, 6e9)
+        assert asked.mem_mb * 1e6 <= memory
 
 
 class TestNeeds:
