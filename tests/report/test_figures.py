@@ -48,9 +48,9 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> None:
         seed = ("spatial", "contrast", "semantic").index(kind)
         return fake_study.phantom_volume(seed, config.volume_shape), f"set of {kind}"
 
-    module = ModuleType("voxseq.sequences.sampler")
+    module = ModuleType("voxseq.sequences.example")
     module.example = example  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "voxseq.sequences.sampler", module)
+    monkeypatch.setitem(sys.modules, "voxseq.sequences.example", module)
 
 
 def study_of(folder: Path, **options: Any) -> Context:

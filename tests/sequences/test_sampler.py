@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from tests.helpers.methods import small_settings
 from tests.helpers.rows import kept
-from tests.helpers.sequence_store import KINDS, SOURCES, config, direction, sampler
+from tests.helpers.sequence_store import KINDS, SOURCES, direction, sampler
 from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
 from voxseq.pretrain.batching import Batching, ItemRows, volumes_of
 from voxseq.sequences.ranges import centred_boxes
 from voxseq.sequences.raw import Raw
-from voxseq.sequences.sampler import SequenceSampler, example
+from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, BatchShard
 from voxseq.training.rows import Rows
@@ -437,30 +437,6 @@ def test_streams_of_different_purposes_differ() -> None:
         for parts in ((0, "a", 1), (0, "b", 1), (1, "a", 1), (0, "a", 2), (0, "a", 1, 1))
     }
     assert len(draws) == 5
-
-
-def test_the_example_of_a_figure_is_a_training_sequence_that_varies_in_every_patch(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stores = {name: folder / "store" / name for name in SOURCES}
-    volume, source = example(folder / "index", stores, config(), "contrast", 0)
-    assert source == "brats23"
-    assert [direction(patch) for patch in np.split(volume, 4, axis=2)] == [0, 1, 2, 3]
-    again, _ = example(folder / "index", stores, config(), "contrast", 0)
-    np.testing.assert_array_equal(volume, again)
-    real = SequenceSampler.read
-    seen: list[int] = []
-
-    def mostly_air(self: SequenceSampler, kind: str, row: int, *args: Any, **named: Any) -> Item:
-        item = real(self, kind, row, *args, **named)
-        seen.append(row)
-        # All but the third candidate are air.
-        return item if len(seen) == 3 else Item(np.zeros_like(item.volume), kind, item.source)
-
-    monkeypatch.setattr(SequenceSampler, "read", mostly_air)
-    volume, _ = example(folder / "index", stores, config(), "spatial", 0)
-    assert len(seen) > 3
-    assert all(patch.std() > 0 for patch in np.split(volume, 4, axis=2))
 
 
 def test_numbers_divide_the_list_by_modality(folder: Path) -> None:

@@ -30,9 +30,6 @@ from voxseq.sequences.table import IndexTable
 from voxseq.training.batches import EpochOrder
 from voxseq.transforms.spatial import Array, Item
 
-#: Sequences among which the one for a figure is chosen.
-CANDIDATES = 48
-
 
 class SequenceSampler:
     """All sequences of some kinds.
@@ -93,6 +90,10 @@ class SequenceSampler:
     def __len__(self) -> int:
         """Number of training sequences."""
         return sum(len(table.training) for table in self._tables.values())
+
+    def training_rows(self, kind: str) -> NDArray[np.int64]:
+        """Rows of a kind's table that are trained on."""
+        return self._tables[kind].training
 
     def choose(self, step: int, size: int, slot: int) -> tuple[int, np.random.Generator]:
         """Choose the item of a place in a training batch.
@@ -376,29 +377,3 @@ class SequenceSampler:
         chosen = items[int(generator.integers(len(items)))]
         box = self._items.stored(chosen, "row", "image_low", "image_high")
         return Raw([box], config.volume_shape)
-
-
-def example(
-    index: Path, stores: Mapping[str, Path], config: SequencesConfig, kind: str, number: int
-) -> tuple[Array, str]:
-    """One training sequence of a kind, for a figure.
-
-    Random crops may show nothing but air. Of :data:`CANDIDATES` sequences, spread over the index,
-    the one is taken whose plainest patch varies most.
-
-    Args are as those of :class:`SequenceSampler`; ``number`` is the seed of the choice.
-
-    Returns:
-        The volume (X, Y, Z) in 0..1 and the name of its data set.
-    """
-    sampler = SequenceSampler(index, stores, config, (kind,), seed=0)
-    rows = sampler._tables[kind].training
-    spread = np.linspace(0, len(rows) - 1, min(CANDIDATES, len(rows))).astype(int)
-    items = [
-        sampler.read(kind, int(rows[i]), numpy_generator(number, "example", int(i))) for i in spread
-    ]
-    variations = [
-        min(part.std() for part in np.split(item.volume, config.length, axis=2)) for item in items
-    ]
-    chosen = items[int(np.argmax(variations))]
-    return chosen.volume, chosen.source
