@@ -2,7 +2,7 @@
 
 A process made whole batches on its CPU: it opened a file for each volume, scaled and resized crops
 with NumPy, found the percentiles of all but spatial ones each time, made views one by one and
-stacked float32 cubes. What has not changed since is not repeated here: drawing, resizing, scaling
+stacked float32 cubes. What has not changed since is not repeated here: drawing, resizing one crop
 and percentiles are those of ``voxseq``.
 """
 
@@ -19,11 +19,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from benchmarks.earlier_voxels import resize_all, scale, scale_percentiles
 from voxseq.data.store import VolumeStore
 from voxseq.sequences.raw import SLIDING, Box, Raw
 from voxseq.sequences.sampler import SequenceSampler
-from voxseq.transforms.intensity import scale, scale_percentiles
-from voxseq.transforms.spatial import Array, Item, Triple, resize, resize_all
+from voxseq.transforms.spatial import Array, Item, Triple, resize
 
 #: Bytes that an open file took, and up to which the voxels were kept instead; files kept open.
 _FILE_BYTES, _OPEN = 2**17, 64

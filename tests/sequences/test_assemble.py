@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.lib.stride_tricks import sliding_window_view
 
+from benchmarks.earlier_voxels import scale
 from tests.helpers.sequence_store import config
 from voxseq.config.data import SequencesConfig
 from voxseq.sequences.assemble import assemble
 from voxseq.sequences.raw import JOINED, SLIDING, Box, Raw, header_type, padded
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.sequences.table import IndexTable
-from voxseq.transforms.intensity import needs_double, scale
+from voxseq.transforms.intensity import needs_double
 from voxseq.transforms.spatial import Triple
 
 #: Four windows of 2 planes at stride 1.

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
+from benchmarks.earlier_voxels import resize_all, scale, scale_percentiles
 from voxseq.sequences.raw import start_count
 from voxseq.transforms import intensity
-from voxseq.transforms.intensity import intensity_range, scale, scale_percentiles
-from voxseq.transforms.spatial import resize, resize_all
+from voxseq.transforms.intensity import intensity_range
+from voxseq.transforms.spatial import resize
 
 SIDES = st.integers(1, 9)
 SHAPES = st.tuples(SIDES, SIDES, SIDES)

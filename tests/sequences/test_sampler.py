@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.earlier_voxels import scale_percentiles
 from tests.helpers.methods import small_settings
 from tests.helpers.rows import kept
 from tests.helpers.sequence_store import KINDS, SOURCES, direction, sampler
@@ -27,7 +28,6 @@ from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise
 from voxseq.training.distributed import WHOLE, BatchShard
 from voxseq.training.rows import Rows
-from voxseq.transforms.intensity import scale_percentiles
 from voxseq.transforms.spatial import Item, resize
 
 SOURCE_KINDS = {"brats23": "contrast", "deeplesion": "semantic", "amos22": "spatial"}

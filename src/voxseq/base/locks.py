@@ -78,13 +78,7 @@ def take(path: Path, what: str) -> IO[str]:
         LockHeldError: another process holds it.
         ResourceError: the machine failed.
     """
-    handle = _open(path)
-    try:
-        if _try(handle, fcntl.LOCK_EX) is False:
-            raise LockHeldError(_owner(path))
-    except BaseException:
-        handle.close()
-        raise
+    handle = _held(path, fcntl.LOCK_EX)
     _sign(handle, what)
     return handle
 
@@ -98,9 +92,14 @@ def share(path: Path) -> IO[str]:
         LockHeldError: another process holds it alone.
         ResourceError: the machine failed.
     """
+    return _held(path, fcntl.LOCK_SH)
+
+
+def _held(path: Path, kind: int) -> IO[str]:
+    """The open file of a lock that was free for this kind of holding."""
     handle = _open(path)
     try:
-        if _try(handle, fcntl.LOCK_SH) is False:
+        if _try(handle, kind) is False:
             raise LockHeldError(_owner(path))
     except BaseException:
         handle.close()

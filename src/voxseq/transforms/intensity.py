@@ -1,4 +1,4 @@
-"""Intensity ranges of crops, and mapping them to 0..1."""
+"""Intensity ranges of crops."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-
 #: Different numbers of 16 bits, and voxels from which on counting them pays.
 _NUMBERS, _COUNTED = 2**16, 2**17
-
-
-def scale_percentiles(volume: NDArray[Any], percentiles: tuple[float, float]) -> Array:
-    """Map the given intensity percentiles of this crop to 0..1 and clip (published: 1 and 99.9).
-
-    A constant crop becomes all zeros.
-    """
-    return scale(volume, *intensity_range(volume, percentiles))
 
 
 def intensity_range(volume: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
@@ -59,19 +49,3 @@ def _counted_percentile(ends: NDArray[np.int64], percentile: float) -> float:
 def needs_double(low: float, high: float) -> bool:
     """Whether a range is so narrow beside its distance from 0 that float32 has too few digits."""
     return not (high - low) * 8 > max(abs(low), abs(high))
-
-
-def scale(volume: NDArray[Any], low: float, high: float) -> Array:
-    """Map ``low`` to 0 and ``high`` to 1 and clip; zeros if ``high`` is not the larger one.
-
-    Returns:
-        The shape of ``volume``, in memory of its own.
-    """
-    if not high > low:
-        return np.zeros(volume.shape, np.float32)
-    number = np.float64 if needs_double(low, high) else np.float32
-    scaled = np.subtract(volume, low, dtype=number)
-    scaled /= number(high) - number(low)
-    np.clip(scaled, 0, 1, out=scaled)
-    result: Array = scaled.astype(np.float32, order="C", copy=False)
-    return result

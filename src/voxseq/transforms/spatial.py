@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,24 +51,7 @@ def resize(volume: NDArray[np.generic], shape: Triple) -> Array:
     """Resize (X, Y, Z) to ``shape`` trilinearly, voxel corners aligned as in the published code."""
     if volume.shape == shape:
         return volume.astype(np.float32)
-    return _interpolated(volume[None], shape)[0]
-
-
-def resize_all(volumes: Sequence[NDArray[np.generic]], shape: Triple) -> list[Array]:
-    """:func:`resize` of each; in one call if they are of one shape, which is faster for small ones.
-
-    Args:
-        volumes: at least one, each (X, Y, Z).
-        shape: voxels of a result.
-    """
-    first = volumes[0].shape
-    if first == shape or any(volume.shape != first for volume in volumes):
-        return [resize(volume, shape) for volume in volumes]
-    return _interpolated(np.stack(volumes), shape)
-
-
-def _interpolated(volumes: NDArray[np.generic], shape: Triple) -> list[Array]:
-    """Volumes (N, X, Y, Z), each resized."""
-    tensor = torch.from_numpy(volumes.astype(np.float32))[:, None]
+    tensor = torch.from_numpy(volume.astype(np.float32))[None, None]
     resized = F.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
-    return list(resized[:, 0].numpy())
+    found: Array = resized[0, 0].numpy()
+    return found
