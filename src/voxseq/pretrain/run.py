@@ -152,7 +152,7 @@ class PretrainTask(Trainable):
         """Losses of a batch of held-out items, and the mean features (B, C) of their volumes."""
         weight = next(self.method.parameters())
         kept = self.transfer(self._validation[number], weight.device)
-        volumes = self._volumes(kept).to(weight.dtype)
+        volumes = self._volumes(kept)
         batch = views_of(kept, volumes, self._sampler.header, self.method.batching)
         generator = torch_generator(self._seed, "validation", number)
         losses = {}

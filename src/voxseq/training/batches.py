@@ -192,12 +192,13 @@ def stepwise(rows: Rows, start: int, stop: int, workers: int = 0) -> Generator[B
         # Without its own generator the loader would draw from the global one.
         generator=torch.Generator().manual_seed(0),
     )
-    with _ended_workers(tasks) as started:
-        done = _started(loader)
-        numbers = [worker.pid for worker in started() if worker.pid is not None]
-        watch = Watch(lambda: numbers)
-        held = len(next(iter(block.values())))
-        try:
+    numbers: list[int] = []
+    watch = Watch(lambda: numbers)
+    try:
+        with _ended_workers(tasks) as started:
+            done = _started(loader)
+            numbers += [worker.pid for worker in started() if worker.pid is not None]
+            held = len(next(iter(block.values())))
             # Workers were started before: they have nothing to do with a device.
             with watch, pinned(block):
                 for step in range(start, stop):
@@ -206,11 +207,11 @@ def stepwise(rows: Rows, start: int, stop: int, workers: int = 0) -> Generator[B
                         if error is not None:
                             raise error
                     yield first_step(block, step % held)
-        except Exception as error:
-            # The loader's signal handler raises its error about an ended worker anywhere.
-            if watch.reason:
-                raise ResourceError(f"{watch.reason}, with a batch to prepare", _STILL) from error
-            raise
+    except Exception as error:
+        # The loader's signal handler raises its error about an ended worker anywhere.
+        if watch.reason:
+            raise ResourceError(f"{watch.reason}, with a batch to prepare", _STILL) from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -273,16 +274,30 @@ def _ended_workers(tasks: _Tasks) -> Iterator[Callable[[], list[BaseProcess]]]:
     try:
         yield running
     finally:
-        tasks.ending.value = True
-        for worker in running():
-            # The loader's handler raises an error about each worker that was killed.
-            with suppress(RuntimeError):
+        with _without_word_of_children():
+            tasks.ending.value = True
+            for worker in running():
                 worker.terminate()
-            with suppress(ProcessLookupError, RuntimeError):
-                # A stopped one takes notice of nothing until it is continued.
-                os.kill(int(worker.pid or 0), signal.SIGCONT)
-            with suppress(RuntimeError):
+                with suppress(ProcessLookupError):
+                    # A stopped one takes notice of nothing until it is continued.
+                    os.kill(int(worker.pid or 0), signal.SIGCONT)
                 worker.join(_END)
+
+
+@contextmanager
+def _without_word_of_children() -> Iterator[None]:
+    """Keep the loader's signal handler, which raises an error about each killed worker, silent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    while signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
+        with suppress(RuntimeError):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 @contextmanager
