@@ -27,8 +27,8 @@ DETAIL = "detail"
 _TEXTS = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
 #: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
 #: voxel indices to mm in RAS+, row by row. Hashes: see :func:`voxseq.data.checks.content_hash`;
-#: label_hash is "" where no segmentation was read. thumbnail and detail: see
-#: :mod:`voxseq.data.thumbnail`.
+#: label_hash is "" where no segmentation was read; value is null where there is none.
+#: thumbnail and detail: see :mod:`voxseq.data.thumbnail`.
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("volume_id", *_TEXTS)),
@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
         ("affine", pa.list_(pa.float64(), 16)),
         ("thumbnail", pa.list_(pa.float32(), SIZE)),
         ("files", pa.list_(pa.string())),
+        ("channels", pa.list_(pa.string())),
+        ("value", pa.float64()),
         ("detail", pa.string()),
     ]
 )
@@ -68,6 +70,8 @@ def index_row(dataset: str, entry: Entry, volume: Volume, measured: Measured) ->
         "affine": [float(n) for n in volume.affine.ravel()],
         "thumbnail": [float(n) for n in thumbnail],
         "files": list(entry.files),
+        "channels": list(entry.channels),
+        "value": entry.value,
         "detail": packed_detail(detail),
     }
 
@@ -87,6 +91,8 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
         label=int(row["label"]),
         centre=None if centre == (-1, -1) else centre,
         files=tuple(row["files"]),
+        channels=tuple(row["channels"]),
+        value=row["value"],
     )
 
 

@@ -81,10 +81,13 @@ class Entry:
         locator: what the adapter needs to find the image inside ``path``.
         files: of an image that consists of several, such as the slices of a series, relative to
             ``path``; empty where ``path`` or ``locator`` say enough.
+        channels: files of an image of several channels, in their order, relative to the data set's
+            folder; ``path`` is the first of them. Empty where ``path`` holds all.
         modality: "CT", "MRI", or "" where unknown.
         contrast: MRI contrast, or "reformatted" for a CT series whose slices are not axial.
         label_path: file of the segmentation, relative; "" without one.
         label: class or lesion category; -1 without one.
+        value: number that a regression predicts; None without one.
         split: "train", "val" or "test" where the layout publishes its lists, else "".
         centre: centre of the lesion's box along the first two axes, in voxels.
         group: aligned images of one place share it.
@@ -102,10 +105,14 @@ class Entry:
     centre: tuple[int, int] | None = None
     group: str = ""
     files: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    value: float | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Its files, or the one that holds it, relative to the data set's folder."""
+        if self.channels:
+            return self.channels
         place = "" if self.path == "." else f"{self.path}/"
         return tuple(f"{place}{name}" for name in self.files) or (self.path,)
 
