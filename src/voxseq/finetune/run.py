@@ -21,8 +21,8 @@ from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.batches import CropRows, ImageRows
 from voxseq.finetune.recipe import Splits, choose_splits
 from voxseq.finetune.training import build_optimiser
-from voxseq.models.encoder import Encoder
 from voxseq.models.bundle import ModelCard, Validation, save_model
+from voxseq.models.encoder import Encoder
 from voxseq.models.networks import build_network, channels_last, freeze_encoder
 from voxseq.models.transfer import ENCODER_FILE, load_encoder, read_record
 from voxseq.training.batches import stepwise
