@@ -123,6 +123,7 @@ def network_of(card: ModelCard) -> nn.Module:
         features=getattr(card.recipe, "decoder_features", 1),
         seed=card.seed,
         settings=card.network_settings,
+        in_channels=len(card.channels),
     )
 
 
