@@ -66,7 +66,7 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     trainable.eval()
     _score(context.out, trainable, splits)
     if config.kept is not None:
-        save_model(context.out, network, _card(context, trainable.select, result))
+        save_model(context.out, network, _card(context, volumes, trainable.select, result))
     numbers = {
         "selected_by": trainable.select,
         "selected_step": result.best_step,
@@ -102,7 +102,9 @@ def _network(context: RunContext[FinetuneRun]) -> nn.Module:
     return network
 
 
-def _card(context: RunContext[FinetuneRun], select: str, result: FitResult) -> ModelCard:
+def _card(
+    context: RunContext[FinetuneRun], volumes: Volumes, select: str, result: FitResult
+) -> ModelCard:
     """Description of the network that was selected."""
     config, kept = context.config, context.config.kept
     assert kept is not None
@@ -114,6 +116,7 @@ def _card(context: RunContext[FinetuneRun], select: str, result: FitResult) -> M
     return ModelCard(
         **{name: getattr(config, name) for name in (*same, "method", "seed", "ratio")},
         data=kept.data,
+        oriented=bool((volumes.table["orientation"] != "").any()),
         task=kept.title,
         dataset=kept.dataset,
         licence=catalogue.get(kept.dataset).licence,

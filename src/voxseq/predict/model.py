@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self, cast
@@ -20,11 +20,11 @@ from voxseq.data.grid import to_file_grid, values_to_file_grid
 from voxseq.data.prepared import PreparedImage, prepare_image
 from voxseq.data.volume import Array, Volume
 from voxseq.evaluation.inference import iterate_logits
-from voxseq.models.bundle import ModelCard, load_model
+from voxseq.models.bundle import ModelCard, Standard, load_model
 from voxseq.models.networks import channels_last
 from voxseq.predict.files import Place
 from voxseq.predict.inputs import find_cases, read_channels
-from voxseq.predict.results import Classification, Prediction, Segmentation
+from voxseq.predict.results import Classification, Prediction, Regression, Segmentation
 from voxseq.training.device import accelerator, autocast_of
 from voxseq.training.finite import require_finite_rows
 
@@ -77,7 +77,7 @@ class _Member:
         overlap = recipe.overlap if options.overlap is None else options.overlap
         whole = np.empty((self.card.outputs, *image.shape[1:]), np.float32)
         walk = iterate_logits(
-            self.network, image, recipe.roi, overlap, self.precision, options.gaussian
+            self.network, image[0], recipe.roi, overlap, self.precision, options.gaussian
         )
         for planes, logits in walk:
             require_finite_rows("the logits", ["the image"], logits.amax(dim=0)[None])
@@ -163,6 +163,8 @@ class TrainedModel:
         options = options or Options()
         if self.card.recipe.type == "segmentation":
             return self._segment(prepared, place, options)
+        if self.card.recipe.type == "regression":
+            return self._measure(prepared.image, options)
         return self._classify(prepared.image, options)
 
     def _segment(self, prepared: PreparedImage, place: Place, options: Options) -> Segmentation:
@@ -202,6 +204,24 @@ class TrainedModel:
             None if deviation is None else float(deviation.max()),
         )
 
+    def _measure(self, image: Array, options: Options) -> Regression:
+        recipe = self.card.recipe
+        assert recipe.type == "regression"
+        total = _Mean(len(self._members) > 1)
+        for member in self._members:
+            one, standard = _Mean(), member.card.standard or Standard(mean=0.0, sd=1.0)
+            for axes in _flips(options):
+                output = member.outputs(np.flip(image, axes)).astype(np.float64)
+                one.add(output * standard.sd + standard.mean)
+            total.add(one.mean)
+        deviation = total.deviation
+        return Regression(
+            recipe.target,
+            recipe.unit,
+            float(total.mean[0]),
+            None if deviation is None else float(deviation[0]),
+        )
+
 
 def prepare(volumes: Sequence[Volume], card: ModelCard) -> PreparedImage:
     """Prepare an image as in the training of a model.
@@ -215,6 +235,9 @@ def prepare(volumes: Sequence[Volume], card: ModelCard) -> PreparedImage:
             f"{', '.join(card.channels)}",
             "name one file for each channel, or files that end in _0000, _0001, …",
         )
+    if not card.oriented:
+        # As in training, where no file stated an orientation.
+        volumes = [replace(volume, oriented=False) for volume in volumes]
     return prepare_image(volumes, card.data)
 
 
@@ -268,6 +291,7 @@ def _require_one_task(cards: Sequence[ModelCard], folders: Sequence[str | Path])
         pairs = {
             "type": (first.recipe.type, card.recipe.type),
             "classes": (first.recipe.labels, card.recipe.labels),
+            "target": (getattr(first.recipe, "target", ""), getattr(card.recipe, "target", "")),
             "preparation": (first.data, card.data),
             "channels": (first.channels, card.channels),
         }
