@@ -23,10 +23,8 @@ METRICS: Mapping[TaskType, tuple[str, ...]] = {
     "classification": ("auc", "accuracy"),
     "regression": ("mae", "r2", "correlation"),
 }
-#: Metrics that a segmentation has where its recipe asks for them.
-SURFACE_METRICS = frozenset({"surface_dice", "hd95"})
-#: Metrics of which less is better.
-LESS_IS_BETTER = frozenset({"hd95", "mae"})
+#: Metrics that a segmentation has where its recipe asks for scores of surfaces.
+SURFACE_METRICS = ("surface_dice", "hd95")
 _STAGES: Mapping[str, str] = {
     "pretrain": "Pre-training",
     "finetune": "Fine-tuning",
@@ -41,19 +39,18 @@ class ReportTask(Model):
 
     Attributes:
         name: key in the configuration.
-        labels: names of the foreground classes (segmentation) or of all classes; none for a
-            regression.
-        score_grid: "stored" or "native"; empty unless it is a segmentation.
-        surface: whether a segmentation has scores of its surfaces.
-        target: name of the number that a regression predicts.
-        unit: of that number, maybe empty.
+        labels: names of the foreground classes (segmentation) or of the classes 0, 1, …
+        score_grid: "stored" or "native"; empty but for segmentation.
+        surface: whether a segmentation has scores of surfaces.
+        target: what a regression predicts.
+        unit: of the target.
     """
 
     name: str
     title: str
     type: TaskType
     dataset: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     score_grid: str = ""
     surface: bool = False
     target: str = ""
@@ -62,8 +59,8 @@ class ReportTask(Model):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of the task, in the order of the columns."""
-        left_out = frozenset() if self.surface else SURFACE_METRICS
-        return tuple(name for name in METRICS[self.type] if name not in left_out)
+        names = METRICS[self.type]
+        return names if self.surface else tuple(n for n in names if n not in SURFACE_METRICS)
 
     @property
     def is_decathlon(self) -> bool:
