@@ -40,6 +40,7 @@ def cli() -> None:
 
 
 for _command in (
+    predict.evaluate,
     predict.predict,
     *(data, results.forget, results.tables, results.verify, results.where),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),

@@ -190,3 +190,64 @@ def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace
             f"`snakemake --cores all {run.stage}` trains it; `voxseq plan` shows what is finished",
         )
     return workspace, run
+
+
+@click.command()
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV file of all scores  [default: only their means are printed]",
+)
+@click.option("--names", help="Names of the classes 1, 2, …, separated by commas.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Millimetres within which a surface counts as met.",
+)
+@click.option("--ignore", "ignored", type=int, help="Value of voxels that are not scored.")
+@click.option("--no-surface", is_flag=True, help="Score Dice alone, which is quicker.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, help="Processes that score beside this one."
+)
+def evaluate(
+    predictions: Path,
+    labels: Path,
+    out: Path | None,
+    names: str | None,
+    tolerance: float,
+    ignored: int | None,
+    no_surface: bool,
+    workers: int,
+) -> None:
+    """Score PREDICTIONS against LABELS: masks of any program, or CSV tables.
+
+    Masks are two files or two folders, whose files belong together by their names. Tables have a
+    column case; predictions one of value, probability or probability_CLASS, labels one of target.
+    A case that cannot be scored is named; the status is then 1.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from voxseq.base.logs import setup_logging
+    from voxseq.predict.evaluate import Settings
+    from voxseq.predict.evaluate import evaluate as scores_of
+
+    setup_logging()
+    given = tuple(name.strip() for name in names.split(",")) if names else ()
+    settings = Settings(given, tolerance, ignored, not no_surface)
+    found = scores_of(predictions, labels, settings, workers)
+    if out is not None:
+        found.write(out)
+    shown = Table("label", "metric", "mean", "cases", box=None, pad_edge=False)
+    for label, metric, mean, count in found.means():
+        shown.add_row(label or "all", metric, f"{mean:.4f}", str(count) if label else "")
+    Console(highlight=False).print(shown)
+    for name, reason in found.failed.items():
+        click.echo(f"not scored: {name}: {reason}", err=True)
+    if found.failed:
+        sys.exit(1)
