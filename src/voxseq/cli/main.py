@@ -40,7 +40,7 @@ def cli() -> None:
 
 
 for _command in (
-    predict.evaluate,
+    *(predict.evaluate, predict.features),
     predict.predict,
     *(data, results.forget, results.tables, results.verify, results.where),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),

@@ -251,3 +251,98 @@ def evaluate(
         click.echo(f"not scored: {name}: {reason}", err=True)
     if found.failed:
         sys.exit(1)
+
+
+@click.command()
+@click.argument("encoder")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the features: .npz, .parquet or .csv.",
+)
+@click.option(
+    "--tokens/--pooled",
+    default=None,
+    help="Features of all tokens, or one vector per image  [default: both in .npz, else pooled]",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["tile", "volume"]),
+    default="tile",
+    show_default=True,
+    help="Scale intensities by percentiles of each tile, as in pre-training, or of the image.",
+)
+@device_option
+@params_option
+@overlay_option
+def features(
+    encoder: str,
+    inputs: tuple[str, ...],
+    out: Path,
+    tokens: bool | None,
+    scale: str,
+    device: str,
+    params: Path,
+    overlays: tuple[Path, ...],
+) -> None:
+    """Compute features of whole images with a trained encoder.
+
+    ENCODER is a run such as pretrain/ours or finetune/task09_spleen/ours/s0, a file
+    encoder.safetensors, or the folder of either. An image that cannot be read is named, and the
+    others are done; the status is then 1.
+    """
+    from voxseq.base.logs import setup_logging
+    from voxseq.base.stopping import stop_requests
+
+    setup_logging()
+    place = _encoder_place(encoder, params, overlays)
+    with stop_requests():
+        from voxseq.base.progress import track
+        from voxseq.predict.features import ENDINGS, FeatureExtractor, Features, write_features
+        from voxseq.predict.inputs import find_cases, read_channels
+
+        if out.suffix.lower() not in ENDINGS:
+            raise DataError(f"{out}: expected a file that ends in {', '.join(ENDINGS)}")
+        extractor = FeatureExtractor.load(place, device)
+        cases = find_cases(inputs, extractor.encoder.in_channels)
+        found: dict[str, Features] = {}
+        failed: dict[str, str] = {}
+        for case in track(cases, "features", len(cases)):
+            try:
+                volumes = read_channels(case)
+                found[case.name] = extractor.extract(
+                    volumes,
+                    scale,  # type: ignore[arg-type]
+                )
+            except DataError as error:
+                failed[case.name] = error.what
+        if found:
+            wanted = out.suffix.lower() == ".npz" if tokens is None else tokens
+            write_features(out, found, tokens=wanted)
+            click.echo(f"{out}: features of {len(found)} of {len(cases)} images")
+    for name, reason in failed.items():
+        click.echo(f"no features: {name}: {reason}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+def _encoder_place(word: str, params: Path, overlays: tuple[Path, ...]) -> Path:
+    """File or folder of an encoder."""
+    place = Path(word).expanduser()
+    if place.is_file() or (place / _ENCODER).is_file():
+        return place
+    folder = place if place.exists() else None
+    if word.split("/", 1)[0] == "pretrain" or "/pretrain/" in word:
+        found = _run(word, params, overlays)
+        folder = found[0].folder(found[1]) if found else folder
+    else:
+        folder = model_folder(word, params, overlays) or folder
+    if folder is None or not any((folder / name).is_file() for name in (_ENCODER, _CARD)):
+        raise DataError(
+            f"{word}: no encoder (no {_ENCODER} or {_CARD} there, and no run of this workspace)",
+            "name a run such as pretrain/ours, its folder, or an encoder file",
+        )
+    return folder

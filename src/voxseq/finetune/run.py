@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from voxseq import catalogue
 from voxseq.base.environment import environment
 from voxseq.data.copies import local_copy
 from voxseq.data.task_volumes import Volumes
@@ -118,7 +117,8 @@ def _card(
         oriented=bool((volumes.table["orientation"] != "").any()),
         task=kept.title,
         dataset=kept.dataset,
-        licence=catalogue.get(kept.dataset).licence,
+        licence=kept.licence,
+        channels=kept.channels,
         run=context.run_id,
         fingerprint=context.fingerprint,
         pretraining=record,

@@ -20,7 +20,8 @@ from voxseq.data.grid import to_file_grid, values_to_file_grid
 from voxseq.data.prepared import PreparedImage, prepare_image
 from voxseq.data.volume import Array, Volume
 from voxseq.evaluation.inference import iterate_logits
-from voxseq.models.bundle import ModelCard, Standard, load_model
+from voxseq.models.bundle import ModelCard, Standard
+from voxseq.models.bundle import load_model as read_model
 from voxseq.models.networks import channels_last
 from voxseq.predict.files import Place
 from voxseq.predict.inputs import find_cases, read_channels
@@ -112,7 +113,7 @@ class TrainedModel:
         if not folders:
             raise ConfigError("no model is named", "name the folder of a fine-tuning run")
         kind = accelerator(DeviceConfig.model_validate({"device": device}))
-        loaded = [load_model(Path(folder).expanduser()) for folder in folders]
+        loaded = [read_model(Path(folder).expanduser()) for folder in folders]
         _require_one_task([card for _, card in loaded], folders)
         members = []
         for network, card in loaded:
@@ -145,7 +146,7 @@ class TrainedModel:
                 as it is prepared.
             NotFiniteError: a network's outputs are infinite or undefined.
         """
-        volumes, path = _volumes(image, len(self.card.channels))
+        volumes, path = volumes_of(image, len(self.card.channels))
         return self.predict_prepared(self.prepare(volumes), Place.of(volumes[0], path), options)
 
     def prepare(self, volumes: Sequence[Volume]) -> PreparedImage:
@@ -221,6 +222,11 @@ class TrainedModel:
             float(total.mean[0]),
             None if deviation is None else float(deviation[0]),
         )
+
+
+def load_model(*folders: str | Path, device: str = "auto") -> TrainedModel:
+    """Load a trained model, or an ensemble of several; see :meth:`TrainedModel.load`."""
+    return TrainedModel.load(*folders, device=device)
 
 
 def prepare(volumes: Sequence[Volume], card: ModelCard) -> PreparedImage:
@@ -303,7 +309,7 @@ def _require_one_task(cards: Sequence[ModelCard], folders: Sequence[str | Path])
                 )
 
 
-def _volumes(image: Image, channels: int) -> tuple[list[Volume], Path | None]:
+def volumes_of(image: Image, channels: int) -> tuple[list[Volume], Path | None]:
     """Channels of an image, and its file where it is one."""
     if isinstance(image, Volume):
         return [image], None
