@@ -19,9 +19,14 @@ from voxseq.config.studies import AblationVariant, ReportConfig
 REFERENCE = "ours"
 #: Metrics of each type of task, in the order of the columns; the first one is the main one.
 METRICS: Mapping[TaskType, tuple[str, ...]] = {
-    "segmentation": ("dice",),
+    "segmentation": ("dice", "surface_dice", "hd95"),
     "classification": ("auc", "accuracy"),
+    "regression": ("mae", "r2", "correlation"),
 }
+#: Metrics that a segmentation has where its recipe asks for them.
+SURFACE_METRICS = frozenset({"surface_dice", "hd95"})
+#: Metrics of which less is better.
+LESS_IS_BETTER = frozenset({"hd95", "mae"})
 _STAGES: Mapping[str, str] = {
     "pretrain": "Pre-training",
     "finetune": "Fine-tuning",
@@ -36,8 +41,12 @@ class ReportTask(Model):
 
     Attributes:
         name: key in the configuration.
-        labels: names of the foreground classes (segmentation) or of the two classes.
-        score_grid: "stored" or "native"; empty for classification.
+        labels: names of the foreground classes (segmentation) or of all classes; none for a
+            regression.
+        score_grid: "stored" or "native"; empty unless it is a segmentation.
+        surface: whether a segmentation has scores of its surfaces.
+        target: name of the number that a regression predicts.
+        unit: of that number, maybe empty.
     """
 
     name: str
@@ -46,11 +55,15 @@ class ReportTask(Model):
     dataset: str
     labels: tuple[str, ...]
     score_grid: str = ""
+    surface: bool = False
+    target: str = ""
+    unit: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of the task, in the order of the columns."""
-        return METRICS[self.type]
+        left_out = frozenset() if self.surface else SURFACE_METRICS
+        return tuple(name for name in METRICS[self.type] if name not in left_out)
 
     @property
     def is_decathlon(self) -> bool:
