@@ -22,6 +22,7 @@ from voxseq.config.base import (
 )
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.model import OptimiserConfig, Precision
+from voxseq.config.outside import OutsideEncoder
 from voxseq.config.overlay import merge
 
 Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
@@ -204,6 +205,8 @@ class FinetuneConfig(Model):
     """runs that one workflow job does in turn"""
     scratch: Names = ("unetr", "unet3d", "resnet", "vit")
     """networks trained from random weights"""
+    encoders: dict[Name, OutsideEncoder] = Field(default_factory=dict)
+    """encoders trained elsewhere: name of the row: its file, see docs/exporting.md"""
     tasks: dict[Name, Task]
     """the downstream tasks; none: the study ends with pre-training"""
     networks: NetworksConfig = NetworksConfig()
