@@ -23,6 +23,7 @@ from voxseq.config.base import (
 )
 from voxseq.config.data import IGNORED, TaskDataConfig
 from voxseq.config.model import OptimiserConfig, Precision
+from voxseq.config.outside import OutsideEncoder
 from voxseq.config.overlay import merge
 from voxseq.config.registry import TaskType
 
@@ -302,6 +303,8 @@ class FinetuneConfig(Model):
     """runs that one workflow job does in turn"""
     scratch: Names = ("unetr", "unet3d", "resnet", "vit")
     """networks trained from random weights"""
+    encoders: dict[Name, OutsideEncoder] = Field(default_factory=dict)
+    """encoders trained elsewhere: name of the row: its file, see docs/exporting.md"""
     tasks: dict[Name, Task]
     """the downstream tasks; none: the study ends with pre-training"""
     networks: NetworksConfig = NetworksConfig()

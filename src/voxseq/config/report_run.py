@@ -140,6 +140,7 @@ class ReportRun(Model):
     Attributes:
         phantoms: whether the data sets are generated.
         methods: in the order of the tables.
+        titles: of methods that the registry lacks, such as encoders from elsewhere.
         ratios: shares of the labels, all labels first.
         runs: the runs that are scored.
         sequences: of the figures, like ``encoder`` and ``token_order``; ``None`` for the tables.
@@ -149,6 +150,7 @@ class ReportRun(Model):
     phantoms: bool = False
     report: ReportConfig
     methods: tuple[str, ...]
+    titles: dict[str, str] = Field(default_factory=dict)
     tasks: dict[str, ReportTask]
     seeds: tuple[int, ...]
     ratios: tuple[float, ...]
@@ -198,10 +200,14 @@ class ReportRun(Model):
             planned.setdefault(run.stage, []).append(run.id)
         return {_STAGES[stage]: ids for stage, ids in planned.items() if ids}
 
+    def title_of(self, method: str) -> str:
+        """Name of a method as the tables print it."""
+        return self.titles.get(method) or title_of(method)
+
     def series_title(self, method: str, variant: str) -> str:
         """Name of a method or of a variant of one; a row of Table 5 has its group in front."""
         if not variant:
-            return title_of(method)
+            return self.title_of(method)
         if method == REFERENCE and variant in self.ablation:
             return self.ablation[variant].title
         rows = (row for row in self.beyond if row.series == (method, variant))

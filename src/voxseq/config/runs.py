@@ -28,6 +28,7 @@ from voxseq.config.finetune import (
 )
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
+from voxseq.config.outside import OutsideFacts
 from voxseq.config.registry import TaskType
 
 NetworkSettings = UNet3DSettings | ResNetSettings
@@ -163,6 +164,23 @@ class PretrainRun(PretrainTraining):
     encoder: EncoderConfig
     sequences: SequencesConfig
     kinds: tuple[str, ...]
+
+
+class AdoptRun(Model):
+    """Turning the file of an encoder that was trained elsewhere into an encoder of the study.
+
+    Attributes:
+        method: name of its row.
+        file: its place, for reading and for messages: no part of the fingerprint.
+        sha256: of the file.
+        encoder: geometry of the study, which it must have.
+    """
+
+    method: str
+    file: str = Field(exclude=True)
+    sha256: str
+    facts: OutsideFacts
+    encoder: EncoderConfig
 
 
 class TaskRun(Model):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from voxseq.config import Config
-from voxseq.config.registry import ENCODER_NETWORKS, METHODS, PROBED, Method, TaskType
+from voxseq.config.outside import study_methods
+from voxseq.config.registry import ENCODER_NETWORKS, PROBED, Method, TaskType
 from voxseq.config.report_run import ControlRow
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
@@ -22,6 +23,8 @@ from voxseq.plan.training import (
 RASTER = "beyond/pretrain/raster"
 #: A probe of given weights and a baseline draw nothing: all seeds would agree.
 NO_SEED = 0
+#: Parts of the table, in order.
+GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
 BASELINES: Mapping[TaskType, Mapping[str, str]] = {
     "segmentation": {"mean_shape": "Mean shape of the training labels"},
@@ -52,17 +55,13 @@ def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow],
         for task in getattr(config.beyond, part):
             for row, cells in add(builder, config, task):
                 found.setdefault(row, []).extend(cells)
-    return sorted(found, key=_place), [cell for cells in found.values() for cell in cells]
+    order = [*study_methods(config), *(name for names in BASELINES.values() for name in names)]
+    rows = sorted(found, key=lambda row: (GROUPS.index(row.group), order.index(row.method)))
+    return rows, [cell for cells in found.values() for cell in cells]
 
 
 def _has_ours(config: Config) -> bool:
     return "ours" in config.pretrain.methods
-
-
-def _place(row: ControlRow) -> tuple[int, int]:
-    groups = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
-    order = [*METHODS, *(name for names in BASELINES.values() for name in names)]
-    return groups.index(row.group), order.index(row.method)
 
 
 Added = Iterator[tuple[ControlRow, list[ResultKey]]]
