@@ -313,13 +313,35 @@ def to_file_grid(prediction: Array, row: Mapping[str, Any]) -> tuple[Array, Arra
         Classes (X, Y, Z) in the file's order and direction, and the file's affine (4, 4), voxel
         indices to mm in RAS+.
     """
-    classes = to_native(prediction, row)
     affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)
+    return _turned_back(to_native(prediction, row), row), affine
+
+
+def values_to_file_grid(values: Array, row: Mapping[str, Any], outside: float) -> Array:
+    """Map values (X, Y, Z) on the prepared grid, such as probabilities, to the original file's.
+
+    Args:
+        values: mapped linearly.
+        row: the volume's row of the store's table.
+        outside: of what the crop left out.
+
+    Returns:
+        (X, Y, Z) float32 in the file's order and direction.
+    """
+    native = np.full([int(row[f"native_{a}"]) for a in "xyz"], outside, np.float32)
+    box, places = _native_places(row, values.shape)
+    native[box] = linear_at(values, places)
+    return _turned_back(native, row)
+
+
+def _turned_back(array: Array, row: Mapping[str, Any]) -> Array:
+    """An array with axes as :func:`to_ras` leaves them, with the axes of the original file."""
     # A file that states no orientation was never turned.
     if row["orientation"]:
+        affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)
         back = orientations.ornt_transform(_RAS, orientations.io_orientation(affine))
-        classes = orientations.apply_orientation(classes, back)
-    return np.ascontiguousarray(classes), affine
+        array = orientations.apply_orientation(array, back)
+    return np.ascontiguousarray(array)
 
 
 def save_prediction(path: Path, prediction: Array, row: Mapping[str, Any]) -> None:

@@ -183,6 +183,13 @@ def build_network(
         return NETWORKS[name](spec)
 
 
+def channels_last(network: nn.Module) -> None:
+    """Store 3D kernels with channels last: on a CPU gradients of few channels are faster so."""
+    for parameter in network.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+
+
 def freeze_encoder(network: nn.Module) -> None:
     """Keep the encoder's weights as they are; autograd then records nothing inside it.
 
