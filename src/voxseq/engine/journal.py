@@ -15,11 +15,14 @@ from voxseq.base.environment import environment
 from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, write_json
 from voxseq.base.folders import remove
+from voxseq.base.progress import RECORD
 from voxseq.plan import Run
 
 _LOG = logging.getLogger("voxseq.engine.journal")
+#: Name of a run's own log in its state and in its record.
+LOG = "log.txt"
 #: Files of a run's state that are kept.
-KEPT = ("log.txt", "progress.json", "cost.json")
+KEPT = (LOG, RECORD, "cost.json")
 
 
 def keep_record(state: Path, record: Path) -> None:
