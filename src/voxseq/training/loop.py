@@ -254,7 +254,7 @@ class _Training:
                         self.save()
 
     def facts(self) -> Facts:
-        """Numbers for who looks on; asked for every few seconds, because a GPU has to be awaited."""
+        """Numbers for who looks on; asked for rarely, because a GPU has to be awaited."""
         return {
             "loss": None if self.loss is None else float(self.loss),
             "samples_per_second": self.pace.samples_per_second,
