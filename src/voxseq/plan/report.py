@@ -25,9 +25,10 @@ def add_report_runs(
     cells = sorted(cells, key=lambda cell: cell.id)
     trainings = (run for run in builder.runs.values() if run.action == "pretrain")
     pretrained = sorted(trainings, key=lambda run: run.id)
+    examined = [run for run in builder.runs.values() if run.stage == "download"]
     study = ReportRun(
         scale=config.scale,
-        phantoms=config.data.root is None,
+        phantoms=any(run.config.phantoms for run in examined),
         report=config.report,
         methods=tuple(in_table_order([*config.finetune.scratch, *config.pretrain.methods])),
         tasks=_tasks(config),
@@ -65,8 +66,11 @@ def _tasks(config: Config) -> dict[str, ReportTask]:
             title=task.title,
             type=task.type,
             dataset=task.dataset,
-            labels=task.labels,
+            labels=getattr(task, "labels", ()),
             score_grid=task.score_grid if task.type == "segmentation" else "",
+            surface=getattr(task, "surface", False),
+            target=getattr(task, "target", ""),
+            unit=getattr(task, "unit", ""),
         )
         for name, task in sorted(config.finetune.tasks.items())
     }
