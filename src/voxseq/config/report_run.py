@@ -86,6 +86,11 @@ class ReportTask(Model):
         return self.type == "classification" and len(self.labels) <= 2
 
     @property
+    def has_many_classes(self) -> bool:
+        """Whether it is a classification with a probability of each class for a case."""
+        return self.type == "classification" and not self.has_two_classes
+
+    @property
     def is_papers(self) -> bool:
         """Whether the paper has a column for the task."""
         return is_papers(self.type, self.dataset)

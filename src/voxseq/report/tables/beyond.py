@@ -22,8 +22,8 @@ def table5(inputs: TableInputs) -> Sheet:
         _block(inputs, group, columns) for group in dict.fromkeys(r.group for r in study.beyond)
     )
     title = f"{'Beyond the paper' if study.is_papers else 'Controls'}: {_CONTENTS}"
-    made = {"phantoms": study.phantoms, "papers": study.is_papers}
-    sheet = Sheet("table5", title, tuple(blocks), (), 5, **made)
+    phantoms, papers = study.phantoms, study.is_papers
+    sheet = Sheet("table5", title, tuple(blocks), (), 5, phantoms=phantoms, papers=papers)
     return with_notes(sheet, inputs, absent=(), reference="the row's reference")
 
 

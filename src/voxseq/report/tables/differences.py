@@ -188,7 +188,6 @@ def differences_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
         lines,
         empty="missing: no pair of methods has run.",
         phantoms=study.phantoms,
-        papers=study.is_papers,
     )
 
 

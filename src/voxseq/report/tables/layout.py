@@ -21,7 +21,10 @@ from voxseq.report.tables.paper import paper_values
 
 SCRATCH_GROUP = "From scratch"
 PRETRAINED_GROUP = "Self-supervised pre-training"
+OUTSIDE_GROUP = "Encoders from elsewhere"
 ABLATION_GROUP = "Ablation"
+#: Order of the groups of rows.
+_GROUPS = (SCRATCH_GROUP, OUTSIDE_GROUP, PRETRAINED_GROUP)
 AVERAGE = "Average"
 #: Tables besides those of the types of task, as a study without the paper's tasks calls them.
 TABLE_NAMES: Mapping[int, str] = {3: "Fewer labels", 4: "Ablation", 5: "Controls"}
@@ -146,7 +149,7 @@ def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tu
     papers = [m.name for m in METHODS.values() if m.name in _paper_rows() and kind in m.networks]
     names = sorted(
         dict.fromkeys([*papers, *methods]),
-        key=lambda name: (group_of(name) == PRETRAINED_GROUP, name == REFERENCE),
+        key=lambda name: (_GROUPS.index(group_of(name)), name == REFERENCE),
     )
     rows = [
         RowSpec(study.title_of(name), group_of(name), name if name in methods else None, "", name)
@@ -168,8 +171,9 @@ def _shown(rows: Sequence[RowSpec], tasks: Sequence[ReportTask], table: int) -> 
 
 def group_of(method: str) -> str:
     """Heading above a method's row."""
-    known = METHODS.get(method)
-    return SCRATCH_GROUP if known and not known.is_pretrained else PRETRAINED_GROUP
+    if method not in METHODS:
+        return OUTSIDE_GROUP
+    return PRETRAINED_GROUP if METHODS[method].is_pretrained else SCRATCH_GROUP
 
 
 def ablation_rows(study: ReportRun) -> tuple[RowSpec, ...]:

@@ -1,4 +1,4 @@
-"""Stage "tables": Tables 1–5 with their comparisons, collapse, data of plots and metrics.json."""
+"""Stage "tables": all tables with their comparisons, collapse, data of plots and metrics.json."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from voxseq.report.tables.differences import differences_sheet
 from voxseq.report.tables.inputs import TableInputs, table_inputs
 from voxseq.report.tables.layout import RowSpec
 from voxseq.report.tables.notes import with_notes
+from voxseq.report.tables.structures import structures_frame, structures_sheet
 from voxseq.report.writers import frame_to_csv, write
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
     inputs = table_inputs(study, scores, context.inputs)
     losses = curves.pretraining_curves(study, context.inputs)
     collapse = collapse_frame(study, context.inputs)
+    structures = structures_frame(study, scores, context.inputs)
     plots = (
         losses,
         curves.mean_over_seeds(curves.validation_curves(study, context.inputs)),
@@ -53,13 +55,18 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
         "tables/collapse.csv": collapse,
         "tables/scores.csv": inputs.means,
         "tables/scores_per_class.csv": class_means(scores),
+        "tables/structures.csv": structures,
         **dict(zip(PLOTS, plots, strict=True)),
     }
     published = lasting("tables", study)
     for name in (name for name in frames if name in published):
         write_text(context.out / name, frame_to_csv(frames[name], phantoms=study.phantoms))
     tables = all_tables(inputs)
-    texts = [differences_sheet(study, inputs.differences), collapse_sheet(study, collapse)]
+    texts = [
+        structures_sheet(study, structures),
+        differences_sheet(study, inputs.differences),
+        collapse_sheet(study, collapse),
+    ]
     texts = [sheet for sheet in texts if f"tables/{sheet.name}.md" in published]
     for sheet in tables:
         write(sheet, context.out / "tables", ("csv", "md", "tex"))
@@ -153,8 +160,8 @@ def _sheet(
 ) -> Sheet:
     study = inputs.study
     reference = "the full method" if number == 4 else study.title_of(study.reference or "")
-    made = {"phantoms": study.phantoms, "papers": study.is_papers}
-    sheet = Sheet(f"table{number}", title, blocks, (), number, **made)
+    phantoms, papers = study.phantoms, study.is_papers
+    sheet = Sheet(f"table{number}", title, blocks, (), number, phantoms=phantoms, papers=papers)
     return with_notes(sheet, inputs, absent=absent, reference=reference)
 
 
