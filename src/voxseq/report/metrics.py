@@ -84,14 +84,20 @@ PRINTED: Mapping[str, Metric] = {
         in_unit_of_task=True,
     ),
     "r2": Metric("R²", digits=3, is_share=False),
-    "correlation": Metric("r", "correlation", digits=3, is_share=False),
+    "correlation": Metric("Correlation", "correlation", digits=3, is_share=False),
 }
 
 
 def printed(name: str, unit: str = "") -> Metric:
-    """A metric in the unit of a task's target, where it is in that unit."""
+    """A metric in the unit of a task's target, where it is in that unit.
+
+    Args:
+        name: of the metric.
+        unit: of the target; empty or :attr:`Metric.range` of a target without one: none.
+    """
     metric = PRINTED[name]
-    return replace(metric, unit=unit) if metric.in_unit_of_task else metric
+    is_known = metric.in_unit_of_task and unit != metric.range
+    return replace(metric, unit=unit) if is_known else metric
 
 
 def sentence(names: Iterable[str]) -> str:

@@ -169,7 +169,7 @@ def differences_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
             HEADER,
             (_cells(study, r) for r in part.to_dict("records")),
         )
-        for number, part in frame.groupby("table")
+        for number, part in frame.groupby("table", sort=False)
     )
     metrics = dict.fromkeys(frame["metric"])
     lines = notes(

@@ -58,9 +58,9 @@ def with_notes(
 
 
 def _untested(tasks: Iterable[ReportTask]) -> Iterator[str]:
-    """Titles of the metrics that no row is compared by."""
+    """Names of the metrics that no row is compared by."""
     for task in tasks:
         for name in task.metrics:
             if name not in tested_metrics(task):
                 of_many = " of more than two classes" if name == "auc" else ""
-                yield f"{PRINTED[name].title}{of_many}"
+                yield f"{PRINTED[name].name}{of_many}"

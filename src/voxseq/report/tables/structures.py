@@ -17,7 +17,7 @@ from voxseq.report.sheet import NOT_APPLICABLE, Block, Sheet, text_block
 from voxseq.report.writers import notes
 
 #: Share of the cases of a class that are found; there is no run's score of that name.
-RECALL = Metric("Recall")
+RECALL = Metric("Recall", "recall", "%", 1, 100.0)
 #: ``label`` is a structure or class; ``cases`` have a score, of which mean and median are.
 COLUMNS = ("task", "method", "title", "label", "metric", "mean", "median", "cases")
 #: Columns of a score; recall is a mean of yes and no, and AUC no mean over cases.
