@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from voxseq.config import Config
 from voxseq.config.outside import study_methods
 from voxseq.config.registry import ENCODER_NETWORKS, PROBED, Method, TaskType
-from voxseq.config.report_run import ControlRow
+from voxseq.config.report_run import ControlRow, is_papers, title_of
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
 from voxseq.plan.builder import Builder
@@ -64,6 +64,12 @@ def _has_ours(config: Config) -> bool:
     return "ours" in config.pretrain.methods
 
 
+def _title(config: Config, method: str) -> str:
+    """Name of a method in the tables of this study."""
+    tasks = config.finetune.tasks.values()
+    return title_of(method, is_papers=any(is_papers(t.type, t.dataset) for t in tasks))
+
+
 Added = Iterator[tuple[ControlRow, list[ResultKey]]]
 
 
@@ -73,9 +79,8 @@ def _full(config: Config) -> list[tuple[float, int]]:
 
 def _token_order(builder: Builder, config: Config, task: str) -> Added:
     if _has_ours(config):
-        row = ControlRow(
-            "Token order", "Ours, tokens in raster order", "ours", "raster", "ours", ""
-        )
+        title = f"{_title(config, 'ours')}, tokens in raster order"
+        row = ControlRow("Token order", title, "ours", "raster", "ours", "")
         spec = FinetuneSpec(task, "ours", "raster", pretrained=RASTER)
         yield row, add_cells(builder, config, "beyond", spec, _full(config))
 
@@ -89,7 +94,7 @@ def _recipes(builder: Builder, config: Config, task: str) -> Added:
             spec = FinetuneSpec(task, method.name, "pretrained_recipe", recipe="pretrained")
             yield row, add_cells(builder, config, "beyond", spec, _full(config))
     if _has_ours(config):
-        title = "Ours, recipe for random weights"
+        title = f"{_title(config, 'ours')}, recipe for random weights"
         row = ControlRow(group, title, "ours", "scratch_recipe", "ours", "")
         spec = FinetuneSpec(
             task, "ours", "scratch_recipe", pretrained="pretrain/ours", recipe="scratch"
@@ -102,7 +107,7 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
         encoder = f"pretrain/{method.name}" if method.is_pretrained else None
-        title = method.title if encoder else f"{method.title}, random weights"
+        title = _title(config, method.name) + ("" if encoder else ", random weights")
         spec = FinetuneSpec(
             task,
             method.name,

@@ -30,9 +30,10 @@ def add_report_runs(
     rows = study_methods(config)
     trainings = (run for run in builder.runs.values() if run.action == "pretrain")
     pretrained = sorted(trainings, key=lambda run: run.id)
+    examined = [run for run in builder.runs.values() if run.stage == "download"]
     study = ReportRun(
         scale=config.scale,
-        phantoms=config.data.root is None,
+        phantoms=any(run.config.phantoms for run in examined),
         report=config.report,
         methods=tuple(rows),
         titles={name: row.title for name, row in rows.items() if row.is_outside},
