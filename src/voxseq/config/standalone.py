@@ -50,8 +50,8 @@ def of_standalone(word: Any, content: Mapping[str, Any]) -> Iterator[Problem]:
         wanted |= {f"sequences.{kind}": _KINDS[kind] for kind in sorted(kinds & set(_KINDS))}
     for section, keys in wanted.items():
         part = content
-        for word in section.split("."):
-            part = _below(part, word)
+        for name in section.split("."):
+            part = _below(part, name)
         for key in keys:
             if key not in part:
                 yield Problem(f"{section}.{key}", "is not stated, expected a value")
