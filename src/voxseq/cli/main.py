@@ -41,7 +41,7 @@ def cli() -> None:
 
 for _command in (
     *(data, results.forget, results.tables, results.verify, results.where),
-    study.run,
+    *(study.init, study.run),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
     cli.add_command(_command)
