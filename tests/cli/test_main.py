@@ -47,7 +47,7 @@ def test_the_module_is_a_program(workspace: Path) -> None:
     [
         ["--help"],
         ["-h"],
-        *([name, "--help"] for name in ("plan", "run", "prune", "record", "where", "close")),
+        *([name, "--help"] for name in ("plan", "job", "run", "prune", "record", "where", "close")),
         ["forget", "--help"],
         *(["config", name, "--help"] for name in ("show", "check", "use")),
         *(["code", name, "--help"] for name in ("check", "keep", "bump")),
@@ -71,10 +71,10 @@ def test_help_is_there_for_every_command(call: Call, words: list[str]) -> None:
         (["close", "pretrain", "smoke", "results"], ["scale smoke", "scale demo"]),
         (["forget", "pretrain/nobody"], ["pretrain/nobody", "voxseq plan"]),
         (["forget", "pretrain/ours"], ["nobody to ask", "--yes"]),
-        (["run", "finetune", "nobody"], ["nobody", "ours.part0"]),
-        (["run", "training", "x"], ["training", "none"]),
+        (["job", "finetune", "nobody"], ["nobody", "ours.part0"]),
+        (["job", "training", "x"], ["training", "none"]),
         (
-            ["run", "finetune", "ours.part0", "--fingerprint", "0" * 16],
+            ["job", "finetune", "ours.part0", "--fingerprint", "0" * 16],
             ["0" * 16, "start it again"],
         ),
         (["code", "bump", "nothing"], ["nothing", "actions"]),
@@ -96,7 +96,9 @@ def test_mistakes_end_in_a_message_and_status_2(
     assert sorted(workspace.rglob("*")) == before
 
 
-@pytest.mark.parametrize("words", [["nothing"], ["plan", "--nothing"], ["run"], ["config"]])
+@pytest.mark.parametrize(
+    "words", [["nothing"], ["plan", "--nothing"], ["job"], ["run"], ["config"]]
+)
 def test_wrong_words_end_in_usage(workspace: Path, call: Call, words: list[str]) -> None:
     printed = call(*words, status=2)
     assert "Usage" in printed.err + printed.out
@@ -228,10 +230,10 @@ def test_run_does_a_job_and_its_marker_appears(
     call("config", "use", str(SMOKE))
     plan = build_plan(load_config(workspace / "params.yaml"))
     job = plan.jobs["download", "task07_pancreas"]
-    words = ("run", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
+    words = ("job", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
     call(*words)
     assert (workspace / plan.marker(job)).exists()
-    error = call("run", "preprocess", "task.la", status=2).err
+    error = call("job", "preprocess", "task.la", status=2).err
     assert "download/la is needed" in error
     assert "snakemake --cores all download" in error
     run = job.runs[0]
@@ -270,7 +272,7 @@ def test_a_training_leases_a_gpu_before_it_begins(
     monkeypatch.setattr(Workspace, "execute", lambda *_: done.append("work"))
     overlay = workspace / "overlay.yaml"
     overlay.write_text(f"execution: {{device: {asked}}}")
-    call("run", *words, "--overlay", str(overlay))
+    call("job", *words, "--overlay", str(overlay))
     assert done == ["/".join(words)] * is_leased + ["work"]
 
 

@@ -146,7 +146,7 @@ SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 
 
 def command(*options):
-    """The one command behind every job, with further options of ``voxseq run``.
+    """The one command behind every job, with further options of ``voxseq job``.
 
     The paths are the workspace's own and are quoted; all other words are names that the
     configuration has checked. The shell outlives SIGTERM and SIGHUP, so that voxseq has its time to
@@ -154,7 +154,7 @@ def command(*options):
     """
     return (
         f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} "
-        f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq run {{params.stage}} {{params.job}}"
+        f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq job {{params.stage}} {{params.job}}"
         f" --params {RESOLVED} --fingerprint {{params.fingerprint}}"
         f"{''.join(f' {option}' for option in options)} > {{log}} 2>&1"
         f" || bash {shlex.quote(str(SCRIPTS / 'stopped.sh'))} $?"

@@ -1,4 +1,4 @@
-"""The rules of single jobs: each does one job of the plan with `voxseq run`."""
+"""The rules of single jobs: each does one job of the plan with `voxseq job`."""
 
 from voxseq.report.escape import PHANTOMS
 

@@ -17,7 +17,7 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import results, status, upkeep
+from voxseq.cli import results, status, study, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
@@ -41,7 +41,7 @@ def cli() -> None:
 
 for _command in (
     *(data, results.forget, results.tables, results.verify, results.where),
-    status.status,
+    *(study.init, study.run, status.status),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
     cli.add_command(_command)
@@ -168,7 +168,7 @@ def _state(workspace: Workspace, run: Run) -> str:
 @overlay_option
 @click.option("--fingerprint", help="Refuse to run when the plan says another one.")
 @click.option("--verify", is_flag=True, help="Compare its results with their checksums instead.")
-def run(
+def job(
     stage: str,
     job: str,
     params: Path,
@@ -183,10 +183,10 @@ def run(
     from voxseq.base.stopping import stop_requests
 
     with stop_requests():
-        _run(stage, job, params, overlays, fingerprint, verify=verify)
+        _do(stage, job, params, overlays, fingerprint, verify=verify)
 
 
-def _run(
+def _do(
     stage: str,
     job: str,
     params: Path,
@@ -254,10 +254,15 @@ def config() -> None:
 @overlay_option
 def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
     """Print every key with its value, defaults included."""
+    click.echo(_as_yaml(load(params, overlays)), nl=False)
+
+
+def _as_yaml(loaded: Config) -> str:
     import yaml
 
-    content = load(params, overlays).model_dump(mode="json")
-    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), nl=False)
+    content = loaded.model_dump(mode="json")
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 @config.command("check")
@@ -289,14 +294,18 @@ def config_docs(write: bool) -> None:
 def config_use(overlay: Path, params: Path) -> None:
     """Write OVERLAY into params.yaml, so that DVC versions that scale too; comments stay.
 
+    A study that stands alone replaces all of params.yaml, and is written with every key.
+
     `git checkout params.yaml` brings the demo back.
     """
     from voxseq.base.files import write_text
     from voxseq.config import load_config, read_yaml
     from voxseq.config.overlay import laid_over
+    from voxseq.config.standalone import is_standalone
 
-    loaded = load_config(params, [read_yaml(overlay)])
-    write_text(params, laid_over(params, overlay))
+    above = read_yaml(overlay)
+    loaded = load_config(params, [above])
+    write_text(params, _as_yaml(loaded) if is_standalone(above) else laid_over(params, overlay))
     click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
 
 

@@ -66,6 +66,8 @@ def _has_ours(config: Config) -> bool:
 
 def _title(config: Config, method: str) -> str:
     """Name of a method in the tables of this study."""
+    if method in config.finetune.encoders:
+        return config.finetune.encoders[method].title
     tasks = config.finetune.tasks.values()
     return title_of(method, is_papers=any(is_papers(t.type, t.dataset) for t in tasks))
 
