@@ -19,6 +19,8 @@ from tests.helpers.finetune_store import (
 from voxseq.base.files import read_json
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run
+from voxseq.finetune.kinds import KINDS
+from voxseq.finetune.recipe import choose_splits
 from voxseq.models.bundle import CARD_FILE, WEIGHTS_FILE, load_model
 
 finished = partial(finish, run.execute)
@@ -44,8 +46,8 @@ def test_kept_network_gives_the_scores_of_the_run(
     assert card.pretraining == {}
     assert (card.task, card.dataset, card.run) == ("Toy", "la", given.run_id)
     volumes = Volumes(stores[kind])
-    rows = volumes.rows("val")
-    trained = run._trainable(network, card.recipe, volumes, rows)
+    splits = choose_splits(volumes, given.config)
+    trained = KINDS[card.recipe.type].training.of(network, card.recipe, volumes, splits)
     found = trained.eval().validate()[card.validation.score]
     assert found == pytest.approx(summary["validation_score"], abs=1e-6)
 

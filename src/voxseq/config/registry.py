@@ -56,19 +56,18 @@ ENCODER_NETWORKS: Mapping[TaskType, str] = {
     "regression": "vit",
 }
 
-
-def _of_images(network: str) -> Mapping[TaskType, str]:
-    """The same network for every type of task with one answer per image."""
-    return {kind: network for kind in ENCODER_NETWORKS if kind in PROBED}
-
-
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method("unetr", "UNETR", {"segmentation": "unetr"}, group="from scratch"),
         Method("unet3d", "3D UNet", {"segmentation": "unet3d"}, group="from scratch"),
-        Method("resnet", "ResNet", _of_images("resnet"), group="from scratch"),
-        Method("vit", "ViT", _of_images("vit"), group="from scratch"),
+        Method(
+            "resnet",
+            "ResNet",
+            {"classification": "resnet", "regression": "resnet"},
+            group="from scratch",
+        ),
+        Method("vit", "ViT", {"classification": "vit", "regression": "vit"}, group="from scratch"),
         Method("simclr", "SimCLR", ENCODER_NETWORKS, SimCLRSettings, ".simclr:SimCLRMethod"),
         Method("moco_v3", "MoCo v3", ENCODER_NETWORKS, MoCoV3Settings, ".moco_v3:MoCoV3Method"),
         Method("dino", "DINO", ENCODER_NETWORKS, DINOSettings, ".dino:DINOMethod"),

@@ -44,8 +44,6 @@ PAPER_COLUMNS: Mapping[TaskType, Mapping[str, str]] = {
 }
 #: Metrics that a segmentation has where its recipe asks for them.
 SURFACE_METRICS = frozenset({"surface_dice", "hd95"})
-#: Metrics of which less is better.
-LESS_IS_BETTER = frozenset({"hd95", "mae"})
 _STAGES: Mapping[str, str] = {
     "pretrain": "Pre-training",
     "finetune": "Fine-tuning",
@@ -59,12 +57,11 @@ class ReportTask(Model):
 
     Attributes:
         name: key in the configuration.
-        labels: names of the foreground classes (segmentation) or of all classes; none for a
-            regression.
-        score_grid: "stored" or "native"; empty unless it is a segmentation.
-        surface: whether a segmentation has scores of its surfaces.
-        target: name of the number that a regression predicts.
-        unit: of that number, maybe empty.
+        labels: names of the foreground classes (segmentation) or of the classes 0, 1, …
+        score_grid: "stored" or "native"; empty but for segmentation.
+        surface: whether a segmentation has scores of surfaces.
+        target: what a regression predicts.
+        unit: of the target.
     """
 
     name: str
@@ -80,8 +77,8 @@ class ReportTask(Model):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of the task, in the order of the columns."""
-        left_out = frozenset() if self.surface else SURFACE_METRICS
-        return tuple(name for name in METRICS[self.type] if name not in left_out)
+        names = METRICS[self.type]
+        return names if self.surface else tuple(n for n in names if n not in SURFACE_METRICS)
 
     @property
     def has_two_classes(self) -> bool:

@@ -157,8 +157,11 @@ class PretrainRun(PretrainTraining):
 
     Attributes:
         kinds: kinds of sequence that are drawn from.
+        licences: data set → licence of its images, for the encoder's record: no part of the
+            fingerprint.
     """
 
+    licences: dict[str, str] = Field(default_factory=dict, exclude=True)
     method: str
     settings: SerializeAsAny[MethodSettings]
     encoder: EncoderConfig
@@ -221,11 +224,15 @@ class ModelFacts(Model):
     Attributes:
         title: of the task.
         dataset: name of its data set.
+        licence: of its images, which is no part of the fingerprint.
+        channels: names of the channels.
         data: preparation of an image.
     """
 
     title: str
     dataset: str
+    licence: str = Field("", exclude=True)
+    channels: tuple[str, ...] = ("image",)
     data: TaskDataConfig
 
 

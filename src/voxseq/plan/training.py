@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import sha256
 from voxseq.config import Config
@@ -97,6 +98,7 @@ def _pretrain_run(config: Config, method: str, variant: AblationVariant) -> Pret
         encoder=config.encoder,
         sequences=sequences,
         kinds=tuple(sorted({s.kind for s in sequences.sources} - {variant.without})),
+        licences={s.dataset: _licence(s.dataset) for s in sequences.sources},
     )
 
 
@@ -196,8 +198,18 @@ def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
     if run.seed not in wanted[finetune.keep_models]:
         return run
     task = finetune.tasks[run.task]
-    facts = ModelFacts(title=task.title, dataset=task.dataset, data=task.data)
+    facts = ModelFacts(
+        title=task.title,
+        dataset=task.dataset,
+        licence=_licence(task.dataset),
+        data=task.data,
+    )
     return run.model_copy(update={"kept": facts})
+
+
+def _licence(dataset: str) -> str:
+    """Licence of the images of a data set; "" where none is known."""
+    return catalogue.get(dataset).licence
 
 
 def add_cell(

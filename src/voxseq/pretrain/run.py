@@ -306,6 +306,25 @@ def loop_config(
     )
 
 
+def preprocessing(config: PretrainRun) -> dict[str, Any]:
+    """How the images of a pre-training become the volumes of its encoder.
+
+    Crops of ``crop_shape`` voxels are resized to ``window_shape``, and the ``percentiles`` of each
+    crop's intensities become 0 and 1.
+    """
+    sequences = config.sequences
+    return {
+        "orientation": "RAS where the file states one",
+        "spacing": "as stored: no crop is resampled to millimetres",
+        "crop_shape": list(sequences.spatial.crop_shape),
+        "window_shape": list(sequences.spatial.window_shape),
+        "volume_shape": list(sequences.volume_shape),
+        "patch_shape": list(sequences.patch_shape),
+        "length": sequences.length,
+        "percentiles": list(sequences.percentiles),
+    }
+
+
 def _write_results(
     out: Path,
     config: PretrainRun,
@@ -321,6 +340,16 @@ def _write_results(
         "kinds": list(sampler.kinds),
         "selected_step": best_step,
         "sequences": len(sampler),
+        "preprocessing": preprocessing(config),
+        "data": [
+            {
+                "dataset": source.dataset,
+                "kind": source.kind,
+                "licence": config.licences.get(source.dataset, ""),
+            }
+            for source in config.sequences.sources
+            if source.kind in config.kinds
+        ],
     }
     save_encoder(out / ENCODER_FILE, method.encoder, config.encoder, record)
     summary = {
