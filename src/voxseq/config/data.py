@@ -289,3 +289,7 @@ class TaskDataConfig(Model):
         if self.spacing is not None and self.resize is not None:
             raise ValueError("give spacing or resize, not both")
         return self
+
+    def windows(self, channels: int) -> list[Window | None]:
+        """The window of each channel; None where intensities are not mapped by one."""
+        return [self.window if self.normalise == "window" else None] * channels

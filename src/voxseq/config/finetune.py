@@ -203,6 +203,10 @@ class FinetuneConfig(Model):
     """steps between checkpoints"""
     runs_per_job: Positive = 12
     """runs that one workflow job does in turn"""
+    keep_models: Literal["one_seed", "all", "none"] = "one_seed"
+    """trained networks that are kept, for `voxseq predict`. one_seed: of every method and task
+    the one of the lowest seed; all: those of all seeds, for ensembles; none. Runs on a share of the
+    labels, of the ablation and of rows beyond the paper keep none"""
     scratch: Names = ("unetr", "unet3d", "resnet", "vit")
     """networks trained from random weights"""
     encoders: dict[Name, OutsideEncoder] = Field(default_factory=dict)

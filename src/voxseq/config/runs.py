@@ -211,12 +211,27 @@ class ProbeRun(EncoderRun):
     recipe: ClassificationRecipe
 
 
+class ModelFacts(Model):
+    """Facts that a kept network is written with, beside those of its run.
+
+    Attributes:
+        title: of the task.
+        dataset: name of its data set.
+        data: preparation of an image.
+    """
+
+    title: str
+    dataset: str
+    data: TaskDataConfig
+
+
 class FinetuneRun(EncoderRun):
     """Fine-tuning of one network.
 
     Attributes:
         network_settings: of a network without the shared encoder.
         trained: "decoder" with a frozen encoder.
+        kept: facts to write with the selected network; ``None``: it is not kept.
     """
 
     network: str
@@ -226,3 +241,4 @@ class FinetuneRun(EncoderRun):
     precision: str
     log_every: int
     checkpoint_every: int
+    kept: ModelFacts | None = None

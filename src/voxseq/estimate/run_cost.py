@@ -239,6 +239,7 @@ class RunCosts:
         scored_matrix = scored * work.matrix
         scored_convolution = scored * work.convolution
         written = _SMALL + _METRIC * 4 * recipe.steps / own.log_every
+        written += FLOAT * work.parameters if own.kept is not None else 0
         return RunCost(
             matrix=items * work.matrix_training + scored_matrix,
             convolution=items * work.convolution_training + scored_convolution,
