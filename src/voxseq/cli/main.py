@@ -17,7 +17,7 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import results, upkeep
+from voxseq.cli import predict, results, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.export import export
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
@@ -41,7 +41,8 @@ def cli() -> None:
 
 
 for _command in (
-    *(data, export, results.forget, results.tables, results.verify, results.where),
+    *(data, export, predict.predict),
+    *(results.forget, results.tables, results.verify, results.where),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
     cli.add_command(_command)

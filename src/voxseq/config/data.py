@@ -29,6 +29,8 @@ Intensity = Annotated[float, Field(ge=-LARGEST_INTENSITY, le=LARGEST_INTENSITY)]
 Window = tuple[Intensity, Intensity]
 #: Values of a stored segmentation.
 LabelValue = Annotated[int, Field(ge=0, le=255)]
+#: Value of voxels without a known class, in prepared labels: they carry neither loss nor score.
+IGNORED = 255
 #: Share of a kind of sequence, relative to the others.
 Share = Annotated[NonNegativeFloat, Field(le=1e6)]
 Codec = Literal["lz4", "lz4hc", "zstd"]

@@ -21,15 +21,16 @@ from voxseq.config.data import (
 )
 from voxseq.config.finetune import (
     ClassificationRecipe,
+    Recipe,
+    RegressionRecipe,
     ResNetSettings,
-    SegmentationRecipe,
     UNet3DSettings,
 )
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
 from voxseq.config.outside import OutsideFacts
+from voxseq.config.registry import TaskType
 
-Recipe = SegmentationRecipe | ClassificationRecipe
 NetworkSettings = UNet3DSettings | ResNetSettings
 
 
@@ -54,13 +55,16 @@ class TaskNeeds(Model):
     """Requirements of a task on the images of its data set.
 
     Attributes:
-        labels: number of foreground classes of a segmentation, of classes otherwise.
+        labels: number of foreground classes of a segmentation, of classes of a classification;
+            0 for a regression.
         splits: parts that must suffice for the task.
+        ignore_label: value in label files of voxels without a known class, if any.
     """
 
-    type: Literal["segmentation", "classification"]
+    type: TaskType
     labels: int
     splits: tuple[str, ...] = ()
+    ignore_label: int | None = None
 
 
 class ExamineRun(Model):
@@ -208,7 +212,7 @@ class EncoderRun(TaskRun):
 class ProbeRun(EncoderRun):
     """A linear probe of an encoder."""
 
-    recipe: ClassificationRecipe
+    recipe: Annotated[ClassificationRecipe | RegressionRecipe, Field(discriminator="type")]
 
 
 class ModelFacts(Model):

@@ -8,7 +8,6 @@ code: neither is normalised). As a downstream task it follows the task's recipe
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.files import write_csv
 from voxseq.base.progress import track
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
+from voxseq.config.data import IGNORED
 from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
@@ -39,8 +39,9 @@ from voxseq.data.prepared import (
     prepare_image,
 )
 from voxseq.data.scorable import require_scorable
-from voxseq.data.slabs import slabs
+from voxseq.data.slabs import class_counts, slabs
 from voxseq.data.store import StoreWriter
+from voxseq.data.targets import TARGETS
 from voxseq.data.volume import Array, Volume
 
 if TYPE_CHECKING:
@@ -172,14 +173,14 @@ def execute(context: RunContext[PrepareRun]) -> None:
     if aside:
         _set_aside(context.out, dataset.title, aside, len(made))
     if config.task is not None:
-        task = config.task
+        task, target = config.task, TARGETS[config.task.type]
         # Merging may have left a case or a split without a class.
         require_scorable(
             context.run_id.removeprefix("preprocess/"),
             task.type,
             [row["split"] for row in made],
-            [[int(n) for n in json.loads(row["voxels"])] or [row["label"]] for row in made],
-            wanted=range(1, task.labels + 1) if task.type == "segmentation" else (),
+            [target.held(row) for row in made],
+            wanted=target.wanted(task.labels),
             needed=task.splits,
         )
     writer.close()
@@ -245,7 +246,9 @@ def _add(
     if task is not None and task.type == "segmentation":
         # Read first: merged classes take less memory than what is stored.
         values = reader.label(row)
-        whole = merge_labels(values, task.data.merge_labels, task.labels, row["label_path"])
+        whole = merge_labels(
+            values, task.data.merge_labels, task.labels, row["label_path"], task.ignore_label
+        )
         del values
     volume = reader.image(row)
     if task is None:
@@ -265,7 +268,13 @@ def _add(
     writer.add(key, made.image[0], label, {**row, **made.columns}, native_label, floor)
 
 
-def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str) -> Array:
+def merge_labels(
+    label: Array,
+    merge: Mapping[int, int],
+    classes: int,
+    path: str,
+    ignored: int | None = None,
+) -> Array:
     """Replace label values, and check that only the task's classes are left; uint8.
 
     Args:
@@ -273,6 +282,7 @@ def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str
         merge: value → value it becomes.
         classes: number of foreground classes of the task.
         path: for the message.
+        ignored: value of voxels without a known class, which becomes ``IGNORED``.
 
     Raises:
         ConfigError: a value above ``classes`` is left.
@@ -280,10 +290,15 @@ def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str
     table = np.arange(256, dtype=np.uint8)
     for old, new in merge.items():
         table[old] = new
+    if ignored is not None:
+        table[ignored] = IGNORED
     merged = np.empty_like(label, dtype=np.uint8)
     for box in slabs(merged):
         merged[box] = table[label[box].astype(np.uint8)]
-    highest = int(merged.max())
+    counts = class_counts(merged)
+    if ignored is not None:
+        counts[IGNORED] = 0
+    highest = int(np.flatnonzero(counts).max(initial=0))
     if highest > classes:
         raise ConfigError(
             f"{path}: label value {highest} is left after merge_labels, but the task names "

@@ -27,8 +27,6 @@ from voxseq.models.networks import build_network
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
-#: How a reader turns the axes of an image before anything else; see `voxseq.data.grid.to_ras`.
-ORIENTATION = "RAS where the file states an orientation, else as stored"
 #: Problems with tensors that a message names.
 _SHOWN = 5
 
@@ -45,6 +43,13 @@ class Validation(Model):
     score: str
     value: float | None
     step: int
+
+
+class Standard(Model):
+    """What a regression's target was standardised by: the network gives (target - mean) / sd."""
+
+    mean: float
+    sd: float
 
 
 class Weights(Model):
@@ -65,7 +70,9 @@ class ModelCard(Model):
         channels: names of the input channels, in their order.
         recipe: type of task, its classes or its target, window and overlap.
         data: how an image is prepared.
-        orientation: of its axes before that.
+        oriented: whether the axes of an image are turned to right, anterior, superior before that,
+            where its file states an orientation. Those of data sets without one stay as stored.
+        standard: of a regression; None otherwise.
         precision: of the arithmetic.
         task: title of the task.
         dataset: name of the data set that it was trained on.
@@ -88,7 +95,8 @@ class ModelCard(Model):
     channels: tuple[str, ...] = Field(("image",), min_length=1)
     recipe: Annotated[Recipe, Field(discriminator="type")]
     data: TaskDataConfig
-    orientation: str = ORIENTATION
+    oriented: bool = True
+    standard: Standard | None = None
     precision: str
     task: str
     dataset: str
@@ -106,7 +114,7 @@ class ModelCard(Model):
     @property
     def outputs(self) -> int:
         """Number of the network's outputs, the background of a segmentation included."""
-        return len(self.recipe.labels) + (self.recipe.type == "segmentation")
+        return self.recipe.outputs
 
     @property
     def name(self) -> str:
@@ -123,6 +131,7 @@ def network_of(card: ModelCard) -> nn.Module:
         features=getattr(card.recipe, "decoder_features", 1),
         seed=card.seed,
         settings=card.network_settings,
+        in_channels=len(card.channels),
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from voxseq.config import Config
 from voxseq.config.outside import study_methods
-from voxseq.config.registry import ENCODER_NETWORKS, Method
+from voxseq.config.registry import ENCODER_NETWORKS, PROBED, Method, TaskType
 from voxseq.config.report_run import ControlRow
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
@@ -26,11 +26,15 @@ NO_SEED = 0
 #: Parts of the table, in order.
 GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
-BASELINES = {
+BASELINES: Mapping[TaskType, Mapping[str, str]] = {
     "segmentation": {"mean_shape": "Mean shape of the training labels"},
     "classification": {
         "majority": "Majority class",
         "intensity_logistic": "Logistic regression on intensity and size",
+    },
+    "regression": {
+        "mean_value": "Mean of the training targets",
+        "intensity_ridge": "Ridge regression on intensity and size",
     },
 }
 
@@ -94,7 +98,7 @@ def _recipes(builder: Builder, config: Config, task: str) -> Added:
 
 
 def _frozen(builder: Builder, config: Config, task: str) -> Added:
-    is_segmentation = config.finetune.tasks[task].type == "segmentation"
+    is_probed = config.finetune.tasks[task].type in PROBED
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
         encoder = f"pretrain/{method.name}" if method.is_pretrained else None
@@ -106,10 +110,10 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
             pretrained=encoder,
             recipe="pretrained",
             trained="decoder",
-            action="finetune" if is_segmentation else "probe",
+            action="probe" if is_probed else "finetune",
         )
         pairs = _full(config)
-        if encoder and not is_segmentation:
+        if encoder and is_probed:
             pairs = [(1.0, NO_SEED)]
         row = ControlRow("Frozen encoder", title, method.name, "frozen", *reference)
         yield row, add_cells(builder, config, "beyond", spec, pairs)

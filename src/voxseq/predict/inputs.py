@@ -114,13 +114,20 @@ def _existing(given: str | Path) -> Iterator[Path]:
         if path.exists():
             yield path
             return
-    found = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(given)) else []
+    found = sorted(_matching(path)) if glob.has_magic(str(given)) else []
     if not found:
         raise DataError(
             f"{given}: no such file or folder, and no file that fits it as a pattern",
             "check the path; put patterns into quotes",
         )
-    yield from map(Path, found)
+    yield from found
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """What fits a pattern, whose first parts may be plain folders."""
+    parts = pattern.parts
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    return list(Path(*parts[:first]).glob("/".join(parts[first:])))
 
 
 def _one_file(path: Path) -> Case:
