@@ -19,6 +19,7 @@ from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
 from voxseq.cli import predict, results, status, study, upkeep
 from voxseq.cli.data import data
+from voxseq.cli.export import export
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
 if TYPE_CHECKING:
@@ -40,10 +41,9 @@ def cli() -> None:
 
 
 for _command in (
-    *(predict.evaluate, predict.features),
-    predict.predict,
-    *(data, results.forget, results.tables, results.verify, results.where),
     *(study.init, study.run, status.status),
+    *(predict.predict, predict.evaluate, predict.features, export),
+    *(data, results.forget, results.tables, results.verify, results.where),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
     cli.add_command(_command)
