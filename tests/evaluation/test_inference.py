@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -221,3 +222,28 @@ def test_half_precision_gives_the_same_classes_and_sums_in_single_precision() ->
     assert agreement > 0.999
     # The network has learned something that a class tells.
     assert 0.02 < float(largest(exact).mean()) < 0.2
+
+
+@pytest.mark.parametrize("overlap", [0.5, 0.75])
+def test_gaussian_weights_are_a_product_of_bells_and_cancel_in_a_constant(overlap: float) -> None:
+    shape, roi = (11, 9, 7), (6, 5, 4)
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    network = Mixer(2).eval()
+    found = torch.empty(2, *shape)
+    for planes, logits in iterate_logits(network, image, roi, overlap, gaussian=True):
+        found[:, planes] = logits
+    bells = [torch.arange(n) - (n - 1) / 2 for n in roi]
+    bells = [
+        torch.exp(-0.5 * (8 * b / n) ** 2).clamp(min=1e-3) for b, n in zip(bells, roi, strict=True)
+    ]
+    kernel = torch.einsum("x,y,z->xyz", *bells)
+    sums, weights = torch.zeros(2, *shape), torch.zeros(shape)
+    starts = [inference.window_starts(n, r, overlap) for n, r in zip(shape, roi, strict=True)]
+    for start in set(product(*starts)):
+        box = tuple(slice(s, s + r) for s, r in zip(start, roi, strict=True))
+        with torch.no_grad():
+            logits = network(torch.from_numpy(image[box].copy())[None, None])[0]
+        count = int(np.prod([axis.count(s) for axis, s in zip(starts, start, strict=True)]))
+        sums[(slice(None), *box)] += count * logits * kernel
+        weights[box] += count * kernel
+    torch.testing.assert_close(found, sums / weights, rtol=1e-4, atol=1e-5)

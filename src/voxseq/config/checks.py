@@ -14,7 +14,7 @@ from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import Shape3
 from voxseq.config.feasible import of_phantoms
-from voxseq.config.finetune import ClassificationTask, SegmentationTask, Task
+from voxseq.config.finetune import ClassificationTask, RegressionTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import OptimiserConfig
 from voxseq.config.problems import Problem
@@ -194,7 +194,7 @@ def _tasks(config: Config) -> Iterator[Problem]:
         elif task.data.resize is None:
             yield Problem(
                 f"finetune.tasks.{name}.data.resize",
-                "a classification task needs a shape",
+                f"a {task.type} task needs a shape",
                 task.type,
             )
             continue
@@ -215,20 +215,20 @@ def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
         yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
         return
     published = len(row.classes)
-    if not published:
+    if not published or isinstance(task, RegressionTask):
         return
     if isinstance(task, ClassificationTask):
         if published != len(task.labels):
             yield "labels", f"{len(task.labels)} names, but {row.name} has {published} classes"
         return
-    merge = task.data.merge_labels
+    merge, ignored = task.data.merge_labels, task.ignore_label
     for value in merge:
         if value > published:
             yield (
                 "data.merge_labels",
                 f"{value} is no label of {row.name}, which has 0 to {published}",
             )
-    left = {merge.get(value, value) for value in range(published + 1)} - {0}
+    left = {merge.get(value, value) for value in range(published + 1)} - {0, ignored}
     named = set(range(1, len(task.labels) + 1))
     if left - named:
         yield (
@@ -255,6 +255,12 @@ def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str
                 "expected no more",
             )
     shape = task.roi if isinstance(task, SegmentationTask) else task.data.resize
+    merge = task.data.merge_labels
+    if isinstance(task, SegmentationTask) and task.ignore_label in {*merge, *merge.values()}:
+        yield (
+            "ignore_label",
+            f"{task.ignore_label} is in data.merge_labels too; expected one of both",
+        )
     if shape is None:
         return
     key = "roi" if isinstance(task, SegmentationTask) else "data.resize"

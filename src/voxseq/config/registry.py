@@ -15,7 +15,9 @@ from voxseq.config.methods.ours import OursSettings
 from voxseq.config.methods.pcrlv2 import PCRLv2Settings
 from voxseq.config.methods.simclr import SimCLRSettings
 
-TaskType = Literal["segmentation", "classification"]
+TaskType = Literal["segmentation", "classification", "regression"]
+#: Types of task with one answer per image; a frozen encoder is scored on them by a linear probe.
+PROBED: frozenset[TaskType] = frozenset({"classification", "regression"})
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,24 @@ class Method:
 
 
 #: Networks around the shared encoder, which alone can take its weights or keep it frozen.
-ENCODER_NETWORKS: Mapping[TaskType, str] = {"segmentation": "unetr", "classification": "vit"}
+ENCODER_NETWORKS: Mapping[TaskType, str] = {
+    "segmentation": "unetr",
+    "classification": "vit",
+    "regression": "vit",
+}
 
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method("unetr", "UNETR", {"segmentation": "unetr"}, group="from scratch"),
         Method("unet3d", "3D UNet", {"segmentation": "unet3d"}, group="from scratch"),
-        Method("resnet", "ResNet", {"classification": "resnet"}, group="from scratch"),
-        Method("vit", "ViT", {"classification": "vit"}, group="from scratch"),
+        Method(
+            "resnet",
+            "ResNet",
+            {"classification": "resnet", "regression": "resnet"},
+            group="from scratch",
+        ),
+        Method("vit", "ViT", {"classification": "vit", "regression": "vit"}, group="from scratch"),
         Method("simclr", "SimCLR", ENCODER_NETWORKS, SimCLRSettings, ".simclr:SimCLRMethod"),
         Method("moco_v3", "MoCo v3", ENCODER_NETWORKS, MoCoV3Settings, ".moco_v3:MoCoV3Method"),
         Method("dino", "DINO", ENCODER_NETWORKS, DINOSettings, ".dino:DINOMethod"),

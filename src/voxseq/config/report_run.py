@@ -19,9 +19,12 @@ from voxseq.config.studies import AblationVariant, ReportConfig
 REFERENCE = "ours"
 #: Metrics of each type of task, in the order of the columns; the first one is the main one.
 METRICS: Mapping[TaskType, tuple[str, ...]] = {
-    "segmentation": ("dice",),
+    "segmentation": ("dice", "surface_dice", "hd95"),
     "classification": ("auc", "accuracy"),
+    "regression": ("mae", "r2", "correlation"),
 }
+#: Metrics that a segmentation has where its recipe asks for scores of surfaces.
+SURFACE_METRICS = ("surface_dice", "hd95")
 _STAGES: Mapping[str, str] = {
     "pretrain": "Pre-training",
     "finetune": "Fine-tuning",
@@ -36,21 +39,28 @@ class ReportTask(Model):
 
     Attributes:
         name: key in the configuration.
-        labels: names of the foreground classes (segmentation) or of the two classes.
-        score_grid: "stored" or "native"; empty for classification.
+        labels: names of the foreground classes (segmentation) or of the classes 0, 1, …
+        score_grid: "stored" or "native"; empty but for segmentation.
+        surface: whether a segmentation has scores of surfaces.
+        target: what a regression predicts.
+        unit: of the target.
     """
 
     name: str
     title: str
     type: TaskType
     dataset: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     score_grid: str = ""
+    surface: bool = False
+    target: str = ""
+    unit: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of the task, in the order of the columns."""
-        return METRICS[self.type]
+        names = METRICS[self.type]
+        return names if self.surface else tuple(n for n in names if n not in SURFACE_METRICS)
 
     @property
     def is_decathlon(self) -> bool:

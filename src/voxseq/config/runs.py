@@ -21,14 +21,15 @@ from voxseq.config.data import (
 )
 from voxseq.config.finetune import (
     ClassificationRecipe,
+    Recipe,
+    RegressionRecipe,
     ResNetSettings,
-    SegmentationRecipe,
     UNet3DSettings,
 )
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
+from voxseq.config.registry import TaskType
 
-Recipe = SegmentationRecipe | ClassificationRecipe
 NetworkSettings = UNet3DSettings | ResNetSettings
 
 
@@ -53,13 +54,16 @@ class TaskNeeds(Model):
     """Requirements of a task on the images of its data set.
 
     Attributes:
-        labels: number of foreground classes of a segmentation, of classes otherwise.
+        labels: number of foreground classes of a segmentation, of classes of a classification;
+            0 for a regression.
         splits: parts that must suffice for the task.
+        ignore_label: value in label files of voxels without a known class, if any.
     """
 
-    type: Literal["segmentation", "classification"]
+    type: TaskType
     labels: int
     splits: tuple[str, ...] = ()
+    ignore_label: int | None = None
 
 
 class ExamineRun(Model):
@@ -190,7 +194,21 @@ class EncoderRun(TaskRun):
 class ProbeRun(EncoderRun):
     """A linear probe of an encoder."""
 
-    recipe: ClassificationRecipe
+    recipe: Annotated[ClassificationRecipe | RegressionRecipe, Field(discriminator="type")]
+
+
+class ModelFacts(Model):
+    """Facts that a kept network is written with, beside those of its run.
+
+    Attributes:
+        title: of the task.
+        dataset: name of its data set.
+        data: preparation of an image.
+    """
+
+    title: str
+    dataset: str
+    data: TaskDataConfig
 
 
 class FinetuneRun(EncoderRun):
@@ -199,6 +217,7 @@ class FinetuneRun(EncoderRun):
     Attributes:
         network_settings: of a network without the shared encoder.
         trained: "decoder" with a frozen encoder.
+        kept: facts to write with the selected network; ``None``: it is not kept.
     """
 
     network: str
@@ -208,3 +227,4 @@ class FinetuneRun(EncoderRun):
     precision: str
     log_every: int
     checkpoint_every: int
+    kept: ModelFacts | None = None

@@ -112,7 +112,7 @@ def empty_label(values: Collection[int], path: str) -> list[Remark]:
     return [Remark(path, "the segmentation is empty: no foreground class in any voxel", _LOOK)]
 
 
-def absent_classes(held: Iterable[Collection[int]], wanted: Mapping[int, str]) -> list[Remark]:
+def absent_classes(held: Iterable[Collection[float]], wanted: Mapping[int, str]) -> list[Remark]:
     """Remarks on classes that no case of a whole data set has.
 
     Args:

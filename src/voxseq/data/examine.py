@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
 from voxseq.data.readers.files import dangling
 from voxseq.data.scorable import require_scorable
+from voxseq.data.targets import CLASSES, TARGETS
 from voxseq.data.volume import Entry, Remark, Scan, Volume, volume_id
 from voxseq.fetch import NotOfferedError, provide
 
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("voxseq.download")
 _SPLITS = (TRAIN, VAL, TEST)
 _SHOWN = 5
-#: What a checked segmentation holds, beside the columns of the index.
-CLASSES = "classes"
 
 
 @dataclass
@@ -180,8 +180,8 @@ def examine(
             examined.remarks += [Remark(*remark) for remark in result["remarks"]]
             examined.rows.append(result["row"])
             examined.entries.append(entry)
-    if task is not None:
-        held = _classes(examined.rows)
+    if task is not None and task.labels:
+        held = [TARGETS[task.type].held(row) for row in examined.rows]
         examined.remarks += checks.absent_classes(held, _wanted(dataset, task))
     contrasts = dataset.options.get("contrasts")
     if contrasts:
@@ -250,11 +250,6 @@ def _paths(entry: Entry) -> list[str]:
     return [path for path in (*entry.paths, entry.label_path) if path]
 
 
-def _classes(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Classes of each image: those in its segmentation, or its own."""
-    return [row.get(CLASSES, [row["label"]]) for row in rows]
-
-
 def _examine(job: _Job, item: tuple[Entry, States]) -> dict[str, Any]:
     """The image's row of the index and the remarks on it, or the reason why it cannot be used.
 
@@ -304,11 +299,18 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
 def _check_target(
     job: _Job, task: TaskNeeds, entry: Entry, grid: Volume, remarks: list[Remark]
 ) -> dict[str, Any]:
-    """Check the class or the segmentation that a task needs; returns what the row says of it.
+    """Check the class, the number or the segmentation that a task needs.
 
     Values may be those that the data set publishes, before any merging. Remarks on the file of the
     segmentation are added to ``remarks``.
+
+    Returns:
+        What the row says of it.
     """
+    if task.type == "regression":
+        if entry.value is None or not math.isfinite(entry.value):
+            raise DataError(f"{entry.path}: has no number to predict, found {entry.value}")
+        return {}
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":
         if entry.label not in range(count):
@@ -319,8 +321,11 @@ def _check_target(
         raise DataError(f"{entry.path}: has no segmentation")
     # Without an orientation of its own, it has that of its image.
     remarks += label.remarks if label.oriented else ()
-    values = checks.check_label(label, grid, entry.label_path, range(count + 1))
-    return {"label_hash": checks.content_hash(label.array), CLASSES: values}
+    known = {*range(count + 1)}
+    ignored = set() if task.ignore_label is None else {task.ignore_label}
+    values = checks.check_label(label, grid, entry.label_path, known | ignored)
+    shown = [value for value in values if value not in ignored]
+    return {"label_hash": checks.content_hash(label.array), CLASSES: shown}
 
 
 def check_splits(
@@ -334,8 +339,16 @@ def check_splits(
         DataError: see :func:`voxseq.data.scorable.require_scorable`.
     """
     if task is not None:
-        splits = [row["split"] for row in rows]
-        require_scorable(dataset.title, task.type, splits, _classes(rows), needed=task.splits)
+        target, splits = TARGETS[task.type], [row["split"] for row in rows]
+        require_scorable(
+            dataset.title,
+            task.type,
+            splits,
+            [target.held(row) for row in rows],
+            # Classes of a segmentation may still be merged.
+            wanted=() if task.type == "segmentation" else target.wanted(task.labels),
+            needed=task.splits,
+        )
 
 
 def _write(out: Path, dataset: DataSet, examined: Examination) -> None:

@@ -7,18 +7,18 @@ from collections.abc import Collection, Sequence
 
 from voxseq.base.errors import DataError
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
+from voxseq.config.registry import TaskType
+from voxseq.data.targets import TARGETS, Held
 
 #: What every task here uses.
 ALL_SPLITS = (TRAIN, VAL, TEST)
-#: Classes of every classification here.
-_BOTH = [0, 1]
 
 
 def require_scorable(
     name: str,
-    kind: str,
+    kind: TaskType,
     splits: Sequence[str],
-    classes: Sequence[Collection[int]],
+    held: Sequence[Held],
     wanted: Collection[int] = (),
     needed: Sequence[str] = ALL_SPLITS,
 ) -> None:
@@ -26,25 +26,26 @@ def require_scorable(
 
     Args:
         name: of whatever holds the cases, for the message.
-        kind: "segmentation" or "classification".
+        kind: type of the task.
         splits: part of each case.
-        classes: classes of each case: its own, or all that its segmentation holds.
-        wanted: classes of a segmentation that the training cases must show.
+        held: what each case holds, see :class:`voxseq.data.targets.Target`.
+        wanted: classes that the training cases must show.
         needed: splits that are looked at.
 
     Raises:
-        DataError: a split is empty; a split of a classification lacks a class; no case of a split
-            of a segmentation has a foreground; or the training cases lack a class.
+        DataError: a split is empty; a split of a classification lacks a class that it needs; no
+            case of a split of a segmentation has a foreground; the training cases lack a class; or
+            all cases of a split of a regression have one number.
     """
     counts = Counter(splits)
     problems = []
     for split in needed:
-        held = [c for s, c in zip(splits, classes, strict=True) if s == split]
-        found = sorted({number for numbers in held for number in numbers})
-        problems += [f"the {split} split has no case"] if not held else _lacks(kind, split, found)
-    shown = {n for s, held in zip(splits, classes, strict=True) if s == TRAIN for n in held}
-    if TRAIN in needed and any(shown):
-        problems += [f"no case of the train split has class {n}" for n in sorted({*wanted} - shown)]
+        of_split = [one for s, one in zip(splits, held, strict=True) if s == split]
+        found = sorted({number for numbers in of_split for number in numbers})
+        if not of_split:
+            problems.append(f"the {split} split has no case")
+        else:
+            problems += TARGETS[kind].lacks(split, found, wanted)
     if problems:
         sizes = ", ".join(f"{split} {counts[split]}" for split in ALL_SPLITS)
         raise DataError(
@@ -53,14 +54,3 @@ def require_scorable(
             "add cases, or change data.split_ratio, the published lists or the labels and "
             "merge_labels; set_aside.csv of the download shows what was rejected",
         )
-
-
-def _lacks(kind: str, split: str, found: list[int]) -> list[str]:
-    if kind == "classification" and found != _BOTH:
-        reason = "there is nothing to learn" if split == TRAIN else "AUC is undefined"
-        held = f"the cases of the {split} split have the classes {found}, expected {_BOTH}"
-        return [f"{held}: {reason} with one class"]
-    if kind == "segmentation" and not any(found):
-        reason = "there is nothing to learn" if split == TRAIN else "its Dice is undefined"
-        return [f"no case of the {split} split has a foreground voxel: {reason}"]
-    return []

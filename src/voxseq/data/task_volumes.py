@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from voxseq.base.errors import DataError
+from voxseq.config.registry import TaskType
 from voxseq.data.grid import to_native
 from voxseq.data.store import VolumeStore
+from voxseq.data.targets import TARGETS, Held
 from voxseq.data.volume import Array
 
 #: Types in which voxels are handed out.
@@ -65,19 +66,33 @@ class Volumes(VolumeStore):
         # A plain list: pandas takes longer to look one number up than a crop takes to be cut.
         return [int(label) for label in self.table["label"]]
 
-    def classes(self, row: int) -> list[int]:
-        """Classes in the prepared label of a row, background included; without one, its class."""
-        if not self.table["has_label"].iloc[row]:
-            return [self.target(row)]
-        counts: dict[str, int] = json.loads(self.table["voxels"].iloc[row])
-        return [int(number) for number in counts]
+    def value(self, row: int) -> float:
+        """Number that a regression predicts for a row."""
+        return self._values[row]
+
+    @cached_property
+    def _values(self) -> list[float]:
+        return [float(value) for value in self.table["value"]]
+
+    def held(self, row: int, kind: TaskType) -> Held:
+        """What a row holds for a type of task; see :class:`voxseq.data.targets.Target`."""
+        return TARGETS[kind].held(self._line(row))
+
+    def native_spacing(self, row: int) -> tuple[float, float, float]:
+        """Millimetres between voxels of the file's own grid, its axes turned to RAS."""
+        line = self._line(row)
+        x, y, z = (
+            float(line[f"p_spacing_{a}"]) * int(line[f"p_{a}"]) / float(line[f"crop_shape_{a}"])
+            for a in "xyz"
+        )
+        return (x, y, z)
 
     def image(self, row: int) -> Array:
         """Whole image (X, Y, Z) float32; not to be written to."""
         return self._whole("image", row)
 
     def label(self, row: int) -> Array:
-        """Whole label (X, Y, Z) uint8; not to be written to."""
+        """Whole label (X, Y, Z) uint8, ``IGNORED`` where no class is known; read only."""
         return self._whole("label", row)
 
     def image_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
@@ -101,8 +116,11 @@ class Volumes(VolumeStore):
             probabilities: (C, X, Y, Z) on the prepared grid, background first.
             row: of the volume.
         """
-        line = {str(name): value for name, value in self.table.iloc[row].items()}
-        return to_native(probabilities, line)
+        return to_native(probabilities, self._line(row))
+
+    def _line(self, row: int) -> dict[str, Any]:
+        """The row's columns by name."""
+        return {str(name): value for name, value in self.table.iloc[row].items()}
 
     def _whole(self, kind: str, row: int) -> Array:
         if (kind, row) in self._cache:

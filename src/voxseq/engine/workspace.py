@@ -210,7 +210,8 @@ class Workspace:
         folders = {name: self.folder(one) for name, one in inputs.items()}
         records = {name: self.record(one) for name, one in inputs.items()}
         given = (self.data_root, self.workers, self.fetch_bytes, self.training, self.device)
-        return RunContext(run.id, run.config, out, self.state(run), folders, *given, records)
+        own = (run.id, run.config, out, self.state(run), folders)
+        return RunContext(*own, *given, records, run.fingerprint)
 
     def _put(self, run: Run, source: Path) -> None:
         """Put finished results in their folder; those of another fingerprint go to the attic."""

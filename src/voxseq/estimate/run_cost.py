@@ -219,19 +219,27 @@ class RunCosts:
         validations = math.ceil(recipe.steps / recipe.validate_every)
         scored = (validations + 1) * sizes[1] + sizes[2]
         if recipe.type == "segmentation":
-            window, classes, features = recipe.roi, len(recipe.labels) + 1, recipe.decoder_features
+            window, features = recipe.roi, recipe.decoder_features
             batch = recipe.volumes_per_batch * recipe.crops_per_volume
             scored *= windows(shape, recipe.roi, recipe.overlap)
         else:
-            window, classes, features = shape, len(recipe.labels), 1
+            window, features = shape, 1
             batch = recipe.batch_size
         frozen = own.trained == "decoder"
-        question = (own.network, own.encoder, window, classes, features, own.network_settings)
+        question = (
+            own.network,
+            own.encoder,
+            window,
+            recipe.outputs,
+            features,
+            own.network_settings,
+        )
         work = self.counts.work("network", *question, frozen)
         items = float(recipe.steps) * batch
         scored_matrix = scored * work.matrix
         scored_convolution = scored * work.convolution
         written = _SMALL + _METRIC * 4 * recipe.steps / own.log_every
+        written += FLOAT * work.parameters if own.kept is not None else 0
         return RunCost(
             matrix=items * work.matrix_training + scored_matrix,
             convolution=items * work.convolution_training + scored_convolution,

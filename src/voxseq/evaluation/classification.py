@@ -1,4 +1,4 @@
-"""Scores of binary classification."""
+"""Scores of classification, of two classes or more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from voxseq.base.errors import DataError
 
 Array = NDArray[Any]
-#: Probability above which a case counts as class 1 (published code).
+#: Probability above which a case counts as class 1 of two (published code).
 THRESHOLD = 0.5
 
 
@@ -39,6 +39,48 @@ def auc(target: Array, probability: Array) -> float:
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
+def auc_per_class(target: Array, probability: Array) -> NDArray[np.float64]:
+    """AUC of each class against all others: (K,), NaN for a class that no case has.
+
+    Args:
+        target: (n,) classes from 0.
+        probability: (n, K) of each class.
+
+    Raises:
+        DataError: all cases are of one class.
+    """
+    target = np.asarray(target)
+    return np.array(
+        [
+            auc(target == number, chance) if (target == number).any() else np.nan
+            for number, chance in enumerate(np.asarray(probability).T)
+        ]
+    )
+
+
+def macro_auc(target: Array, probability: Array) -> float:
+    """Mean over the classes of :func:`auc_per_class`; of two classes the AUC of class 1."""
+    if np.shape(probability)[1] == 2:
+        return auc(target, np.asarray(probability)[:, 1])
+    areas = auc_per_class(target, probability)
+    return float(areas[(np.asarray(target)[:, None] == np.arange(len(areas))).any(axis=0)].mean())
+
+
+def predicted(probability: Array) -> NDArray[np.int64]:
+    """Most probable class of each case, the first of equal ones: (n, K) → (n,).
+
+    Of two classes it is class 1 where its probability is above ``THRESHOLD``.
+    """
+    classes: NDArray[np.int64] = np.asarray(probability).argmax(axis=1)
+    return classes
+
+
 def accuracy(target: Array, probability: Array) -> float:
-    """Share of cases (0..1) whose probability lies on the right side of ``THRESHOLD``."""
-    return float(np.mean((np.asarray(probability) > THRESHOLD) == (np.asarray(target) == 1)))
+    """Share of cases (0..1) whose most probable class (n, K) is their own."""
+    return float(np.mean(predicted(probability) == np.asarray(target)))
+
+
+def scores(target: Array, probability: Array) -> dict[str, float]:
+    """Scores of a whole split by name: "auc" (the mean over classes) and "accuracy"."""
+    given = (target, probability)
+    return {"auc": macro_auc(*given), "accuracy": accuracy(*given)}

@@ -33,6 +33,9 @@ Precision = Callable[[], AbstractContextManager[object]]
 WINDOW_BATCH, WINDOW_VOXELS = 32, 64**3
 #: Windows of a forward pass on other devices, which need many voxels to be busy.
 DEVICE_WINDOWS = 16
+#: Standard deviation of Gaussian weights over a window's side (MONAI), and their least value along
+#: an axis: sums of smaller ones would be rounding.
+_GAUSSIAN_SD, _LEAST_WEIGHT = 0.125, 1e-3
 
 
 def predict_logits(
@@ -72,6 +75,7 @@ def iterate_logits(
     roi: Shape3,
     overlap: float,
     precision: Precision = nullcontext,
+    gaussian: bool = False,
 ) -> Slabs:
     """The logits of :func:`predict_logits`, slab after slab along the first axis.
 
@@ -81,13 +85,14 @@ def iterate_logits(
         roi: window in voxels.
         overlap: share of a window that its neighbour covers too, in [0, 1).
         precision: makes the context in which the network computes; sums are float32 in any.
+        gaussian: whether the middle of a window weighs more than its edges; otherwise all alike.
 
     Yields:
         The planes, and their logits (C, n, Y, Z) float32 on the network's device, which are only
         to be used, and may be written to, until the next ones are asked for.
     """
     device = next(network.parameters()).device
-    walk = _Walk(_on_device(image, roi, device), roi, overlap, image.shape)
+    walk = _Walk(_on_device(image, roi, device), roi, overlap, image.shape, gaussian)
     forward = _Forward(network, precision, most_windows(device, roi))
     sums: Tensor | None = None
     starts, depth = walk.starts[0], roi[0]
@@ -98,9 +103,10 @@ def iterate_logits(
                 sums = torch.zeros(logits.shape[1], depth, *padded, device=device)
             for one, (y, z) in zip(logits, places, strict=True):
                 part = sums[:, :, y : y + roi[1], z : z + roi[2]]
+                weighed = one.float() * walk.weights if gaussian else one
                 # Plane p of the volume lies in slot p modulo the window's depth.
                 for slots, planes in _wrapped(x, x + depth, depth):
-                    part[:, slots] += one[:, planes]
+                    part[:, slots] += weighed[:, planes]
             del logits
         assert sums is not None
         for slots, planes in _wrapped(x, following, depth):
@@ -197,6 +203,7 @@ class _Walk:
     roi: Shape3
     overlap: float
     shape: tuple[int, ...]
+    gaussian: bool = False
 
     @cached_property
     def starts(self) -> list[list[int]]:
@@ -217,8 +224,22 @@ class _Walk:
         cut = [self.volume[x : x + a, y : y + b, z : z + c] for y, z in places]
         return torch.stack(cut)[:, None]
 
+    @cached_property
+    def weights(self) -> Tensor:
+        """Weights of the voxels of a window, (*roi)."""
+        x, y, z = (self._profile(side) for side in self.roi)
+        return x[:, None, None] * (y[:, None] * z)
+
+    def _profile(self, side: int) -> Tensor:
+        """Weights along one axis of a window."""
+        if not self.gaussian:
+            return torch.ones(side, device=self.volume.device)
+        places = torch.arange(side, device=self.volume.device) - (side - 1) / 2
+        return torch.exp(-0.5 * (places / (side * _GAUSSIAN_SD)) ** 2).clamp(min=_LEAST_WEIGHT)
+
     def counts(self, first: int, count: int) -> Tensor:
-        """How many windows cover each voxel of some planes: (count, Y, Z), padding included."""
+        """Sum of the weights of the windows that cover each voxel of some planes: (count, Y, Z),
+        padding included."""
         x, y, z = self._counts
         return x[first : first + count, None, None] * (y[:, None] * z)
 
@@ -226,10 +247,10 @@ class _Walk:
     def _counts(self) -> list[Tensor]:
         counts = []
         for size, side, starts in zip(self.volume.shape, self.roi, self.starts, strict=True):
-            along = torch.zeros(size)
+            along = torch.zeros(size, device=self.volume.device)
             for start in starts:
-                along[start : start + side] += 1
-            counts.append(along.to(self.volume.device))
+                along[start : start + side] += self._profile(side)
+            counts.append(along)
         return counts
 
 

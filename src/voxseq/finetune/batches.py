@@ -10,6 +10,7 @@ from torch import Tensor
 
 from voxseq.base.random import numpy_generator
 from voxseq.config.base import Shape3
+from voxseq.config.data import IGNORED
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.training.batches import EpochOrder
@@ -68,7 +69,9 @@ class CropRows(Rows):
 
     def _centre(self, row: int, rng: np.random.Generator) -> Array:
         locations = self.volumes.locations(row)
-        classes = sorted({0, *locations})
+        # Without places of the background it is anywhere, but not where the class is unknown.
+        anywhere = () if IGNORED in locations else (0,)
+        classes = sorted({*locations, *anywhere} - {IGNORED})
         chosen = classes[rng.integers(len(classes))]
         if chosen in locations:
             place: Array = locations[chosen][rng.integers(len(locations[chosen]))]
@@ -77,7 +80,16 @@ class CropRows(Rows):
 
 
 class ImageRows(Rows):
-    """Batches of whole images for classification, in the order of the epochs."""
+    """Batches of whole images, in the order of the epochs.
+
+    Args:
+        volumes: store of the task.
+        rows: of the training cases.
+        batch_size: images of a batch.
+        augmentation: of each image.
+        seed: of order and augmentation.
+        targets: row → number that is predicted; ``None``: the image's class.
+    """
 
     def __init__(
         self,
@@ -86,13 +98,15 @@ class ImageRows(Rows):
         batch_size: int,
         augmentation: Augmentation,
         seed: int,
+        targets: Mapping[int, float] | None = None,
     ) -> None:
         self.volumes, self.count, self.seed = volumes, batch_size, seed
+        self.targets = targets
         self.augmentation = augmentation
         self.order = EpochOrder(rows, seed)
         self.layout: Mapping[str, Field] = {
             "image": Field((1, *volumes.shape(rows[0])), "float32"),
-            "target": Field((), "int64"),
+            "target": Field((), "int64" if targets is None else "float32"),
             "ids": Field((), "int64"),
         }
 
@@ -101,7 +115,8 @@ class ImageRows(Rows):
         volume = self.order[step * self.count + row]
         rng = numpy_generator(self.seed, "crop", step, row)
         out["image"][0] = self.augmentation.image(self.volumes.image(volume), rng)
-        out["target"][...] = self.volumes.target(volume)
+        targets = self.targets
+        out["target"][...] = self.volumes.target(volume) if targets is None else targets[volume]
         out["ids"][...] = volume
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,30 +14,33 @@ from torch.nn import functional
 
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
-from voxseq.evaluation.classification import Array, accuracy, auc
+from voxseq.evaluation import classification as evaluation
+from voxseq.evaluation.classification import Array
 from voxseq.evaluation.inference import Precision
-from voxseq.finetune.batches import image_parts
-from voxseq.finetune.training import TaskTraining
-from voxseq.training.finite import require_finite_rows
+from voxseq.finetune import results
+from voxseq.finetune.batches import ImageRows
+from voxseq.finetune.images import augmentation_of, outputs_of
+from voxseq.finetune.recipe import Splits
+from voxseq.finetune.training import Numbers, TaskTraining
 from voxseq.training.loop import Batch
 
-CLASSES = 2
 #: Least probability of which a logarithm is taken.
 _LEAST = 1e-12
 
 
 def class_balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of each class in the batch, summed, and always divided by 2.
+    """Mean cross-entropy of each class in the batch, summed, and always divided by their number.
 
-    A batch of one class thus weighs half (published code).
+    A batch of one class of two thus weighs half (published code).
 
     Args:
-        logits: (B, 2).
+        logits: (B, K).
         target: (B,) int64.
     """
+    classes = logits.shape[1]
     losses = functional.cross_entropy(logits, target, reduction="none")
-    means = [losses[target == c].mean() for c in range(CLASSES) if bool((target == c).any())]
-    return torch.stack(means).sum() / CLASSES
+    means = [losses[target == c].mean() for c in range(classes) if bool((target == c).any())]
+    return torch.stack(means).sum() / classes
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class SplitScore:
 
     Attributes:
         rows: of the store.
-        target: (n,) classes 0 and 1.
-        probability: (n,) of class 1.
+        target: (n,) classes 0 to K - 1.
+        probability: (n, K) of each class.
         loss: mean cross-entropy.
     """
 
@@ -56,18 +60,38 @@ class SplitScore:
     loss: float
 
     @property
+    def given(self) -> Array:
+        """Probability (n,) of the true class."""
+        return np.take_along_axis(self.probability, self.target[:, None], axis=1)[:, 0]
+
+    @property
     def scores(self) -> dict[str, float]:
         """AUC and accuracy."""
-        given = (self.target, self.probability)
-        return {"auc": auc(*given), "accuracy": accuracy(*given)}
+        return evaluation.scores(self.target, self.probability)
+
+    def score_rows(self, labels: Sequence[str]) -> list[results.ScoreRow]:
+        """Scores of the split; of more than two classes AUC of each against the rest, too."""
+        rows: list[results.ScoreRow] = [
+            ("", "", name, value) for name, value in self.scores.items()
+        ]
+        if len(labels) > 2:
+            areas = evaluation.auc_per_class(self.target, self.probability)
+            rows += [("", name, "auc", float(v)) for name, v in zip(labels, areas, strict=True)]
+        return rows
+
+
+def of_both(positive: Array) -> Array:
+    """Probabilities (n, 2) of two classes, from that (n,) of class 1."""
+    positive = np.asarray(positive, np.float64)
+    return np.stack([1.0 - positive, positive], axis=1)
 
 
 def scored(volumes: Volumes, rows: Sequence[int], probability: Array) -> SplitScore:
-    """Scores of given probabilities (n,) of class 1."""
+    """Scores of given probabilities (n, K) of the classes."""
     target = np.array([volumes.target(row) for row in rows])
-    given = np.where(target == 1, probability, 1.0 - probability)
-    loss = float(-np.log(np.maximum(given, _LEAST)).mean())
-    return SplitScore(tuple(rows), target, np.asarray(probability, np.float64), loss)
+    split = SplitScore(tuple(rows), target, np.asarray(probability, np.float64), np.nan)
+    loss = float(-np.log(np.maximum(split.given, _LEAST)).mean())
+    return SplitScore(split.rows, target, split.probability, loss)
 
 
 def score_split(
@@ -82,16 +106,13 @@ def score_split(
     Raises:
         NotFiniteError: logits that are infinite or undefined.
     """
-    device = next(network.parameters()).device
     target = torch.tensor([volumes.target(row) for row in rows])
-    with torch.no_grad(), precision():
-        parts = image_parts(volumes, rows, batch_size)
-        logits = torch.cat([network(part.to(device)).float().cpu() for part in parts])
-    require_finite_rows("the logits", [volumes.name(row) for row in rows], logits)
+    logits = outputs_of(network, volumes, rows, batch_size, precision)
+    probability = logits.softmax(dim=1).double().numpy()
     return SplitScore(
         rows=tuple(rows),
         target=target.numpy(),
-        probability=logits.softmax(dim=1)[:, 1].double().numpy(),
+        probability=of_both(probability[:, 1]) if logits.shape[1] == 2 else probability,
         loss=float(functional.cross_entropy(logits, target)),
     )
 
@@ -113,8 +134,59 @@ class ClassificationTraining(TaskTraining[ClassificationRecipe]):
 
     def validate(self) -> dict[str, float]:
         """Scores of the validation split, and the sum by which RICORD selects (published code)."""
-        rows, size = self.validation, self.recipe.batch_size
-        split = score_split(self.network, self.volumes, rows, size, self.precision)
+        split = self._score_split(self.validation)
         scores = split.scores
         together = scores["auc"] + scores["accuracy"]
         return {**scores, "accuracy_plus_auc": together, "loss": split.loss}
+
+    def score(self, out: Path, splits: Splits) -> Numbers:
+        """Score validation and test split; see :func:`write_scores`."""
+        validation, test = (self._score_split(rows) for rows in (splits.val, splits.test))
+        write_scores(out, validation, test, self.recipe, self.volumes)
+        return {}
+
+    def _score_split(self, rows: Sequence[int]) -> SplitScore:
+        size = self.recipe.batch_size
+        return score_split(self.network, self.volumes, rows, size, self.precision)
+
+
+def make_rows(
+    recipe: ClassificationRecipe, volumes: Volumes, train: Sequence[int], seed: int
+) -> ImageRows:
+    """Batches of augmented images."""
+    augmentation = augmentation_of(recipe, volumes, train)
+    return ImageRows(volumes, train, recipe.batch_size, augmentation, seed)
+
+
+def write_scores(
+    out: Path,
+    validation: SplitScore,
+    test: SplitScore,
+    recipe: ClassificationRecipe,
+    volumes: Volumes,
+) -> None:
+    """Write the scores of both splits.
+
+    Writes validation.csv, scores.csv (test), predictions.csv and worst.npz (the middle slice of the
+    test case whose true class got the smallest probability). predictions.csv has the probability of
+    class 1 of two, or of each class of more, in a column ``probability_<class>``.
+    """
+    for name, split in (("validation.csv", validation), ("scores.csv", test)):
+        results.write_scores(out / name, split.score_rows(recipe.labels))
+    columns, shown = ["probability"], test.probability[:, 1:]
+    if len(recipe.labels) > 2:
+        columns, shown = [f"probability_{name}" for name in recipe.labels], test.probability
+    results.write_predictions(
+        out / "predictions.csv",
+        [volumes.name(row) for row in test.rows],
+        [str(target) for target in test.target],
+        dict(zip(columns, shown.T, strict=True)),
+    )
+    place = int(test.given.argmin())
+    arrays: dict[str, Array] = {
+        "image": results.middle_slice(volumes.image(test.rows[place])),
+        "truth": np.array(test.target[place], np.uint8),
+        "prediction": np.array(evaluation.predicted(test.probability)[place], np.uint8),
+    }
+    arrays |= results.named(volumes, test.rows[place], float(test.given[place]))
+    results.write_arrays(out / "worst.npz", arrays)

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from voxseq.base.random import numpy_generator
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.data.scorable import require_scorable
+from voxseq.data.targets import TARGETS
 from voxseq.data.task_volumes import Volumes
 
 if TYPE_CHECKING:
@@ -35,12 +36,11 @@ def choose_splits(volumes: Volumes, config: TaskRun) -> Splits:
     Raises:
         DataError: a split that is empty, cannot be scored or, of the share, cannot be learnt from.
     """
-    recipe = config.recipe
+    recipe, target = config.recipe, TARGETS[config.recipe.type]
     train, val, test = (volumes.rows(split) for split in (TRAIN, VAL, TEST))
     row_of = {volumes.name(row): row for row in train}
-    has_classes = recipe.type == "classification"
-    targets = [volumes.target(row) for row in train] if has_classes else None
-    chosen = subset(list(row_of), targets, config.ratio, config.seed)
+    strata = target.strata([volumes.held(row, recipe.type) for row in train])
+    chosen = subset(list(row_of), strata, config.ratio, config.seed)
     splits = Splits(tuple(row_of[name] for name in chosen), val, test)
     parts = {TRAIN: splits.train, VAL: val, TEST: test}
     share = f", a share of {config.ratio:g} of the training cases" if config.ratio < 1 else ""
@@ -48,8 +48,8 @@ def choose_splits(volumes: Volumes, config: TaskRun) -> Splits:
         f"{volumes.folder}{share}",
         recipe.type,
         [split for split, rows in parts.items() for _ in rows],
-        [volumes.classes(row) for rows in parts.values() for row in rows],
-        wanted=() if has_classes else range(1, len(recipe.labels) + 1),
+        [volumes.held(row, recipe.type) for rows in parts.values() for row in rows],
+        wanted=target.wanted(len(recipe.labels)),
     )
     return splits
 
@@ -57,7 +57,7 @@ def choose_splits(volumes: Volumes, config: TaskRun) -> Splits:
 def subset(
     ids: Sequence[str], labels: Sequence[int] | None, ratio: float, seed: int
 ) -> tuple[str, ...]:
-    """Choose a share of the cases: nested over ratios, and stratified where there are classes.
+    """Choose a share of the cases: nested over ratios, and stratified where there are strata.
 
     One seeded ranking of all cases is made and its head taken, so that a smaller ratio is always
     contained in a larger one. The published code takes the first ⌊n·r⌋ items of its list, whatever
@@ -65,12 +65,12 @@ def subset(
 
     Args:
         ids: distinct names of the training cases; their order does not matter.
-        labels: class of each case, or ``None`` for cases without one.
+        labels: stratum of each case, such as its class; ``None``: no strata.
         ratio: share to keep, in (0, 1].
         seed: of the ranking.
 
     Returns:
-        max(⌊n·ratio⌋, number of classes or 1) names, in sorted order; every class is among them,
+        max(⌊n·ratio⌋, number of strata or 1) names, in sorted order; every stratum is among them,
         and the number of its cases is within one of its share, or one.
 
     Raises:

@@ -1,21 +1,16 @@
-"""The result files of a run on a task; the same numbers give the same bytes."""
+"""The result files that runs on all types of task share; the same numbers give the same bytes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxseq.base.files import atomic_path, write_csv, write_json
-from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
-from voxseq.evaluation.classification import THRESHOLD
-from voxseq.evaluation.dice import Array, mean_dice
-from voxseq.finetune.classification import SplitScore
-from voxseq.finetune.segmentation import Predict, score_cases
 from voxseq.training.device import costs
 
 if TYPE_CHECKING:
@@ -23,67 +18,53 @@ if TYPE_CHECKING:
     from voxseq.finetune.recipe import Splits
     from voxseq.plan.context import RunContext
 
-#: Columns of the tables of scores: case ("" for a whole split), label ("" where there is none).
+Array = NDArray[Any]
+#: Case ("" for a whole split), label ("" where there is none), metric and value of a score.
+ScoreRow = tuple[str, str, str, float]
 _SCORES = ("case", "label", "metric", "value")
 
 
-def score_segmentation(
-    out: Path, predict: Predict, recipe: SegmentationRecipe, volumes: Volumes, splits: Splits
-) -> float:
-    """Segment the validation and the test split once, write their scores, return validation Dice.
-
-    Writes validation.csv, scores.csv (test), example.npz (the first test case) and worst.npz (the
-    test case with the smallest mean Dice over its classes). Of a case one slice is kept: ``image``
-    (X, Y) float32, ``truth`` and ``prediction`` (X, Y) uint8. A Dice that is undefined is ``nan``.
-    """
-    validation: list[Array] = []
-    for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
-        scores: list[tuple[str, ...]] = []
-        lowest = math.inf
-        for case in score_cases(predict, volumes, rows, recipe):
-            scores += [
-                (volumes.name(case.row), label, "dice", f"{value:.9g}")
-                for label, value in zip(recipe.labels, case.dice, strict=True)
-            ]
-            if name == "validation.csv":
-                validation.append(case.dice)
-                continue
-            shown = (volumes.image(case.row), volumes.label(case.row), case.prediction)
-            if case.row == rows[0]:
-                _write_arrays(out / "example.npz", _slice(*shown))
-            present = case.dice[~np.isnan(case.dice)]
-            if present.size and present.mean() < lowest:
-                lowest = float(present.mean())
-                worst = {**_slice(*shown), **_named(volumes, case.row, lowest)}
-        write_csv(out / name, _SCORES, scores)
-    _write_arrays(out / "worst.npz", worst)
-    return mean_dice(np.stack(validation))
+def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
+    """Write a table of scores; an undefined one is ``nan``."""
+    write_csv(path, _SCORES, [(*names, number(value)) for *names, value in rows])
 
 
-def write_classification(
-    out: Path, validation: SplitScore, test: SplitScore, volumes: Volumes
+def write_predictions(
+    path: Path, cases: Sequence[str], targets: Sequence[str], columns: Mapping[str, Array]
 ) -> None:
-    """Write the scores of both splits.
+    """Write what was predicted of each case of the test split.
 
-    Writes validation.csv, scores.csv (test), predictions.csv and worst.npz (the middle slice of the
-    test case whose true class got the smallest probability).
+    Args:
+        path: of the table.
+        cases: names.
+        targets: of the cases, as they are to be written.
+        columns: name → (n,) predicted numbers.
     """
-    for name, split in (("validation.csv", validation), ("scores.csv", test)):
-        scores = [("", "", metric, f"{value:.9g}") for metric, value in split.scores.items()]
-        write_csv(out / name, _SCORES, scores)
-    cases = zip(test.rows, test.target, test.probability, strict=True)
-    lines = [(volumes.name(row), int(target), f"{chance:.9g}") for row, target, chance in cases]
-    write_csv(out / "predictions.csv", ("case", "target", "probability"), lines)
-    given = np.where(test.target == 1, test.probability, 1.0 - test.probability)
-    place = int(given.argmin())
-    image = volumes.image(test.rows[place])
-    arrays: dict[str, Array] = {
-        "image": image[..., image.shape[2] // 2].astype(np.float32),
-        "truth": np.array(test.target[place], np.uint8),
-        "prediction": np.array(test.probability[place] > THRESHOLD, np.uint8),
-    }
-    arrays |= _named(volumes, test.rows[place], float(given[place]))
-    _write_arrays(out / "worst.npz", arrays)
+    values = ([number(value) for value in column] for column in columns.values())
+    rows = list(zip(cases, targets, *values, strict=True))
+    write_csv(path, ("case", "target", *columns), rows)
+
+
+def number(value: float) -> str:
+    """A number as the tables of a run hold it."""
+    return f"{value:.9g}"
+
+
+def middle_slice(image: Array) -> Array:
+    """The middle slice along z of an image (X, Y, Z), float32."""
+    middle: Array = image[..., image.shape[2] // 2].astype(np.float32)
+    return middle
+
+
+def named(volumes: Volumes, row: int, score: float) -> dict[str, Array]:
+    """Name and score of a case whose slice is kept."""
+    return {"case": np.array(volumes.name(row)), "score": np.array(score)}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an npz file."""
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, **arrays)
 
 
 def write_summary(
@@ -105,22 +86,3 @@ def write_summary(
     sizes = {f"n_{split}": len(rows) for split, rows in vars(splits).items()}
     write_json(context.out / "summary.json", {**summary, **sizes, **numbers})
     write_json(context.state / "cost.json", {**cost, **costs()})
-
-
-def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:
-    """The slice along z with the most foreground, the first of equals."""
-    index = int((truth > 0).sum(axis=(0, 1)).argmax())
-    return {
-        "image": image[..., index].astype(np.float32),
-        "truth": truth[..., index].astype(np.uint8),
-        "prediction": prediction[..., index].astype(np.uint8),
-    }
-
-
-def _named(volumes: Volumes, row: int, score: float) -> dict[str, Array]:
-    return {"case": np.array(volumes.name(row)), "score": np.array(score)}
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, **arrays)

@@ -1,26 +1,41 @@
-"""Segmentation: the loss, the validation, and the scores of whole volumes."""
+"""Segmentation: batches, the loss, the validation, and the scores of whole volumes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from voxseq.config.data import IGNORED
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.task_volumes import Volumes
-from voxseq.evaluation.dice import Array, class_means, dice_per_class, mean_dice
+from voxseq.evaluation.dice import class_means, mean_dice
 from voxseq.evaluation.inference import Precision, Slabs, iterate_logits, largest
-from voxseq.finetune.training import TaskTraining
+from voxseq.evaluation.segmentation import (
+    DICE,
+    Array,
+    Scores,
+    dice_scores,
+    known_part,
+    missed,
+    surface_scores_per_class,
+)
+from voxseq.finetune import results
+from voxseq.finetune.batches import CropRows
+from voxseq.finetune.recipe import Splits
+from voxseq.finetune.training import Numbers, TaskTraining
 from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
+from voxseq.transforms.augment import build_augmentation
 
-SELECT = "dice"
 #: Image (X, Y, Z) on the prepared grid → its logits (C, n, Y, Z), background first, in slabs.
 Predict = Callable[[Array], Slabs]
 
@@ -31,15 +46,26 @@ class DiceCrossEntropy(nn.Module):
     The Dice term has squares in its denominator and is taken per sample and class. Class weights
     act on the cross-entropy only. Without them this is MONAI's ``DiceCELoss(to_onehot_y=True,
     softmax=True, squared_pred=True, smooth_nr=0, smooth_dr=1e-6)``.
+
+    With ``has_ignored`` voxels labelled ``IGNORED`` count in neither term; a batch that holds no
+    other voxels has a cross-entropy of 0.
     """
 
-    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, class_weights: Sequence[float] | None = None, *, has_ignored: bool = False
+    ) -> None:
         from monai.losses import DiceLoss  # late: it takes two seconds
 
         super().__init__()
+        self.has_ignored = has_ignored
         self.class_weights = None if class_weights is None else tuple(class_weights)
+        # Of masked probabilities no softmax may be taken: they are made before.
         self.dice = DiceLoss(
-            to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6
+            to_onehot_y=not has_ignored,
+            softmax=not has_ignored,
+            squared_pred=True,
+            smooth_nr=0.0,
+            smooth_dr=1e-6,
         )
 
     def forward(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,29 +73,50 @@ class DiceCrossEntropy(nn.Module):
 
         Args:
             logits: (B, C, X, Y, Z).
-            label: (B, 1, X, Y, Z) classes, of any integer type.
+            label: (B, 1, X, Y, Z) classes, of any integer type; ``IGNORED`` with
+                ``has_ignored``.
         """
         logits, label = logits.float(), label.long()
         weights = None
         if self.class_weights is not None:
             weights = torch.tensor(self.class_weights, device=logits.device)
+        if self.has_ignored:
+            return self._of_known(logits, label, weights)
         entropy = functional.cross_entropy(logits, label[:, 0], weight=weights)
         return self.dice(logits, label), entropy
+
+    def _of_known(
+        self, logits: Tensor, label: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        known = label != IGNORED
+        target = torch.where(known, label, 0)
+        one_hot = functional.one_hot(target[:, 0], logits.shape[1]).movedim(-1, 1) * known
+        dice = self.dice(logits.softmax(dim=1) * known, one_hot)
+        total = functional.cross_entropy(
+            logits, label[:, 0], weight=weights, ignore_index=IGNORED, reduction="sum"
+        )
+        each = known if weights is None else weights[target] * known
+        return dice, total / each.sum().clamp(min=torch.finfo(total.dtype).tiny)
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """Dice of one case.
+    """Scores of one case.
 
     Attributes:
         row: of the store.
-        dice: (foreground classes,), NaN for a class that the truth lacks.
+        scores: metric → (foreground classes,), NaN for a class that the truth lacks.
         prediction: (X, Y, Z) uint8 labels on the prepared grid.
     """
 
     row: int
-    dice: Array
+    scores: Scores
     prediction: Array
+
+    @property
+    def dice(self) -> Array:
+        """Dice of each foreground class."""
+        return self.scores[DICE]
 
 
 def by_windows(
@@ -87,22 +134,28 @@ def at_once(predict: Callable[[Array], Tensor]) -> Predict:
 
 
 def score_cases(
-    predict: Predict, volumes: Volumes, rows: Sequence[int], recipe: SegmentationRecipe
+    predict: Predict,
+    volumes: Volumes,
+    rows: Sequence[int],
+    recipe: SegmentationRecipe,
+    *,
+    surface: bool = False,
 ) -> Iterator[CaseScore]:
-    """Segment whole volumes and score them on the grid that the recipe names.
+    """Segment whole volumes and score them: Dice on the grid that the recipe names.
 
-    For the native grid class probabilities are mapped back linearly, then the largest is taken.
-    Only then are the probabilities of a whole volume held, and never its logits.
+    With ``surface`` there are the scores of surfaces too, on the files' own grid. For that grid
+    class probabilities are mapped back linearly, then the largest is taken. Only then are the
+    probabilities of a whole volume held, and never its logits.
 
     Raises:
         NotFiniteError: a network's logits that are infinite or undefined.
     """
+    classes, ignored = len(recipe.labels), ignored_of(recipe)
     for row in rows:
-        image, wants_native = volumes.image(row), recipe.score_grid == "native"
+        image, is_native = volumes.image(row), recipe.score_grid == "native"
+        wants_native = surface or is_native
         prediction = np.empty(image.shape, np.uint8)
-        probabilities = np.empty(
-            (len(recipe.labels) + 1, *image.shape) if wants_native else 0, np.float32
-        )
+        probabilities = np.empty((recipe.outputs, *image.shape) if wants_native else 0, np.float32)
         for planes, logits in predict(image):
             # The largest: a prediction without a network may rule a class out by minus infinity.
             require_finite_rows("the logits", [volumes.name(row)], logits.amax(dim=0)[None])
@@ -110,17 +163,23 @@ def score_cases(
             if wants_native:
                 probabilities[:, planes] = logits.softmax(dim=0).cpu().numpy()
         if wants_native:
-            scored = volumes.native_classes(probabilities, row)
-            truth = volumes.native_label(row)
-        else:
-            scored, truth = prediction, volumes.label(row)
-        yield CaseScore(row, dice_per_class(scored, truth, len(recipe.labels)), prediction)
+            native = volumes.native_classes(probabilities, row), volumes.native_label(row)
+        scored, truth = native if is_native else (prediction, volumes.label(row))
+        scores = dice_scores(scored, truth, classes, ignored)
+        if surface:
+            scores |= surface_scores_per_class(
+                *native, volumes.native_spacing(row), recipe.tolerances, ignored
+            )
+        yield CaseScore(row, scores, prediction)
+
+
+def ignored_of(recipe: SegmentationRecipe) -> int | None:
+    """Value of prepared labels that is not scored; ``None``: all are."""
+    return None if recipe.ignore_label is None else IGNORED
 
 
 class SegmentationTraining(TaskTraining[SegmentationRecipe]):
     """A segmentation network with its loss and its validation cases."""
-
-    select = SELECT
 
     def __init__(
         self,
@@ -131,7 +190,8 @@ class SegmentationTraining(TaskTraining[SegmentationRecipe]):
         precision: Precision = nullcontext,
     ) -> None:
         super().__init__(network, recipe, volumes, validation, precision)
-        self.loss = DiceCrossEntropy(recipe.class_weights)
+        has_ignored = recipe.ignore_label is not None
+        self.loss = DiceCrossEntropy(recipe.class_weights, has_ignored=has_ignored)
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Loss of a batch of crops."""
@@ -148,4 +208,75 @@ class SegmentationTraining(TaskTraining[SegmentationRecipe]):
             f"dice_{name}": float(value)
             for name, value in zip(self.recipe.labels, means, strict=True)
         }
-        return {SELECT: mean_dice(scores), **per_class}
+        return {DICE: mean_dice(scores), **per_class}
+
+    @property
+    def select(self) -> str:
+        """The score by which weights are selected."""
+        return DICE
+
+    def score(self, out: Path, splits: Splits) -> Numbers:
+        """Score validation and test split; see :func:`write_scores`."""
+        predict = by_windows(self.network, self.recipe, self.precision)
+        return write_scores(out, predict, self.recipe, self.volumes, splits)[1]
+
+
+def make_rows(
+    recipe: SegmentationRecipe, volumes: Volumes, train: Sequence[int], seed: int
+) -> CropRows:
+    """Batches of augmented crops."""
+    augmentation = build_augmentation(recipe.augmentation, recipe.roi)
+    return CropRows(volumes, train, recipe, augmentation, seed)
+
+
+def write_scores(
+    out: Path, predict: Predict, recipe: SegmentationRecipe, volumes: Volumes, splits: Splits
+) -> tuple[float, Numbers]:
+    """Segment the validation and the test split once, and write their scores.
+
+    Writes validation.csv, scores.csv (test), example.npz (the first test case) and worst.npz (the
+    test case with the smallest mean Dice over its classes). Of a case one slice is kept: ``image``
+    (X, Y) float32, ``truth`` and ``prediction`` (X, Y) uint8. A score that is undefined is ``nan``.
+
+    Returns:
+        Mean validation Dice, and numbers for summary.json: where surfaces are scored, ``missed``,
+        the test cases of each class in which it was not found and so has no distance.
+    """
+    validation: list[Array] = []
+    missing = np.zeros(len(recipe.labels), int)
+    for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
+        lines: list[results.ScoreRow] = []
+        lowest = math.inf
+        for case in score_cases(predict, volumes, rows, recipe, surface=recipe.surface):
+            lines += [
+                (volumes.name(case.row), label, metric, value)
+                for metric, values in case.scores.items()
+                for label, value in zip(recipe.labels, values, strict=True)
+            ]
+            if name == "validation.csv":
+                validation.append(case.dice)
+                continue
+            if recipe.surface:
+                missing += missed(case.scores)
+            truth = known_part(case.prediction, volumes.label(case.row), ignored_of(recipe))[1]
+            shown = (volumes.image(case.row), truth, case.prediction)
+            if case.row == rows[0]:
+                results.write_arrays(out / "example.npz", _slice(*shown))
+            present = case.dice[~np.isnan(case.dice)]
+            if present.size and present.mean() < lowest:
+                lowest = float(present.mean())
+                worst = {**_slice(*shown), **results.named(volumes, case.row, lowest)}
+        results.write_scores(out / name, lines)
+    results.write_arrays(out / "worst.npz", worst)
+    counts = dict(zip(recipe.labels, missing.tolist(), strict=True))
+    return mean_dice(np.stack(validation)), {"missed": counts} if recipe.surface else {}
+
+
+def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:
+    """The slice along z with the most foreground, the first of equals."""
+    index = int((truth > 0).sum(axis=(0, 1)).argmax())
+    return {
+        "image": image[..., index].astype(np.float32),
+        "truth": truth[..., index].astype(np.uint8),
+        "prediction": prediction[..., index].astype(np.uint8),
+    }

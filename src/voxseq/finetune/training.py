@@ -1,31 +1,40 @@
-"""The training of both kinds of task: frozen parts, and learning rates by depth."""
+"""The training of all types of task: frozen parts, and learning rates by depth."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, Generic, Self, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import nn
 
-from voxseq.config.finetune import ClassificationRecipe, SegmentationRecipe
+from voxseq.config.finetune import Recipe
 from voxseq.config.model import OptimiserConfig
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.inference import Precision
 from voxseq.training.loop import Trainable
 from voxseq.training.optimiser import adamw
 
+if TYPE_CHECKING:
+    from voxseq.finetune.recipe import Splits
+
 _ENCODER = "encoder."
 _BLOCKS = f"{_ENCODER}blocks."
 _INPUT = (f"{_ENCODER}patch_embedding.", f"{_ENCODER}start_token")
-SomeRecipe = TypeVar("SomeRecipe", SegmentationRecipe, ClassificationRecipe)
+SomeRecipe = TypeVar("SomeRecipe", bound=Recipe)
+#: Numbers for summary.json.
+Numbers = dict[str, Any]
 
 
 class TaskTraining(Trainable, Generic[SomeRecipe]):
     """A network that is trained on a task, and the rows of the cases by which it is validated.
 
     Its frozen parts stay in evaluation mode. It validates in the context that ``precision`` makes.
+    A subclass has ``forward`` and ``validate``, see :class:`voxseq.training.loop.Trainable`, and
+    ``select`` and ``score``.
     """
 
     def __init__(
@@ -41,6 +50,44 @@ class TaskTraining(Trainable, Generic[SomeRecipe]):
         self.network = network
         self.recipe: SomeRecipe = recipe
         self.volumes, self.validation = volumes, validation
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        recipe: SomeRecipe,
+        volumes: Volumes,
+        splits: Splits,
+        precision: Precision = nullcontext,
+    ) -> Self:
+        """The training on the splits of a run."""
+        return cls(network, recipe, volumes, splits.val, precision)
+
+    @property
+    @abstractmethod
+    def select(self) -> str:
+        """Name of the validation score by which weights are selected."""
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether the least or the greatest score is best."""
+        return "max"
+
+    @abstractmethod
+    def score(self, out: Path, splits: Splits) -> Numbers:
+        """Score validation and test split as the validation did: in the training's precision.
+
+        Args:
+            out: folder that gets validation.csv, scores.csv, worst.npz and what else the type has.
+            splits: the cases.
+
+        Returns:
+            Further numbers for summary.json.
+        """
+
+    def facts(self) -> Numbers:
+        """Numbers that turn the network's outputs into predictions, beside its weights."""
+        return {}
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, unless it is set: walking through hundreds of modules takes its time."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from voxseq.config import Config
-from voxseq.config.registry import ENCODER_NETWORKS, METHODS, Method
+from voxseq.config.registry import ENCODER_NETWORKS, METHODS, PROBED, Method, TaskType
 from voxseq.config.report_run import ControlRow
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
@@ -23,11 +23,15 @@ RASTER = "beyond/pretrain/raster"
 #: A probe of given weights and a baseline draw nothing: all seeds would agree.
 NO_SEED = 0
 #: Baselines without a network, by type of task: name and title.
-BASELINES = {
+BASELINES: Mapping[TaskType, Mapping[str, str]] = {
     "segmentation": {"mean_shape": "Mean shape of the training labels"},
     "classification": {
         "majority": "Majority class",
         "intensity_logistic": "Logistic regression on intensity and size",
+    },
+    "regression": {
+        "mean_value": "Mean of the training targets",
+        "intensity_ridge": "Ridge regression on intensity and size",
     },
 }
 
@@ -95,7 +99,7 @@ def _recipes(builder: Builder, config: Config, task: str) -> Added:
 
 
 def _frozen(builder: Builder, config: Config, task: str) -> Added:
-    is_segmentation = config.finetune.tasks[task].type == "segmentation"
+    is_probed = config.finetune.tasks[task].type in PROBED
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
         encoder = f"pretrain/{method.name}" if method.is_pretrained else None
@@ -107,10 +111,10 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
             pretrained=encoder,
             recipe="pretrained",
             trained="decoder",
-            action="finetune" if is_segmentation else "probe",
+            action="probe" if is_probed else "finetune",
         )
         pairs = _full(config)
-        if encoder and not is_segmentation:
+        if encoder and is_probed:
             pairs = [(1.0, NO_SEED)]
         row = ControlRow("Frozen encoder", title, method.name, "frozen", *reference)
         yield row, add_cells(builder, config, "beyond", spec, pairs)

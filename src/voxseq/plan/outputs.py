@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from voxseq.config.registry import PROBED
 from voxseq.config.report_run import REFERENCE, ReportRun
 from voxseq.plan.model import Run
 
@@ -65,7 +66,7 @@ def table_numbers(study: ReportRun) -> tuple[int, ...]:
 
 def is_trained(stage: str, variant: str, kind: str) -> bool:
     """Whether a run of a task of this type logs a curve; probes and baselines do not."""
-    is_probe = variant == "frozen" and kind == "classification"
+    is_probe = variant == "frozen" and kind in PROBED
     return stage != "beyond" or not (variant == "trivial" or is_probe)
 
 

@@ -65,8 +65,11 @@ def _tasks(config: Config) -> dict[str, ReportTask]:
             title=task.title,
             type=task.type,
             dataset=task.dataset,
-            labels=task.labels,
+            labels=getattr(task, "labels", ()),
             score_grid=task.score_grid if task.type == "segmentation" else "",
+            surface=getattr(task, "surface", False),
+            target=getattr(task, "target", ""),
+            unit=getattr(task, "unit", ""),
         )
         for name, task in sorted(config.finetune.tasks.items())
     }

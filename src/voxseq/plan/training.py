@@ -9,7 +9,14 @@ from typing import Any, Literal
 from voxseq.config import Config
 from voxseq.config.model import PretrainTraining
 from voxseq.config.registry import METHODS, Method
-from voxseq.config.runs import EncoderRun, FinetuneRun, PretrainRun, ProbeRun, TaskRun
+from voxseq.config.runs import (
+    EncoderRun,
+    FinetuneRun,
+    ModelFacts,
+    PretrainRun,
+    ProbeRun,
+    TaskRun,
+)
 from voxseq.config.studies import AblationVariant
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
@@ -150,7 +157,20 @@ def add_cells(
 ) -> list[ResultKey]:
     """Add one run for each pair of label ratio and seed."""
     runs = [_task_run(config, spec, ratio, seed) for ratio, seed in pairs]
+    if stage == "finetune":
+        runs = [_keeping(config, run) for run in runs]
     return [add_cell(builder, config, stage, spec.variant, spec.action, run) for run in runs]
+
+
+def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
+    """The run, with the facts of its model where ``finetune.keep_models`` asks for it."""
+    finetune = config.finetune
+    wanted = {"one_seed": (min(finetune.seeds),), "all": finetune.seeds, "none": ()}
+    if run.seed not in wanted[finetune.keep_models]:
+        return run
+    task = finetune.tasks[run.task]
+    facts = ModelFacts(title=task.title, dataset=task.dataset, data=task.data)
+    return run.model_copy(update={"kept": facts})
 
 
 def add_cell(

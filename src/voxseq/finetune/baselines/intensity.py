@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from voxseq.evaluation.classification import Array
+from voxseq.data.volume import Array
 
 PERCENTILES = (5, 25, 50, 75, 95)
 NAMES = ("mean", "sd", *(f"p{p}" for p in PERCENTILES), "centre", "log_volume")

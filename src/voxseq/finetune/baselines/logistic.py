@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
-from voxseq.finetune.classification import SplitScore, scored
+from voxseq.finetune.classification import SplitScore, scored, write_scores
 from voxseq.finetune.recipe import Splits
-from voxseq.finetune.results import write_classification
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -20,7 +19,7 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _ITERATIONS = 5000
 
 
-def regress(
+def fit_logistic(
     out: Path,
     features: dict[str, Array],
     recipe: ClassificationRecipe,
@@ -40,7 +39,8 @@ def regress(
         splits: the cases.
 
     Returns:
-        The numbers for summary.json; ``parameters`` are weights and intercept.
+        The numbers for summary.json; ``parameters`` are weights and intercept, of more than two
+        classes for each.
     """
     # Importing it takes a second, which every fine-tuning would wait for.
     from sklearn.linear_model import LogisticRegression
@@ -58,17 +58,18 @@ def regress(
                 max_iter=_ITERATIONS,
             ),
         ).fit(features["train"], target)
-        validation = scored(volumes, splits.val, model.predict_proba(features["val"])[:, 1])
+        validation = scored(volumes, splits.val, model.predict_proba(features["val"]))
         if best is None or validation.scores["auc"] > best[2].scores["auc"]:
             best = penalty, model, validation
     assert best is not None, "there are penalties"
     penalty, model, validation = best
-    test = scored(volumes, splits.test, model.predict_proba(features["test"])[:, 1])
-    write_classification(out, validation, test, volumes)
+    test = scored(volumes, splits.test, model.predict_proba(features["test"]))
+    write_scores(out, validation, test, recipe, volumes)
+    parts = 1 if recipe.outputs == 2 else recipe.outputs
     return {
         "selected_by": "auc",
         "selected_step": 0,
         "validation_score": validation.scores["auc"],
         "penalty": penalty,
-        "parameters": features["train"].shape[1] + 1,
+        "parameters": parts * (features["train"].shape[1] + 1),
     }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxseq.config.base import Shape3
+from voxseq.config.data import IGNORED
 from voxseq.data import grid as resample
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.dice import Array, class_means
@@ -89,7 +90,7 @@ def _best(scores: NDArray[np.float64]) -> float:
 
 def _dice_by_threshold(shares: Array, truth: Array) -> NDArray[np.float64]:
     """Dice of each class at each threshold, NaN where the truth lacks the class."""
-    placed = resample.linear(shares, truth.shape)
+    placed = resample.linear(shares, truth.shape) * (truth != IGNORED)
     scores = np.full((len(shares), len(THRESHOLDS)), np.nan)
     for index, share in enumerate(placed):
         inside = truth == index + 1

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from voxseq.config.registry import TaskType
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
 from voxseq.finetune import results
-from voxseq.finetune.baselines.logistic import regress
+from voxseq.finetune.baselines.logistic import fit_logistic
+from voxseq.finetune.baselines.ridge import fit_ridge
 from voxseq.finetune.batches import image_parts
 from voxseq.finetune.recipe import choose_splits, limited_threads
 from voxseq.models.encoder import Encoder, build_encoder
@@ -24,10 +26,15 @@ if TYPE_CHECKING:
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.finetune")
+#: Type of task → what is fitted to the features of its cases.
+LINEAR: Mapping[TaskType, Callable[..., dict[str, Any]]] = {
+    "classification": fit_logistic,
+    "regression": fit_ridge,
+}
 
 
 def execute(context: RunContext[ProbeRun]) -> None:
-    """Regress the class on the mean token of a frozen encoder, see :func:`regress`.
+    """Predict from the mean token of a frozen encoder by a linear model, see ``LINEAR``.
 
     The encoder is the pre-trained one that the run names, or a random one of the run's seed, the
     same from which a fine-tuning with that seed starts. Images are not augmented.
@@ -50,18 +57,19 @@ def execute(context: RunContext[ProbeRun]) -> None:
             split: mean_tokens(encoder, volumes, rows, config.recipe.batch_size)
             for split, rows in vars(splits).items()
         }
-        numbers = regress(context.out, features, config.recipe, volumes, splits)
+        fit = LINEAR[config.recipe.type]
+        numbers = fit(context.out, features, config.recipe, volumes, splits)
     numbers["parameters"] += sum(p.numel() for p in encoder.parameters())
     cost = {"seconds": round(time.monotonic() - began, 2)}
     results.write_summary(context, splits, numbers, cost)
     _LOG.info(
-        "%s: validation AUC %.4f with C = %g",
-        *(context.run_id, numbers["validation_score"], numbers["penalty"]),
+        "%s: validation %s %.4f with penalty %g",
+        *(context.run_id, numbers["selected_by"], numbers["validation_score"], numbers["penalty"]),
     )
 
 
 def mean_tokens(encoder: Encoder, volumes: Volumes, rows: Sequence[int], batch_size: int) -> Array:
-    """Mean over the patch tokens of each image, as the classification head sees it: (n, C)."""
+    """Mean over the patch tokens of each image, as the head of a network sees it: (n, C)."""
     encoder.eval()
     with torch.no_grad():
         parts = image_parts(volumes, rows, batch_size)

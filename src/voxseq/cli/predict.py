@@ -1,0 +1,192 @@
+"""Commands for trained models: predict images, score predictions, compute features."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from voxseq.base.errors import ConfigError, DataError
+from voxseq.cli.options import overlay_option, params_option, workspace_of
+
+if TYPE_CHECKING:
+    from voxseq.engine.workspace import Workspace
+    from voxseq.plan import Run
+
+#: Endings of result files, as :data:`voxseq.predict.files.FORMATS`, which loads heavy libraries.
+_FORMATS = ("nii.gz", "nii", "mha", "nrrd")
+_CARD, _ENCODER = "model.json", "encoder.safetensors"
+#: Cases that could not be predicted of which the last lines tell.
+_SHOWN = 20
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the networks compute; auto: a CUDA GPU, else the CPU.",
+)
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="MODEL... INPUT...")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the predictions.",
+)
+@click.option("--probabilities", is_flag=True, help="Write the probability of each class too.")
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Write the entropy of the probabilities too, and the spread of an ensemble.",
+)
+@click.option("--flips", is_flag=True, help="Average over the eight mirror images.")
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of a window that its neighbour covers too  [default: as in training]",
+)
+@click.option(
+    "--gaussian", is_flag=True, help="Let the middle of a window count more than its edges."
+)
+@device_option
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, help="Processes that read images beside this."
+)
+@click.option(
+    "--format",
+    "ending",
+    type=click.Choice(_FORMATS),
+    help="Of the masks  [default: as each input, nii.gz of DICOM series]",
+)
+@click.option(
+    "--dicom-seg", is_flag=True, help="Write masks of DICOM series as DICOM-SEG objects too."
+)
+@params_option
+@overlay_option
+def predict(
+    words: tuple[str, ...],
+    out: Path,
+    probabilities: bool,
+    uncertainty: bool,
+    flips: bool,
+    overlap: float | None,
+    gaussian: bool,
+    device: str,
+    workers: int,
+    ending: str | None,
+    dicom_seg: bool,
+    params: Path,
+    overlays: tuple[Path, ...],
+) -> None:
+    """Predict images with a trained model, or with an ensemble of several.
+
+    MODEL is a run of this workspace, such as finetune/task09_spleen/ours/s0, or a folder with
+    model.json; several are averaged. INPUT is a NIfTI, MetaImage or NRRD file, a folder of such
+    files (nnU-Net's imagesTs too) or of DICOM series, or a pattern in quotes.
+
+    Called again, it goes on where it was stopped. An image that cannot be predicted is named, and
+    the others are done; the status is then 1.
+    """
+    from voxseq.base.logs import setup_logging
+    from voxseq.base.stopping import stop_requests
+
+    setup_logging()
+    models, inputs = _models_and_inputs(words, params, overlays)
+    with stop_requests():
+        from voxseq.predict.inputs import find_cases
+        from voxseq.predict.model import Options, TrainedModel
+        from voxseq.predict.run import predict_cases
+
+        options = Options(overlap, gaussian, flips, probabilities, uncertainty)
+        model = TrainedModel.load(*models, device=device)
+        cases = find_cases(inputs, len(model.card.channels))
+        outcome = predict_cases(
+            *(model, cases, out, options),
+            ending=f".{ending}" if ending else None,  # type: ignore[arg-type]
+            dicom_seg=dicom_seg,
+            workers=workers,
+        )
+    earlier = f", {len(outcome.kept)} were there" if outcome.kept else ""
+    click.echo(f"{out}: {len(outcome.done)} of {len(cases)} images predicted{earlier}")
+    for name, reason in list(outcome.failed.items())[:_SHOWN]:
+        click.echo(f"not predicted: {name}: {reason}", err=True)
+    if len(outcome.failed) > _SHOWN:
+        click.echo(f"not predicted: {len(outcome.failed) - _SHOWN} more", err=True)
+    if outcome.failed:
+        sys.exit(1)
+
+
+def _models_and_inputs(
+    words: tuple[str, ...], params: Path, overlays: tuple[Path, ...]
+) -> tuple[list[Path], list[str]]:
+    """Folders of the models that come first, and what follows them."""
+    models: list[Path] = []
+    for word in words:
+        folder = model_folder(word, params, overlays)
+        if folder is None:
+            break
+        models.append(folder)
+    if not models:
+        raise DataError(
+            f"{words[0]}: no trained model (no {_CARD} there, and no run of this workspace)",
+            "name a run such as finetune/task09_spleen/ours/s0, or its folder, before the images",
+        )
+    inputs = list(words[len(models) :])
+    if not inputs:
+        raise DataError("no image is named", "name files, folders or patterns after the model")
+    return models, inputs
+
+
+def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | None:
+    """Folder of a model: a run of the workspace, or a folder that holds one; None for another word.
+
+    Raises:
+        ConfigError: the configuration is not valid.
+        DataError: the run is not finished, or its network was not kept.
+    """
+    place = Path(word).expanduser()
+    for folder in (place, place / "models"):
+        if (folder / _CARD).is_file():
+            return folder
+    if place.exists():
+        return None
+    found = _run(word, params, overlays)
+    if found is None:
+        return None
+    workspace, run = found
+    if not (workspace.folder(run) / _CARD).is_file():
+        raise DataError(
+            f"{word}: the network of this run was not kept",
+            "set finetune.keep_models to all, or name the run of the lowest seed; "
+            "only rows of the stage finetune keep theirs",
+        )
+    return workspace.folder(run)
+
+
+def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace, Run] | None:
+    """A finished run of the plan by its id, with its workspace."""
+    from voxseq.plan import STAGES
+
+    if word.split("/", 1)[0] not in STAGES or "/" not in word:
+        return None
+    if not params.exists() and not overlays:
+        raise ConfigError(
+            f"{word}: a run of a workspace, but there is no {params} here",
+            "go to the folder of the study, or name the folder of the model",
+        )
+    workspace = workspace_of(params, overlays)
+    run = workspace.plan.runs.get(word)
+    if run is None:
+        raise DataError(f"{word}: no run of this configuration", "`voxseq plan` lists all runs")
+    if not workspace.is_finished(run):
+        raise DataError(
+            f"{word}: not finished",
+            f"`snakemake --cores all {run.stage}` trains it; `voxseq plan` shows what is finished",
+        )
+    return workspace, run
