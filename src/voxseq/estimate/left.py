@@ -110,20 +110,24 @@ def _is_training(run: Run) -> bool:
 
 
 def _own_time(found: RunState) -> float | None:
-    """Seconds that a run under way says it takes; a training says so of its steps alone."""
-    if found.state != "running" or "seconds_left" not in found.record:
+    """Seconds that a run under way says it takes."""
+    if found.state != "running" or not _tells_its_steps(found):
         return None
-    if _is_training(found.run) and found.record["doing"] != "training":
-        return None
-    return float(found.record["seconds_left"])
+    seconds = found.record.get("seconds_left")
+    return None if seconds is None else float(seconds)
 
 
 def _share_left(found: RunState) -> float:
     """Share of a run's steps that are to be done."""
-    done, total = found.record.get("done"), found.record.get("total")
-    if not total or (_is_training(found.run) and total != _steps(found.run)):
+    if not _tells_its_steps(found) or not found.record["total"]:
         return 1.0
-    return 1 - done / total
+    return float(1 - found.record["done"] / found.record["total"])
+
+
+def _tells_its_steps(found: RunState) -> bool:
+    """Whether a record is about the whole work, not about what comes between a training's steps."""
+    is_whole = not _is_training(found.run) or found.record.get("doing") == "training"
+    return is_whole and "done" in found.record
 
 
 def _estimated(config: Config, plan: Plan, unknown: Sequence[Run]) -> dict[str, float]:
