@@ -27,7 +27,7 @@ from benchmarks.harness import ROUNDS, Row, alternate, faster, peaks, smaller
 from benchmarks.material import ct_like, in_ras, table_row
 from voxseq.config.data import StoreConfig, TaskDataConfig
 from voxseq.config.finetune import SegmentationRecipe
-from voxseq.data.prepare import normalise
+from voxseq.data.prepared import normalise
 from voxseq.data.store import StoreWriter
 from voxseq.data.task_volumes import Volumes
 from voxseq.data.volume import Entry
@@ -69,7 +69,7 @@ def write_cases(folder: Path) -> None:
         for kind, array in (("image", image), ("label", label)):
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{kind}{number}.nii")
         row = table_row(in_ras(image), Entry(f"case{number:02}", "0", "", modality="CT"))
-        writer.add(number, normalise(image, data), label, row)
+        writer.add(number, normalise(image[None], data)[0], label, row)
     writer.close()
 
 

@@ -24,13 +24,20 @@ SHAPE = (16, 16, 32)
 pytestmark = pytest.mark.parametrize("name", NETWORKS)
 
 
-def build(name: str, seed: int = 0) -> nn.Module:
-    settings = SMALL.get(name)
-    return build_network(name, CONFIG, classes=3, features=2, seed=seed, settings=settings)
+def build(name: str, seed: int = 0, channels: int = 1) -> nn.Module:
+    return build_network(
+        name,
+        CONFIG,
+        classes=3,
+        features=2,
+        seed=seed,
+        settings=SMALL.get(name),
+        in_channels=channels,
+    )
 
 
-def volumes(count: int = 2) -> torch.Tensor:
-    return torch.rand(count, 1, *SHAPE, generator=generator())
+def volumes(count: int = 2, channels: int = 1) -> torch.Tensor:
+    return torch.rand(count, channels, *SHAPE, generator=generator())
 
 
 def test_the_seed_decides_the_weights_and_the_global_generator_stays(name: str) -> None:
@@ -44,9 +51,10 @@ def test_the_seed_decides_the_weights_and_the_global_generator_stays(name: str) 
     assert not equal(states[0], states[2])
 
 
-def test_logits_of_each_class_have_gradients_in_every_weight(name: str) -> None:
-    network = build(name)
-    logits = network(volumes())
+@pytest.mark.parametrize("channels", [1, 2])
+def test_logits_of_each_class_have_gradients_in_every_weight(name: str, channels: int) -> None:
+    network = build(name, channels=channels)
+    logits = network(volumes(channels=channels))
     assert tuple(logits.shape) in {(2, 3), (2, 3, *SHAPE)}
     (logits * torch.randn(logits.shape, generator=generator())).sum().backward()
     unused = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
@@ -60,6 +68,14 @@ def test_constant_volumes_have_finite_logits_and_gradients(name: str, value: flo
     logits.square().sum().backward()
     assert logits.isfinite().all()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+def test_every_channel_is_seen(name: str) -> None:
+    network = build(name, channels=2).eval()
+    images = volumes(channels=2).requires_grad_()
+    network(images).square().sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().amax(dim=(0, 2, 3, 4)).gt(0).all()
 
 
 def test_a_volume_is_scored_by_itself(name: str) -> None:

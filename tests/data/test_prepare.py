@@ -13,7 +13,8 @@ from voxseq.base.errors import ConfigError
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.grid import foreground_box
-from voxseq.data.prepare import merge_labels, normalise
+from voxseq.data.prepare import merge_labels
+from voxseq.data.prepared import normalise
 from voxseq.data.store import VolumeStore
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune.batches import CropRows
@@ -62,19 +63,19 @@ def test_the_foreground_is_what_the_window_shows() -> None:
     image[2:5, 3:7, 1:8] = 50
     image[0, 0, 0] = -100
     data = TaskDataConfig(window=(-57, 175))
-    assert foreground_box(image, data) == ((2, 3, 1), (3, 4, 7))
+    assert foreground_box([image], data) == ((2, 3, 1), (3, 4, 7))
     margin = TaskDataConfig(window=(-57, 175), crop_margin=2)
-    assert foreground_box(image, margin) == ((0, 1, 0), (7, 7, 8))
+    assert foreground_box([image], margin) == ((0, 1, 0), (7, 7, 8))
     other = TaskDataConfig(normalise="zscore")
-    assert foreground_box(image, other) == ((0, 0, 0), (5, 7, 8))
+    assert foreground_box([image], other) == ((0, 0, 0), (5, 7, 8))
     off = TaskDataConfig(window=(-57, 175), foreground_crop=False)
-    assert foreground_box(image, off) == ((0, 0, 0), (8, 8, 8))
+    assert foreground_box([image], off) == ((0, 0, 0), (8, 8, 8))
     nothing = TaskDataConfig(window=(500, 600))
-    assert foreground_box(image, nothing) == ((0, 0, 0), (8, 8, 8))
+    assert foreground_box([image], nothing) == ((0, 0, 0), (8, 8, 8))
 
 
 def test_intensities() -> None:
-    image = np.array([-100, 0, 100, 300], np.int16).reshape(1, 2, 2)
+    image = np.array([-100, 0, 100, 300], np.int16).reshape(1, 1, 2, 2)
     window = normalise(image, TaskDataConfig(window=(0, 200)))
     np.testing.assert_allclose(window.ravel(), [0, 0, 0.5, 1])
     scaled = normalise(image, TaskDataConfig(normalise="none", scale=100))

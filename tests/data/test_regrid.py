@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from voxseq.config.data import TaskDataConfig
 from voxseq.data import grid as resample
 from voxseq.data.grid import Regridded, regrid
-from voxseq.data.prepare import normalise
+from voxseq.data.prepared import normalise
 from voxseq.data.volume import Array, Volume
 
 WINDOW = (-57.0, 175.0)
@@ -55,10 +55,10 @@ def _ours(image: Array, affine: Array, **data: Any) -> tuple[Regridded, Array, T
     """The prepared image, its affine, and the recipe."""
     recipe = TaskDataConfig.model_validate({"window": WINDOW, **data})
     ras, spacing = resample.to_ras(Volume(image, affine))
-    found = regrid(ras, spacing, recipe)
+    found = regrid([ras], spacing, recipe)
     turn = orientations.inv_ornt_aff(orientations.io_orientation(affine), image.shape)
     start, covered = (np.array(part, dtype=float) for part in found.box)
-    steps = covered / found.image.shape
+    steps = covered / found.image.shape[1:]
     grid = np.diag([*steps, 1.0])
     grid[:3, 3] = start + (steps - 1) / 2
     return found, affine @ turn @ grid, recipe
@@ -75,9 +75,9 @@ def test_the_grid_its_values_and_its_classes_are_those_of_monai(name: str) -> No
     image = _image(shape)
     found, grid, _ = _ours(image, affine, spacing=spacing, foreground_crop=False)
     expected = _theirs(image, affine, spacing, "bilinear")
-    assert found.image.shape == expected.shape[1:]
+    assert found.image.shape[1:] == expected.shape[1:]
     np.testing.assert_allclose(grid, expected.affine.numpy(), atol=1e-4)
-    np.testing.assert_allclose(found.image, expected[0].numpy(), atol=1e-2)
+    np.testing.assert_allclose(found.image[0], expected[0].numpy(), atol=1e-2)
     label = (image > 40).astype(np.uint8)
     ours = resample.nearest_at(resample.to_ras(Volume(label, affine))[0], found.places)
     theirs = _theirs(label, affine, spacing, "nearest")[0].numpy()
@@ -100,9 +100,9 @@ def test_the_foreground_is_cut_out_of_the_resampled_image(name: str, margin: int
     expected = CropForeground(margin=margin, allow_smaller=True)(
         scaled(_theirs(image, affine, spacing, "bilinear"))
     )
-    assert found.image.shape == expected.shape[1:]
+    assert found.image.shape[1:] == expected.shape[1:]
     np.testing.assert_allclose(grid, expected.affine.numpy(), atol=1e-4)
-    np.testing.assert_allclose(normalise(found.image, recipe), expected[0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(normalise(found.image, recipe)[0], expected[0].numpy(), atol=1e-4)
 
 
 def test_an_image_without_foreground_is_taken_whole() -> None:
@@ -117,5 +117,5 @@ def test_a_foreground_that_the_coarse_grid_misses_is_taken_whole() -> None:
     image = np.full((9, 9, 9), -1000, np.int16)
     image[4, 4, 3] = 100
     found, _, _ = _ours(image, np.eye(4), spacing=(2, 2, 4))
-    assert found.image.shape == (5, 5, 3)
+    assert found.image.shape[1:] == (5, 5, 3)
     np.testing.assert_array_equal(found.image, -1000)

@@ -62,6 +62,12 @@ TASKS: dict[str, dict[str, Any]] = {
     "segmentation": SEGMENTATION,
     "classification": CLASSIFICATION,
 }
+#: Facts of the task of a network that is kept: prepared images are the stored ones.
+KEPT = {
+    "title": "Toy",
+    "dataset": "la",
+    "data": {"normalise": "none", "foreground_crop": False},
+}
 #: Split, class, image, label.
 Case = tuple[str, int, np.ndarray, np.ndarray | None]
 

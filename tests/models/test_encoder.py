@@ -174,6 +174,8 @@ def test_impossible_geometry_is_refused():
         SelfAttention(12, 5)
     with pytest.raises(ValueError, match="multiple of the patch size"):
         Encoder(CONFIG)(volume(1, 1, 4, 8, 8))
+    with pytest.raises(ValueError, match="expected 3 channels"):
+        Encoder(CONFIG, in_channels=3)(volume(1, 1, 6, 8, 9))
 
 
 def test_positions_made_without_gradients_serve_training_later():

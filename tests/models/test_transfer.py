@@ -36,6 +36,42 @@ def test_everything_comes_back_with_its_record(saved, caplog):
     assert read_record(saved)["encoder"]["width"] == 12
 
 
+@pytest.mark.parametrize("channels", [2, 3])
+def test_an_encoder_of_one_channel_goes_into_several(saved, channels):
+    """The same image in every channel has the same tokens; other images have others."""
+    source, encoder = build_encoder(CONFIG, 0, pretraining=True), Encoder(CONFIG, channels)
+    assert load_encoder(saved, encoder).skipped == 0
+    image = torch.rand(2, channels, 8, 8, 12, generator=torch.Generator().manual_seed(0))
+    same = image[:, :1].expand_as(image)
+    expected = source.double()(image[:, :1].double()).tokens
+    encoder.double()
+    torch.testing.assert_close(encoder(same.double()).tokens, expected, rtol=0, atol=1e-6)
+    assert (encoder(image.double()).tokens - expected).abs().max() > 1e-3
+
+
+def test_an_encoder_of_several_channels_keeps_them(tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(path, build_encoder(CONFIG, 0, pretraining=False, in_channels=2), CONFIG, {})
+    encoder = Encoder(CONFIG, 2)
+    load_encoder(path, encoder)
+    expected = build_encoder(CONFIG, 0, pretraining=False, in_channels=2).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in encoder.state_dict().items())
+    with pytest.raises(
+        IntegrityError, match=r"patch_embedding\.weight has shape \(12, 2, 4, 4, 4\)"
+    ):
+        load_encoder(path, Encoder(CONFIG, 3))
+
+
+def test_a_kernel_that_is_not_divided_is_noticed(monkeypatch):
+    def load(path, encoder):
+        load_encoder(path, encoder)
+        encoder.patch_embedding.weight.data *= encoder.in_channels
+
+    monkeypatch.setattr(transfer, "load_encoder", load)
+    with pytest.raises(IntegrityError, match="embeds patches otherwise"):
+        prove_transfer(CONFIG, segmentation=False)
+
+
 def test_same_encoder_same_bytes(saved, tmp_path):
     again = tmp_path / "again.safetensors"
     encoder = build_encoder(CONFIG, 0, pretraining=True)

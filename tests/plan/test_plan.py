@@ -283,6 +283,20 @@ def test_a_new_seed_adds_runs_and_trains_none_again() -> None:
     assert all(name.endswith("s3") for name in added)
 
 
+@pytest.mark.parametrize(
+    ("keep", "seeds"), [("one_seed", {0}), ("all", {0, 1, 2}), ("none", set())]
+)
+def test_networks_are_kept_of_the_seeds_that_are_asked_for(keep: str, seeds: set[int]) -> None:
+    plan = build_plan(changed_config({"finetune.keep_models": keep}))
+    trained = [run for run in plan.runs.values() if run.action == "finetune"]
+    kept = {run.id for run in trained if run.config.kept is not None}
+    wanted = {r.id for r in trained if r.stage == "finetune" and r.config.seed in seeds}
+    assert kept == wanted
+    for run in trained:
+        if run.id in kept:
+            assert run.config.kept.data == DEMO.finetune.tasks[run.config.task].data
+
+
 def test_the_order_of_keys_in_the_file_is_no_matter() -> None:
     """DVC does not see it, and jobs read a file with sorted keys."""
 

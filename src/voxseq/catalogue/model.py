@@ -157,7 +157,7 @@ class DataSet:
     #: kinds of pre-training sequence that can be made of it
     kinds: tuple[Literal["spatial", "contrast", "semantic"], ...] = ("spatial",)
     #: type of the downstream task that its labels are for; "" where any or none is known
-    task: Literal["", "segmentation", "classification"] = ""
+    task: Literal["", "segmentation", "classification", "regression"] = ""
     classes: tuple[str, ...] = ()  #: foreground classes of a segmentation, or all classes
     collection: str = ""  #: collection of tasks that it is one of
     options: Options = Field(default_factory=Options)

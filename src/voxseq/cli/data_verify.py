@@ -73,16 +73,15 @@ def verify(
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
     from voxseq.config.data import DataConfig, TaskDataConfig
     from voxseq.config.runs import TaskNeeds
-    from voxseq.data.scorable import ALL_SPLITS
     from voxseq.data.verify.check import Usage, verify
+    from voxseq.plan.data import needs_of
 
     tasks: dict[str, TaskNeeds] = {}
     recipes: dict[str, TaskDataConfig] = {}
     sources, optional = None, set[str]()
     if config is not None:
         for task in config.finetune.tasks.values():
-            labels = len(task.labels)
-            tasks[task.dataset] = TaskNeeds(type=task.type, labels=labels, splits=ALL_SPLITS)
+            tasks[task.dataset] = needs_of(task)
             recipes[task.dataset] = task.data
         sources = [source.dataset for source in config.sequences.sources]
         kept = {s.dataset for s in config.sequences.sources if not s.optional}

@@ -17,7 +17,7 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import results, study, upkeep
+from voxseq.cli import results, status, study, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
@@ -41,7 +41,7 @@ def cli() -> None:
 
 for _command in (
     *(data, results.forget, results.tables, results.verify, results.where),
-    *(study.init, study.run),
+    *(study.init, study.run, status.status),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
     cli.add_command(_command)
@@ -155,13 +155,10 @@ def _print_plan(built: Plan, stage: str | None) -> None:
 
 
 def _state(workspace: Workspace, run: Run) -> str:
-    from voxseq.base.locks import owner_of
+    from voxseq.engine.states import state_of
 
-    if workspace.is_finished(run):
-        return "finished"
-    # The lock is that of the run in any configuration, the state that of this one.
-    is_running = workspace.state(run).exists() and owner_of(workspace.lock(run)) is not None
-    return "running" if is_running else "to do"
+    state = state_of(workspace, run).state
+    return state if state in ("finished", "running") else "to do"
 
 
 @cli.command()

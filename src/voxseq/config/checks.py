@@ -14,9 +14,10 @@ from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import Shape3
 from voxseq.config.feasible import of_phantoms
-from voxseq.config.finetune import ClassificationTask, SegmentationTask, Task
+from voxseq.config.finetune import ClassificationTask, RegressionTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import OptimiserConfig
+from voxseq.config.outside import of_outside, study_methods
 from voxseq.config.problems import Problem
 from voxseq.config.registry import METHODS, scratch
 from voxseq.config.root import Config
@@ -56,7 +57,7 @@ def _names(config: Config) -> Iterator[Problem]:
             catalogue.get(dataset)
         except ConfigError as error:
             yield Problem(key, f"{error.what}; {error.hint}")
-    tasks, methods = config.finetune.tasks, (*config.finetune.scratch, *config.pretrain.methods)
+    tasks, methods = config.finetune.tasks, study_methods(config)
     in_tasks, ratio = "finetune.tasks has", config.label_ratio
     for key, names, kind, known, expected in (
         ("finetune.scratch", config.finetune.scratch, "network", scratch(), "choose from"),
@@ -74,12 +75,14 @@ def _names(config: Config) -> Iterator[Problem]:
 def _work(config: Config) -> Iterator[Problem]:
     """A study that trains nothing would end with empty results."""
     types = {task.type for task in config.finetune.tasks.values()}
-    trains = any(types & set(METHODS[name].networks) for name in config.finetune.scratch)
+    rows = study_methods(config).values()
+    trains = any(types & set(row.networks) for row in rows if row.settings is None)
     if not (config.pretrain.methods or trains or config.beyond.tasks):
         yield Problem(
             "pretrain.methods",
-            "empty, and no network of finetune.scratch has a task in finetune.tasks: nothing would "
-            "be trained; expected a method, or a task and a network for it",
+            "empty, and no network of finetune.scratch, and no encoder of finetune.encoders, has a "
+            "task in finetune.tasks: nothing would be trained; expected a method, or a task and a "
+            "network for it",
         )
 
 
@@ -194,7 +197,7 @@ def _tasks(config: Config) -> Iterator[Problem]:
         elif task.data.resize is None:
             yield Problem(
                 f"finetune.tasks.{name}.data.resize",
-                "a classification task needs a shape",
+                f"a {task.type} task needs a shape",
                 task.type,
             )
             continue
@@ -215,20 +218,20 @@ def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
         yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
         return
     published = len(row.classes)
-    if not published:
+    if not published or isinstance(task, RegressionTask):
         return
     if isinstance(task, ClassificationTask):
         if published != len(task.labels):
             yield "labels", f"{len(task.labels)} names, but {row.name} has {published} classes"
         return
-    merge = task.data.merge_labels
+    merge, ignored = task.data.merge_labels, task.ignore_label
     for value in merge:
         if value > published:
             yield (
                 "data.merge_labels",
                 f"{value} is no label of {row.name}, which has 0 to {published}",
             )
-    left = {merge.get(value, value) for value in range(published + 1)} - {0}
+    left = {merge.get(value, value) for value in range(published + 1)} - {0, ignored}
     named = set(range(1, len(task.labels) + 1))
     if left - named:
         yield (
@@ -255,6 +258,12 @@ def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str
                 "expected no more",
             )
     shape = task.roi if isinstance(task, SegmentationTask) else task.data.resize
+    merge = task.data.merge_labels
+    if isinstance(task, SegmentationTask) and task.ignore_label in {*merge, *merge.values()}:
+        yield (
+            "ignore_label",
+            f"{task.ignore_label} is in data.merge_labels too; expected one of both",
+        )
     if shape is None:
         return
     key = "roi" if isinstance(task, SegmentationTask) else "data.resize"
@@ -270,7 +279,8 @@ def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str
 def _optimisers(config: Config, name: str, task: Task) -> Iterator[tuple[str, OptimiserConfig]]:
     """Recipes that trainings of a task use, by their key below it."""
     both = name in config.beyond.recipes
-    if config.pretrain.methods or both or name in config.beyond.frozen:
+    starts = config.pretrain.methods or config.finetune.encoders
+    if starts or both or name in config.beyond.frozen:
         yield "pretrained", task.pretrained
     if config.finetune.scratch or both:
         yield "scratch", task.scratch
@@ -301,6 +311,12 @@ def _titles(config: Config) -> Iterator[Problem]:
     yield from _same_words(((f"{at}.{n}.title", t.title) for n, t in tasks.items()), "title")
     # Folders have these names, and some disks do not tell cases apart.
     yield from _same_words(((f"{at}.{n}", n) for n in tasks), "name")
+    methods = study_methods(config).items()
+    words = (
+        (f"finetune.encoders.{n}.title" if m.is_outside else f"the row {n}", m.title)
+        for n, m in methods
+    )
+    yield from _same_words(words, "title")
     rows = [("our full method", FULL)]
     rows += [(f"ablation.variants.{n}.title", v.title) for n, v in variants.items()]
     yield from _same_words(rows, "title")
@@ -317,6 +333,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _sources,
     _tasks,
     _titles,
+    of_outside,
     of_studies,
     of_phantoms,
 )

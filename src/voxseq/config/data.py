@@ -29,6 +29,8 @@ Intensity = Annotated[float, Field(ge=-LARGEST_INTENSITY, le=LARGEST_INTENSITY)]
 Window = tuple[Intensity, Intensity]
 #: Values of a stored segmentation.
 LabelValue = Annotated[int, Field(ge=0, le=255)]
+#: Value of voxels without a known class, in prepared labels: they carry neither loss nor score.
+IGNORED = 255
 #: Share of a kind of sequence, relative to the others.
 Share = Annotated[NonNegativeFloat, Field(le=1e6)]
 Codec = Literal["lz4", "lz4hc", "zstd"]
@@ -289,3 +291,7 @@ class TaskDataConfig(Model):
         if self.spacing is not None and self.resize is not None:
             raise ValueError("give spacing or resize, not both")
         return self
+
+    def windows(self, channels: int) -> list[Window | None]:
+        """The window of each channel; None where intensities are not mapped by one."""
+        return [self.window if self.normalise == "window" else None] * channels

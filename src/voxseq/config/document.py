@@ -36,8 +36,9 @@ refused too. Limits that are far from all honest values are not listed below.
   Mappings are merged key by key, everything else is replaced. A key that ends in `!` replaces the
   whole value of that name: `tasks!:` drops the tasks of the file below. Several are laid over each
   other in turn. `voxseq config use FILE` writes one into `params.yaml`, whose comments stay.
-- **`finetune.defaults`** may hold `segmentation` and `classification`. Every task is laid over the
-  one of its own `type`; so what tasks share is written once. It does not exist after validation.
+- **`finetune.defaults`** may hold `segmentation`, `classification` and `regression`. Every task is
+  laid over the one of its own `type`; so what tasks share is written once. It does not exist after
+  validation.
 - **Shapes and spacings** are in the order (x, y, z).
 - "required" in the column *default* means that there is none.
 """

@@ -12,8 +12,9 @@ from voxseq.config.amounts import cases, sequence_counts
 from voxseq.config.problems import Problem
 from voxseq.config.root import Config
 
-#: Cases of each split without which a score is not defined: Dice needs one, AUC both classes.
-_LEAST_CASES = {"segmentation": 1, "classification": 2}
+#: Cases of each split without which a score is not defined: Dice needs one, AUC both classes, R²
+#: two numbers.
+_LEAST_CASES = {"segmentation": 1, "classification": 2, "regression": 2}
 #: Held-out sequences from which a spread can be computed.
 _LEAST_VALIDATION = 2
 _SPLITS = ("training", "validation", "test")
@@ -41,6 +42,10 @@ def _absent(config: Config) -> Iterator[Problem]:
 
 def _cases(config: Config) -> Iterator[Problem]:
     for name, task in config.finetune.tasks.items():
+        if task.type == "regression":
+            key = f"finetune.tasks.{name}.type"
+            yield Problem(key, "no phantom has a number to predict; set data.root, or own data")
+            continue
         key = f"data.phantoms.{task.type}_cases"
         least = _LEAST_CASES[task.type]
         for split, count in zip(_SPLITS, cases(task.dataset, config), strict=True):

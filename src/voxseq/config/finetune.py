@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from voxseq.config.base import (
     Channels,
     Cores,
     Distinct,
+    Millimetres,
     Model,
     Moderate,
     Name,
@@ -20,9 +21,11 @@ from voxseq.config.base import (
     Shape3,
     Title,
 )
-from voxseq.config.data import TaskDataConfig
+from voxseq.config.data import IGNORED, TaskDataConfig
 from voxseq.config.model import OptimiserConfig, Precision
+from voxseq.config.outside import OutsideEncoder
 from voxseq.config.overlay import merge
+from voxseq.config.registry import TaskType
 
 Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]
@@ -66,7 +69,7 @@ class NetworksConfig(Model):
     unet3d: UNet3DSettings = UNet3DSettings()
     """3D UNet, for segmentation"""
     resnet: ResNetSettings = ResNetSettings()
-    """ResNet-18, for classification"""
+    """ResNet-18, for classification and regression"""
 
 
 class TaskSource(Model):
@@ -77,7 +80,7 @@ class TaskSource(Model):
     dataset: Name
     """a data set of the catalogue, see docs/datasets.md"""
     data: TaskDataConfig
-    """preparation of the volumes; a classification task needs resize"""
+    """preparation of the volumes; classification and regression need resize"""
     pretrained: OptimiserConfig
     """recipe from a pre-trained encoder"""
     scratch: OptimiserConfig
@@ -107,8 +110,11 @@ class SegmentationRecipe(Model):
 
     type: Literal["segmentation"] = "segmentation"
     """kind of task"""
-    labels: Annotated[tuple[Title, ...], Distinct] = Field(max_length=255)
+    labels: Annotated[tuple[Title, ...], Distinct] = Field(max_length=IGNORED - 1)
     """names of the foreground classes 1, 2, …"""
+    ignore_label: int | None = Field(None, gt=0, le=IGNORED)
+    """value in the label files of voxels without a known class: no loss, no score, no centre of a
+    crop; null: none"""
     roi: Shape3
     """voxels of a training crop and of the sliding window; multiples of the token"""
     crops_per_volume: Quantity = 4
@@ -127,6 +133,12 @@ class SegmentationRecipe(Model):
     """share of a sliding window that its neighbour covers too"""
     score_grid: Literal["stored", "native"] = "stored"
     """Dice on the prepared grid (published) or on the file's own grid"""
+    surface: bool = False
+    """also score normalised surface Dice and the 95 % Hausdorff distance (mm), on the file's own
+    grid"""
+    surface_tolerance: Millimetres | tuple[Millimetres, ...] = 2.0
+    """mm within which a surface counts as met, of all classes or of each; usual are 1 mm for small
+    structures such as the hippocampus to 7 mm for the liver: about as far as readers differ"""
     steps: Positive
     """optimiser steps"""
     validate_every: Positive
@@ -141,7 +153,34 @@ class SegmentationRecipe(Model):
                 f"class_weights has {len(self.class_weights)} entries, expected "
                 f"{len(self.labels) + 1}: the background and {', '.join(self.labels)}"
             )
+        if self.ignore_label is not None and self.ignore_label <= len(self.labels):
+            raise ValueError(
+                f"ignore_label {self.ignore_label} is the value of "
+                f"{self.labels[self.ignore_label - 1]!r}; expected one above {len(self.labels)}"
+            )
+        tolerance = self.surface_tolerance
+        if isinstance(tolerance, tuple) and len(tolerance) != len(self.labels):
+            raise ValueError(
+                f"surface_tolerance has {len(tolerance)} entries, expected one number or "
+                f"{len(self.labels)}: {', '.join(self.labels)}"
+            )
         return self
+
+    @property
+    def outputs(self) -> int:
+        """Output channels of the network: the background and the classes."""
+        return len(self.labels) + 1
+
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """Tolerance in mm of each class."""
+        given = self.surface_tolerance
+        return given if isinstance(given, tuple) else (given,) * len(self.labels)
+
+    @property
+    def needs_native_labels(self) -> bool:
+        """Whether scores are taken on the files' own grid."""
+        return self.surface or self.score_grid == "native"
 
 
 class ClassificationRecipe(Model):
@@ -149,21 +188,63 @@ class ClassificationRecipe(Model):
 
     type: Literal["classification"] = "classification"
     """kind of task"""
-    labels: Annotated[tuple[Title, Title], Distinct]
-    """names of the classes 0 and 1"""
+    labels: Annotated[tuple[Title, ...], Distinct] = Field(min_length=2, max_length=255)
+    """names of the classes 0, 1, …"""
     batch_size: Positive = 16
     """images of a step"""
     augmentation: Literal["la", "nodule", "none"] = "nodule"
     """chain of random transforms: that of LA and RICORD, flips only, or none"""
     class_balanced_loss: bool = False
-    """mean cross-entropy of each class in the batch, summed and divided by 2 (RICORD, published
-    code)"""
+    """mean cross-entropy of each class in the batch, summed and divided by the number of classes
+    (RICORD, published code)"""
     select_by: Literal["auc", "accuracy_plus_auc"] = "auc"
-    """validation score by which the weights are chosen"""
+    """validation score by which the weights are chosen; auc: of more than two classes the mean of
+    each one against the rest"""
     steps: Positive
     """optimiser steps"""
     validate_every: Positive
     """steps between validations"""
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the network: the classes."""
+        return len(self.labels)
+
+
+class RegressionRecipe(Model):
+    """Settings of training and scoring of a regression task.
+
+    The loss is smooth L1 of the target, standardised by the training cases' mean and standard
+    deviation.
+    """
+
+    type: Literal["regression"] = "regression"
+    """kind of task"""
+    target: Title
+    """name of the number that is predicted"""
+    unit: Annotated[str, Field(max_length=20)] = ""
+    """its unit"""
+    batch_size: Positive = 16
+    """images of a step"""
+    augmentation: Literal["la", "nodule", "none"] = "nodule"
+    """chain of random transforms: that of LA and RICORD, flips only, or none"""
+    select_by: Literal["mae", "r2"] = "mae"
+    """validation score by which the weights are chosen: least mean absolute error, or greatest
+    share of the variance that is explained"""
+    steps: Positive
+    """optimiser steps"""
+    validate_every: Positive
+    """steps between validations"""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """No classes."""
+        return ()
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the network: one number."""
+        return 1
 
 
 class SegmentationTask(TaskSource, SegmentationRecipe):
@@ -176,7 +257,10 @@ class SegmentationTask(TaskSource, SegmentationRecipe):
 
 
 class ClassificationTask(TaskSource, ClassificationRecipe):
-    """One classification task: mean-pooled tokens and a linear head, scored by AUC and accuracy."""
+    """One classification task: mean-pooled tokens and a linear head, scored by AUC and accuracy.
+
+    More than two classes are scored by the mean AUC of each class against the rest.
+    """
 
     def recipe(self) -> ClassificationRecipe:
         """The part that a training run reads."""
@@ -184,7 +268,22 @@ class ClassificationTask(TaskSource, ClassificationRecipe):
         return ClassificationRecipe.model_validate(self.model_dump(include=fields))
 
 
-Task = Annotated[SegmentationTask | ClassificationTask, Field(discriminator="type")]
+class RegressionTask(TaskSource, RegressionRecipe):
+    """One regression task: mean-pooled tokens and a linear head, scored by the mean absolute error.
+
+    R² and the correlation are reported too.
+    """
+
+    def recipe(self) -> RegressionRecipe:
+        """The part that a training run reads."""
+        fields = set(RegressionRecipe.model_fields)
+        return RegressionRecipe.model_validate(self.model_dump(include=fields))
+
+
+Recipe = SegmentationRecipe | ClassificationRecipe | RegressionRecipe
+Task = Annotated[
+    SegmentationTask | ClassificationTask | RegressionTask, Field(discriminator="type")
+]
 
 
 class FinetuneConfig(Model):
@@ -202,8 +301,14 @@ class FinetuneConfig(Model):
     """steps between checkpoints"""
     runs_per_job: Positive = 12
     """runs that one workflow job does in turn"""
+    keep_models: Literal["one_seed", "all", "none"] = "one_seed"
+    """trained networks that are kept, for `voxseq predict`. one_seed: of every method and task
+    the one of the lowest seed; all: those of all seeds, for ensembles; none. Runs on a share of the
+    labels, of the ablation and of rows beyond the paper keep none"""
     scratch: Names = ("unetr", "unet3d", "resnet", "vit")
     """networks trained from random weights"""
+    encoders: dict[Name, OutsideEncoder] = Field(default_factory=dict)
+    """encoders trained elsewhere: name of the row: its file, see docs/exporting.md"""
     tasks: dict[Name, Task]
     """the downstream tasks; none: the study ends with pre-training"""
     networks: NetworksConfig = NetworksConfig()
@@ -220,10 +325,11 @@ class FinetuneConfig(Model):
             return content
         content = dict(content)
         defaults = content.pop("defaults", {})
-        if not isinstance(defaults, Mapping) or set(defaults) - {"segmentation", "classification"}:
-            raise ValueError("defaults: expected the keys segmentation and classification")
+        types = get_args(TaskType)
+        if not isinstance(defaults, Mapping) or set(defaults) - set(types):
+            raise ValueError(f"defaults: expected the keys {', '.join(types)}")
         if not all(isinstance(part, Mapping) for part in defaults.values()):
-            raise ValueError("defaults: expected a mapping below segmentation and classification")
+            raise ValueError(f"defaults: expected a mapping below each of {', '.join(types)}")
         networks = content.get("networks", {})
         shared = {"networks": networks} if isinstance(networks, Mapping) else {}
         content["tasks"] = {
@@ -239,7 +345,7 @@ class FinetuneConfig(Model):
         for name, task in self.tasks.items():
             if isinstance(task, SegmentationTask) and "unet3d" in self.scratch:
                 check_unet3d(f"tasks.{name}", task, task.networks.unet3d)
-            if isinstance(task, ClassificationTask) and "resnet" in self.scratch:
+            if not isinstance(task, SegmentationTask) and "resnet" in self.scratch:
                 check_resnet(f"tasks.{name}", task)
         return self
 
@@ -266,7 +372,7 @@ def check_unet3d(key: str, recipe: SegmentationRecipe, settings: UNet3DSettings)
         )
 
 
-def check_resnet(key: str, recipe: ClassificationRecipe) -> None:
+def check_resnet(key: str, recipe: ClassificationRecipe | RegressionRecipe) -> None:
     """Refuse single images, of which batch norm has no statistics worth the name.
 
     Raises:

@@ -15,7 +15,9 @@ from voxseq.config.methods.ours import OursSettings
 from voxseq.config.methods.pcrlv2 import PCRLv2Settings
 from voxseq.config.methods.simclr import SimCLRSettings
 
-TaskType = Literal["segmentation", "classification"]
+TaskType = Literal["segmentation", "classification", "regression"]
+#: Types of task with one answer per image; a frozen encoder is scored on them by a linear probe.
+PROBED: frozenset[TaskType] = frozenset({"classification", "regression"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Method:
         settings: configuration model of its pre-training; ``None`` for training from scratch.
         implementation: ``module:class`` of its pre-training; a leading dot stands for
             :mod:`voxseq.pretrain.methods`.
+        is_outside: whether its encoder was trained elsewhere and is read from a file.
     """
 
     name: str
@@ -38,23 +41,34 @@ class Method:
     settings: type[MethodSettings] | None = None
     implementation: str = ""
     group: str = "self-supervised"
+    is_outside: bool = False
 
     @property
     def is_pretrained(self) -> bool:
         """Whether fine-tuning starts from a pre-trained encoder."""
-        return self.settings is not None
+        return self.settings is not None or self.is_outside
 
 
 #: Networks around the shared encoder, which alone can take its weights or keep it frozen.
-ENCODER_NETWORKS: Mapping[TaskType, str] = {"segmentation": "unetr", "classification": "vit"}
+ENCODER_NETWORKS: Mapping[TaskType, str] = {
+    "segmentation": "unetr",
+    "classification": "vit",
+    "regression": "vit",
+}
+
+
+def _of_images(network: str) -> Mapping[TaskType, str]:
+    """The same network for every type of task with one answer per image."""
+    return {kind: network for kind in ENCODER_NETWORKS if kind in PROBED}
+
 
 METHODS: dict[str, Method] = {
     m.name: m
     for m in (
         Method("unetr", "UNETR", {"segmentation": "unetr"}, group="from scratch"),
         Method("unet3d", "3D UNet", {"segmentation": "unet3d"}, group="from scratch"),
-        Method("resnet", "ResNet", {"classification": "resnet"}, group="from scratch"),
-        Method("vit", "ViT", {"classification": "vit"}, group="from scratch"),
+        Method("resnet", "ResNet", _of_images("resnet"), group="from scratch"),
+        Method("vit", "ViT", _of_images("vit"), group="from scratch"),
         Method("simclr", "SimCLR", ENCODER_NETWORKS, SimCLRSettings, ".simclr:SimCLRMethod"),
         Method("moco_v3", "MoCo v3", ENCODER_NETWORKS, MoCoV3Settings, ".moco_v3:MoCoV3Method"),
         Method("dino", "DINO", ENCODER_NETWORKS, DINOSettings, ".dino:DINOMethod"),

@@ -21,14 +21,16 @@ from voxseq.config.data import (
 )
 from voxseq.config.finetune import (
     ClassificationRecipe,
+    Recipe,
+    RegressionRecipe,
     ResNetSettings,
-    SegmentationRecipe,
     UNet3DSettings,
 )
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
+from voxseq.config.outside import OutsideFacts
+from voxseq.config.registry import TaskType
 
-Recipe = SegmentationRecipe | ClassificationRecipe
 NetworkSettings = UNet3DSettings | ResNetSettings
 
 
@@ -53,13 +55,16 @@ class TaskNeeds(Model):
     """Requirements of a task on the images of its data set.
 
     Attributes:
-        labels: number of foreground classes of a segmentation, of classes otherwise.
+        labels: number of foreground classes of a segmentation, of classes of a classification;
+            0 for a regression.
         splits: parts that must suffice for the task.
+        ignore_label: value in label files of voxels without a known class, if any.
     """
 
-    type: Literal["segmentation", "classification"]
+    type: TaskType
     labels: int
     splits: tuple[str, ...] = ()
+    ignore_label: int | None = None
 
 
 class ExamineRun(Model):
@@ -161,6 +166,23 @@ class PretrainRun(PretrainTraining):
     kinds: tuple[str, ...]
 
 
+class AdoptRun(Model):
+    """Turning the file of an encoder that was trained elsewhere into an encoder of the study.
+
+    Attributes:
+        method: name of its row.
+        file: its place, for reading and for messages: no part of the fingerprint.
+        sha256: of the file.
+        encoder: geometry of the study, which it must have.
+    """
+
+    method: str
+    file: str = Field(exclude=True)
+    sha256: str
+    facts: OutsideFacts
+    encoder: EncoderConfig
+
+
 class TaskRun(Model):
     """Settings of all runs on a downstream task."""
 
@@ -190,7 +212,21 @@ class EncoderRun(TaskRun):
 class ProbeRun(EncoderRun):
     """A linear probe of an encoder."""
 
-    recipe: ClassificationRecipe
+    recipe: Annotated[ClassificationRecipe | RegressionRecipe, Field(discriminator="type")]
+
+
+class ModelFacts(Model):
+    """Facts that a kept network is written with, beside those of its run.
+
+    Attributes:
+        title: of the task.
+        dataset: name of its data set.
+        data: preparation of an image.
+    """
+
+    title: str
+    dataset: str
+    data: TaskDataConfig
 
 
 class FinetuneRun(EncoderRun):
@@ -199,6 +235,7 @@ class FinetuneRun(EncoderRun):
     Attributes:
         network_settings: of a network without the shared encoder.
         trained: "decoder" with a frozen encoder.
+        kept: facts to write with the selected network; ``None``: it is not kept.
     """
 
     network: str
@@ -208,3 +245,4 @@ class FinetuneRun(EncoderRun):
     precision: str
     log_every: int
     checkpoint_every: int
+    kept: ModelFacts | None = None

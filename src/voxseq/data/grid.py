@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,17 @@ def linear(array: Array, shape: Sequence[int]) -> Array:
     return linear_at(array, covering(array.shape[-3:], shape))
 
 
-def linear_at(array: Array, places: Places) -> Array:
+def linear_at(array: Array, places: Places, out: Array | None = None) -> Array:
     """Resample the last three axes of ``array`` by trilinear interpolation, float32.
 
     No low-pass filter is applied when voxels become fewer, as in the published pipelines. The
-    result is a new array; it is made slab by slab, so that it is all that needs memory.
+    result is ``out`` or a new array; it is made slab by slab, so that it is all that needs memory.
     """
     array, places = _needed(array, places)
     shape = [len(p) for p in places]
     # Shrinking axes first leaves less to interpolate.
     *first, last = sorted(range(3), key=lambda a: (shape[a] / array.shape[a - 3], a))
-    result = np.empty((*array.shape[:-3], *shape), np.float32)
+    result = np.empty((*array.shape[:-3], *shape), np.float32) if out is None else out
     # A slab is bounded before and after its other axes are resampled.
     largest = max(array.size / shape[last], result.size / shape[last], 1)
     step = max(int(VOXELS / largest), 1)
@@ -121,7 +121,7 @@ class Regridded:
     """An image on its prepared grid.
 
     Attributes:
-        image: (X, Y, Z) float32, values as stored.
+        image: (C, X, Y, Z) float32, values as stored.
         places: of its voxels along each axis, in voxels of the image's own grid.
         box: start and shape of what its voxels cover, in the same.
     """
@@ -131,77 +131,105 @@ class Regridded:
     box: tuple[Sequence[float], Sequence[float]]
 
 
-def regrid(image: Array, spacing: Sequence[float], data: TaskDataConfig) -> Regridded:
-    """Bring an image (X, Y, Z) with ``spacing`` in mm to the grid of a task's recipe."""
+def regrid(channels: Sequence[Array], spacing: Sequence[float], data: TaskDataConfig) -> Regridded:
+    """Bring the channels (X, Y, Z) of an image to the grid of a task's recipe.
+
+    Args:
+        channels: of one shape.
+        spacing: in mm.
+        data: the recipe.
+    """
     if data.resize is not None:
-        start, shape = foreground_box(image, data)
+        start, shape = foreground_box(channels, data)
         places = tuple(p + s for p, s in zip(covering(shape, data.resize), start, strict=True))
-        cropped = image[_box(start, shape)]
-        return Regridded(linear(cropped, data.resize), places, (start, shape))
+        cropped = [channel[_box(start, shape)] for channel in channels]
+        values = _channels_at(cropped, covering(shape, data.resize))
+        return Regridded(values, places, (start, shape))
     steps = [t / s for s, t in zip(spacing, data.spacing or spacing, strict=True)]
-    grid = spaced(image.shape, steps)
-    start, values = _foreground(image, grid, steps, data)
+    grid = spaced(channels[0].shape, steps)
+    start, values = _foreground(channels, grid, steps, data)
     edges = [s * step + (1 - step) / 2 for s, step in zip(start, steps, strict=True)]
-    covered = [n * step for n, step in zip(values.shape, steps, strict=True)]
-    return Regridded(values, _part(grid, start, values.shape), (edges, covered))
+    covered = [n * step for n, step in zip(values.shape[1:], steps, strict=True)]
+    return Regridded(values, _part(grid, start, values.shape[1:]), (edges, covered))
 
 
-def foreground_box(image: Array, data: TaskDataConfig) -> tuple[Triple, Triple]:
+def foreground_box(channels: Sequence[Array], data: TaskDataConfig) -> tuple[Triple, Triple]:
     """Start and shape of the smallest box around the foreground, plus the margin.
 
     Foreground is what lies above the window's lower end (above zero after windowing, as published)
-    or, without a window, above the image's minimum. An image without any is taken whole.
+    or, without a window, above the channel's minimum, in any channel (X, Y, Z), as in MONAI. An
+    image without any is taken whole.
     """
-    bounds = _bounds(image, _floor(image, data)) if data.foreground_crop else None
+    floors = _floors(channels, data)
+    bounds = _bounds(channels, floors) if data.foreground_crop else None
     if bounds is None:
-        return (0, 0, 0), image.shape
-    return _widened(bounds, data.crop_margin, image.shape)
+        return (0, 0, 0), channels[0].shape
+    return _widened(bounds, data.crop_margin, channels[0].shape)
 
 
 def _foreground(
-    image: Array, grid: Places, steps: Sequence[float], data: TaskDataConfig
+    channels: Sequence[Array], grid: Places, steps: Sequence[float], data: TaskDataConfig
 ) -> tuple[Triple, Array]:
-    """Start on the grid, and the values there, of the foreground with its margin.
+    """Start on the grid, and the values (C, X, Y, Z) there, of the foreground with its margin.
 
     Values above the floor come only next to voxels that have one; only these are computed.
     """
     shape = [len(along) for along in grid]
-    floor, margin = _floor(image, data), data.crop_margin
-    bounds = _bounds(image, floor) if data.foreground_crop else None
+    floors, margin = _floors(channels, data), data.crop_margin
+    bounds = _bounds(channels, floors) if data.foreground_crop else None
     if bounds is not None:
         near = [
             (math.floor((first - 1) / step), math.ceil((last + 1) / step))
             for (first, last), step in zip(bounds, steps, strict=True)
         ]
         start, size = _widened(near, margin, shape)
-        values = linear_at(image, _part(grid, start, size))
-        bounds = _bounds(values, floor)
+        values = _channels_at(channels, _part(grid, start, size))
+        bounds = _bounds(values, floors)
         if bounds is not None:
             inner, size = _widened(bounds, margin, size)
             moved = tuple(s + i for s, i in zip(start, inner, strict=True))
             return moved, _cut(values, inner, size)
-    return (0, 0, 0), linear_at(image, grid)
+    return (0, 0, 0), _channels_at(channels, grid)
 
 
-def _floor(image: Array, data: TaskDataConfig) -> float:
-    """The stored value above which a voxel belongs to the foreground."""
-    if data.normalise == "window" and data.window is not None:
-        return data.window[0] * data.scale
-    return float(image.min())
+def _channels_at(channels: Sequence[Array], places: Places) -> Array:
+    """:func:`linear_at` of channels (X, Y, Z), together (C, X, Y, Z) float32."""
+    together = np.empty((len(channels), *[len(along) for along in places]), np.float32)
+    for channel, result in zip(channels, together, strict=True):
+        linear_at(channel, places, result)
+    return together
 
 
-def _bounds(image: Array, floor: float) -> list[tuple[int, int]] | None:
-    """First and last plane along each axis with a value above ``floor``; None where none is."""
-    occupied = [np.zeros(n, bool) for n in image.shape]
+def _floors(channels: Sequence[Array], data: TaskDataConfig) -> list[float]:
+    """The stored value of each channel above which a voxel belongs to the foreground."""
+    return [
+        float(channel.min()) if window is None else window[0] * data.scale
+        for channel, window in zip(channels, data.windows(len(channels)), strict=True)
+    ]
+
+
+def _bounds(channels: Iterable[Array], floors: Sequence[float]) -> list[tuple[int, int]] | None:
+    """First and last plane along each axis with a value above its channel's floor, if any."""
+    together = None
+    for channel, floor in zip(channels, floors, strict=True):
+        found = _occupied(channel, floor)
+        pairs = zip(together or found, found, strict=True)
+        together = [one | other for one, other in pairs]
+    if together is None or not together[0].any():
+        return None
+    inside = [np.flatnonzero(planes) for planes in together]
+    return [(int(planes[0]), int(planes[-1])) for planes in inside]
+
+
+def _occupied(image: Array, floor: float) -> list[Array]:
+    """Whether each plane along each axis has a value above ``floor``."""
+    occupied: list[Array] = [np.zeros(n, bool) for n in image.shape]
     for box in slabs(image):
         mask = image[box] > floor
         part = (*box, *[slice(None)] * (3 - len(box)))
         for axis in range(3):
             occupied[axis][part[axis]] |= mask.any(axis=tuple(a for a in range(3) if a != axis))
-    if not occupied[0].any():
-        return None
-    inside = [np.flatnonzero(planes) for planes in occupied]
-    return [(int(planes[0]), int(planes[-1])) for planes in inside]
+    return occupied
 
 
 def _widened(
@@ -214,11 +242,15 @@ def _widened(
 
 
 def _cut(values: Array, start: Triple, shape: Triple) -> Array:
-    """A box of a new array, moved to the front of its memory: a copy would take as much again."""
-    cut: Array = values.reshape(-1)[: math.prod(shape)].reshape(shape)
-    for plane in range(shape[0]):
-        # Never behind what is still to be moved.
-        cut[plane] = values[_box(start, shape)][plane]
+    """A box (C, X, Y, Z) of a new array, moved to the front of its memory, as a copy would take as
+    much again."""
+    whole = (len(values), *shape)
+    cut: Array = values.reshape(-1)[: math.prod(whole)].reshape(whole)
+    for channel, moved in zip(values, cut, strict=True):
+        inside = channel[_box(start, shape)]
+        for plane in range(shape[0]):
+            # Never behind what is still to be moved.
+            moved[plane] = inside[plane]
     return cut
 
 
@@ -281,13 +313,35 @@ def to_file_grid(prediction: Array, row: Mapping[str, Any]) -> tuple[Array, Arra
         Classes (X, Y, Z) in the file's order and direction, and the file's affine (4, 4), voxel
         indices to mm in RAS+.
     """
-    classes = to_native(prediction, row)
     affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)
+    return _turned_back(to_native(prediction, row), row), affine
+
+
+def values_to_file_grid(values: Array, row: Mapping[str, Any], outside: float) -> Array:
+    """Map values (X, Y, Z) on the prepared grid, such as probabilities, to the original file's.
+
+    Args:
+        values: mapped linearly.
+        row: the volume's row of the store's table.
+        outside: of what the crop left out.
+
+    Returns:
+        (X, Y, Z) float32 in the file's order and direction.
+    """
+    native = np.full([int(row[f"native_{a}"]) for a in "xyz"], outside, np.float32)
+    box, places = _native_places(row, values.shape)
+    native[box] = linear_at(values, places)
+    return _turned_back(native, row)
+
+
+def _turned_back(array: Array, row: Mapping[str, Any]) -> Array:
+    """An array with axes as :func:`to_ras` leaves them, with the axes of the original file."""
     # A file that states no orientation was never turned.
     if row["orientation"]:
+        affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)
         back = orientations.ornt_transform(_RAS, orientations.io_orientation(affine))
-        classes = orientations.apply_orientation(classes, back)
-    return np.ascontiguousarray(classes), affine
+        array = orientations.apply_orientation(array, back)
+    return np.ascontiguousarray(array)
 
 
 def save_prediction(path: Path, prediction: Array, row: Mapping[str, Any]) -> None:

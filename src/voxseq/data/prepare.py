@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +25,21 @@ from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.files import write_csv
 from voxseq.base.progress import track
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
-from voxseq.config.data import TaskDataConfig
 from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
 from voxseq.data.checks import content_hash
 from voxseq.data.examined import SET_ASIDE, dataset_folder, is_left_out
-from voxseq.data.grid import regrid
 from voxseq.data.index import entry_of, read_rows
 from voxseq.data.layouts import Adapter
-from voxseq.data.plausible import LEAST_INSIDE
+from voxseq.data.prepared import (
+    NothingShownError,
+    geometry_columns,
+    place_label,
+    prepare_image,
+)
 from voxseq.data.scorable import require_scorable
-from voxseq.data.slabs import slabs, standard_deviation
+from voxseq.data.slabs import slabs
 from voxseq.data.store import StoreWriter
 from voxseq.data.volume import Array, Volume
 
@@ -45,16 +48,10 @@ if TYPE_CHECKING:
     from voxseq.plan.context import RunContext
 
 _LOG = logging.getLogger("voxseq.preprocess")
-#: Least standard deviation that a z-score divides by.
-_LEAST_SD = 1e-6
 #: In the record of a volume: why it is set aside.
 _ASIDE = "set_aside"
 #: In the record of a volume: where its arrays are in its files.
 _PLACES = "places"
-
-
-class _NothingLeft(Exception):  # noqa: N818
-    """An image from which nothing can be learnt as it is prepared; says why."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +228,8 @@ def _prepare(job: _Job, item: _Item) -> None:
             found, places = writer.piece(item.key)
             made = {k: value for k, value in found.items() if k not in item.row}
             made[_PLACES] = places
-        except _NothingLeft as error:
-            made = {_ASIDE: str(error)}
+        except NothingShownError as error:
+            made = {_ASIDE: error.what}
         staging.write_record(folder, item.source, made)
 
 
@@ -251,68 +248,21 @@ def _add(
         whole = merge_labels(values, task.data.merge_labels, task.labels, row["label_path"])
         del values
     volume = reader.image(row)
-    image, spacing = resample.to_ras(volume)
-    if whole is not None:
-        # It is the image's affine that orients the classes: some labels state no orientation, or
-        # a slightly different one.
-        whole, _ = resample.to_ras(replace(volume, array=whole))
-    del volume
     if task is None:
+        image, spacing = resample.to_ras(volume)
         box = ((0, 0, 0), image.shape)
-        writer.add(key, image, None, {**row, **_geometry(image.shape, box, image.shape, spacing)})
+        geometry = geometry_columns(image.shape, box, image.shape, spacing)
+        writer.add(key, image, None, {**row, **geometry})
         return
-    native_shape = image.shape
-    regridded = regrid(image, spacing, task.data)
-    del image
-    prepared = regridded.image
-    _normalise_in_place(prepared, task.data)
-    _require_contrast(prepared, task.data)
-    label = None if whole is None else resample.nearest_at(whole, regridded.places)
+    made = prepare_image([volume], task.data)
+    del volume
+    label = None
+    if whole is not None:
+        whole, label = place_label(whole, made)
     is_scored = task.native_labels and row["split"] in {VAL, TEST}
-    geometry = _geometry(prepared.shape, regridded.box, native_shape, spacing)
-    floor = 0.0 if task.data.normalise == "window" else float(prepared.min())
-    writer.add(key, prepared, label, {**row, **geometry}, whole if is_scored else None, floor)
-
-
-def _require_contrast(prepared: Array, data: TaskDataConfig) -> None:
-    """Refuse a prepared image (X, Y, Z) that shows nothing.
-
-    Raises:
-        _NothingLeft: it is constant, or nearly all of it lies at the edges of the window.
-    """
-    low, high = float(prepared.min()), float(prepared.max())
-    if low == high:
-        raise _NothingLeft("prepared as the task asks, every voxel has one value")
-    if data.normalise != "window" or data.window is None:
-        return
-    bright = sum(int(np.count_nonzero(prepared[box] >= 1)) for box in slabs(prepared))
-    dark = sum(int(np.count_nonzero(prepared[box] <= 0)) for box in slabs(prepared))
-    if bright + dark > (1 - LEAST_INSIDE) * prepared.size:
-        window = " to ".join(f"{end * data.scale:g}" for end in data.window)
-        raise _NothingLeft(
-            f"prepared, {dark / prepared.size:.1%} of its voxels lie below and "
-            f"{bright / prepared.size:.1%} above the task's window {window}: it shows nothing else"
-        )
-
-
-def normalise(image: Array, data: TaskDataConfig) -> Array:
-    """Intensities (X, Y, Z) as the task's recipe wants them: a new array, float32."""
-    values = np.array(image, dtype=np.float32, order="C")
-    _normalise_in_place(values, data)
-    return values
-
-
-def _normalise_in_place(values: Array, data: TaskDataConfig) -> None:
-    values /= np.float32(data.scale)
-    if data.normalise == "window" and data.window is not None:
-        low, high = data.window
-        values -= np.float32(low)
-        values /= np.float32(high - low)
-        np.clip(values, 0.0, 1.0, out=values)
-    elif data.normalise == "zscore":
-        mean, sd = values.mean(dtype=np.float64), standard_deviation(values)
-        values -= np.float32(mean)
-        values /= np.float32(max(sd, _LEAST_SD))
+    floor = 0.0 if task.data.normalise == "window" else float(made.image.min())
+    native_label = whole if is_scored else None
+    writer.add(key, made.image[0], label, {**row, **made.columns}, native_label, floor)
 
 
 def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str) -> Array:
@@ -341,19 +291,3 @@ def merge_labels(label: Array, merge: Mapping[int, int], classes: int, path: str
             "name all classes in labels, or merge the others in data.merge_labels",
         )
     return merged
-
-
-def _geometry(
-    prepared: Sequence[int],
-    box: tuple[Sequence[float], Sequence[float]],
-    native: Sequence[int],
-    spacing: Sequence[float],
-) -> dict[str, int | float]:
-    """Columns that describe the way from the image's own grid to the prepared one."""
-    columns: dict[str, int | float] = {}
-    for axis, start, size, n, whole, mm in zip("xyz", *box, prepared, native, spacing, strict=True):
-        columns[f"crop_start_{axis}"] = float(start)
-        columns[f"crop_shape_{axis}"] = float(size)
-        columns[f"native_{axis}"] = int(whole)
-        columns[f"p_spacing_{axis}"] = float(mm) * size / n
-    return columns

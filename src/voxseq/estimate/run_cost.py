@@ -17,6 +17,7 @@ from voxseq.config.amounts import (
 from voxseq.config.base import Shape3
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
+from voxseq.config.model import EncoderConfig
 from voxseq.estimate.counts import Counts
 from voxseq.estimate.work import FLOAT
 from voxseq.plan.model import Run
@@ -133,12 +134,18 @@ class RunCosts:
         match run.action:
             case "sequences":
                 return RunCost(written=_SEQUENCE_ROW * sum(sequence_counts(self.config).values()))
+            case "adopt":
+                return RunCost(written=FLOAT * self._encoder_weights(run.config.encoder))
             case "baseline":
                 return RunCost(written=_SMALL)
             case "tables" | "figures":
                 return RunCost(written=_REPORT)
         own: RunCost = getattr(self, f"_{run.action}")(run.config)
         return own
+
+    def _encoder_weights(self, encoder: EncoderConfig) -> float:
+        smallest = tuple(2 * side for side in encoder.patch_size)
+        return self.counts.work("encoder", encoder, smallest).parameters
 
     def _download(self, own: runs.ExamineRun) -> RunCost:
         found = content(own.dataset, self.config)
@@ -219,19 +226,27 @@ class RunCosts:
         validations = math.ceil(recipe.steps / recipe.validate_every)
         scored = (validations + 1) * sizes[1] + sizes[2]
         if recipe.type == "segmentation":
-            window, classes, features = recipe.roi, len(recipe.labels) + 1, recipe.decoder_features
+            window, features = recipe.roi, recipe.decoder_features
             batch = recipe.volumes_per_batch * recipe.crops_per_volume
             scored *= windows(shape, recipe.roi, recipe.overlap)
         else:
-            window, classes, features = shape, len(recipe.labels), 1
+            window, features = shape, 1
             batch = recipe.batch_size
         frozen = own.trained == "decoder"
-        question = (own.network, own.encoder, window, classes, features, own.network_settings)
+        question = (
+            own.network,
+            own.encoder,
+            window,
+            recipe.outputs,
+            features,
+            own.network_settings,
+        )
         work = self.counts.work("network", *question, frozen)
         items = float(recipe.steps) * batch
         scored_matrix = scored * work.matrix
         scored_convolution = scored * work.convolution
         written = _SMALL + _METRIC * 4 * recipe.steps / own.log_every
+        written += FLOAT * work.parameters if own.kept is not None else 0
         return RunCost(
             matrix=items * work.matrix_training + scored_matrix,
             convolution=items * work.convolution_training + scored_convolution,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import nn
 
+from voxseq import catalogue
+from voxseq.base.environment import environment
 from voxseq.config.finetune import SegmentationRecipe
 from voxseq.data.copies import local_copy
 from voxseq.data.task_volumes import Volumes
@@ -19,9 +21,10 @@ from voxseq.finetune import classification, results, segmentation
 from voxseq.finetune.batches import CropRows, ImageRows
 from voxseq.finetune.recipe import Splits, choose_splits
 from voxseq.finetune.training import build_optimiser
+from voxseq.models.bundle import ModelCard, Validation, save_model
 from voxseq.models.encoder import Encoder
-from voxseq.models.networks import build_network, freeze_encoder
-from voxseq.models.transfer import ENCODER_FILE, load_encoder
+from voxseq.models.networks import build_network, channels_last, freeze_encoder
+from voxseq.models.transfer import ENCODER_FILE, load_encoder, read_record
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
 from voxseq.training.device import accelerator, autocast_of
@@ -42,7 +45,8 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     """Fine-tune, select by validation, then score the test split once.
 
     Writes metrics.csv, scores.csv (test), validation.csv, worst.npz, summary.json and cost.json,
-    and for segmentation example.npz, for classification predictions.csv. No weights are kept.
+    and for segmentation example.npz, for classification predictions.csv. A network that is to be
+    kept is in model.safetensors, its description in model.json.
 
     Raises:
         ConfigError: an unknown network, or one without the encoder that is to be frozen.
@@ -61,6 +65,8 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     result = _train(context, trainable, volumes, splits)
     trainable.eval()
     _score(context.out, trainable, splits)
+    if config.kept is not None:
+        save_model(context.out, network, _card(context, trainable.select, result))
     numbers = {
         "selected_by": trainable.select,
         "selected_step": result.best_step,
@@ -92,15 +98,31 @@ def _network(context: RunContext[FinetuneRun]) -> nn.Module:
     if config.trained == "decoder":
         freeze_encoder(network)
     if accelerator(context.device) != "cuda":
-        _channels_last(network)
+        channels_last(network)
     return network
 
 
-def _channels_last(network: nn.Module) -> None:
-    """Store convolution kernels with channels last: gradients of few channels are faster so."""
-    for parameter in network.parameters():
-        if parameter.ndim == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+def _card(context: RunContext[FinetuneRun], select: str, result: FitResult) -> ModelCard:
+    """Description of the network that was selected."""
+    config, kept = context.config, context.config.kept
+    assert kept is not None
+    record = None
+    if config.pretrained is not None:
+        record = read_record(context.inputs[config.pretrained] / ENCODER_FILE)["record"]
+    same = ("network", "network_settings", "encoder", "recipe", "precision")
+    score = result.best_score if math.isfinite(result.best_score) else None
+    return ModelCard(
+        **{name: getattr(config, name) for name in (*same, "method", "seed", "ratio")},
+        data=kept.data,
+        task=kept.title,
+        dataset=kept.dataset,
+        licence=catalogue.get(kept.dataset).licence,
+        run=context.run_id,
+        fingerprint=context.fingerprint,
+        pretraining=record,
+        validation=Validation(score=select, value=score, step=result.best_step),
+        versions=environment(),
+    )
 
 
 def _trainable(

@@ -39,17 +39,17 @@ class EncoderOutput:
 class PatchEmbedding(nn.Module):
     """Convolution with kernel and stride of one token, computed as a matrix product.
 
-    The weight has the shape of the convolution's, (C, 1, x, y, z); tokens come in cut by
+    The weight has the shape of the convolution's, (C, channels, x, y, z); tokens come in cut by
     :func:`voxseq.models.patches.patchify`, whose voxel order is that of the kernel.
     """
 
-    def __init__(self, width: int, patch_size: Grid) -> None:
+    def __init__(self, width: int, patch_size: Grid, in_channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, 1, *patch_size))
+        self.weight = nn.Parameter(torch.empty(width, in_channels, *patch_size))
         self.bias = nn.Parameter(torch.empty(width))
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Map (B, N, V) voxels to (B, N, C)."""
+        """Map voxels (B, N, channels·V) to (B, N, C)."""
         return functional.linear(patches, self.weight.flatten(1), self.bias)
 
 
@@ -113,12 +113,17 @@ class Encoder(nn.Module):
 
     The steps are public for methods that need them one by one: :meth:`embed`, a choice of tokens,
     :meth:`encode_tokens`. :func:`build_encoder` makes a seeded one.
+
+    Args:
+        config: its geometry.
+        in_channels: of the volumes; pre-training has one.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, in_channels: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.patch_embedding = PatchEmbedding(config.width, config.patch_size)
+        self.in_channels = in_channels
+        self.patch_embedding = PatchEmbedding(config.width, config.patch_size, in_channels)
         self.start_token = nn.Parameter(torch.empty(config.width))
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, config.mlp_width) for _ in range(config.depth)
@@ -127,14 +132,14 @@ class Encoder(nn.Module):
         initialise_encoder(self, xavier_patches=False)
 
     def grid(self, volume: Tensor) -> Grid:
-        """Token grid of a volume (B, 1, X, Y, Z); ValueError when it does not divide."""
+        """Token grid of a volume (B, channels, X, Y, Z); ValueError when it does not divide."""
         return token_grid(tuple(volume.shape[2:]), self.config.patch_size)
 
     def embed_patches(self, patches: Tensor, grid: Grid, order: Tensor | None = None) -> Tensor:
         """Embed tokens that :func:`patchify` has cut, and add their positions.
 
         Args:
-            patches: (B, N, V), in raster order or in the order ``order``.
+            patches: (B, N, channels·V), in raster order or in the order ``order``.
             grid: token grid of the volume.
             order: (N,) raster index of each token; None: all tokens in raster order.
 
@@ -146,16 +151,20 @@ class Encoder(nn.Module):
         return embedded + (positions if order is None else positions[order])
 
     def embed(self, volume: Tensor, order: Tensor | None = None) -> Tensor:
-        """Cut and embed a volume (B, 1, X, Y, Z) into (B, L, C), with positions.
+        """Cut and embed a volume (B, channels, X, Y, Z) into (B, L, C), with positions.
 
         Args:
             volume: the voxels.
             order: (L,) raster indices; the tokens come back in this order.
 
         Raises:
-            ValueError: when the volume's shape does not fit.
+            ValueError: when the volume's shape or number of channels does not fit.
         """
         patches = patchify(volume, self.config.patch_size)
+        if volume.shape[1] != self.in_channels:
+            raise ValueError(
+                f"volume of shape {tuple(volume.shape)}: expected {self.in_channels} channels"
+            )
         # Voxels are reordered, not embedded tokens: no gradient has to pass the gather.
         ordered = patches if order is None else patches.index_select(1, order)
         return self.embed_patches(ordered, self.grid(volume), order)
@@ -216,7 +225,7 @@ class Encoder(nn.Module):
         """Encode volumes.
 
         Args:
-            volume: (B, 1, X, Y, Z), each axis a multiple of the patch size.
+            volume: (B, channels, X, Y, Z), each axis a multiple of the patch size.
             attn_mask: as in :meth:`encode_tokens`, in the order of the sequence.
             order: (L,) raster index of each token of the sequence; None: raster order.
             taps: as in :meth:`encode_tokens`.
@@ -225,13 +234,13 @@ class Encoder(nn.Module):
             Tokens and block outputs in the order of the sequence.
 
         Raises:
-            ValueError: when the volume's shape does not fit.
+            ValueError: when the volume's shape or number of channels does not fit.
         """
         return self.encode_tokens(self.embed(volume, order), attn_mask, taps)
 
 
 def build_encoder(
-    config: EncoderConfig, seed: int | Sequence[int], *, pretraining: bool
+    config: EncoderConfig, seed: int | Sequence[int], *, pretraining: bool, in_channels: int = 1
 ) -> Encoder:
     """Make an encoder whose weights depend on nothing but ``seed``.
 
@@ -240,9 +249,10 @@ def build_encoder(
         seed: number or numbers.
         pretraining: Xavier-uniform patch weights; otherwise a convolution's usual ones, as the
             published code does when it fine-tunes from scratch.
+        in_channels: of the volumes.
     """
     with seeded(seed):
-        encoder = Encoder(config)
+        encoder = Encoder(config, in_channels)
         initialise_encoder(encoder, xavier_patches=pretraining)
     return encoder
 

@@ -47,23 +47,24 @@ def patchify(volume: Tensor, patch_size: Grid) -> Tensor:
     """Cut volumes into tokens.
 
     Args:
-        volume: (B, 1, X, Y, Z).
+        volume: (B, C, X, Y, Z).
         patch_size: voxels of a token (x, y, z).
 
     Returns:
-        (B, L, V): tokens in raster order, V voxels each in (x, y, z) order, z fastest: the order
-        of the published regression targets, and of a convolution kernel's weights.
+        (B, L, C·V): tokens in raster order, V voxels of each channel in (x, y, z) order, z fastest:
+        the order of the published regression targets, and of a convolution kernel's weights.
 
     Raises:
-        ValueError: when the volume has another number of axes or channels, or does not divide.
+        ValueError: when the volume has another number of axes, or does not divide.
     """
-    if volume.ndim != 5 or volume.shape[1] != 1:
-        raise ValueError(f"volume of shape {tuple(volume.shape)}: expected (B, 1, X, Y, Z)")
-    batch = volume.shape[0]
+    if volume.ndim != 5:
+        raise ValueError(f"volume of shape {tuple(volume.shape)}: expected (B, C, X, Y, Z)")
+    batch, channels = volume.shape[:2]
     gx, gy, gz = token_grid(tuple(volume.shape[2:]), patch_size)
     px, py, pz = patch_size
-    boxes = volume.reshape(batch, gx, px, gy, py, gz, pz).permute(0, 1, 3, 5, 2, 4, 6)
-    return boxes.reshape(batch, gx * gy * gz, px * py * pz)
+    boxes = volume.reshape(batch, channels, gx, px, gy, py, gz, pz)
+    boxes = boxes.permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return boxes.reshape(batch, gx * gy * gz, channels * px * py * pz)
 
 
 def token_order(grid: Grid, length: int, order: TokenOrder) -> Tensor:

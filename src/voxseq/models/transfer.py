@@ -26,6 +26,7 @@ from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.models.networks import TokenClassifier
+from voxseq.models.patches import patchify
 
 if TYPE_CHECKING:
     from voxseq.models.unetr import UNETR
@@ -35,6 +36,12 @@ ENCODER_FILE = "encoder.safetensors"
 _FORMAT = 1
 #: One metadata entry: the order of several would differ from file to file.
 _KEY = "voxseq"
+#: Weight of the patch embedding, (C, channels, x, y, z).
+_KERNEL = "patch_embedding.weight"
+#: Numbers of channels for which a transfer is proven.
+_CHANNELS = (1, 2)
+#: Largest difference of embedded patches, in double precision, that is rounding.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,9 @@ def read_record(path: Path) -> dict[str, Any]:
 def load_encoder(path: Path, encoder: Encoder) -> TransferReport:
     """Load every tensor of a transfer file into an encoder.
 
+    An encoder of several channels gets the kernel of the patches for each of them, divided by their
+    number: an image that is the same in all channels has the tokens that it had.
+
     Args:
         path: written by :func:`save_encoder`.
         encoder: changed in place, and only when everything fits.
@@ -96,10 +106,31 @@ def load_encoder(path: Path, encoder: Encoder) -> TransferReport:
     """
     header, state = _read(path)
     _check_geometry(path, header["encoder"], encoder.config.model_dump(mode="json"))
+    kernel = state.get(_KERNEL)
+    if kernel is not None and kernel.ndim == 5 and kernel.shape[1] == 1:
+        state[_KERNEL] = kernel.repeat(1, encoder.in_channels, 1, 1, 1) / encoder.in_channels
     _check_state(path, state, encoder.state_dict())
     encoder.load_state_dict(state, strict=True)
     _LOG.info("%s: loaded %d of %d encoder tensors, skipped 0", path, len(state), len(state))
     return TransferReport(loaded=len(state), skipped=0, record=header["record"])
+
+
+def open_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder of a transfer file, and its record.
+
+    Raises:
+        IntegrityError: as :func:`load_encoder`.
+    """
+    header, state = _read(path)
+    try:
+        encoder = Encoder(EncoderConfig.model_validate(header["encoder"]))
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(
+            f"{path}: its geometry cannot be: {error}", "get the file again"
+        ) from error
+    _check_state(path, state, encoder.state_dict())
+    encoder.load_state_dict(state, strict=True)
+    return encoder, header["record"]
 
 
 def prove_transfer(
@@ -107,39 +138,67 @@ def prove_transfer(
 ) -> None:
     """Show, before anything is trained, that an encoder of this geometry fits downstream networks.
 
-    A random encoder is saved and loaded into each network, whose forward pass must then give
-    finite logits of the right shape.
+    A random encoder is saved and loaded into each network, of one and of two channels, whose
+    forward pass must then give finite logits of the right shape; the same image in every channel
+    must be embedded as the encoder of one channel embeds it.
 
     Raises:
         IntegrityError: when it does not fit.
         ValueError: when a network cannot be built for this geometry.
     """
     source = build_encoder(config, 0, pretraining=True)
+    x, y, z = (2 * side for side in config.patch_size)
+    image = torch.linspace(0.0, 1.0, x * y * z).reshape(1, 1, x, y, z)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ENCODER_FILE
+        save_encoder(path, source, config, {"method": "transfer check"})
+        for channels in _CHANNELS:
+            for network in _networks(config, channels, segmentation, classification):
+                load_encoder(path, network.encoder)
+                _prove_encoder(source, network.encoder, image)
+                _prove_logits(network, image.repeat(1, channels, 1, 1, 1))
+
+
+def _networks(
+    config: EncoderConfig, channels: int, segmentation: bool, classification: bool
+) -> list[UNETR | TokenClassifier]:
+    """Networks of two classes on random encoders."""
     networks: list[UNETR | TokenClassifier] = []
     with seeded(1):
         if segmentation:
             from voxseq.models.unetr import UNETR  # late: MONAI takes two seconds
 
-            networks.append(UNETR(Encoder(config), classes=2, feature_size=4))
+            networks.append(UNETR(Encoder(config, channels), classes=2, feature_size=4))
         if classification:
-            networks.append(TokenClassifier(Encoder(config), classes=2))
-    x, y, z = (2 * side for side in config.patch_size)
-    volume = torch.linspace(0.0, 1.0, x * y * z).reshape(1, 1, x, y, z)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ENCODER_FILE
-        save_encoder(path, source, config, {"method": "transfer check"})
-        for network in networks:
-            load_encoder(path, network.encoder)
-            for key, value in network.encoder.state_dict().items():
-                if not torch.equal(value, source.state_dict()[key]):
-                    raise IntegrityError(f"transfer check: {key} differs after loading")
-            with torch.no_grad():
-                logits = network.eval()(volume)
-            if logits.shape[:2] != (1, 2) or not bool(torch.isfinite(logits).all()):
-                raise IntegrityError(
-                    f"transfer check: {type(network).__name__} gives logits of shape "
-                    f"{tuple(logits.shape)}, finite: {bool(torch.isfinite(logits).all())}"
-                )
+            networks.append(TokenClassifier(Encoder(config, channels), classes=2))
+    return networks
+
+
+def _prove_encoder(source: Encoder, loaded: Encoder, image: Tensor) -> None:
+    """Compare an encoder, tensor by tensor, with that of one channel from which it was loaded."""
+    for key, value in loaded.state_dict().items():
+        if key != _KERNEL and not torch.equal(value, source.state_dict()[key]):
+            raise IntegrityError(f"transfer check: {key} differs after loading")
+    # A sum over more voxels is rounded elsewhere; in double precision that does not show.
+    kernels = [encoder.patch_embedding.weight.detach().double() for encoder in (source, loaded)]
+    patches = [
+        patchify(image.double().repeat(1, kernel.shape[1], 1, 1, 1), loaded.config.patch_size)
+        for kernel in kernels
+    ]
+    one, several = (p @ k.flatten(1).T for p, k in zip(patches, kernels, strict=True))
+    if not torch.allclose(one, several, rtol=0.0, atol=_ROUNDING):
+        raise IntegrityError(f"transfer check: {_KERNEL} embeds patches otherwise after loading")
+
+
+def _prove_logits(network: UNETR | TokenClassifier, volume: Tensor) -> None:
+    """Refuse logits that are not finite or of another shape."""
+    with torch.no_grad():
+        logits = network.eval()(volume)
+    if logits.shape[:2] != (1, 2) or not bool(torch.isfinite(logits).all()):
+        raise IntegrityError(
+            f"transfer check: {type(network).__name__} gives logits of shape "
+            f"{tuple(logits.shape)}, finite: {bool(torch.isfinite(logits).all())}"
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -158,16 +217,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _check_geometry(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [
-        f"{key}: file {saved.get(key)}, network {wanted.get(key)}"
-        for key in sorted({*saved, *wanted})
-        if saved.get(key) != wanted.get(key)
-    ]
+    differing = differing_settings(saved, wanted)
     if differing:
         raise IntegrityError(
             f"{path}: encoder of another geometry ({'; '.join(differing)})",
             "use the same encoder settings in pre-training and fine-tuning",
         )
+
+
+def differing_settings(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Settings of two geometries that differ, with the value of the file and of the network."""
+    return [
+        f"{key}: file {saved.get(key)}, network {wanted.get(key)}"
+        for key in sorted({*saved, *wanted})
+        if saved.get(key) != wanted.get(key)
+    ]
 
 
 def _check_state(path: Path, saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

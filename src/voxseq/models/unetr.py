@@ -23,7 +23,8 @@ class UNETR(nn.Module):
     4, 7 and 10 counted from 1; published code).
 
     Args:
-        encoder: becomes part of the network under the name ``encoder``.
+        encoder: becomes part of the network under the name ``encoder``; the volumes have its
+            number of channels.
         classes: output channels, background included.
         feature_size: channels at full resolution; they double at each level below.
 
@@ -40,7 +41,7 @@ class UNETR(nn.Module):
         self.taps = tuple(depth * i // levels for i in range(1, levels))
         shared = {"spatial_dims": 3, "kernel_size": 3, "norm_name": NORM, "res_block": True}
         self.encoder1 = UnetrBasicBlock(
-            in_channels=1, out_channels=feature_size, stride=1, **shared
+            in_channels=encoder.in_channels, out_channels=feature_size, stride=1, **shared
         )
         for level in range(1, levels):
             block = UnetrPrUpBlock(
@@ -64,7 +65,7 @@ class UNETR(nn.Module):
         self.out = UnetOutBlock(spatial_dims=3, in_channels=feature_size, out_channels=classes)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Map (B, 1, X, Y, Z) to logits (B, classes, X, Y, Z).
+        """Map (B, channels, X, Y, Z) to logits (B, classes, X, Y, Z).
 
         Raises:
             ValueError: when an axis is no multiple of the token's size.

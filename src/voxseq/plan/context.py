@@ -27,6 +27,7 @@ class RunContext(Generic[RunConfig_co]):
         training: how a pre-training divides its batches; it changes last digits only.
         device: where it computes, and how; it changes last digits only.
         records: run id → folder of the record of each input, which may not exist.
+        fingerprint: of the run.
     """
 
     run_id: str
@@ -40,3 +41,4 @@ class RunContext(Generic[RunConfig_co]):
     training: TrainingResources = field(default_factory=TrainingResources)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     records: Mapping[str, Path] = field(default_factory=dict)
+    fingerprint: str = ""

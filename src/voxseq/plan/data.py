@@ -11,7 +11,7 @@ from voxseq.base.lists import names
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config import Config
 from voxseq.config.data import SequencesConfig
-from voxseq.config.finetune import Task
+from voxseq.config.finetune import SegmentationTask, Task
 from voxseq.config.runs import (
     ExamineRun,
     PrepareRun,
@@ -38,11 +38,9 @@ def add_data_runs(builder: Builder, config: Config) -> None:
         builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
     for name, task in config.finetune.tasks.items():
         preparation = TaskPreparation(
-            type=task.type,
-            labels=len(task.labels),
-            splits=_SPLITS,
+            **needs_of(task).model_dump(),
             data=task.data,
-            native_labels=task.type == "segmentation" and task.score_grid == "native",
+            native_labels=isinstance(task, SegmentationTask) and task.needs_native_labels,
         )
         run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
         builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
@@ -63,8 +61,14 @@ def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Exa
         phantoms=None if data.root is not None else data.phantoms,
         min_valid_fraction=data.min_valid_fraction,
         split=SplitSettings.of(data),
-        task=task and TaskNeeds(type=task.type, labels=len(task.labels), splits=_SPLITS),
+        task=task and needs_of(task),
     )
+
+
+def needs_of(task: Task) -> TaskNeeds:
+    """Requirements of a task on the images of its data set."""
+    ignored = task.ignore_label if isinstance(task, SegmentationTask) else None
+    return TaskNeeds(type=task.type, labels=len(task.labels), splits=_SPLITS, ignore_label=ignored)
 
 
 def sequences_run(sequences: SequencesConfig) -> SequencesRun:

@@ -69,6 +69,19 @@ def read(folder: Path, path: str) -> Volume:
     return Volume(array.reshape(shape, order="F"), affine, oriented, remarks)
 
 
+def read_header(path: Path) -> nibabel.Nifti1Header:
+    """The header of a file as it is stored; NIfTI-2 has a class of its own.
+
+    Raises:
+        DataError: unreadable.
+        ResourceError: the machine failed.
+    """
+    with reading(path.parent, path.name, "NIfTI"):
+        require_regular(path)
+        with path.open("rb") as file:
+            return _header(_unpacked(file))[1]
+
+
 def _unpacked(file: BinaryIO) -> IO[bytes]:
     """The file itself, or its content where it is packed, whatever its name says."""
     is_packed = cast(io.BufferedReader, file).peek(2)[:2] == _GZIP_MAGIC
