@@ -78,10 +78,23 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
 @click.option(
     "--preset",
     type=click.Choice(["tiny", "small", "base", "large"]),
+    envvar="VOXSEQ_PRESET",
     help="Size of encoder and training  [default: the largest for images and machine]",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Of every training.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    envvar="VOXSEQ_STEPS",
+    help="Of every training  [default: those of the preset]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    envvar="VOXSEQ_SEEDS",
+    help="Trainings of each row.",
+)
 @click.option("--force", is_flag=True, help="Replace a study of this name.")
 def init(
     name: str,
