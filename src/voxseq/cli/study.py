@@ -121,11 +121,11 @@ def init(
     from voxseq.study.launch import STUDIES
     from voxseq.study.machine import this_machine
     from voxseq.study.settings import Wishes
-    from voxseq.study.source import facts_of
+    from voxseq.study.source import BOTH, facts_of
 
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
-    facts = facts_of(images, labels, like=like, modality=modality or "MRI", target=target)
+    facts = facts_of(images, labels, like=like, modality=modality or BOTH, target=target)
     wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)
@@ -164,7 +164,8 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
         f"tokens of {encoder.patch_size[0]} voxels"
     )
     console.print(
-        f"on this machine ({machine}): about {_duration(cost.seconds)} for {cost.runs} trainings, "
+        f"on this machine ({machine}): about {_duration(cost.seconds)} for "
+        f"{_several(cost.runs, 'training')}, "
         f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
     )
     if not cost.fits(machine):
@@ -176,8 +177,12 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
 
 def _duration(seconds: float) -> str:
     if seconds < 5400:
-        return f"{max(round(seconds / 60), 1)} minutes"
+        return _several(max(round(seconds / 60), 1), "minute")
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

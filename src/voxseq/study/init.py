@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import Config, load_config
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.problems import Sources, of_validation, refuse
 from voxseq.config.reading import Document
 from voxseq.study.check import Finding, findings
@@ -21,6 +21,7 @@ from voxseq.study.look import Look, look
 from voxseq.study.machine import Machine
 from voxseq.study.presets import PRESETS, Geometry, choose, geometry
 from voxseq.study.settings import Wishes, settings
+from voxseq.study.source import BOTH
 from voxseq.study.write import text_of
 
 #: Presets by size, the largest first.
@@ -74,7 +75,7 @@ def make(wishes: Wishes, machine: Machine, preset: str | None, *, is_told: bool)
     assert folder is not None, "an own data set has a place"
     seen = look(dataset, folder)
     if not is_told:
-        modality = "CT" if seen.is_ct else "MRI"
+        modality = _modality(seen)
         wishes = dataclasses.replace(wishes, facts={**wishes.facts, "modality": modality})
         seen = dataclasses.replace(seen, dataset=_data_config(wishes).dataset(wishes.name))
     splits = seen.splits(data.split_ratio, data.validation_fraction)
@@ -106,6 +107,14 @@ def _in_size(study: Study, machine: Machine, name: str) -> Study:
     config = load_config(Path("params.yaml"), [Document(tree, f"study {study.wishes.name}")])
     cost = cost_of(config, machine, seen.reading * len(seen.entries))
     return dataclasses.replace(study, preset=name, text=text, config=config, cost=cost)
+
+
+def _modality(seen: Look) -> str:
+    """Modality of images as headers have it, else as their intensities look."""
+    stated = {entry.modality for entry in seen.entries} & {"CT", "MRI"}
+    if len(stated) == 1:
+        return stated.pop()
+    return BOTH if stated else "CT" if seen.is_ct else "MRI"
 
 
 def _data_config(wishes: Wishes) -> DataConfig:

@@ -23,6 +23,7 @@ from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, TRAIN, VAL, part_sizes
 from voxseq.data import layouts
+from voxseq.data.checks import check_image
 from voxseq.data.volume import Entry, Volume
 
 #: Images that are opened, at most, and voxels of one that are looked at.
@@ -230,6 +231,7 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
 
 def _facts(adapter: layouts.Adapter, folder: Path, entry: Entry) -> ImageFacts:
     image = adapter.read_image(folder, entry)
+    check_image(image, entry.path)
     label = adapter.read_label(folder, entry)
     voxels: dict[int, int] = {}
     inside: tuple[float, ...] = ()
