@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 from tests.study.conftest import Seen
+from voxseq.config.datasets import DataConfig
 from voxseq.study.check import findings
-from voxseq.study.look import ImageFacts
+from voxseq.study.division import divide
+from voxseq.study.look import ImageFacts, Look
 
 CLASS = {"entry": {"label": 1}, "voxels": {}}
 
 
-def said(look: Any, *, pretrain_only: bool = False, splits: dict[str, int] | None = None) -> Any:
-    parts = splits or look.splits((0.7, 0.1, 0.2), 0.1)
-    return [(f.text, f.is_fatal) for f in findings(look, parts, pretrain_only=pretrain_only)]
+def said(look: Look, *, pretrain_only: bool = False) -> list[tuple[str, bool]]:
+    found = findings(look, divide(look, DataConfig()), pretrain_only=pretrain_only)
+    return [(finding.text, finding.is_fatal) for finding in found]
 
 
 def test_sound_images_give_nothing_to_say(seen: Seen) -> None:
@@ -45,7 +47,7 @@ def test_what_ends_a_study_is_said_first(seen: Seen, facts: dict[str, Any], word
 @pytest.mark.parametrize(
     ("facts", "word"),
     [
-        ({"count": 12}, "scores will come from"),
+        ({"count": 12}, "scores come from"),
         ({"names": {1: "a", 2: "b", 3: "c"}}, "c (label 3) is in none"),
         ({"voxels": {0: 60_000, 1: 1_600, 2: 3}}, "has 3 voxels in an image"),
         ({"quantiles": (-1000.0, 0.0, 900.0)}, "--modality CT"),
@@ -74,5 +76,4 @@ def test_few_images_are_said_to_teach_little(seen: Seen) -> None:
 
 def test_an_empty_split_of_given_lists_ends_a_study(seen: Seen) -> None:
     listed = seen(entry={"split": "train"})
-    assert listed.splits((0.7, 0.1, 0.2), 0.1) == {"train": 36, "val": 4, "test": 0}
     assert said(listed)[0] == ("the test split has no subject: correct the lists", True)

@@ -146,7 +146,7 @@ def _print_images(console: Console, study: Study) -> None:
     for what, value in cells(study.seen):
         table.add_row(what, value)
     if not study.wishes.pretrain_only:
-        parts = ", ".join(f"{count} {name}" for name, count in study.splits.items())
+        parts = ", ".join(f"{count} {name}" for name, count in study.division.sizes.items())
         table.add_row("subjects of the splits", parts)
     console.print(table)
     for finding in study.findings:

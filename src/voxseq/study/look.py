@@ -21,7 +21,6 @@ from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
-from voxseq.catalogue.splits import TEST, TRAIN, VAL, part_sizes
 from voxseq.data import layouts
 from voxseq.data.checks import check_image
 from voxseq.data.volume import Entry, Volume
@@ -161,21 +160,6 @@ class Look:
         """Whether most images hold Hounsfield units: air far below zero, and bone above."""
         hits = [f.quantiles[0] <= _AIR and f.quantiles[-1] >= _BONE for f in self.opened]
         return 2 * sum(hits) > len(hits)
-
-    def splits(self, ratio: tuple[float, float, float], validation: float) -> dict[str, int]:
-        """Subjects of each split, as the study will have them.
-
-        Args:
-            ratio: shares where no lists are given.
-            validation: share of a given training list that is held out where none is.
-        """
-        listed = Counter({e.subject: e.split for e in self.entries if e.split}.values())
-        if not listed:
-            return dict(zip((TRAIN, VAL, TEST), part_sizes(self.subjects, ratio), strict=True))
-        if not listed[VAL]:
-            held = max(round(validation * listed[TRAIN]), 1)
-            listed = Counter({TRAIN: listed[TRAIN] - held, VAL: held, TEST: listed[TEST]})
-        return {name: listed[name] for name in (TRAIN, VAL, TEST)}
 
 
 def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
