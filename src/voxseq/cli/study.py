@@ -78,10 +78,23 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
 @click.option(
     "--preset",
     type=click.Choice(["tiny", "small", "base", "large"]),
+    envvar="VOXSEQ_PRESET",
     help="Size of encoder and training  [default: the largest for images and machine]",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Of every training.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    envvar="VOXSEQ_STEPS",
+    help="Of every training  [default: those of the preset]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    envvar="VOXSEQ_SEEDS",
+    help="Trainings of each row.",
+)
 @click.option("--force", is_flag=True, help="Replace a study of this name.")
 def init(
     name: str,
@@ -108,11 +121,11 @@ def init(
     from voxseq.study.launch import STUDIES
     from voxseq.study.machine import this_machine
     from voxseq.study.settings import Wishes
-    from voxseq.study.source import facts_of
+    from voxseq.study.source import BOTH, facts_of
 
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
-    facts = facts_of(images, labels, like=like, modality=modality or "MRI", target=target)
+    facts = facts_of(images, labels, like=like, modality=modality or BOTH, target=target)
     wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)
@@ -133,7 +146,7 @@ def _print_images(console: Console, study: Study) -> None:
     for what, value in cells(study.seen):
         table.add_row(what, value)
     if not study.wishes.pretrain_only:
-        parts = ", ".join(f"{count} {name}" for name, count in study.splits.items())
+        parts = ", ".join(f"{count} {name}" for name, count in study.division.sizes.items())
         table.add_row("subjects of the splits", parts)
     console.print(table)
     for finding in study.findings:
@@ -151,7 +164,8 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
         f"tokens of {encoder.patch_size[0]} voxels"
     )
     console.print(
-        f"on this machine ({machine}): about {_duration(cost.seconds)} for {cost.runs} trainings, "
+        f"on this machine ({machine}): about {_duration(cost.seconds)} for "
+        f"{_several(cost.runs, 'training')}, "
         f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
     )
     if not cost.fits(machine):
@@ -163,8 +177,12 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
 
 def _duration(seconds: float) -> str:
     if seconds < 5400:
-        return f"{max(round(seconds / 60), 1)} minutes"
+        return _several(max(round(seconds / 60), 1), "minute")
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
+from voxseq.study.division import Division
 from voxseq.study.look import Look
 
 #: Fewer subjects than that cannot be divided; fewer than the second give scores of few cases.
@@ -32,19 +33,19 @@ class Finding:
     is_fatal: bool = False
 
 
-def findings(look: Look, splits: dict[str, int], *, pretrain_only: bool) -> Iterator[Finding]:
+def findings(look: Look, division: Division, *, pretrain_only: bool) -> Iterator[Finding]:
     """All that matters, what is fatal first.
 
     Args:
         look: at the images.
-        splits: subjects of each split.
+        division: of the subjects.
         pretrain_only: whether labels play no part.
     """
     found = [*_images(look)]
     if pretrain_only:
         found += _few_images(look)
     else:
-        found += [*_splits(look, splits), *_labels(look)]
+        found += [*_splits(look, division), *_labels(look)]
     yield from sorted(found, key=lambda finding: not finding.is_fatal)
 
 
@@ -79,7 +80,8 @@ def _few_images(look: Look) -> Iterator[Finding]:
         )
 
 
-def _splits(look: Look, splits: dict[str, int]) -> Iterator[Finding]:
+def _splits(look: Look, division: Division) -> Iterator[Finding]:
+    sizes = division.sizes
     if look.subjects < LEAST_SUBJECTS:
         yield Finding(
             f"{look.subjects} subjects cannot be divided into training, validation and test cases: "
@@ -87,13 +89,20 @@ def _splits(look: Look, splits: dict[str, int]) -> Iterator[Finding]:
             is_fatal=True,
         )
         return
-    empty = [name for name in (TRAIN, VAL, TEST) if not splits[name]]
+    empty = [name for name in (TRAIN, VAL, TEST) if not sizes[name]]
     if empty:
         yield Finding(f"the {empty[0]} split has no subject: correct the lists", is_fatal=True)
-    elif look.subjects < FEW_SUBJECTS or splits[TEST] < _FEW_TESTS:
+    elif division.lacking and len(look.classes) > 1:
+        part, name = next(iter(division.lacking.items()))
         yield Finding(
-            f"scores will come from {splits[TEST]} test cases, and weights are selected on "
-            f"{splits[VAL]}: expect wide intervals"
+            f"no {part} image is of the class {name}: each part of the split needs every class; "
+            "add images, join classes, or name the parts yourself",
+            is_fatal=True,
+        )
+    elif look.subjects < FEW_SUBJECTS or sizes[TEST] < _FEW_TESTS:
+        yield Finding(
+            f"few subjects: scores come from {sizes[TEST]} of them, and weights are selected on "
+            f"{sizes[VAL]}; expect wide intervals"
         )
 
 

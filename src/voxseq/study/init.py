@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,17 @@ from pydantic import ValidationError
 
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import Config, load_config
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.problems import Sources, of_validation, refuse
 from voxseq.config.reading import Document
 from voxseq.study.check import Finding, findings
 from voxseq.study.cost import Cost, cost_of
+from voxseq.study.division import Division, divide
 from voxseq.study.look import Look, look
 from voxseq.study.machine import Machine
 from voxseq.study.presets import PRESETS, Geometry, choose, geometry
 from voxseq.study.settings import Wishes, settings
+from voxseq.study.source import BOTH
 from voxseq.study.write import text_of
 
 #: Presets by size, the largest first.
@@ -34,7 +35,7 @@ class Study:
     Attributes:
         wishes: of the user.
         seen: the images.
-        splits: subjects of each split.
+        division: of the subjects.
         findings: what matters about the images.
         preset: name of the size.
         text: of its file; empty where a finding is fatal, and config and cost are None.
@@ -42,7 +43,7 @@ class Study:
 
     wishes: Wishes
     seen: Look
-    splits: Mapping[str, int]
+    division: Division
     findings: tuple[Finding, ...]
     preset: str = ""
     text: str = ""
@@ -74,12 +75,12 @@ def make(wishes: Wishes, machine: Machine, preset: str | None, *, is_told: bool)
     assert folder is not None, "an own data set has a place"
     seen = look(dataset, folder)
     if not is_told:
-        modality = "CT" if seen.is_ct else "MRI"
+        modality = _modality(seen)
         wishes = dataclasses.replace(wishes, facts={**wishes.facts, "modality": modality})
         seen = dataclasses.replace(seen, dataset=_data_config(wishes).dataset(wishes.name))
-    splits = seen.splits(data.split_ratio, data.validation_fraction)
-    found = tuple(findings(seen, splits, pretrain_only=wishes.pretrain_only))
-    study = Study(wishes, seen, splits, found)
+    division = divide(seen, data)
+    found = tuple(findings(seen, division, pretrain_only=wishes.pretrain_only))
+    study = Study(wishes, seen, division, found)
     if study.fatal:
         return study
     return _sized(study, machine, preset)
@@ -99,13 +100,21 @@ def _sized(study: Study, machine: Machine, preset: str | None) -> Study:
 
 def _in_size(study: Study, machine: Machine, name: str) -> Study:
     preset, seen = PRESETS[name], study.seen
-    tree = settings(seen, study.wishes, preset, machine)
+    tree = settings(seen, study.wishes, preset, machine, study.division)
     grids = geometry(seen, preset)
     text = text_of(tree, _head(study, name, machine), _comments(study, grids, name))
     # The tree is validated as it will be read; a mistake in it is ours, not the user's.
     config = load_config(Path("params.yaml"), [Document(tree, f"study {study.wishes.name}")])
     cost = cost_of(config, machine, seen.reading * len(seen.entries))
     return dataclasses.replace(study, preset=name, text=text, config=config, cost=cost)
+
+
+def _modality(seen: Look) -> str:
+    """Modality of images as headers have it, else as their intensities look."""
+    stated = {entry.modality for entry in seen.entries} & {"CT", "MRI"}
+    if len(stated) == 1:
+        return stated.pop()
+    return BOTH if stated else "CT" if seen.is_ct else "MRI"
 
 
 def _data_config(wishes: Wishes) -> DataConfig:
@@ -150,10 +159,11 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
     name, seen = study.wishes.name, study.seen
     task = f"finetune.tasks.{name}"
     shape = " x ".join(map(str, grids.shape))
-    splits = ", ".join(f"{count} {split}" for split, count in study.splits.items())
+    splits = ", ".join(f"{count} {split}" for split, count in study.division.sizes.items())
     said: dict[str, Any] = {
         "standalone": "nothing is taken from params.yaml",
         f"data.sets.{name}.assumed": "a typical image, for estimates alone",
+        "data.split_seed": "chosen so that each part of the split has every class",
         "sequences.volume_shape": "voxels of a sequence: patches joined along the last axis",
         "sequences.spatial.crop_shape": "of the files' own voxels, resized to window_shape",
         "encoder": f"preset {preset}; a study of its own may have any size",

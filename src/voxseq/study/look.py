@@ -21,8 +21,8 @@ from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
-from voxseq.catalogue.splits import TEST, TRAIN, VAL, part_sizes
 from voxseq.data import layouts
+from voxseq.data.checks import check_image
 from voxseq.data.volume import Entry, Volume
 
 #: Images that are opened, at most, and voxels of one that are looked at.
@@ -161,21 +161,6 @@ class Look:
         hits = [f.quantiles[0] <= _AIR and f.quantiles[-1] >= _BONE for f in self.opened]
         return 2 * sum(hits) > len(hits)
 
-    def splits(self, ratio: tuple[float, float, float], validation: float) -> dict[str, int]:
-        """Subjects of each split, as the study will have them.
-
-        Args:
-            ratio: shares where no lists are given.
-            validation: share of a given training list that is held out where none is.
-        """
-        listed = Counter({e.subject: e.split for e in self.entries if e.split}.values())
-        if not listed:
-            return dict(zip((TRAIN, VAL, TEST), part_sizes(self.subjects, ratio), strict=True))
-        if not listed[VAL]:
-            held = max(round(validation * listed[TRAIN]), 1)
-            listed = Counter({TRAIN: listed[TRAIN] - held, VAL: held, TEST: listed[TEST]})
-        return {name: listed[name] for name in (TRAIN, VAL, TEST)}
-
 
 def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
     """List the images of a data set and open a sample of them.
@@ -230,6 +215,7 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
 
 def _facts(adapter: layouts.Adapter, folder: Path, entry: Entry) -> ImageFacts:
     image = adapter.read_image(folder, entry)
+    check_image(image, entry.path)
     label = adapter.read_label(folder, entry)
     voxels: dict[int, int] = {}
     inside: tuple[float, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from voxseq.study.division import Division
 from voxseq.study.look import Look, Shape
 from voxseq.study.machine import Machine
 from voxseq.study.presets import (
@@ -55,7 +56,9 @@ class Wishes:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-def settings(look: Look, wishes: Wishes, preset: Preset, machine: Machine) -> dict[str, Any]:
+def settings(
+    look: Look, wishes: Wishes, preset: Preset, machine: Machine, division: Division
+) -> dict[str, Any]:
     """All keys of a study that stands alone.
 
     Args:
@@ -63,6 +66,7 @@ def settings(look: Look, wishes: Wishes, preset: Preset, machine: Machine) -> di
         wishes: of the user.
         preset: the size.
         machine: that is to do it.
+        division: of the subjects.
     """
     grids = geometry(look, preset)
     chunk = _CHUNK if max(grids.roi) < _LARGE_CROP else 2 * _CHUNK
@@ -70,7 +74,7 @@ def settings(look: Look, wishes: Wishes, preset: Preset, machine: Machine) -> di
         "standalone": True,
         "scale": wishes.name,
         "results": f"results/{wishes.name}",
-        "data": {"sets": {wishes.name: _facts(look, wishes)}},
+        "data": {"sets": {wishes.name: _facts(look, wishes)}, **_drawn(look, division)},
         "store": {"chunk_shape": [chunk] * 3},
         "sequences": _sequences(look, wishes, grids),
         "encoder": {
@@ -96,6 +100,13 @@ def _facts(look: Look, wishes: Wishes) -> dict[str, Any]:
         "volumes": len(look.entries),
         "assumed": {"shape": list(look.shape), "spacing": spacing},
     }
+
+
+def _drawn(look: Look, division: Division) -> dict[str, Any]:
+    """Shares and seed of the split, where the study chooses them."""
+    if look.kind != "classification" or any(entry.split for entry in look.entries):
+        return {}
+    return {"split_ratio": list(division.ratio), "split_seed": division.seed}
 
 
 def _sequences(look: Look, wishes: Wishes, grids: Geometry) -> dict[str, Any]:

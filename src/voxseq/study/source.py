@@ -18,6 +18,8 @@ from voxseq.data.readers.globs import case_of
 
 #: Layouts that a user may name.
 LAYOUTS = ("files", "nnunet", "msd", "bids", "table", "medmnist")
+#: Modality of images that have not been looked at.
+BOTH = "CT and MRI"
 _TABLES = (".csv", ".tsv", ".txt")
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
@@ -27,7 +29,7 @@ def facts_of(
     labels: Path | None = None,
     *,
     like: str | None = None,
-    modality: str = "MRI",
+    modality: str = BOTH,
     target: str | None = None,
 ) -> dict[str, Any]:
     """Facts of a data set for the configuration.
@@ -36,7 +38,7 @@ def facts_of(
         images: folder of the images, or a file that lists or holds them.
         labels: folder of segmentations, or a table of classes or numbers.
         like: layout; None: the one that the folder looks like.
-        modality: "CT" or "MRI".
+        modality: "CT", "MRI" or both.
         target: column of the table that is to be predicted; None: the usual names.
 
     Raises:
@@ -63,7 +65,9 @@ def facts_of(
         raise DataError(f"{images} is no folder", f"layout {layout} needs the folder of the images")
     if layout in ("nnunet", "msd"):
         top = images.parent if images.name == IMAGES else images
-        return {"folder": _folder(top), **facts}
+        names = _channels(top) if layout == "nnunet" else []
+        options = {"options": {"channels": names}} if len(names) > 1 else {}
+        return {"folder": _folder(top), **facts, **options}
     if layout == "files" and labels is not None:
         return _with_labels(images, labels, facts)
     return {"folder": _folder(images), **facts}
@@ -105,6 +109,20 @@ def _is_nnunet(top: Path) -> bool:
         return True
     folder = top / IMAGES
     return folder.is_dir() and any(re.search(r"_0000\.", path.name) for path in folder.iterdir())
+
+
+def _channels(top: Path) -> list[str]:
+    """Names of the channels, in their order; none where dataset.json cannot be understood.
+
+    The layout's own reader says then what is wrong with it.
+    """
+    try:
+        held = read_json(top / NAME)
+        stated = held.get("channel_names", held.get("modality", {}))
+        numbered = stated.items() if isinstance(stated, Mapping) else enumerate(stated)
+        return [str(name) for _, name in sorted(numbered, key=lambda item: int(item[0]))]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
 
 
 def _of_table(table: Path, target: str | None) -> dict[str, Any]:
