@@ -28,10 +28,11 @@ from voxseq.data import checks, index, layouts, plausible
 from voxseq.data.aligned import check_groups
 from voxseq.data.axial import write_axial
 from voxseq.data.division import divide
-from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder
+from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, dataset_of
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
+from voxseq.data.own import check_channels, named_facts, require_own
 from voxseq.data.readers.files import dangling
 from voxseq.data.scorable import require_scorable
 from voxseq.data.volume import Entry, Remark, Scan, Volume, volume_id
@@ -90,7 +91,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
         DataError: the data set is missing, or too few of its images are usable.
     """
     config = context.config
-    dataset = catalogue.get(config.dataset)
+    dataset = dataset_of(config)
     try:
         folder = _provide(context, dataset)
     except NotOfferedError as error:
@@ -103,7 +104,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
         dataset, folder, config.task, config.split, context.state, workers=context.workers
     )
     usable, count = len(examined.rows), len(examined.rows) + len(examined.aside)
-    if context.data_root is not None:
+    if config.phantoms is None:
         examined.notes += catalogue.count_notes(dataset, len(examined.found))
     examined.notes += write_axial(context.out, examined.rows)
     _write(context.out, dataset, examined)
@@ -129,8 +130,10 @@ def execute(context: RunContext[ExamineRun]) -> None:
 
 
 def _provide(context: RunContext[ExamineRun], dataset: DataSet) -> Path:
-    folder = dataset_folder(context.out, context.data_root, dataset.name)
-    if context.data_root is None:
+    folder = dataset_folder(context.out, context.data_root, dataset)
+    if dataset.own:
+        require_own(dataset, folder)
+    elif context.data_root is None:
         from voxseq.phantoms import generate
 
         _LOG.info("%s: phantoms are generated, no real volumes", dataset.name)
@@ -171,7 +174,8 @@ def examine(
     examined = Examination(
         found, aside=list(found.rejected), notes=list(found.notes), remarks=remarks
     )
-    results = _check_all(_Job(folder, dataset, task), found.entries, state, workers)
+    job = _Job(folder, dataset, task, tuple(found.labels or ()), found.ignore)
+    results = _check_all(job, found.entries, state, workers)
     for entry, result in zip(found.entries, results, strict=True):
         if "reason" in result:
             _LOG.warning("set aside: %s", result["reason"])
@@ -182,7 +186,7 @@ def examine(
             examined.entries.append(entry)
     if task is not None:
         held = _classes(examined.rows)
-        examined.remarks += checks.absent_classes(held, _wanted(dataset, task))
+        examined.remarks += checks.absent_classes(held, _wanted(dataset, task, found))
     contrasts = dataset.options.get("contrasts")
     if contrasts:
         bad, odd = check_groups(examined.rows, contrasts)
@@ -198,19 +202,28 @@ def examine(
     return examined
 
 
-def _wanted(dataset: DataSet, task: TaskNeeds) -> dict[int, str]:
+def _wanted(dataset: DataSet, task: TaskNeeds, found: Scan) -> dict[int, str]:
     """Names of the classes by value; a segmentation has 0 for what is none."""
+    if found.labels:
+        return dict(found.labels)
     names = dataset.classes or [f"{number}" for number in range(1, task.labels + 1)]
     return dict(enumerate(names, start=int(task.type == "segmentation")))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a process needs to know to check the images of one data set."""
+    """What a process needs to know to check the images of one data set.
+
+    Attributes:
+        named: label values that the layout names, if it does.
+        ignore: label value of voxels that count for nothing.
+    """
 
     folder: Path
     dataset: DataSet
     task: TaskNeeds | None
+    named: tuple[int, ...] = ()
+    ignore: int | None = None
 
     def states(self, entry: Entry) -> States:
         """State of each file of an entry, by its path."""
@@ -219,7 +232,8 @@ class _Job:
     def key(self, entry: Entry, states: States) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
         task = self.task and self.task.model_dump(mode="json")
-        return digest([self.dataset.name, asdict(entry), list(states.values()), task])
+        more = [self.named, self.ignore] if self.dataset.own else []
+        return digest([self.dataset.name, asdict(entry), list(states.values()), task, *more])
 
 
 def _check_all(
@@ -283,6 +297,7 @@ def _row_or_reason(job: _Job, entry: Entry) -> dict[str, Any]:
 def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     image = layouts.get(job.dataset.layout).read_image(job.folder, entry)
     measured = checks.check_image(image, entry.path)
+    check_channels(layouts.get(job.dataset.layout).read_image, job.folder, entry, image)
     shape = image.array.shape
     if entry.centre and not all(0 <= c < n for c, n in zip(entry.centre, shape[:2], strict=True)):
         raise DataError(
@@ -311,6 +326,8 @@ def _check_target(
     """
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":
+        if entry.label < 0 and job.dataset.own:
+            raise DataError(f"{entry.path}: has no class")
         if entry.label not in range(count):
             raise DataError(f"{entry.path}: class {entry.label}, expected {list(range(count))}")
         return {}
@@ -319,7 +336,8 @@ def _check_target(
         raise DataError(f"{entry.path}: has no segmentation")
     # Without an orientation of its own, it has that of its image.
     remarks += label.remarks if label.oriented else ()
-    values = checks.check_label(label, grid, entry.label_path, range(count + 1))
+    allowed = {*range(count + 1), *job.named, *([] if job.ignore is None else [job.ignore])}
+    values = checks.check_label(label, grid, entry.label_path, allowed)
     return {"label_hash": checks.content_hash(label.array), CLASSES: values}
 
 
@@ -357,6 +375,7 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
         "images": {name: sum(r["split"] == name for r in rows) for name in _SPLITS},
         "subjects": {name: sum(split == name for _, split in subjects) for name in _SPLITS},
         "notes": examined.notes,
+        **named_facts(examined.found),
         "remarks": len(remarks),
     }
     write_json(out / SUMMARY, summary)
