@@ -102,6 +102,8 @@ Spacing = tuple[float, float, float]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 #: Relative paths with ``*``, ``**`` and ``?``, and ``{case}`` where the name of the case stands.
 Glob = Annotated[str, AfterValidator(_glob)]
+#: What a column of a table holds.
+Column = Literal["image", "label", "class", "target", "subject", "split"]
 Globs = Glob | Annotated[list[Glob], Field(min_length=1)]
 
 
@@ -151,17 +153,6 @@ Files = Annotated[
 
 
 @with_config(_STRICT)
-class Columns(TypedDict, total=False):
-    """Names of the columns of a table; docs/own-data.md describes them."""
-
-    image: str | list[str]
-    label: str
-    target: str
-    subject: str
-    split: str
-
-
-@with_config(_STRICT)
 class Options(TypedDict, total=False):
     """Further settings of the layout; see the modules of :mod:`voxseq.data.layouts`."""
 
@@ -183,7 +174,7 @@ class Options(TypedDict, total=False):
     ignore: Annotated[int, Strict(), Field(ge=1, le=255)]
     splits: Annotated[str, Field(min_length=1)]
     fold: Count
-    columns: Columns
+    columns: dict[Column, str | list[str]]
     suffix: str | list[str]
     derivatives: str
     target: str
@@ -218,7 +209,7 @@ class DataSet:
     #: kinds of pre-training sequence that can be made of it
     kinds: tuple[Literal["spatial", "contrast", "semantic"], ...] = ("spatial",)
     #: type of the downstream task that its labels are for; "" where any or none is known
-    task: Literal["", "segmentation", "classification"] = ""
+    task: Literal["", "segmentation", "classification", "regression"] = ""
     classes: tuple[str, ...] = ()  #: foreground classes of a segmentation, or all classes
     collection: str = ""  #: collection of tasks that it is one of
     options: Options = Field(default_factory=Options)

@@ -16,12 +16,13 @@ from voxseq.catalogue import CATALOGUE, DataSet
 from voxseq.catalogue.model import LISTS
 from voxseq.catalogue.rows import completed
 from voxseq.config.base import Name
+from voxseq.config.registry import TaskType
 from voxseq.config.runs import OwnFacts
 
 #: Facts about how a published data set is obtained and what its publishers promise.
 _PUBLISHED = ("access", "client", "download", "files", "lists", "phantoms", "steps", "terms")
 #: Facts that decide about results; the rest is for people and for estimates.
-_ACTING = ("role", "modality", "layout", "intensities", "classes", "options")
+_ACTING = ("role", "modality", "layout", "intensities", "classes", "task", "options")
 _MODEL = TypeAdapter(DataSet)
 
 
@@ -98,16 +99,18 @@ def own_row(name: str, own: OwnFacts) -> DataSet:
     return _MODEL.validate_python({**_named(name, facts), "options": options})
 
 
-def own_for(row: DataSet, *, is_task: bool, labels: tuple[str, ...] = ()) -> DataSet:
+def own_for(row: DataSet, task: TaskType | None, labels: tuple[str, ...] = ()) -> DataSet:
     """An own data set as the runs of one study take it.
 
     Args:
         row: one of ``data.sets``.
-        is_task: whether a task uses it; else all its images are for pre-training.
+        task: type of the task that uses it; None: all its images are for pre-training.
         labels: names of the task's classes, where these are the values of the files.
     """
-    role = row.role if row.role != "both" or is_task else "source"
-    return dataclasses.replace(row, role=role, classes=row.classes or labels)
+    role = row.role if row.role != "both" or task else "source"
+    return dataclasses.replace(
+        row, role=role, task=row.task or task or "", classes=row.classes or labels
+    )
 
 
 def lists_of(row: DataSet) -> dict[str, str]:

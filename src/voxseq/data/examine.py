@@ -34,6 +34,7 @@ from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
 from voxseq.data.own import check_channels, named_facts, require_own
 from voxseq.data.readers.files import dangling
+from voxseq.data.readers.split_lists import divided
 from voxseq.data.scorable import require_scorable
 from voxseq.data.volume import Entry, Remark, Scan, Volume, volume_id
 from voxseq.fetch import NotOfferedError, provide
@@ -169,6 +170,8 @@ def examine(
     """
     with read_named(folder):
         found = layouts.get(dataset.layout).scan(folder, dataset)
+        if dataset.own:
+            found = divided(found, folder, dataset)
         read = {path for entry in found.entries for path in (entry.path, entry.label_path)}
         remarks = [*found.remarks, *dangling(folder, read)]
     examined = Examination(

@@ -88,7 +88,7 @@ def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> DataSet | N
         return None
     # Merged labels name other values than the files have.
     labels = task.labels if task and not task.data.merge_labels else ()
-    return own_for(row, is_task=task is not None, labels=labels)
+    return own_for(row, task and task.type, labels)
 
 
 def _values(task: Task, own: DataSet | None) -> int:

@@ -24,7 +24,6 @@ from voxseq.data.layouts.nifti_tree import LABELS, unique
 from voxseq.data.readers import any_image
 from voxseq.data.readers.files import nothing_found
 from voxseq.data.readers.globs import Glob, case_of
-from voxseq.data.readers.split_lists import divided
 from voxseq.data.volume import Entry, Remark, Scan
 
 read_image = any_image.read_image
@@ -78,14 +77,8 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         found.images = _by_folder(found.images)
     images, remarks = _labelled(found.images, labels, options.get("labels", ""))
     entries = [_with_subject(entry, options.get("subject")) for entry in images]
-    parts = divided(unique(entries), folder, dataset)
-    return Scan(
-        parts.entries,
-        tuple(found.rejected),
-        parts.absent,
-        parts.notes,
-        (*found.remarks, *remarks, *parts.remarks),
-    )
+    remarks = [*found.remarks, *remarks]
+    return Scan(tuple(unique(entries)), tuple(found.rejected), remarks=tuple(remarks))
 
 
 def _all_images(folder: Path, dataset: DataSet, is_image: Callable[[str], bool]) -> _Found:

@@ -24,10 +24,8 @@ from voxseq.data.readers.dataset_json import IMAGES, LABELS, NAME
 from voxseq.data.readers.files import Names
 from voxseq.data.readers.globs import case_of
 from voxseq.data.readers.named_labels import named_labels
-from voxseq.data.readers.split_lists import divided
 from voxseq.data.volume import Entry, Remark, Scan
 
-SPLITS = "splits_final.json"
 read_image = any_image.read_image
 read_label = any_image.read_label
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -80,18 +78,15 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
             "correct folder or layout in data.sets, or the names of the files",
         )
     labels = named_labels(held.get("labels"), dataset)
-    parts = divided(entries, folder, dataset, SPLITS)
-    notes, remarks = list(parts.notes), [*labels.remarks, *parts.remarks]
+    remarks = list(labels.remarks)
     stated = held.get("numTraining")
     if isinstance(stated, int) and stated != len(cases):
         reason = f"numTraining is {stated}, but the folder has {len(cases)} cases"
         remarks.append(Remark(NAME, reason, "look for missing files, or correct the number"))
     return Scan(
-        parts.entries,
+        tuple(entries),
         tuple(rejected),
-        parts.absent,
-        tuple(notes),
-        tuple(remarks),
+        remarks=tuple(remarks),
         labels=labels.values,
         ignore=labels.ignore,
     )

@@ -54,14 +54,15 @@ def named_labels(labels: Any, dataset: DataSet) -> NamedLabels:
     ignored = [value for value, name in found.items() if name.casefold() == _IGNORE]
     ignore = dataset.options.get("ignore", ignored[0] if ignored else None)
     values = {v: n for v, n in sorted(found.items()) if v not in (0, ignore)}
-    remarks = label_remarks(labels, dataset.classes, f"data.sets.{dataset.name}")
+    is_wanted = dataset.task in ("", "segmentation")
+    wanted = dict(enumerate(dataset.classes, start=1)) if is_wanted else {}
+    remarks = label_remarks(labels, list(wanted.values()), "the study")
     if regions:
         reason = (
             f"it has regions ({', '.join(regions)}): each value is a class of its own here, "
             f"{_shown(values)}"
         )
         remarks.append(Remark(NAME, reason, "data.merge_labels of the task joins values"))
-    wanted = dict(enumerate(dataset.classes, start=1))
     if wanted and set(wanted) != set(values):
         raise DataError(
             f"{NAME}: its labels are {_shown(values)}, but the study has {_shown(wanted)}",

@@ -13,7 +13,7 @@ from voxseq.base.lists import examples, find, table
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.data.readers.globs import case_of
-from voxseq.data.volume import Entry, Remark
+from voxseq.data.volume import Entry, Remark, Scan
 
 #: Words for the parts, in small letters.
 _PARTS: Mapping[str, str] = {
@@ -21,53 +21,43 @@ _PARTS: Mapping[str, str] = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), VAL),
     **dict.fromkeys(("test", "testing", "ts", "holdout"), TEST),
 }
+#: List of a layout that is used where the folder has it and no other is named.
+_USUAL: Mapping[str, str] = {"nnunet": "splits_final.json"}
 _NEXT = "correct the list; docs/own-data.md shows the forms that it may have"
 
 
-@dataclasses.dataclass(frozen=True)
-class Divided:
-    """Entries with their part of the split.
+def divided(found: Scan, folder: Path, dataset: DataSet) -> Scan:
+    """Fill in the part of every entry of an own data set by its list, where it has one.
 
-    Attributes:
-        entries: those that the list names.
-        notes: for the summary.
-        remarks: on images that the list leaves out.
-        absent: names of the list that are not here.
-    """
-
-    entries: tuple[Entry, ...]
-    notes: tuple[str, ...] = ()
-    remarks: tuple[Remark, ...] = ()
-    absent: tuple[str, ...] = ()
-
-
-def divided(entries: Sequence[Entry], folder: Path, dataset: DataSet, usual: str = "") -> Divided:
-    """Fill in the part of every entry by the data set's list, where it has one.
+    Images that the list does not name are left out. Without a test part, the validation part
+    becomes it: a later stage holds a validation part out of training.
 
     Args:
-        entries: images of the data set; those of one subject are in one part.
+        found: what its layout lists.
         folder: of the data set.
-        dataset: ``options.splits`` names the list, ``options.fold`` one of its folds.
-        usual: a list that is used where the folder has it and no other is named.
+        dataset: ``options.splits`` names the list, ``options.fold`` one of its folds; of nnU-Net's
+            layout, ``splits_final.json`` is the list where there is one.
 
     Raises:
         DataError: the list cannot be understood, names nobody who is here, or puts a subject into
             two parts.
     """
+    entries = found.entries
+    usual = _USUAL.get(dataset.layout, "")
     named = dataset.options.get("splits")
     path = folder / Path(named).expanduser() if named else folder / usual
     if not named and not (usual and path.is_file()):
-        return settled(entries, dataset.name)
+        return _settled(found, f"data.sets.{dataset.name}")
     label = named or usual
     known = _subjects(entries)
     chosen: dict[str, str] = {}
     absent = []
     for name, part in _read(path, label, dataset.options.get("fold", 0)):
-        found = find(name, known)
-        if found is None:
+        near = find(name, known)
+        if near is None:
             absent.append(name)
             continue
-        subject = known[found]
+        subject = known[near]
         if chosen.setdefault(subject, part) != part:
             raise _in_two(label, subject, chosen[subject], part)
     if not chosen:
@@ -76,18 +66,20 @@ def divided(entries: Sequence[Entry], folder: Path, dataset: DataSet, usual: str
             f"{examples(absent, known)}; here are {examples(sorted({*known.values()}))}",
             _NEXT,
         )
-    used = [
+    used = tuple(
         dataclasses.replace(entry, split=chosen[entry.subject])
         for entry in entries
         if entry.subject in chosen
-    ]
+    )
     left = sorted({entry.subject for entry in entries} - {*chosen})
-    remarks = []
+    remarks = list(found.remarks)
     if left:
         reason = f"{len(left)} subjects are not used, as {label} does not name them: "
         remarks.append(Remark("", reason + examples(left), "add them to the list, or leave them"))
-    result = settled(used, label)
-    return dataclasses.replace(result, remarks=tuple(remarks), absent=tuple(absent))
+    listed = dataclasses.replace(
+        found, entries=used, remarks=tuple(remarks), absent=(*found.absent, *absent)
+    )
+    return _settled(listed, label)
 
 
 def _subjects(entries: Sequence[Entry]) -> dict[str, str]:
@@ -100,16 +92,14 @@ def _subjects(entries: Sequence[Entry]) -> dict[str, str]:
     return found | {entry.subject: entry.subject for entry in entries}
 
 
-def settled(entries: Sequence[Entry], label: str) -> Divided:
+def _settled(found: Scan, label: str) -> Scan:
     """Check parts that are filled in; without a test part, the validation part becomes it.
-
-    A later stage then holds a validation part out of training.
 
     Raises:
         DataError: a subject is in two parts, or some images have a part and others none.
     """
     parts: dict[str, str] = {}
-    for entry in entries:
+    for entry in found.entries:
         if parts.setdefault(entry.subject, entry.split) != entry.split:
             raise _in_two(label, entry.subject, parts[entry.subject], entry.split)
     held = {*parts.values()}
@@ -121,13 +111,15 @@ def settled(entries: Sequence[Entry], label: str) -> Divided:
             "fill in a part for all of them, or for none",
         )
     if TEST in held or VAL not in held:
-        return Divided(tuple(entries))
-    moved = tuple(dataclasses.replace(e, split=TEST) if e.split == VAL else e for e in entries)
+        return found
+    moved = tuple(
+        dataclasses.replace(e, split=TEST) if e.split == VAL else e for e in found.entries
+    )
     note = (
         f"{label} has no test part: its validation part is the test, and training cases are held "
         "out for validation"
     )
-    return Divided(moved, (note,))
+    return dataclasses.replace(found, entries=moved, notes=(*found.notes, note))
 
 
 def part_of(word: str) -> str | None:

@@ -60,7 +60,8 @@ class Usage:
         row = self.sets.get(name)
         if row is None:
             return catalogue.get(name)
-        return own_for(row, is_task=name in self.tasks)
+        task = self.tasks.get(name)
+        return own_for(row, task and task.type)
 
     @classmethod
     def of(
