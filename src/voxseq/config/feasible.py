@@ -23,7 +23,7 @@ def of_phantoms(config: Config) -> Iterator[Problem]:
     lacking = list(_absent(config))
     yield from lacking
     if not lacking:
-        yield from _cases(config)
+        yield from _cases(_on_phantoms(config))
         yield from _sequences(config)
 
 
@@ -36,10 +36,16 @@ def _absent(config: Config) -> Iterator[Problem]:
             yield Problem(key, f"{dataset} has no phantoms; set data.root, or take another one")
 
 
+def _on_phantoms(config: Config) -> Config:
+    """The study with those of its tasks that phantoms stand for."""
+    tasks = {n: t for n, t in config.finetune.tasks.items() if config.data.is_phantom(t.dataset)}
+    return config.model_copy(
+        update={"finetune": config.finetune.model_copy(update={"tasks": tasks})}
+    )
+
+
 def _cases(config: Config) -> Iterator[Problem]:
     for name, task in config.finetune.tasks.items():
-        if not config.data.is_phantom(task.dataset):
-            continue
         key = f"data.phantoms.{task.type}_cases"
         least = _LEAST_CASES[task.type]
         for split, count in zip(_SPLITS, cases(task.dataset, config), strict=True):

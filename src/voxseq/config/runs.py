@@ -27,11 +27,11 @@ from voxseq.config.finetune import (
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
 
-if TYPE_CHECKING:
-    from voxseq.config.datasets import DataConfig
-
 Recipe = SegmentationRecipe | ClassificationRecipe
 NetworkSettings = UNet3DSettings | ResNetSettings
+
+if TYPE_CHECKING:
+    from voxseq.config.datasets import DataConfig
 
 
 def _is_empty(value: object) -> bool:

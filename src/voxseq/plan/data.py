@@ -8,13 +8,13 @@ from pathlib import Path
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_text
 from voxseq.base.lists import names
-from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config import Config
 from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import Task
 from voxseq.config.runs import (
     ExamineRun,
+    OwnFacts,
     PrepareRun,
     SequencesRun,
     SplitSettings,
@@ -33,10 +33,10 @@ def add_data_runs(builder: Builder, config: Config) -> None:
     tasks = {t.dataset: t for t in config.finetune.tasks.values()}
     sources = {s.dataset for s in config.sequences.sources}
     for dataset in sorted({*tasks, *sources}):
-        builder.add("download", "download", dataset, _examine_run(config, dataset, tasks))
+        examine_run = _of_the_user(_examine_run(config, dataset, tasks), config, tasks)
+        builder.add("download", "download", dataset, examine_run)
     for dataset in sorted(sources):
-        own = _own(config, dataset, tasks)
-        run = PrepareRun(dataset=dataset, own=own and own_facts(own), store=config.store)
+        run = PrepareRun(dataset=dataset, own=_own(config, dataset, tasks), store=config.store)
         key = f"source/{dataset}"
         builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
     for name, task in config.finetune.tasks.items():
@@ -47,13 +47,8 @@ def add_data_runs(builder: Builder, config: Config) -> None:
             data=task.data,
             native_labels=task.type == "segmentation" and task.score_grid == "native",
         )
-        own = _own(config, task.dataset, tasks)
-        run = PrepareRun(
-            dataset=task.dataset,
-            own=own and own_facts(own),
-            store=config.store,
-            task=preparation,
-        )
+        run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
+        run = run.model_copy(update={"own": _own(config, task.dataset, tasks)})
         builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
     if sources:
         inputs = [f"preprocess/source/{dataset}" for dataset in sources]
@@ -64,37 +59,46 @@ def add_data_runs(builder: Builder, config: Config) -> None:
 def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> ExamineRun:
     data, task = config.data, tasks.get(dataset)
     uses = [s for s in config.sequences.sources if s.dataset == dataset]
-    is_phantom = data.is_phantom(dataset)
-    # An own data set is where the user says that it is.
-    own = _own(config, dataset, tasks)
     return ExamineRun(
         dataset=dataset,
-        own=own and own_facts(own),
-        lists=digest_of(lists_of(own)) if own else "",
         release=data.release,
         # A task cannot do without its data set.
-        optional=not (task or own or is_phantom) and all(s.optional for s in uses),
-        phantoms=data.phantoms if is_phantom else None,
+        optional=task is None and data.root is not None and all(s.optional for s in uses),
+        phantoms=None if data.root is not None else data.phantoms,
         min_valid_fraction=data.min_valid_fraction,
         split=SplitSettings.of(data),
-        task=task and TaskNeeds(type=task.type, labels=_values(task, own), splits=_SPLITS),
+        task=task and TaskNeeds(type=task.type, labels=len(task.labels), splits=_SPLITS),
     )
 
 
-def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> DataSet | None:
+def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> ExamineRun:
+    """The run with what a user's own data set has in place of the catalogue's facts."""
+    row = config.data.sets.get(run.dataset)
+    if row is None:
+        return run
+    task, needs = tasks.get(run.dataset), run.task
+    if task and needs and not row.classes:
+        # The files hold the values that the task merges.
+        needs = needs.model_copy(update={"labels": max([needs.labels, *task.data.merge_labels])})
+    return run.model_copy(
+        update={
+            "own": _own(config, run.dataset, tasks),
+            "lists": digest_of(lists_of(row)),
+            "optional": False,
+            "phantoms": None,
+            "task": needs,
+        }
+    )
+
+
+def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> OwnFacts | None:
     """Facts of a data set of the user; None for one of the catalogue."""
     row, task = config.data.sets.get(dataset), tasks.get(dataset)
     if row is None:
         return None
     # Merged labels name other values than the files have.
     labels = task.labels if task and not task.data.merge_labels else ()
-    return own_for(row, task and task.type, labels)
-
-
-def _values(task: Task, own: DataSet | None) -> int:
-    """Number of classes that the files of a task have, before any are merged."""
-    merged = task.data.merge_labels if own and not own.classes else {}
-    return max([len(task.labels), *merged])
+    return own_facts(own_for(row, task and task.type, labels))
 
 
 def sequences_run(sequences: SequencesConfig) -> SequencesRun:

@@ -27,7 +27,7 @@ def add_report_runs(
     pretrained = sorted(trainings, key=lambda run: run.id)
     study = ReportRun(
         scale=config.scale,
-        phantoms=_has_phantoms(config),
+        phantoms=config.data.root is None,
         report=config.report,
         methods=tuple(in_table_order([*config.finetune.scratch, *config.pretrain.methods])),
         tasks=_tasks(config),
@@ -56,13 +56,6 @@ def add_report_runs(
     )
     data = [r for r in builder.runs if r.startswith(("sequences/", "preprocess/source/"))]
     builder.add("figures", "figures", "all", figures, [*trained, *data, "tables/all"])
-
-
-def _has_phantoms(config: Config) -> bool:
-    """Whether any number of the study comes from generated volumes."""
-    used = [*(task.dataset for task in config.finetune.tasks.values())]
-    used += [source.dataset for source in config.sequences.sources]
-    return any(map(config.data.is_phantom, used)) or (not used and config.data.root is None)
 
 
 def _tasks(config: Config) -> dict[str, ReportTask]:
