@@ -32,7 +32,7 @@ from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, d
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
-from voxseq.data.own import check_channels, named_facts, require_own
+from voxseq.data.own import check_channels, named_facts, own_needs, require_own
 from voxseq.data.readers.files import dangling
 from voxseq.data.readers.split_lists import divided
 from voxseq.data.scorable import require_scorable
@@ -172,13 +172,13 @@ def examine(
         found = layouts.get(dataset.layout).scan(folder, dataset)
         if dataset.own:
             found = divided(found, folder, dataset)
+            task = own_needs(found, dataset, task)
         read = {path for entry in found.entries for path in (entry.path, entry.label_path)}
         remarks = [*found.remarks, *dangling(folder, read)]
     examined = Examination(
         found, aside=list(found.rejected), notes=list(found.notes), remarks=remarks
     )
-    job = _Job(folder, dataset, task, tuple(found.labels or ()), found.ignore)
-    results = _check_all(job, found.entries, state, workers)
+    results = _check_all(_Job(folder, dataset, task, found.ignore), found.entries, state, workers)
     for entry, result in zip(found.entries, results, strict=True):
         if "reason" in result:
             _LOG.warning("set aside: %s", result["reason"])
@@ -218,14 +218,12 @@ class _Job:
     """What a process needs to know to check the images of one data set.
 
     Attributes:
-        named: label values that the layout names, if it does.
         ignore: label value of voxels that count for nothing.
     """
 
     folder: Path
     dataset: DataSet
     task: TaskNeeds | None
-    named: tuple[int, ...] = ()
     ignore: int | None = None
 
     def states(self, entry: Entry) -> States:
@@ -235,7 +233,7 @@ class _Job:
     def key(self, entry: Entry, states: States) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
         task = self.task and self.task.model_dump(mode="json")
-        more = [self.named, self.ignore] if self.dataset.own else []
+        more = [] if self.ignore is None else [self.ignore]
         return digest([self.dataset.name, asdict(entry), list(states.values()), task, *more])
 
 
@@ -339,7 +337,7 @@ def _check_target(
         raise DataError(f"{entry.path}: has no segmentation")
     # Without an orientation of its own, it has that of its image.
     remarks += label.remarks if label.oriented else ()
-    allowed = {*range(count + 1), *job.named, *([] if job.ignore is None else [job.ignore])}
+    allowed = {*range(count + 1), *([] if job.ignore is None else [job.ignore])}
     values = checks.check_label(label, grid, entry.label_path, allowed)
     return {"label_hash": checks.content_hash(label.array), CLASSES: values}
 

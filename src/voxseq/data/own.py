@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxseq.base.errors import DataError
 from voxseq.catalogue import DataSet
 from voxseq.data.checks import check_image
 from voxseq.data.headers import GRID_TOLERANCE, corner_distance, product
 from voxseq.data.volume import Entry, Scan, Volume
+
+if TYPE_CHECKING:
+    from voxseq.config.runs import TaskNeeds
 
 _RESAMPLE = "resample the channels of an image to one grid"
 
@@ -29,6 +32,13 @@ def require_own(dataset: DataSet, folder: Path) -> None:
         f"data.sets.{dataset.name}.folder: {folder} {kind}",
         "correct it; a relative path begins at the folder where voxseq runs",
     )
+
+
+def own_needs(found: Scan, dataset: DataSet, task: TaskNeeds | None) -> TaskNeeds | None:
+    """Needs of a task on an own data set: its files may hold all values that the layout names."""
+    if task is None or task.type != "segmentation" or dataset.classes or not found.labels:
+        return task
+    return task.model_copy(update={"labels": max([task.labels, *found.labels])})
 
 
 def named_facts(found: Scan) -> dict[str, Any]:

@@ -71,36 +71,6 @@ def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Exa
     )
 
 
-def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> ExamineRun:
-    """The run with what a user's own data set has in place of the catalogue's facts."""
-    row = config.data.sets.get(run.dataset)
-    if row is None:
-        return run
-    task, needs = tasks.get(run.dataset), run.task
-    if task and needs and not row.classes:
-        # The files hold the values that the task merges.
-        needs = needs.model_copy(update={"labels": max([needs.labels, *task.data.merge_labels])})
-    return run.model_copy(
-        update={
-            "own": _own(config, run.dataset, tasks),
-            "lists": digest_of(lists_of(row)),
-            "optional": False,
-            "phantoms": None,
-            "task": needs,
-        }
-    )
-
-
-def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> OwnFacts | None:
-    """Facts of a data set of the user; None for one of the catalogue."""
-    row, task = config.data.sets.get(dataset), tasks.get(dataset)
-    if row is None:
-        return None
-    # Merged labels name other values than the files have.
-    labels = task.labels if task and not task.data.merge_labels else ()
-    return own_facts(own_for(row, task and task.type, labels))
-
-
 def sequences_run(sequences: SequencesConfig) -> SequencesRun:
     """The part of the sequence configuration that building the index reads."""
     lists = {dataset: read_subjects(dataset, path) for dataset, path in sequences.exclude.items()}
@@ -138,3 +108,33 @@ def read_subjects(dataset: str, path: str) -> list[str]:
     if not found:
         raise ConfigError(f"{key}: the file {path} names no subject", "one subject a line")
     return sorted(found)
+
+
+def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> ExamineRun:
+    """The run with what a user's own data set has in place of the catalogue's facts."""
+    row = config.data.sets.get(run.dataset)
+    if row is None:
+        return run
+    task, needs = tasks.get(run.dataset), run.task
+    if task and needs and not row.classes:
+        # The files hold the values that the task merges.
+        needs = needs.model_copy(update={"labels": max([needs.labels, *task.data.merge_labels])})
+    return run.model_copy(
+        update={
+            "own": _own(config, run.dataset, tasks),
+            "lists": digest_of(lists_of(row)),
+            "optional": False,
+            "phantoms": None,
+            "task": needs,
+        }
+    )
+
+
+def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> OwnFacts | None:
+    """Facts of a data set of the user; None for one of the catalogue."""
+    row, task = config.data.sets.get(dataset), tasks.get(dataset)
+    if row is None:
+        return None
+    # Merged labels name other values than the files have.
+    labels = task.labels if task and not task.data.merge_labels else ()
+    return own_facts(own_for(row, task and task.type, labels))
