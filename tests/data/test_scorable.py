@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import trees
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import load_config
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import TaskNeeds
 from voxseq.data.scorable import ALL_SPLITS, require_scorable
 from voxseq.data.verify.check import Usage, verify

@@ -10,7 +10,6 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import Shape3
 from voxseq.config.feasible import of_phantoms
@@ -54,7 +53,7 @@ def _names(config: Config) -> Iterator[Problem]:
         named[f"sequences.sources.{number}.dataset"] = source.dataset
     for key, dataset in named.items():
         try:
-            catalogue.get(dataset)
+            config.data.dataset(dataset)
         except ConfigError as error:
             yield Problem(key, f"{error.what}; {error.hint}")
     tasks, methods = config.finetune.tasks, study_methods(config)
@@ -157,7 +156,7 @@ def _sources(config: Config) -> Iterator[Problem]:
         yield Problem("sequences.sources", "pretrain.methods need at least one entry")
     kinds = {source.kind for source in sequences.sources}
     for number, source in enumerate(sequences.sources):
-        row = catalogue.get(source.dataset)
+        row = config.data.dataset(source.dataset)
         if source.kind not in row.kinds:
             yield Problem(
                 f"sequences.sources.{number}.kind",
@@ -189,7 +188,7 @@ def _left_out(config: Config) -> list[str]:
 
 def _tasks(config: Config) -> Iterator[Problem]:
     for name, task in config.finetune.tasks.items():
-        for key, text in (*_of_dataset(task), *_of_recipe(config, name, task)):
+        for key, text in (*_of_dataset(config, task), *_of_recipe(config, name, task)):
             yield Problem(f"finetune.tasks.{name}.{key}", text, task.type)
         if isinstance(task, SegmentationTask):
             key, shape = f"finetune.tasks.{name}.roi", task.roi
@@ -208,9 +207,9 @@ def _tasks(config: Config) -> Iterator[Problem]:
         yield from _batch(key, items, math.prod(shape))
 
 
-def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
+def _of_dataset(config: Config, task: Task) -> Iterator[tuple[str, str]]:
     """Parts of a task that its data set cannot give: key below the task, and reason."""
-    row = catalogue.get(task.dataset)
+    row = config.data.dataset(task.dataset)
     if row.role == "source":
         yield "dataset", f"{row.name} has no labels; it serves pre-training alone"
         return

@@ -78,7 +78,7 @@ class TaskSource(Model):
     title: Title
     """name in the tables"""
     dataset: Name
-    """a data set of the catalogue, see docs/datasets.md"""
+    """a data set of data.sets or of the catalogue, see docs/datasets.md"""
     data: TaskDataConfig
     """preparation of the volumes; classification and regression need resize"""
     pretrained: OptimiserConfig

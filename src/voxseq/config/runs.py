@@ -6,13 +6,12 @@ holds the same as JSON values.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
 from voxseq.config.base import Model, Shape3
 from voxseq.config.data import (
-    DataConfig,
     PhantomConfig,
     SequencesConfig,
     SourceConfig,
@@ -33,6 +32,14 @@ from voxseq.config.registry import TaskType
 
 NetworkSettings = UNet3DSettings | ResNetSettings
 
+if TYPE_CHECKING:
+    from voxseq.config.datasets import DataConfig
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a field is left out of the JSON of a run: most have none."""
+    return not value
+
 
 class SplitSettings(Model):
     """How the images of a task are divided where no lists are published."""
@@ -49,6 +56,18 @@ class SplitSettings(Model):
             ratio=data.split_ratio,
             validation_fraction=data.validation_fraction,
         )
+
+
+class OwnFacts(Model):
+    """One of a user's own data sets, as :func:`voxseq.config.sets.own_facts` makes it.
+
+    Attributes:
+        facts: those that decide about results.
+        place: its folder, its title and the path of its split: no part of a fingerprint.
+    """
+
+    facts: dict[str, Any]
+    place: dict[str, str] = Field(exclude=True)
 
 
 class TaskNeeds(Model):
@@ -74,9 +93,13 @@ class ExamineRun(Model):
         optional: whether pre-training does without the data set where it is absent.
         phantoms: what is generated; ``None`` for real data.
         task: the task that uses the data set, if any.
+        own: facts of a data set of the user; ``None`` for one of the catalogue.
+        lists: one word for the content of the lists that a data set of the user is read by.
     """
 
     dataset: str
+    own: OwnFacts | None = Field(None, exclude_if=_is_empty)
+    lists: str = Field("", exclude_if=_is_empty)
     release: str = "1"
     optional: bool = False
     phantoms: PhantomConfig | None = None
@@ -97,9 +120,11 @@ class PrepareRun(Model):
 
     Attributes:
         task: the recipe; ``None`` for a source of pre-training.
+        own: as in :class:`ExamineRun`.
     """
 
     dataset: str
+    own: OwnFacts | None = Field(None, exclude_if=_is_empty)
     store: StoreConfig
     task: TaskPreparation | None = None
 

@@ -150,7 +150,7 @@ class RunCosts:
     def _download(self, own: runs.ExamineRun) -> RunCost:
         found = content(own.dataset, self.config)
         written = found.volumes * _INDEX_ROW
-        if self.config.data.root is None:
+        if self.config.data.is_phantom(own.dataset):
             # Phantoms are generated as int16 files.
             written += int(2 * found.voxels)
         return RunCost(downloaded=found.download or 0.0, written=written)
