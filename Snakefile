@@ -69,4 +69,9 @@ onstart:
 
 
 onsuccess:
+    SHOWN.stop()
     record_in_dvc()
+
+
+onerror:
+    SHOWN.stop()

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.harness import Row, in_turn, peaks, smaller
 from tests.helpers import trees
 from voxseq import catalogue
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import SplitSettings
 from voxseq.data import layouts
 from voxseq.data.examine import examine

@@ -16,7 +16,7 @@ from tests.helpers.toy import STEPS, Outcome, Toy, train
 from voxseq.base import stopping
 from voxseq.base.errors import DataError, Interrupted, ResourceError, VoxseqError
 from voxseq.base.stopping import SIGNALS, stop_requests
-from voxseq.training import checkpoint, loop
+from voxseq.training import checkpoint
 
 
 def send(number: int = signal.SIGTERM) -> None:
@@ -155,7 +155,7 @@ def test_a_step_that_takes_too_long_is_left_out(
 def test_the_end_of_a_long_training_has_a_checkpoint(
     straight: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LATE", -1.0)
+    monkeypatch.setattr(checkpoint, "LATE", -1.0)
     train(tmp_path)
     again = train(tmp_path, Toy(seed=9))
     assert again.toy.steps_done == []

@@ -283,7 +283,7 @@ def test_a_short_row_is_enough_and_every_key_of_the_page_exists() -> None:
         ({"foldre": "x"}, "foldre: Unexpected keyword argument"),
         ({"folder": 3}, "folder: Input should be a valid string"),
         ({"modality": "PET"}, "modality: Input should be 'CT', 'MRI' or 'CT and MRI'"),
-        ({"layout": "nifty"}, "layout: .*unknown layout 'nifty', expected one of brats23"),
+        ({"layout": "nifty"}, "layout: .*unknown layout 'nifty', expected one of bids"),
         ({"volumes": "many"}, "volumes: Input should be a valid integer"),
         ({"volumes": True}, "volumes: Input should be a valid integer"),
         ({"phantoms": "perhaps"}, "phantoms: Input should be a valid boolean"),

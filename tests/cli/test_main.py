@@ -17,6 +17,7 @@ from tests.helpers import ROOT
 from tests.helpers.calling import Call
 from voxseq import __version__
 from voxseq.base import gpus
+from voxseq.base.files import write_json
 from voxseq.base.locks import exclusive
 from voxseq.cli import main as cli
 from voxseq.config import load_config, read_yaml
@@ -47,7 +48,10 @@ def test_the_module_is_a_program(workspace: Path) -> None:
     [
         ["--help"],
         ["-h"],
-        *([name, "--help"] for name in ("plan", "run", "prune", "record", "where", "close")),
+        *(
+            [name, "--help"]
+            for name in ("plan", "job", "run", "status", "prune", "record", "where", "close")
+        ),
         ["forget", "--help"],
         *(["config", name, "--help"] for name in ("show", "check", "use")),
         *(["code", name, "--help"] for name in ("check", "keep", "bump")),
@@ -71,10 +75,10 @@ def test_help_is_there_for_every_command(call: Call, words: list[str]) -> None:
         (["close", "pretrain", "smoke", "results"], ["scale smoke", "scale demo"]),
         (["forget", "pretrain/nobody"], ["pretrain/nobody", "voxseq plan"]),
         (["forget", "pretrain/ours"], ["nobody to ask", "--yes"]),
-        (["run", "finetune", "nobody"], ["nobody", "ours.part0"]),
-        (["run", "training", "x"], ["training", "none"]),
+        (["job", "finetune", "nobody"], ["nobody", "ours.part0"]),
+        (["job", "training", "x"], ["training", "none"]),
         (
-            ["run", "finetune", "ours.part0", "--fingerprint", "0" * 16],
+            ["job", "finetune", "ours.part0", "--fingerprint", "0" * 16],
             ["0" * 16, "start it again"],
         ),
         (["code", "bump", "nothing"], ["nothing", "actions"]),
@@ -96,7 +100,9 @@ def test_mistakes_end_in_a_message_and_status_2(
     assert sorted(workspace.rglob("*")) == before
 
 
-@pytest.mark.parametrize("words", [["nothing"], ["plan", "--nothing"], ["run"], ["config"]])
+@pytest.mark.parametrize(
+    "words", [["nothing"], ["plan", "--nothing"], ["job"], ["run"], ["config"]]
+)
 def test_wrong_words_end_in_usage(workspace: Path, call: Call, words: list[str]) -> None:
     printed = call(*words, status=2)
     assert "Usage" in printed.err + printed.out
@@ -228,10 +234,10 @@ def test_run_does_a_job_and_its_marker_appears(
     call("config", "use", str(SMOKE))
     plan = build_plan(load_config(workspace / "params.yaml"))
     job = plan.jobs["download", "task07_pancreas"]
-    words = ("run", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
+    words = ("job", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
     call(*words)
     assert (workspace / plan.marker(job)).exists()
-    error = call("run", "preprocess", "task.la", status=2).err
+    error = call("job", "preprocess", "task.la", status=2).err
     assert "download/la is needed" in error
     assert "snakemake --cores all download" in error
     run = job.runs[0]
@@ -270,14 +276,14 @@ def test_a_training_leases_a_gpu_before_it_begins(
     monkeypatch.setattr(Workspace, "execute", lambda *_: done.append("work"))
     overlay = workspace / "overlay.yaml"
     overlay.write_text(f"execution: {{device: {asked}}}")
-    call("run", *words, "--overlay", str(overlay))
+    call("job", *words, "--overlay", str(overlay))
     assert done == ["/".join(words)] * is_leased + ["work"]
 
 
 def test_code_versions_are_kept_bumped_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
-    from voxseq.base.files import read_json, write_json
+    from voxseq.base.files import read_json
     from voxseq.plan import code_versions as fingerprint
 
     path = tmp_path / "code.json"
@@ -308,6 +314,33 @@ def test_plan_tells_what_is_running(workspace: Path, call: Call) -> None:
     assert states["pretrain/simclr"].rstrip().endswith("to do")
     assert states["7"].endswith("0 finished, 1 running, scale demo")
     assert "running" not in call("plan", "--stage", "pretrain").out
+
+
+def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
+    assert "scale demo: 0 of 580 runs finished, 580 waiting" in call("status").out
+    works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
+    runs = {name: works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr", "dino")}
+    under_way = {"doing": "training", "done": 40, "total": 1000, "loss": 0.5, "seconds_left": 90}
+    write_json(works.state(runs["ours"]) / "progress.json", {"state": "running", **under_way})
+    failed = {"state": "failed", "reason": "no room\n  next: make some"}
+    write_json(works.state(runs["simclr"]) / "progress.json", failed)
+    (works.state(runs["simclr"]) / "log.txt").touch()
+    write_json(works.state(runs["dino"]) / "progress.json", {"state": "running"})
+    with exclusive(works.lock(runs["ours"]), runs["ours"].id):
+        out = call("status").out
+        content = json.loads(call("status", "--json").out)
+    assert "0 of 580 runs finished, 1 running, 577 waiting, 1 stopped, 1 failed" in out
+    assert "running  pretrain/ours: training, 40 of 1000, loss 0.5, 90 s left" in out
+    assert "failed   pretrain/simclr: no room\n" in out
+    log = f".voxseq/state/demo/pretrain/simclr/{runs['simclr'].fingerprint}/log.txt"
+    assert f"log: {log}" in out
+    assert "stopped  pretrain/dino: its process was killed" in out
+    # Fourteen more trainings of the same length, as fast as the one that has told.
+    assert "time left: about 23 min, as runs took here, without some: no run of download" in out
+    by_id = {run["run"]: run for run in content["runs"]}
+    assert by_id["pretrain/ours"]["progress"]["done"] == 40
+    assert by_id["pretrain/simclr"]["log"] == log
+    assert by_id["tables/all"]["state"] == "waiting"
 
 
 def test_a_stage_of_dvc_ends_and_what_is_not_named_moves(workspace: Path, call: Call) -> None:

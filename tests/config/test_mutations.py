@@ -21,7 +21,7 @@ from voxseq.engine.workspace import Workspace
 from voxseq.plan import build_plan
 
 #: "  key.path: what is wrong"
-PROBLEM = re.compile(r"  [A-Za-z_][\w.\-]*: \S")
+PROBLEM = re.compile(r"  [A-Za-z_][\w.\-']*: \S")
 #: Mutations whose study is done from the first phantom to the last figure.
 DONE = int(os.environ.get("VOXSEQ_MUTATIONS", "12"))
 QUIET = settings(

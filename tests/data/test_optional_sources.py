@@ -12,7 +12,7 @@ from tests.helpers import sequence_store, trees
 from voxseq.base.errors import DataError
 from voxseq.base.files import read_json
 from voxseq.config import load_config, read_yaml
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.data.verify.check import Usage, verify
 from voxseq.data.verify.presence import optional_sources
 from voxseq.engine.workspace import Workspace

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import trees
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import load_config
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import TaskNeeds
 from voxseq.data.scorable import ALL_SPLITS, require_scorable
 from voxseq.data.verify.check import Usage, verify
@@ -29,8 +29,17 @@ WINDOW = {"window": [-900, 900], "foreground_crop": False}
         ("segmentation", [[0], [0], [0, 1], [0, 1]], (), "no case of the train split has a fore"),
         ("segmentation", [[0, 1], [0], [0], [0, 1]], (), "no case of the val split has a fore"),
         ("segmentation", [[0, 1], [0, 1], [0, 2], [0, 2]], (1, 2), "train split has class 2"),
-        ("classification", [[0], [0], [0, 1], [0, 1]], (), r"train split have the classes \[0\]"),
-        ("classification", [[0], [1], [0, 1], [1]], (), r"test split have the classes \[1\]"),
+        ("classification", [[0], [0], [0, 1], [0, 1]], (0, 1), r"train split have .* \[0\]"),
+        ("classification", [[0], [1], [0, 1], [1]], (0, 1), r"test split have the classes \[1\]"),
+        (
+            "classification",
+            [[0], [1], [0, 1], [0, 1]],
+            (0, 1, 2),
+            r"train split .* \[0, 1\], expected \[0, 1, 2\]",
+        ),
+        ("classification", [[0, 1], [2], [0, 1], [1]], (0, 1, 2), r"test split .* one class"),
+        ("regression", [[1.5], [1.5], [1, 2], [1, 2]], (), "all cases of the train split .* 1.5"),
+        ("regression", [[1], [2], [1, 2], [3]], (), "number 3: R² is undefined"),
     ],
 )
 def test_a_lack_is_named(kind: str, classes: list[list[int]], wanted: object, reason: str) -> None:
@@ -40,7 +49,11 @@ def test_a_lack_is_named(kind: str, classes: list[list[int]], wanted: object, re
 
 def test_enough_is_accepted() -> None:
     require_scorable("organ", "segmentation", SPLITS, [[0, 1], [0, 2], [1], [0, 1]], (1, 2))
-    require_scorable("nodule", "classification", [*SPLITS] * 2, [[0]] * 4 + [[1]] * 4)
+    require_scorable("nodule", "classification", [*SPLITS] * 2, [[0]] * 4 + [[1]] * 4, (0, 1))
+    # A class of several that validation and test lack has no AUC there, the others have.
+    few = [[0, 1], [2], [0, 2], [1, 2]]
+    require_scorable("grade", "classification", SPLITS, few, (0, 1, 2))
+    require_scorable("age", "regression", SPLITS, [[1], [2], [1, 2], [3, 4]])
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -22,7 +22,7 @@ from tests.helpers.planted import (
 )
 from voxseq import catalogue
 from voxseq.cli.main import cli
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.verify.check import Usage, verify
 from voxseq.data.verify.report import Report

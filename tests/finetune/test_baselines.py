@@ -254,7 +254,7 @@ def regress(
 ) -> float:
     """Regress on features of the whole splits; returns the penalty."""
     splits = Splits(*(volumes.rows(split) for split in SPLITS))
-    return logistic.regress(out, features, recipe, volumes, splits)["penalty"]
+    return logistic.fit_logistic(out, features, recipe, volumes, splits)["penalty"]
 
 
 def test_regression_is_the_best_of_the_grid_on_validation(images: Volumes, tmp_path: Path) -> None:

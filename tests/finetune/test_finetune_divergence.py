@@ -41,6 +41,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("segmentation", "unet3d", {"features": [2, 2, 2, 2, 2, 2], "norm": "batch"}),
         ("classification", "vit", {}),
         ("classification", "resnet", {"width": 0.0625}),
+        ("regression", "vit", {}),
     ],
 )
 @pytest.mark.parametrize(("rate", "steps"), [(3e38, 1), (1e30, 2)])

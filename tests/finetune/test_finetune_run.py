@@ -30,12 +30,11 @@ from voxseq.base.errors import ConfigError, DataError, IntegrityError
 from voxseq.base.files import read_json
 from voxseq.config.execution import DeviceConfig
 from voxseq.data.task_volumes import Volumes
-from voxseq.finetune import run
-from voxseq.finetune.classification import ClassificationTraining
+from voxseq.finetune import run, segmentation
+from voxseq.finetune.kinds import KINDS
 from voxseq.finetune.recipe import choose_splits
 from voxseq.finetune.segmentation import SegmentationTraining, score_cases
 
-TRAININGS = {"segmentation": SegmentationTraining, "classification": ClassificationTraining}
 FILES = {"metrics.csv", "scores.csv", "validation.csv", "worst.npz", "summary.json"}
 kinds = pytest.mark.parametrize("kind", TASKS)
 finish = partial(finish_run, run.execute)
@@ -151,7 +150,7 @@ def test_frozen_encoder_is_in_evaluation_mode_and_records_no_gradient(
     given = context(tmp_path, stores["segmentation"], SEGMENTATION, trained="decoder")
     network = run._network(given)
     volumes = Volumes(stores["segmentation"])
-    trainable = run._trainable(network, given.config.recipe, volumes, [0])
+    trainable = SegmentationTraining(network, given.config.recipe, volumes, [0])
     for mode in (True, False, True):
         trainable.train(mode)
         assert network.training is mode
@@ -208,7 +207,7 @@ def interrupted(
             raise KeyboardInterrupt
 
     with patch.context() as during:
-        during.setattr(TRAININGS[kind], "after_step", power_cut)
+        during.setattr(KINDS[kind].training, "after_step", power_cut)
         with pytest.raises(KeyboardInterrupt):
             finish(root, store, *args, **kw)
     assert (root / "state" / "checkpoint.pt").exists()
@@ -220,6 +219,7 @@ def interrupted(
     [
         ("segmentation", "unet3d", {"features": [4, 4, 8, 8, 8, 4], "norm": "batch"}),
         ("classification", "resnet", {"stem": "small", "width": 0.0625}),
+        ("regression", "resnet", {"stem": "small", "width": 0.0625}),
     ],
 )
 def test_networks_of_their_own_train_and_resume(
@@ -304,15 +304,14 @@ def test_test_images_are_segmented_once_and_after_training(
         read.append("fitted")
         return result
 
-    def counted(predict: Any, volumes: Volumes, rows: Any, recipe: Any) -> Any:
-        for case in score_cases(predict, volumes, rows, recipe):
+    def counted(predict: Any, volumes: Volumes, rows: Any, recipe: Any, **options: Any) -> Any:
+        for case in score_cases(predict, volumes, rows, recipe, **options):
             segmented.append(case.row)
             yield case
 
     monkeypatch.setattr(Volumes, "_read", spy)
     monkeypatch.setattr(run, "fit", fitted)
-    monkeypatch.setattr(run.segmentation, "score_cases", counted)
-    monkeypatch.setattr(run.results, "score_cases", counted)
+    monkeypatch.setattr(segmentation, "score_cases", counted)
     finish(tmp_path, stores["segmentation"], SEGMENTATION)
     assert "fitted" in read
     assert all(segmented.count(r) == 1 for r in Volumes(stores["segmentation"]).rows("test"))

@@ -100,4 +100,4 @@ def test_scores_of_a_split_do_not_depend_on_the_batch_size(tmp_path: Path) -> No
     with torch.no_grad():
         image = torch.tensor(volumes.image(rows[0]))[None, None]
         expected = network(image).softmax(dim=1)[0, 1]
-    assert one.probability[0] == pytest.approx(float(expected), rel=1e-6)
+    assert one.probability[0, 1] == pytest.approx(float(expected), rel=1e-6)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.helpers import trees
 from voxseq import catalogue
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.data.examine import Examination, examine
 from voxseq.data.verify.check import Usage, verify

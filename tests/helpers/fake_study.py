@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -143,17 +143,17 @@ def phantom_volume(seed: int, shape: tuple[int, ...] = (16, 16, 16)) -> np.ndarr
     return np.clip(0.6 * ball + 0.15 * noise, 0, 1).astype(np.float32)
 
 
-def write_csv(path: Path, header: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file; ``header`` has commas between its words."""
+def write_csv(path: Path, header: str | Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file; a text as ``header`` has commas between its words."""
+    names = header.split(",") if isinstance(header, str) else header
     with path.open("w", newline="") as handle:
-        csv.writer(handle, lineterminator="\n").writerows([header.split(","), *rows])
+        csv.writer(handle, lineterminator="\n").writerows([names, *rows])
 
 
 def _write_run(folder: Path, run: FinetunedRun, task: ReportTask, steps: int) -> None:
     rng = np.random.default_rng([sum(map(ord, run.id)), run.seed])
     skill = 0.62 + 0.06 * (run.method == "ours") - 0.1 * (1 - run.ratio)
-    write = _write_segmentation if task.type == "segmentation" else _write_classification
-    sizes = write(folder, task, skill, rng)
+    sizes = _WRITERS[task.type](folder, task, skill, rng)
     curve = [(s, "train", "loss", 1.2 * np.exp(-s / 60) + 0.2) for s in range(0, steps, 10)]
     for step in range(20, steps + 1, 20):
         value = skill * (1 - np.exp(-step / 50)) + 0.02 * rng.normal()
@@ -179,6 +179,8 @@ def _write_segmentation(
         for case, values in zip(cases, dice, strict=True)
         for label, value in zip(task.labels, values, strict=True)
     ]
+    if task.surface:
+        rows += _surfaces(task, cases, dice)
     write_csv(folder / "scores.csv", "case,label,metric,value", rows)
     x, y = np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 48), indexing="ij")
     truth = ((x - 0.1) ** 2 + (y + 0.1) ** 2 < 0.12).astype(np.uint8)
@@ -192,7 +194,76 @@ def _write_segmentation(
     return {"n_train": 28, "n_val": 4, "n_test": CASES}
 
 
+def _surfaces(task: ReportTask, cases: Sequence[str], dice: np.ndarray) -> list[tuple[Any, ...]]:
+    """Surface Dice and HD95 that go with Dice; HD95 of the last case is undefined."""
+    rows: list[tuple[Any, ...]] = []
+    for case, values in zip(cases, dice, strict=True):
+        for label, value in zip(task.labels, values, strict=True):
+            distance = np.nan if case == cases[-1] else 40 * (1 - value)
+            rows += [(case, label, "surface_dice", value / 2), (case, label, "hd95", distance)]
+    return rows
+
+
 def _write_classification(
+    folder: Path, task: ReportTask, skill: float, rng: np.random.Generator
+) -> dict[str, int]:
+    """Two classes or more."""
+    write = _write_many_classes if task.has_many_classes else _write_two_classes
+    return write(folder, task, skill, rng)
+
+
+def _write_many_classes(
+    folder: Path, task: ReportTask, skill: float, rng: np.random.Generator
+) -> dict[str, int]:
+    """Probabilities of each class, their scores, and the case that is worst."""
+    count = len(task.labels)
+    target = np.arange(PATIENTS) % count
+    logit = 4 * skill * np.eye(count)[target] + rng.normal(size=(PATIENTS, count))
+    chance = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
+    names = [f"p{i:03d}" for i in range(PATIENTS)]
+    columns = [f"probability_{label}" for label in task.labels]
+    rows = [(n, t, *c) for n, t, c in zip(names, target, chance, strict=True)]
+    write_csv(folder / "predictions.csv", ["case", "target", *columns], rows)
+    areas = [roc_auc_score(target == k, chance[:, k]) for k in range(count)]
+    scores = [("", "", "auc", np.mean(areas))]
+    scores += [("", "", "accuracy", (chance.argmax(axis=1) == target).mean())]
+    scores += [("", label, "auc", area) for label, area in zip(task.labels, areas, strict=True)]
+    write_csv(folder / "scores.csv", "case,label,metric,value", scores)
+    given = chance[np.arange(PATIENTS), target]
+    worst = int(given.argmin())
+    np.savez(
+        folder / "worst.npz", image=phantom_volume(1)[:, :, 8], truth=np.uint8(target[worst]),
+        prediction=np.uint8(chance[worst].argmax()), case=names[worst], score=given[worst],
+    )  # fmt: skip
+    return {"n_train": 160, "n_val": 60, "n_test": PATIENTS}
+
+
+def _write_regression(
+    folder: Path, task: ReportTask, skill: float, rng: np.random.Generator
+) -> dict[str, int]:
+    """Values, their scores, and the case with the largest error."""
+    target = 20 + 60 * np.random.default_rng([11]).random(PATIENTS)
+    value = target + 25 * (1 - skill) * rng.normal(size=PATIENTS)
+    names = [f"p{i:03d}" for i in range(PATIENTS)]
+    rows = list(zip(names, target, value, strict=True))
+    write_csv(folder / "predictions.csv", "case,target,value", rows)
+    error = np.abs(value - target)
+    scores = {
+        "mae": error.mean(),
+        "r2": 1 - np.square(error).sum() / np.square(target - target.mean()).sum(),
+        "correlation": np.corrcoef(target, value)[0, 1],
+    }
+    scored = [("", "", name, value) for name, value in scores.items()]
+    write_csv(folder / "scores.csv", "case,label,metric,value", scored)
+    worst = int(error.argmax())
+    np.savez(
+        folder / "worst.npz", image=phantom_volume(1)[:, :, 8], truth=target[worst],
+        prediction=value[worst], case=names[worst], score=error[worst],
+    )  # fmt: skip
+    return {"n_train": 160, "n_val": 60, "n_test": PATIENTS}
+
+
+def _write_two_classes(
     folder: Path, task: ReportTask, skill: float, rng: np.random.Generator
 ) -> dict[str, int]:
     """Probabilities, their scores, and the case whose true class has the lowest probability."""
@@ -232,3 +303,10 @@ def _write_pretrain(folder: Path, run: PretrainedRun, steps: int) -> None:
     sizes = {"parameters": 458_944, "encoder_parameters": 452_736}
     (folder / "summary.json").write_text(json.dumps(sizes))
     (folder / "cost.json").write_text(json.dumps({"seconds": 120.0, "peak_memory_mb": 950.0}))
+
+
+_WRITERS: Mapping[str, Callable[..., dict[str, int]]] = {
+    "segmentation": _write_segmentation,
+    "classification": _write_classification,
+    "regression": _write_regression,
+}

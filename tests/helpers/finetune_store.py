@@ -56,11 +56,21 @@ CLASSIFICATION = {
     "steps": 6,
     "validate_every": 2,
 }
+REGRESSION = {
+    "type": "regression",
+    "target": "age",
+    "unit": "years",
+    "batch_size": 4,
+    "augmentation": "nodule",
+    "steps": 6,
+    "validate_every": 2,
+}
 
 
 TASKS: dict[str, dict[str, Any]] = {
     "segmentation": SEGMENTATION,
     "classification": CLASSIFICATION,
+    "regression": REGRESSION,
 }
 #: Facts of the task of a network that is kept: prepared images are the stored ones.
 KEPT = {
@@ -68,12 +78,16 @@ KEPT = {
     "dataset": "la",
     "data": {"normalise": "none", "foreground_crop": False},
 }
-#: Split, class, image, label.
-Case = tuple[str, int, np.ndarray, np.ndarray | None]
+#: Split, class or number (float), image, label.
+Case = tuple[str, float, np.ndarray, np.ndarray | None]
 
 
-def row(name: str, split: str, label: int, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Columns of one volume whose native grid has a border of one voxel on each side."""
+def row(name: str, split: str, target: float, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Columns of one volume whose native grid has a border of one voxel on each side.
+
+    A target that is a float is the number of a regression, else the class.
+    """
+    is_number = isinstance(target, float)
     columns: dict[str, Any] = {
         **dict.fromkeys(("image", "path", "locator", "modality", "contrast", "group"), ""),
         **dict.fromkeys(("label_path", "orientation", "dtype", "content_hash"), ""),
@@ -82,7 +96,8 @@ def row(name: str, split: str, label: int, shape: tuple[int, ...]) -> dict[str, 
         "volume_id": name,
         "subject": name,
         "split": split,
-        "label": label,
+        "label": -1 if is_number else target,
+        "value": target if is_number else None,
     }
     for axis, size in zip("xyz", shape, strict=True):
         columns |= {
@@ -149,6 +164,28 @@ def classification_store(
     return write_store(folder, cases)
 
 
+def regression_store(folder: Path, splits: dict[str, int] | None = None) -> Path:
+    """A store of volumes whose brightness tells a number between 20 and 80."""
+    rng = np.random.default_rng(0)
+    cases: list[Case] = []
+    for split, count in (splits or {"train": 10, "val": 6, "test": 6}).items():
+        for value in rng.uniform(20.0, 80.0, count):
+            image = rng.normal(0.05 * (value - 50.0), 0.5, (8, 8, 8))
+            cases.append((split, float(value), image, None))
+    return write_store(folder, cases)
+
+
+def grades_store(folder: Path, splits: dict[str, int] | None = None, classes: int = 4) -> Path:
+    """A store of volumes whose brightness rises with their class, in turn."""
+    rng = np.random.default_rng(0)
+    cases: list[Case] = []
+    for split, count in (splits or {"train": 16, "val": 8, "test": 8}).items():
+        for number in range(count):
+            grade = number % classes
+            cases.append((split, grade, rng.normal(grade, 0.5, (8, 8, 8)), None))
+    return write_store(folder, cases)
+
+
 def make_stores(
     root: Path, shape: tuple[int, int, int] = SHAPE, images: dict[str, int] | None = None
 ) -> dict[str, Path]:
@@ -156,6 +193,7 @@ def make_stores(
     return {
         "segmentation": segmentation_store(root / "segmentation", shape=shape),
         "classification": classification_store(root / "classification", images),
+        "regression": regression_store(root / "regression", images),
     }
 
 

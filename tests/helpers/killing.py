@@ -164,7 +164,7 @@ def _is_job(process: psutil.Process) -> bool:
         words = process.cmdline()
     except psutil.Error:
         return False
-    return "voxseq" in words and "run" in words
+    return "voxseq" in words and "job" in words
 
 
 def _kill(processes: list[psutil.Process]) -> None:

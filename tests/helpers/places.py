@@ -193,11 +193,11 @@ class Place:
         return self.zygote.run(self.folder, *argv, "--params", str(self.params), **request)
 
     def run(self, stage: str, name: str, *, workers: int = 0, **request: Any) -> Ended:
-        """``voxseq run`` as a process of its own."""
+        """``voxseq job`` as a process of its own."""
         kind = "finetune" if stage in ("finetune", "beyond") else stage
         overlay = self.zygote.folder / f"workers{workers}.json"
         write_json(overlay, {"execution": {kind: {"workers": workers}}} if workers else {})
-        words = ("run", stage, name, "--params", str(self.params), "--overlay", str(overlay))
+        words = ("job", stage, name, "--params", str(self.params), "--overlay", str(overlay))
         return self.zygote.run(self.folder, *words, **request)
 
     def do(self, stage: str, name: str, **request: Any) -> Ended:

@@ -89,12 +89,11 @@ def _in_batch(fire: Callable[[], None], step: int) -> None:
 
 def _in_validation(fire: Callable[[], None], step: int) -> None:
     """In the validation with this number, from 0."""
-    from voxseq.finetune.classification import ClassificationTraining
-    from voxseq.finetune.segmentation import SegmentationTraining
+    from voxseq.finetune.kinds import KINDS
     from voxseq.pretrain.run import PretrainTask
 
     count = iter(range(10**9))
-    for owner in (PretrainTask, SegmentationTraining, ClassificationTraining):
+    for owner in (PretrainTask, *(kind.training for kind in KINDS.values())):
         _before(owner, "validate", lambda _: fire() if next(count) == step else None)
 
 

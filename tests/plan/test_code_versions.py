@@ -190,7 +190,7 @@ USED = {
     "data/prepare.py": {"preprocess"},
     "sequences/build.py": {"sequences", "pretrain", "tables", "figures"},
     "pretrain/methods/dino.py": {"pretrain"},
-    "models/attention.py": {"pretrain", "finetune", "probe"},
+    "models/attention.py": {"pretrain", "adopt", "finetune", "probe"},
     "evaluation/dice.py": {"finetune", "probe", "baseline"},
     "training/loop.py": TRAINED,
     "report/templates/index.html": {"tables", "figures"},

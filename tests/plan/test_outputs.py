@@ -20,12 +20,14 @@ def cell(stage: str, task: str, method: str, variant: str = "") -> dict[str, Any
 
 
 def study(*cells: dict[str, Any], pretrained: tuple[str, ...] = (), **more: Any) -> ReportRun:
-    """Configuration of a report; tasks are called by their type."""
-    task = {"title": "a", "dataset": "la", "labels": ("a", "b")}
+    """Configuration of a report; tasks are called by their type, and are the paper's."""
+    task = {"title": "a", "labels": ("a", "b")}
+    datasets = {SEG: "la", CLS: "ricord"}
     content = {
-        **{"scale": "a", "report": {}, "methods": (), "seeds": (0,), "ratios": (1.0,)},
+        **{"scale": "a", "report": {}, "seeds": (0,), "ratios": (1.0,)},
+        "methods": tuple(dict.fromkeys(c["method"] for c in cells)),
         "runs": list(cells),
-        "tasks": {name: {"name": name, "type": name, **task} for name in (SEG, CLS)},
+        "tasks": {k: {"name": k, "type": k, "dataset": d, **task} for k, d in datasets.items()},
         "pretrain_runs": [{"id": name, "method": "ours", "stride": 1} for name in pretrained],
         **more,
     }

@@ -149,8 +149,9 @@ def test_the_worst_seed_is_chosen(tmp_path: Path) -> None:
     assert ("ricord", "ours") not in worst
     pancreas, ricord = context.config.tasks.values()
     with styled():
-        figure = worst_figure(pancreas, ("unetr", "other", "ours"), worst, {item.case: "short"})
-        assert worst_figure(ricord, ("ours",), worst, {}) is None
+        titles = {name: name for name in ("unetr", "other", "ours")}
+        figure = worst_figure(pancreas, titles, worst, {item.case: "short"})
+        assert worst_figure(ricord, {"ours": "Ours"}, worst, {}) is None
     assert figure is not None
     axes = np.reshape(figure.axes, (3, 3))
     assert axes[0, 1].texts[0].get_text() == "missing"
@@ -215,7 +216,7 @@ def test_the_page_of_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     hidden = 2 * fake_study.CASES - 1 - 7
     assert f"{hidden} rows with higher scores are left out" in page
     summary = class_summary(cases).set_index(["method", "label"]).loc[("ours", "pancreas")]
-    shown = [f"{100 * summary[key]:.1f}" for key in ("mean", "median", "min")]
+    shown = [f"{100 * summary[key]:.1f}" for key in ("mean", "median", "worst")]
     cells = "</td><td>".join(["pancreas", str(summary["cases"]), *shown])
     assert f"<th>Ours</th><td>{cells}</td>" in page
     assert "<th>ViT</th><td>COVID-19</td><td>missing</td>" in page

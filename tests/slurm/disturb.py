@@ -168,8 +168,8 @@ def frozen(workspace: Path, stage: str, job: str) -> Generator[None, None, Proce
 
 
 def processes_of(workspace: Path, stage: str, job: str) -> Iterator[int]:
-    """Numbers of the processes ``voxseq run STAGE JOB`` in this workspace."""
-    wanted = [word.encode() for word in ("-m", "voxseq", "run", stage, job)]
+    """Numbers of the processes ``voxseq job STAGE JOB`` in this workspace."""
+    wanted = [word.encode() for word in ("-m", "voxseq", "job", stage, job)]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             # Those who launch it have the same words further behind.

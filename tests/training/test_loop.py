@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.helpers.toy import RUN_CONFIG, STEPS, Killed, Outcome, Toy, equal, train
+from voxseq.base import progress
 from voxseq.base.errors import TrainingError
-from voxseq.base.files import read_json
 from voxseq.base.stopping import SIGNALS
+from voxseq.config.execution import DeviceConfig
 from voxseq.training import checkpoint
 from voxseq.training.loop import Interrupted, LoopConfig
 from voxseq.training.schedule import lr_factor
@@ -33,7 +34,7 @@ def test_the_same_seed_gives_the_same_bits(straight: Outcome, tmp_path: Path) ->
     assert train(tmp_path).same_bits(straight)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["metrics.csv"]
     left = sorted(p.name for p in (tmp_path / "state").iterdir())
-    assert left == [checkpoint.FILE, "progress.json"]
+    assert left == [checkpoint.FILE]
     assert not train(tmp_path / "other", Toy(seed=1)).same_bits(straight)
 
 
@@ -192,17 +193,35 @@ def test_the_gradient_is_clipped(tmp_path: Path) -> None:
     assert max(moments[1]) < 1e-9
 
 
-def test_progress_can_be_read_while_training_runs(tmp_path: Path) -> None:
-    toy = Toy()
+def test_progress_can_be_read_while_training_runs_and_changes_no_bit(
+    straight: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "RECORD_INTERVAL", 0.0)
+    path, toy = tmp_path / "state/progress.json", Toy()
     toy.kill_at = 7
     toy.scores = {3: 0.1, 6: 0.2}
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), progress.recorded(path):
         train(tmp_path, toy, select="score", mode="max")
-    progress = read_json(tmp_path / "state/progress.json")
-    assert progress["step"] == 7
-    assert progress["steps"] == STEPS
-    assert progress["loss"] > 0
-    assert progress["best_step"] == 6
+    found = progress.read_record(path)
+    assert (found["done"], found["total"], found["best_step"]) == (7, STEPS, 6)
+    assert found["loss"] > 0
+    assert found["samples_per_second"] > 0
+    with progress.recorded(path):
+        assert train(tmp_path / "anew").same_bits(straight)
+    assert progress.read_record(path)["done"] == STEPS
+
+
+@pytest.mark.parametrize("minutes", [1e-9, 1e9, None])
+def test_checkpoints_by_minutes_resume_with_the_same_bits(
+    straight: Outcome, tmp_path: Path, minutes: float | None
+) -> None:
+    killed, device = Toy(), DeviceConfig(checkpoint_minutes=minutes)
+    killed.kill_at = 7
+    with pytest.raises(Killed):
+        train(tmp_path, killed, device=device)
+    resumed = train(tmp_path, device=device)
+    assert resumed.toy.steps_done[0] == (7 if minutes == 1e-9 else 4)
+    assert resumed.same_bits(straight)
 
 
 def test_of_equal_scores_the_earlier_stays() -> None:

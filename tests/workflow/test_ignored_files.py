@@ -61,7 +61,7 @@ OWN = ("mine", "smoke", "paper", "Tables", "open2", "demo", "2024_ct")
         # The open scale's without slices.
         (OPEN | below("results/open", SLICES), OPEN - below("results/open", SLICES)),
         ({"dvc_plots/index.html"}, set()),
-        ({"studies/mine.yaml", "mine.yaml"}, {"studies/mine.yaml", "mine.yaml"}),
+        ({"studies/mine.yaml", "mine.yaml"}, {"mine.yaml"}),
     ],
 )
 def test_results_of_ones_own_scales_stay_out(
@@ -73,9 +73,10 @@ def test_results_of_ones_own_scales_stay_out(
 
 def test_a_line_takes_a_scale_in(checkout: Path) -> None:
     with (checkout / ".gitignore").open("a") as handle:
-        handle.write("!/results/mine/\n")
-    write(checkout, "results/mine/tables/table1.csv", "results/other/tables/table1.csv")
-    assert added(checkout) == {"results/mine/tables/table1.csv"}
+        handle.write("!/results/mine/\n!/studies/mine.yaml\n")
+    kept = {"results/mine/tables/table1.csv", "studies/mine.yaml"}
+    write(checkout, *kept, "results/other/tables/table1.csv", "studies/other.yaml")
+    assert added(checkout) == kept
 
 
 def test_nothing_under_version_control_is_ignored() -> None:

@@ -9,6 +9,7 @@ from voxseq.base.logs import SnakemakeWords
 from voxseq.config import load_config, read_yaml, write_resolved
 from voxseq.config.place import DATA_VARIABLE
 from voxseq.engine.dvc import complete_stages, unrecorded_stages
+from voxseq.engine.live import RunsShown
 from voxseq.engine.session import at_work, begin, tidy_up
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import STAGES, build_plan
@@ -82,6 +83,8 @@ IS_RECORDED = "DVC_STAGE" not in os.environ and not config
 #: Asked for when everything is done and yet not recorded, because an earlier call was killed.
 RECORDED = f".voxseq/recorded/{PLAN.scale}"
 _held = []
+#: The runs that jobs do at the moment.
+SHOWN = RunsShown(WORKSPACE, logger)
 
 
 def begin_work():
@@ -93,6 +96,8 @@ def begin_work():
             _held.append(begin(WORKSPACE))
         except VoxseqError as error:
             raise WorkflowError(str(error)) from None
+        if "all" not in _quiet:
+            SHOWN.start()
 
 
 def optional_sources():
@@ -141,7 +146,7 @@ SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 
 
 def command(*options):
-    """The one command behind every job, with further options of ``voxseq run``.
+    """The one command behind every job, with further options of ``voxseq job``.
 
     The paths are the workspace's own and are quoted; all other words are names that the
     configuration has checked. The shell outlives SIGTERM and SIGHUP, so that voxseq has its time to
@@ -149,7 +154,7 @@ def command(*options):
     """
     return (
         f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} "
-        f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq run {{params.stage}} {{params.job}}"
+        f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq job {{params.stage}} {{params.job}}"
         f" --params {RESOLVED} --fingerprint {{params.fingerprint}}"
         f"{''.join(f' {option}' for option in options)} > {{log}} 2>&1"
         f" || bash {shlex.quote(str(SCRIPTS / 'stopped.sh'))} $?"

@@ -1,4 +1,4 @@
-"""The rules of single jobs: each does one job of the plan with `voxseq run`."""
+"""The rules of single jobs: each does one job of the plan with `voxseq job`."""
 
 from voxseq.report.escape import PHANTOMS
 
@@ -43,7 +43,7 @@ for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
             job="{job}" if _jobs else _job.name,
             fingerprint="{fingerprint}" if _jobs else _job.fingerprint,
             # First line of every caption in Snakemake's own report.
-            data=PHANTOMS if CONFIG.data.root is None else "",
+            data=PHANTOMS if PLAN.runs["tables/all"].config.phantoms else "",
             launcher=launcher_of(_asked) if _kind == "pretrain" else "",
         wildcard_constraints:
             job=_jobs or ANY,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +16,7 @@ from pydantic import (
     Strict,
     Tag,
     TypeAdapter,
+    model_validator,
     with_config,
 )
 from pydantic.dataclasses import dataclass
@@ -31,22 +33,46 @@ Access = Literal["open", "bucket", "tcia", "account", "manual"]
 DECATHLON = "MSD"
 #: Layouts, and the options that each of them needs.
 LAYOUTS: Mapping[str, tuple[str, ...]] = {
+    "bids": (),
     "brats23": ("contrasts",),
     "deeplesion": (),
     "dicom_tree": (),
+    "files": (),
     "medmnist": ("file",),
     "metaimage": ("patterns",),
     "msd": (),
     "nifti_tree": ("patterns",),
+    "nnunet": (),
     "ricord": ("values",),
+    "table": ("file",),
     "ua_mt": ("spacing",),
+}
+#: Further options that a layout reads, and those that every layout has.
+FURTHER: Mapping[str, tuple[str, ...]] = {
+    "bids": ("suffix", "derivatives", "labels", "target"),
+    "brats23": ("exclude",),
+    "dicom_tree": ("folders",),
+    "files": ("images", "labels", "subject", "exclude"),
+    "metaimage": ("modalities", "label", "label_value"),
+    "nifti_tree": ("modalities",),
+    "nnunet": ("fold",),
+    "table": ("columns",),
+}
+ALWAYS = ("channels", "contrasts", "ignore", "spacing", "splits", "fold")
+#: Layouts for which a user lists the files, and where the list is: below the folder, or the option
+#: that names it.
+LISTS: Mapping[str, tuple[str, ...]] = {
+    "bids": ("participants.tsv",),
+    "msd": ("dataset.json",),
+    "nnunet": ("dataset.json", "splits_final.json"),
 }
 _STRICT = ConfigDict(extra="forbid")
 
 
 def _layout(name: str) -> str:
     if name not in LAYOUTS:
-        raise ValueError(f"unknown layout {name!r}, expected one of {', '.join(LAYOUTS)}")
+        known = ", ".join(sorted(LAYOUTS))
+        raise ValueError(f"unknown layout {name!r}, expected one of {known}")
     return name
 
 
@@ -60,11 +86,25 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _glob(text: str) -> str:
+    if not text or text.startswith(("/", "~")) or ".." in text.split("/"):
+        raise ValueError("expected a path that begins at the data set's folder")
+    strange = [word for word in re.findall(r"{(.*?)}", text) if word not in ("case", "channel")]
+    if strange:
+        raise ValueError(f"{{{strange[0]}}} means nothing, expected {{case}} or {{channel}}")
+    return text
+
+
 Count = Annotated[int, Strict(), Field(ge=0)]
 Shape = tuple[Count, Count, Count]
 Spacing = tuple[float, float, float]
 #: A regular expression of relative paths that tells the subject.
 Pattern = Annotated[str, AfterValidator(_pattern)]
+#: Relative paths with ``*``, ``**`` and ``?``, and ``{case}`` where the name of the case stands.
+Glob = Annotated[str, AfterValidator(_glob)]
+#: What a column of a table holds.
+Column = Literal["image", "label", "class", "target", "subject", "split"]
+Globs = Glob | Annotated[list[Glob], Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -126,6 +166,18 @@ class Options(TypedDict, total=False):
     spacing: Spacing
     file: str
     values: Literal["hu", "stored"]
+    #: of a user's own data sets; docs/own-data.md describes them
+    images: Globs
+    labels: Glob
+    subject: Pattern
+    channels: Annotated[list[str], Field(min_length=1)]
+    ignore: Annotated[int, Strict(), Field(ge=1, le=255)]
+    splits: Annotated[str, Field(min_length=1)]
+    fold: Count
+    columns: dict[Column, str | list[str]]
+    suffix: str | list[str]
+    derivatives: str
+    target: str
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -150,7 +202,7 @@ class DataSet:
     role: Role  #: pre-training source, downstream task, or both
     modality: Literal["CT", "MRI", "CT and MRI"]  #: of both, the layout tells them apart
     layout: Annotated[str, AfterValidator(_layout)]  #: a module of :mod:`voxseq.data.layouts`
-    folder: str  #: place below the user's data root
+    folder: str  #: place below the user's data root; of an own data set the place itself
     #: what voxels hold as published; None: Hounsfield units for CT, any numbers for MRI
     intensities: Literal["hu", "stored", "zscore", "uint8", "any"] | None = None
     paths: tuple[str, ...] = ()  #: what is read below the folder; "…/" stands for any folders
@@ -186,6 +238,31 @@ class DataSet:
     overlaps: tuple[str, ...] = ()  #: data sets that share images; one of two names the other
     unconfirmed: tuple[str, ...] = ()  #: facts of this row that no source settles
     note: str = ""  #: traps
+    own: bool = False  #: whether a user declares it in the configuration; it is never fetched
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        needed = LAYOUTS[self.layout]
+        known = (*needed, *FURTHER.get(self.layout, ()), *ALWAYS)
+        for option in needed:
+            if option not in self.options:
+                raise ValueError(f"options.{option}: {self.layout} needs it")
+        for option in self.options:
+            if option not in known:
+                raise ValueError(
+                    f"options.{option}: {self.layout} does not read it; it reads {', '.join(known)}"
+                )
+        return self
+
+    def place(self, root: Path | None) -> Path | None:
+        """Its folder, which need not exist; None where that is below a data root that is None.
+
+        Args:
+            root: the user's folder of catalogued data sets.
+        """
+        if self.own:
+            return Path(self.folder).expanduser().absolute()
+        return None if root is None else root / self.folder
 
     @property
     def size(self) -> int | None:

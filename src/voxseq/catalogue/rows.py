@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from voxseq.base.errors import ConfigError
 from voxseq.catalogue.lists import PACKAGE, content
-from voxseq.catalogue.model import LAYOUTS, DataSet
+from voxseq.catalogue.model import DataSet
 
 _FILE = "datasets.yaml"
 _MODEL = TypeAdapter(DataSet)
@@ -35,19 +35,22 @@ def read_rows(rows: Mapping[str, Any], origin: str) -> dict[str, DataSet]:
     for name, facts in rows.items():
         if not isinstance(facts, Mapping):
             raise _refusal(origin, name, "expected a mapping of facts")
-        usual = {"title": name, "role": "task" if facts.get("task") else "source"}
         try:
-            row = _MODEL.validate_python({**usual, **facts, "name": name})
+            row = _MODEL.validate_python(completed(name, facts))
         except ValidationError as error:
             wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise _refusal(origin, name, "; ".join(wrong).replace("Value error, ", "")) from None
-        lacking = [option for option in LAYOUTS[row.layout] if option not in row.options]
-        if lacking:
-            raise _refusal(origin, name, f"options.{lacking[0]}: {row.layout} needs it")
+            said = "; ".join(text.removeprefix(": ") for text in wrong)
+            raise _refusal(origin, name, said.replace("Value error, ", "")) from None
         if row.volumes is None and row.parts is not None:
             row = dataclasses.replace(row, volumes=sum(row.parts))
         found[name] = row
     return _with_overlaps(found)
+
+
+def completed(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with the usual title and role, for the model."""
+    usual = {"title": name, "role": "task" if facts.get("task") else "source"}
+    return {**usual, **facts, "name": name}
 
 
 def _refusal(origin: str, name: str, reason: str) -> ConfigError:

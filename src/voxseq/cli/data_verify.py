@@ -71,7 +71,8 @@ def verify(
 
 
 def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
-    from voxseq.config.data import DataConfig, TaskDataConfig
+    from voxseq.config.data import TaskDataConfig
+    from voxseq.config.datasets import DataConfig
     from voxseq.config.runs import TaskNeeds
     from voxseq.data.verify.check import Usage, verify
     from voxseq.plan.data import needs_of

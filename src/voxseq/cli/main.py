@@ -17,8 +17,9 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import predict, results, upkeep
+from voxseq.cli import predict, results, status, study, upkeep
 from voxseq.cli.data import data
+from voxseq.cli.export import export
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def cli() -> None:
 
 
 for _command in (
-    *(predict.evaluate, predict.features),
-    predict.predict,
+    *(study.init, study.run, status.status),
+    *(predict.predict, predict.evaluate, predict.features, export),
     *(data, results.forget, results.tables, results.verify, results.where),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
@@ -156,13 +157,10 @@ def _print_plan(built: Plan, stage: str | None) -> None:
 
 
 def _state(workspace: Workspace, run: Run) -> str:
-    from voxseq.base.locks import owner_of
+    from voxseq.engine.states import state_of
 
-    if workspace.is_finished(run):
-        return "finished"
-    # The lock is that of the run in any configuration, the state that of this one.
-    is_running = workspace.state(run).exists() and owner_of(workspace.lock(run)) is not None
-    return "running" if is_running else "to do"
+    state = state_of(workspace, run).state
+    return state if state in ("finished", "running") else "to do"
 
 
 @cli.command()
@@ -172,7 +170,7 @@ def _state(workspace: Workspace, run: Run) -> str:
 @overlay_option
 @click.option("--fingerprint", help="Refuse to run when the plan says another one.")
 @click.option("--verify", is_flag=True, help="Compare its results with their checksums instead.")
-def run(
+def job(
     stage: str,
     job: str,
     params: Path,
@@ -187,10 +185,10 @@ def run(
     from voxseq.base.stopping import stop_requests
 
     with stop_requests():
-        _run(stage, job, params, overlays, fingerprint, verify=verify)
+        _do(stage, job, params, overlays, fingerprint, verify=verify)
 
 
-def _run(
+def _do(
     stage: str,
     job: str,
     params: Path,
@@ -258,10 +256,15 @@ def config() -> None:
 @overlay_option
 def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
     """Print every key with its value, defaults included."""
+    click.echo(_as_yaml(load(params, overlays)), nl=False)
+
+
+def _as_yaml(loaded: Config) -> str:
     import yaml
 
-    content = load(params, overlays).model_dump(mode="json")
-    click.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), nl=False)
+    content = loaded.model_dump(mode="json")
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 @config.command("check")
@@ -293,14 +296,18 @@ def config_docs(write: bool) -> None:
 def config_use(overlay: Path, params: Path) -> None:
     """Write OVERLAY into params.yaml, so that DVC versions that scale too; comments stay.
 
+    A study that stands alone replaces all of params.yaml, and is written with every key.
+
     `git checkout params.yaml` brings the demo back.
     """
     from voxseq.base.files import write_text
     from voxseq.config import load_config, read_yaml
     from voxseq.config.overlay import laid_over
+    from voxseq.config.standalone import is_standalone
 
-    loaded = load_config(params, [read_yaml(overlay)])
-    write_text(params, laid_over(params, overlay))
+    above = read_yaml(overlay)
+    loaded = load_config(params, [above])
+    write_text(params, _as_yaml(loaded) if is_standalone(above) else laid_over(params, overlay))
     click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
 
 

@@ -320,7 +320,7 @@ def _packing(packing: Packing) -> str:
 def _assumed(config: Config, estimate: Estimate) -> str:
     parts: dict[str, list[str]] = {}
     for dataset in sorted(run.config.dataset for run in estimate.runs("download")):
-        for name in content(dataset, config).assumed if config.data.root is not None else ():
+        for name in () if config.data.is_phantom(dataset) else content(dataset, config).assumed:
             parts.setdefault(name, []).append(dataset)
     named = [f"{name} of {', '.join(sets)}" for name, sets in parts.items()]
     return "; ".join(["shapes of images", *named])

@@ -31,6 +31,11 @@ def tables(params: Path, overlays: tuple[Path, ...]) -> None:
 @overlay_option
 def where(params: Path, overlays: tuple[Path, ...]) -> None:
     """Show where tables, figures and the report are, and whether they are up to date."""
+    print_places(params, overlays)
+
+
+def print_places(params: Path, overlays: tuple[Path, ...]) -> None:
+    """Print the folders of results, how much is finished, and what is out of date."""
     from voxseq.engine.publishing import state_of_results
 
     workspace = workspace_of(params, overlays)

@@ -10,21 +10,33 @@ from pathlib import Path
 
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
+from voxseq.config.report_run import MAIN_TABLES
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
 from voxseq.report.metrics import PRINTED
+from voxseq.report.metrics import printed as printed_as
 
 _SIGNS = {"above": "▲", "below": "▼"}
 _TITLES = {
-    1: "segmentation, all labels",
-    2: "classification, all labels",
+    **{number: f"{kind}, all labels" for kind, number in MAIN_TABLES.items()},
     3: "fewer labels",
     4: "ablation of our pre-training",
     5: "beyond the paper",
+}
+#: Titles in a study without tasks of the paper, whose tables have no numbers.
+_OWN_TITLES = {
+    **_TITLES,
+    4: "ablation of the pre-training",
+    5: "controls",
 }
 _LEGEND = (
     "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
     "{paper}in Table 5 the row that is the reference; ▲ ▼ clearly above or below the reference,\n"
     "which is ours in Tables 1–3 and the full method in Table 4"
+)
+_OWN_LEGEND = (
+    "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
+    "among the controls the row that is the reference; ▲ ▼ clearly better or worse than the\n"
+    "reference, which differences.md names"
 )
 _PAPER = "the paper's value, "
 _ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
@@ -39,6 +51,7 @@ _COST = {
     "encoder_parameters": "encoder parameters",
     "segmentation_parameters": "segmentation parameters",
     "classification_parameters": "classification parameters",
+    "regression_parameters": "regression parameters",
 }
 _COLLAPSE = {
     "run": "",
@@ -71,7 +84,12 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
             raise DataError(f"{path} does not exist", "run `make reproduce` first")
         lines = _read(path)
         cells += lines
-        parts.append(f"Table {number}: {_TITLES[number]}\n\n{_table(lines)}")
+        # Tables of a study without tasks of the paper have no column for its values.
+        is_papers = not lines or "paper" in lines[0]
+        title = (
+            f"Table {number}: {_TITLES[number]}" if is_papers else _OWN_TITLES[number].capitalize()
+        )
+        parts.append(f"{title}\n\n{_table(lines)}")
     for path, title, columns in (
         (results / "cost/cost.csv", "Cost", _COST),
         (results / "tables/collapse.csv", "Collapse", _COLLAPSE),
@@ -79,8 +97,9 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
         if path.is_file():
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
     said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
-    paper = _PAPER if any(line["paper"] != "n/a" for line in cells) else ""
-    legend = [_LEGEND.format(paper=paper)] if numbers else []
+    paper = _PAPER if any(line.get("paper", "n/a") != "n/a" for line in cells) else ""
+    is_own = bool(cells) and "paper" not in cells[0]
+    legend = [_OWN_LEGEND if is_own else _LEGEND.format(paper=paper)] if numbers else []
     text = "\n\n".join([*said, *parts, *legend]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
 
@@ -110,12 +129,13 @@ def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
         (line["row"], line["reference"], line["column"], line["metric"]): _cell(line, seeds)
         for line in lines
     }
+    units = {(line["column"], line["metric"]): line["unit"] for line in lines}
     details = {line["column"]: line.get("detail", "none").replace("none", "") for line in lines}
     heads = [
         [
             *textwrap.wrap(column, 16),
             *textwrap.wrap(details[column], 16),
-            PRINTED[metric].header,
+            printed_as(metric, units[column, metric]).header,
         ]
         for column, metric in columns
     ]
@@ -135,16 +155,19 @@ def _cell(line: Line, seeds: str) -> str:
     elif line["mean"] == "undefined":
         shown = "undefined"
     else:
-        digits = PRINTED[line["metric"]].digits
-        spread = line["sd"] not in ("n/a", "undefined", "missing")
+        digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
+        spread = line["sd"] not in ("n/a", "none", "undefined", "missing")
         sd = f"{float(line['sd']):.{digits}f}" if spread else "–"
         shown = f"{float(line['mean']):.{digits}f} ± {sd}"
         shown += "" if line["n"] == seeds else f" ({line['n']})"
-    paper = "" if line["paper"] == "n/a" else f" [{line['paper']}]"
+    value = line.get("paper", "n/a")
+    paper = "" if value == "n/a" else f" [{value}]"
     return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
 
 
 def _plain_table(lines: Sequence[Line], columns: Mapping[str, str]) -> str:
+    # A table leaves out columns that its study has nothing for.
+    columns = {name: title for name, title in columns.items() if lines and name in lines[0]}
     heads = [textwrap.wrap(title, 16) for title in list(columns.values())[1:]]
     groups: dict[str, list[list[str]]] = {}
     for line in lines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from voxseq import catalogue
+from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import part_sizes
 from voxseq.config import Config
 from voxseq.config.base import Shape3, Spacing3
@@ -16,6 +16,8 @@ from voxseq.config.data import TaskDataConfig
 
 #: Of phantoms: contrasts of a subject, types of lesions, mm of a voxel.
 _CONTRASTS, _CATEGORIES, _SPACING = 4, 8, 3.0
+#: Images of a user's own data set that does not say how many it has.
+_OWN_VOLUMES = 100
 
 
 @dataclass(frozen=True)
@@ -45,26 +47,30 @@ class Content:
 
 
 def content(dataset: str, config: Config) -> Content:
-    """Contents of ``dataset``: by the catalogue, or the phantoms where no data root is set."""
-    row = catalogue.get(dataset)
+    """Contents of ``dataset``: by its facts, or the phantoms that stand for it."""
+    row = config.data.dataset(dataset)
     ct_share = float(row.modality == "CT")
     if row.ct_volumes is not None and row.volumes:
         ct_share = row.ct_volumes / row.volumes
     # Where files state no spacing, the row does.
     own = row.options.get("spacing")
-    if config.data.root is None:
+    if config.data.is_phantom(dataset):
         shape = config.data.phantoms.volume_shape
         return Content(_phantoms(row, config), shape, own or (_SPACING,) * 3, ct_share, 0)
     guess = row.assumed
     spacing = guess.spacing or own or (0.8, 0.8, 2.0)
-    volumes = guess.volumes or 0 if row.volumes is None else row.volumes
+    assumed_volumes = guess.volumes or (_OWN_VOLUMES if row.own else 0)
+    volumes = assumed_volumes if row.volumes is None else row.volumes
     size = guess.size if row.size is None else row.size
     stated = {"images": row.volumes, "download": row.size}
+    if row.own:
+        # It is here already.
+        size, stated = 0, {"images": row.volumes}
     assumed = tuple(name for name, value in stated.items() if value is None)
     return Content(volumes, guess.shape, spacing, ct_share, size, assumed)
 
 
-def _phantoms(row: catalogue.DataSet, config: Config) -> int:
+def _phantoms(row: DataSet, config: Config) -> int:
     phantoms = config.data.phantoms
     if row.role != "source":
         # Written with the sizes of a task, also where it serves as a source.
@@ -88,13 +94,13 @@ def _is_classification(dataset: str, config: Config) -> bool:
 def cases(dataset: str, config: Config) -> tuple[int, int, int]:
     """Training, validation and test cases of a task, one image a subject."""
     count = content(dataset, config).volumes
-    parts = catalogue.get(dataset).parts
+    parts, is_phantom = config.data.dataset(dataset).parts, config.data.is_phantom(dataset)
     if parts is None:
         return part_sizes(count, config.data.split_ratio)
     train, val, test = parts
-    if config.data.root is None and _is_classification(dataset, config):
+    if is_phantom and _is_classification(dataset, config):
         train, val, test = config.data.phantoms.classification_cases
-    elif config.data.root is None:
+    elif is_phantom:
         train, val, test = count - count // 5, 0, count // 5
     if not val:
         val = max(round(config.data.validation_fraction * train), 1)

@@ -10,13 +10,13 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import Shape3
 from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, RegressionTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import OptimiserConfig
+from voxseq.config.outside import of_outside, study_methods
 from voxseq.config.problems import Problem
 from voxseq.config.registry import METHODS, scratch
 from voxseq.config.root import Config
@@ -53,10 +53,10 @@ def _names(config: Config) -> Iterator[Problem]:
         named[f"sequences.sources.{number}.dataset"] = source.dataset
     for key, dataset in named.items():
         try:
-            catalogue.get(dataset)
+            config.data.dataset(dataset)
         except ConfigError as error:
             yield Problem(key, f"{error.what}; {error.hint}")
-    tasks, methods = config.finetune.tasks, (*config.finetune.scratch, *config.pretrain.methods)
+    tasks, methods = config.finetune.tasks, study_methods(config)
     in_tasks, ratio = "finetune.tasks has", config.label_ratio
     for key, names, kind, known, expected in (
         ("finetune.scratch", config.finetune.scratch, "network", scratch(), "choose from"),
@@ -74,12 +74,14 @@ def _names(config: Config) -> Iterator[Problem]:
 def _work(config: Config) -> Iterator[Problem]:
     """A study that trains nothing would end with empty results."""
     types = {task.type for task in config.finetune.tasks.values()}
-    trains = any(types & set(METHODS[name].networks) for name in config.finetune.scratch)
+    rows = study_methods(config).values()
+    trains = any(types & set(row.networks) for row in rows if row.settings is None)
     if not (config.pretrain.methods or trains or config.beyond.tasks):
         yield Problem(
             "pretrain.methods",
-            "empty, and no network of finetune.scratch has a task in finetune.tasks: nothing would "
-            "be trained; expected a method, or a task and a network for it",
+            "empty, and no network of finetune.scratch, and no encoder of finetune.encoders, has a "
+            "task in finetune.tasks: nothing would be trained; expected a method, or a task and a "
+            "network for it",
         )
 
 
@@ -154,7 +156,7 @@ def _sources(config: Config) -> Iterator[Problem]:
         yield Problem("sequences.sources", "pretrain.methods need at least one entry")
     kinds = {source.kind for source in sequences.sources}
     for number, source in enumerate(sequences.sources):
-        row = catalogue.get(source.dataset)
+        row = config.data.dataset(source.dataset)
         if source.kind not in row.kinds:
             yield Problem(
                 f"sequences.sources.{number}.kind",
@@ -186,7 +188,7 @@ def _left_out(config: Config) -> list[str]:
 
 def _tasks(config: Config) -> Iterator[Problem]:
     for name, task in config.finetune.tasks.items():
-        for key, text in (*_of_dataset(task), *_of_recipe(config, name, task)):
+        for key, text in (*_of_dataset(config, task), *_of_recipe(config, name, task)):
             yield Problem(f"finetune.tasks.{name}.{key}", text, task.type)
         if isinstance(task, SegmentationTask):
             key, shape = f"finetune.tasks.{name}.roi", task.roi
@@ -205,9 +207,9 @@ def _tasks(config: Config) -> Iterator[Problem]:
         yield from _batch(key, items, math.prod(shape))
 
 
-def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
+def _of_dataset(config: Config, task: Task) -> Iterator[tuple[str, str]]:
     """Parts of a task that its data set cannot give: key below the task, and reason."""
-    row = catalogue.get(task.dataset)
+    row = config.data.dataset(task.dataset)
     if row.role == "source":
         yield "dataset", f"{row.name} has no labels; it serves pre-training alone"
         return
@@ -276,7 +278,8 @@ def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str
 def _optimisers(config: Config, name: str, task: Task) -> Iterator[tuple[str, OptimiserConfig]]:
     """Recipes that trainings of a task use, by their key below it."""
     both = name in config.beyond.recipes
-    if config.pretrain.methods or both or name in config.beyond.frozen:
+    starts = config.pretrain.methods or config.finetune.encoders
+    if starts or both or name in config.beyond.frozen:
         yield "pretrained", task.pretrained
     if config.finetune.scratch or both:
         yield "scratch", task.scratch
@@ -307,6 +310,12 @@ def _titles(config: Config) -> Iterator[Problem]:
     yield from _same_words(((f"{at}.{n}.title", t.title) for n, t in tasks.items()), "title")
     # Folders have these names, and some disks do not tell cases apart.
     yield from _same_words(((f"{at}.{n}", n) for n in tasks), "name")
+    methods = study_methods(config).items()
+    words = (
+        (f"finetune.encoders.{n}.title" if m.is_outside else f"the row {n}", m.title)
+        for n, m in methods
+    )
+    yield from _same_words(words, "title")
     rows = [("our full method", FULL)]
     rows += [(f"ablation.variants.{n}.title", v.title) for n, v in variants.items()]
     yield from _same_words(rows, "title")
@@ -323,6 +332,7 @@ _CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _sources,
     _tasks,
     _titles,
+    of_outside,
     of_studies,
     of_phantoms,
 )

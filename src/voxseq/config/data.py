@@ -12,7 +12,6 @@ from voxseq.config.base import (
     LARGEST_INTENSITY,
     Axis,
     Distinct,
-    Fraction,
     Model,
     Moderate,
     Name,
@@ -22,7 +21,6 @@ from voxseq.config.base import (
     Quantity,
     Shape3,
     Spacing3,
-    Title,
 )
 
 Intensity = Annotated[float, Field(ge=-LARGEST_INTENSITY, le=LARGEST_INTENSITY)]
@@ -59,41 +57,6 @@ class PhantomConfig(Model):
     """training, validation and test cases of each classification task"""
 
 
-class DataConfig(Model):
-    """Where the volumes come from.
-
-    ``root`` is the folder that holds the data sets in their public layouts; without it the
-    phantoms are generated. The environment variable ``VOXSEQ_DATA`` overrides it. The folder's
-    place is no part of any fingerprint; ``release`` is: change it when the files change.
-    """
-
-    root: str | None = Field(None, min_length=1)
-    """folder of the real data sets; null: phantoms are generated"""
-    release: Title = "1"
-    """name of the state of the files; change it when they change, and all runs that read them are
-    done again"""
-    phantoms: PhantomConfig = PhantomConfig()
-    """phantoms; read only without a root"""
-    fetch_at_most_gb: NonNegativeFloat = Field(0.0, le=1e6)
-    """a data set up to this size that the folder lacks and that needs no account is fetched; 0:
-    none is"""
-    min_valid_fraction: Fraction = 0.8
-    """a data set with a smaller share of usable volumes stops the run"""
-    split_seed: NonNegative = 0
-    """seed of the random splits by subject"""
-    split_ratio: tuple[Fraction, Fraction, Fraction] = (0.7, 0.1, 0.2)
-    """training, validation and test shares of tasks without published lists (paper: 7:1:2); they
-    sum to 1"""
-    validation_fraction: Fraction = 0.1
-    """share of a published training list that is held out for validation"""
-
-    @model_validator(mode="after")
-    def _ratios_sum_to_one(self) -> DataConfig:
-        if abs(sum(self.split_ratio) - 1.0) > 1e-6:
-            raise ValueError(f"split_ratio sums to {sum(self.split_ratio):g}, expected 1")
-        return self
-
-
 #: Voxels of a chunk. Each is packed by itself, which takes longer than a few voxels are worth; a
 #: gigabyte is half of what Blosc2 compresses at a time.
 LEAST_CHUNK, LARGEST_CHUNK = 64, 2**28
@@ -127,7 +90,7 @@ class SourceConfig(Model):
     """One pre-training source."""
 
     dataset: Name
-    """a data set of the catalogue, see docs/datasets.md"""
+    """a data set of data.sets or of the catalogue, see docs/datasets.md"""
     kind: Literal["spatial", "contrast", "semantic"]
     """kind of sequence that is made of it"""
     optional: bool = False

@@ -133,6 +133,9 @@ class DeviceConfig(Model):
     staging: str | None = Field(None, min_length=1)
     """folder on a local disk, such as $TMPDIR, to which a training copies the volumes it reads, as
     many as fit; jobs of one machine share the copies; null: volumes are read where they are"""
+    checkpoint_minutes: float | None = Field(15.0, gt=0, allow_inf_nan=False)
+    """minutes after which a training writes a checkpoint, besides those every `checkpoint_every`
+    steps; null: by steps alone"""
 
 
 class ExecutionConfig(DeviceConfig):

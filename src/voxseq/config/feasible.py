@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from voxseq import catalogue
 from voxseq.config.amounts import cases, sequence_counts
 from voxseq.config.problems import Problem
 from voxseq.config.root import Config
@@ -22,12 +21,10 @@ _SPLITS = ("training", "validation", "test")
 
 def of_phantoms(config: Config) -> Iterator[Problem]:
     """Phantoms that do not exist, or are too few."""
-    if config.data.root is not None:
-        return
     lacking = list(_absent(config))
     yield from lacking
     if not lacking:
-        yield from _cases(config)
+        yield from _cases(_on_phantoms(config))
         yield from _sequences(config)
 
 
@@ -36,8 +33,16 @@ def _absent(config: Config) -> Iterator[Problem]:
     for number, source in enumerate(config.sequences.sources):
         named[f"sequences.sources.{number}.dataset"] = source.dataset
     for key, dataset in named.items():
-        if not catalogue.get(dataset).phantoms:
+        if config.data.is_phantom(dataset) and not config.data.dataset(dataset).phantoms:
             yield Problem(key, f"{dataset} has no phantoms; set data.root, or take another one")
+
+
+def _on_phantoms(config: Config) -> Config:
+    """The study with those of its tasks that phantoms stand for."""
+    tasks = {n: t for n, t in config.finetune.tasks.items() if config.data.is_phantom(t.dataset)}
+    return config.model_copy(
+        update={"finetune": config.finetune.model_copy(update={"tasks": tasks})}
+    )
 
 
 def _cases(config: Config) -> Iterator[Problem]:
@@ -58,8 +63,11 @@ def _cases(config: Config) -> Iterator[Problem]:
 
 
 def _sequences(config: Config) -> Iterator[Problem]:
-    kinds = sorted({source.kind for source in config.sequences.sources})
-    if not kinds or not config.pretrain.methods:
+    sources = config.sequences.sources
+    kinds = sorted({source.kind for source in sources})
+    # How many images a real source has is known when its files are looked at.
+    is_counted = all(config.data.is_phantom(source.dataset) for source in sources)
+    if not kinds or not is_counted or not config.pretrain.methods:
         return
     lesions, length = config.data.phantoms.lesions_per_category, config.sequences.length
     if "semantic" in kinds and lesions < length:

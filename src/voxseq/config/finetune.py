@@ -23,6 +23,7 @@ from voxseq.config.base import (
 )
 from voxseq.config.data import IGNORED, TaskDataConfig
 from voxseq.config.model import OptimiserConfig, Precision
+from voxseq.config.outside import OutsideEncoder
 from voxseq.config.overlay import merge
 from voxseq.config.registry import TaskType
 
@@ -77,7 +78,7 @@ class TaskSource(Model):
     title: Title
     """name in the tables"""
     dataset: Name
-    """a data set of the catalogue, see docs/datasets.md"""
+    """a data set of data.sets or of the catalogue, see docs/datasets.md"""
     data: TaskDataConfig
     """preparation of the volumes; classification and regression need resize"""
     pretrained: OptimiserConfig
@@ -306,6 +307,8 @@ class FinetuneConfig(Model):
     labels, of the ablation and of rows beyond the paper keep none"""
     scratch: Names = ("unetr", "unet3d", "resnet", "vit")
     """networks trained from random weights"""
+    encoders: dict[Name, OutsideEncoder] = Field(default_factory=dict)
+    """encoders trained elsewhere: name of the row: its file, see docs/exporting.md"""
     tasks: dict[Name, Task]
     """the downstream tasks; none: the study ends with pre-training"""
     networks: NetworksConfig = NetworksConfig()

@@ -16,6 +16,7 @@ from voxseq.config.overlay import merge
 from voxseq.config.problems import Problem, Sources, of_texts, of_validation, refuse
 from voxseq.config.reading import Document, read_yaml
 from voxseq.config.root import Config
+from voxseq.config.standalone import SIZES_HINT, STANDALONE, is_standalone, of_standalone
 
 __all__ = ["load_config", "read_yaml", "validate", "write_resolved"]
 #: Where resolved configurations are kept.
@@ -29,17 +30,26 @@ def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Confi
 
     Args:
         path: the base file, usually params.yaml.
-        overlays: mappings laid over it in turn, such as a scale.
+        overlays: mappings laid over it in turn, such as a scale. One that says ``standalone: true``
+            is a study of its own: it replaces the base and what is laid over it before.
 
     Raises:
         ConfigError: naming each key, its value, what was expected, and the file and line.
     """
-    base, above = read_yaml(path), list(overlays)
-    content = reduce(merge, above, dict(base))
-    names = [document.name for document in above if isinstance(document, Document)]
-    over = f" with {', '.join(names)} laid over it" if names else ""
-    sources = Sources(f"{path}{over}", [base, *above])
-    refuse(_of_folders(path, base, above, content), sources)
+    layers = list(overlays)
+    if not any(is_standalone(layer) for layer in layers):
+        layers.insert(0, read_yaml(path))
+    own = max((number for number, layer in enumerate(layers) if is_standalone(layer)), default=None)
+    layers = layers[own or 0 :]
+    base = dict(layers[0]) if own is None else merge({}, layers[0])
+    content = reduce(merge, layers[1:], base)
+    stands_alone = content.pop(STANDALONE, False)
+    names = [layer.name for layer in layers if isinstance(layer, Document)]
+    over = f" with {', '.join(names[1:])} laid over it" if names[1:] else ""
+    sources = Sources(f"{names[0] if names else path}{over}", layers)
+    if stands_alone is not False:
+        refuse(of_standalone(stands_alone, content), sources, SIZES_HINT)
+    refuse(_of_folders(path, layers[0], layers[1:], content), sources)
     return validate(content, sources)
 
 

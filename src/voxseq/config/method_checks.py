@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import ValidationError
 
-from voxseq import catalogue
 from voxseq.config.methods.base import MethodSettings, Surroundings
 from voxseq.config.problems import Problem, of_validation
 from voxseq.config.registry import pretrained
@@ -52,7 +51,7 @@ def of_methods(config: Config, settings: Mapping[str, MethodSettings]) -> Iterat
         steps=config.pretrain.steps,
         batch_size=config.pretrain.batch_size,
         modalities=frozenset(
-            word for name in sources for word in catalogue.get(name).modality.split(" and ")
+            word for name in sources for word in config.data.dataset(name).modality.split(" and ")
         ),
     )
     for name, own in settings.items():

@@ -32,6 +32,7 @@ class Method:
         settings: configuration model of its pre-training; ``None`` for training from scratch.
         implementation: ``module:class`` of its pre-training; a leading dot stands for
             :mod:`voxseq.pretrain.methods`.
+        is_outside: whether its encoder was trained elsewhere and is read from a file.
     """
 
     name: str
@@ -40,11 +41,12 @@ class Method:
     settings: type[MethodSettings] | None = None
     implementation: str = ""
     group: str = "self-supervised"
+    is_outside: bool = False
 
     @property
     def is_pretrained(self) -> bool:
         """Whether fine-tuning starts from a pre-trained encoder."""
-        return self.settings is not None
+        return self.settings is not None or self.is_outside
 
 
 #: Networks around the shared encoder, which alone can take its weights or keep it frozen.

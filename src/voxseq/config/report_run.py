@@ -15,22 +15,40 @@ from voxseq.config.model import EncoderConfig
 from voxseq.config.registry import METHODS, TaskType
 from voxseq.config.studies import AblationVariant, ReportConfig
 
-#: The method that the others are compared with.
+#: The method of the paper, with which the others are compared.
 REFERENCE = "ours"
+#: Its name in a study of other data than the paper's, where "ours" would be somebody else's.
+REFERENCE_TITLE = "AR (autoregressive)"
 #: Metrics of each type of task, in the order of the columns; the first one is the main one.
 METRICS: Mapping[TaskType, tuple[str, ...]] = {
     "segmentation": ("dice", "surface_dice", "hd95"),
     "classification": ("auc", "accuracy"),
     "regression": ("mae", "r2", "correlation"),
 }
-#: Metrics that a segmentation has where its recipe asks for scores of surfaces.
-SURFACE_METRICS = ("surface_dice", "hd95")
+#: Number of the table of each type of task: the paper's, then those beyond Table 5.
+MAIN_TABLES: Mapping[TaskType, int] = dict(
+    zip(METRICS, (1, 2, *range(6, 4 + len(METRICS))), strict=True)
+)
+#: Data set of each task of the paper → header of its column there.
+PAPER_COLUMNS: Mapping[TaskType, Mapping[str, str]] = {
+    "segmentation": {
+        "task03_liver": "Task03",
+        "task06_lung": "Task06",
+        "task07_pancreas": "Task07",
+        "task08_hepaticvessel": "Task08",
+        "task09_spleen": "Task09",
+        "task10_colon": "Task10",
+        "la": "LA",
+    },
+    "classification": {"ricord": "RICORD", "nodule": "Nodule"},
+}
+#: Metrics that a segmentation has where its recipe asks for them.
+SURFACE_METRICS = frozenset({"surface_dice", "hd95"})
 _STAGES: Mapping[str, str] = {
     "pretrain": "Pre-training",
     "finetune": "Fine-tuning",
     "label_ratio": "Fewer labels",
     "ablation": "Ablation",
-    "beyond": "Beyond the paper",
 }
 
 
@@ -61,6 +79,21 @@ class ReportTask(Model):
         """Metrics of the task, in the order of the columns."""
         names = METRICS[self.type]
         return names if self.surface else tuple(n for n in names if n not in SURFACE_METRICS)
+
+    @property
+    def has_two_classes(self) -> bool:
+        """Whether it is a classification with one probability for a case."""
+        return self.type == "classification" and len(self.labels) <= 2
+
+    @property
+    def has_many_classes(self) -> bool:
+        """Whether it is a classification with a probability of each class for a case."""
+        return self.type == "classification" and not self.has_two_classes
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the paper has a column for the task."""
+        return is_papers(self.type, self.dataset)
 
     @property
     def is_decathlon(self) -> bool:
@@ -137,6 +170,7 @@ class ReportRun(Model):
     Attributes:
         phantoms: whether the data sets are generated.
         methods: in the order of the tables.
+        titles: of methods that the registry lacks, such as encoders from elsewhere.
         ratios: shares of the labels, all labels first.
         runs: the runs that are scored.
         sequences: of the figures, like ``encoder`` and ``token_order``; ``None`` for the tables.
@@ -146,6 +180,7 @@ class ReportRun(Model):
     phantoms: bool = False
     report: ReportConfig
     methods: tuple[str, ...]
+    titles: dict[str, str] = Field(default_factory=dict)
     tasks: dict[str, ReportTask]
     seeds: tuple[int, ...]
     ratios: tuple[float, ...]
@@ -159,6 +194,23 @@ class ReportRun(Model):
     sequences: SequencesConfig | None = None
     encoder: EncoderConfig | None = None
     token_order: Literal["patch_major", "raster"] = "patch_major"  # noqa: S105
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether the study has a task of the paper, and with it the paper's rows and words."""
+        return any(task.is_papers for task in self.tasks.values())
+
+    @property
+    def reference(self) -> str | None:
+        """The method that the others are compared with: the paper's, else the first with a
+        pre-trained encoder; ``None`` in a study that has none."""
+        if REFERENCE in self.methods:
+            return REFERENCE
+        return next((m for m in self.methods if m not in METHODS or METHODS[m].is_pretrained), None)
+
+    def title_of(self, method: str) -> str:
+        """Name of a method as the tables print it."""
+        return self.titles.get(method) or title_of(method, is_papers=self.is_papers)
 
     def tasks_of(self, kind: TaskType) -> tuple[ReportTask, ...]:
         """The tasks of one type, in the order of the configuration."""
@@ -193,18 +245,26 @@ class ReportRun(Model):
         planned = {"pretrain": [run.id for run in self.pretrain_runs]}
         for run in self.runs:
             planned.setdefault(run.stage, []).append(run.id)
-        return {_STAGES[stage]: ids for stage, ids in planned.items() if ids}
+        titles = {**_STAGES, "beyond": "Beyond the paper" if self.is_papers else "Controls"}
+        return {titles[stage]: ids for stage, ids in planned.items() if ids}
 
     def series_title(self, method: str, variant: str) -> str:
         """Name of a method or of a variant of one; a row of Table 5 has its group in front."""
         if not variant:
-            return title_of(method)
+            return self.title_of(method)
         if method == REFERENCE and variant in self.ablation:
             return self.ablation[variant].title
         rows = (row for row in self.beyond if row.series == (method, variant))
         return next((f"{row.group}: {row.title}" for row in rows), variant)
 
 
-def title_of(method: str) -> str:
-    """Name of a method as the tables print it."""
+def is_papers(kind: str, dataset: str) -> bool:
+    """Whether the paper has a column for a task of this type on this data set."""
+    return any(dataset in names for of, names in PAPER_COLUMNS.items() if of == kind)
+
+
+def title_of(method: str, *, is_papers: bool = True) -> str:
+    """Name of a method of voxseq as the tables print it, in a study of the paper's tasks or not."""
+    if method == REFERENCE and not is_papers:
+        return REFERENCE_TITLE
     return METHODS[method].title if method in METHODS else method

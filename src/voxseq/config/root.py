@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from voxseq.config.base import Model, Name
-from voxseq.config.data import DataConfig, SequencesConfig, StoreConfig
+from voxseq.config.data import SequencesConfig, StoreConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.execution import ExecutionConfig
 from voxseq.config.finetune import FinetuneConfig
 from voxseq.config.model import EncoderConfig, PretrainConfig

@@ -6,13 +6,12 @@ holds the same as JSON values.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
 from voxseq.config.base import Model, Shape3
 from voxseq.config.data import (
-    DataConfig,
     PhantomConfig,
     SequencesConfig,
     SourceConfig,
@@ -28,9 +27,18 @@ from voxseq.config.finetune import (
 )
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
+from voxseq.config.outside import OutsideFacts
 from voxseq.config.registry import TaskType
 
 NetworkSettings = UNet3DSettings | ResNetSettings
+
+if TYPE_CHECKING:
+    from voxseq.config.datasets import DataConfig
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a field is left out of the JSON of a run: most have none."""
+    return not value
 
 
 class SplitSettings(Model):
@@ -48,6 +56,18 @@ class SplitSettings(Model):
             ratio=data.split_ratio,
             validation_fraction=data.validation_fraction,
         )
+
+
+class OwnFacts(Model):
+    """One of a user's own data sets, as :func:`voxseq.config.sets.own_facts` makes it.
+
+    Attributes:
+        facts: those that decide about results.
+        place: its folder, its title and the path of its split: no part of a fingerprint.
+    """
+
+    facts: dict[str, Any]
+    place: dict[str, str] = Field(exclude=True)
 
 
 class TaskNeeds(Model):
@@ -73,9 +93,13 @@ class ExamineRun(Model):
         optional: whether pre-training does without the data set where it is absent.
         phantoms: what is generated; ``None`` for real data.
         task: the task that uses the data set, if any.
+        own: facts of a data set of the user; ``None`` for one of the catalogue.
+        lists: one word for the content of the lists that a data set of the user is read by.
     """
 
     dataset: str
+    own: OwnFacts | None = Field(None, exclude_if=_is_empty)
+    lists: str = Field("", exclude_if=_is_empty)
     release: str = "1"
     optional: bool = False
     phantoms: PhantomConfig | None = None
@@ -96,9 +120,11 @@ class PrepareRun(Model):
 
     Attributes:
         task: the recipe; ``None`` for a source of pre-training.
+        own: as in :class:`ExamineRun`.
     """
 
     dataset: str
+    own: OwnFacts | None = Field(None, exclude_if=_is_empty)
     store: StoreConfig
     task: TaskPreparation | None = None
 
@@ -166,6 +192,23 @@ class PretrainRun(PretrainTraining):
     encoder: EncoderConfig
     sequences: SequencesConfig
     kinds: tuple[str, ...]
+
+
+class AdoptRun(Model):
+    """Turning the file of an encoder that was trained elsewhere into an encoder of the study.
+
+    Attributes:
+        method: name of its row.
+        file: its place, for reading and for messages: no part of the fingerprint.
+        sha256: of the file.
+        encoder: geometry of the study, which it must have.
+    """
+
+    method: str
+    file: str = Field(exclude=True)
+    sha256: str
+    facts: OutsideFacts
+    encoder: EncoderConfig
 
 
 class TaskRun(Model):

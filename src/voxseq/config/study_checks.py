@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voxseq.config.data import check_stride
+from voxseq.config.outside import study_methods
 from voxseq.config.problems import Problem
-from voxseq.config.registry import METHODS
 from voxseq.config.root import Config
 from voxseq.config.studies import AblationVariant
 
@@ -24,8 +24,9 @@ def of_studies(config: Config) -> Iterator[Problem]:
 def _ratios(config: Config) -> Iterator[Problem]:
     """Shares of the labels whose runs would have one name, and methods that would have none."""
     types = {config.finetune.tasks[name].type for name in config.label_ratio.tasks}
+    rows = study_methods(config)
     for name in config.label_ratio.methods or ():
-        if types and not types & set(METHODS[name].networks):
+        if types and not types & set(rows[name].networks):
             text = f"{name} has no network for a {' or a '.join(sorted(types))}"
             yield Problem("label_ratio.methods", f"{text}, which all of label_ratio.tasks are")
     shares = [r for r in config.label_ratio.ratios if r < 1.0]

@@ -29,11 +29,13 @@ from voxseq.data import checks, index, layouts, plausible
 from voxseq.data.aligned import check_groups
 from voxseq.data.axial import write_axial
 from voxseq.data.division import divide
-from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder
+from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, dataset_of
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
+from voxseq.data.own import check_channels, named_facts, own_needs, require_own
 from voxseq.data.readers.files import dangling
+from voxseq.data.readers.split_lists import divided
 from voxseq.data.scorable import require_scorable
 from voxseq.data.targets import CLASSES, TARGETS
 from voxseq.data.volume import Entry, Remark, Scan, Volume, volume_id
@@ -90,7 +92,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
         DataError: the data set is missing, or too few of its images are usable.
     """
     config = context.config
-    dataset = catalogue.get(config.dataset)
+    dataset = dataset_of(config)
     try:
         folder = _provide(context, dataset)
     except NotOfferedError as error:
@@ -103,7 +105,7 @@ def execute(context: RunContext[ExamineRun]) -> None:
         dataset, folder, config.task, config.split, context.state, workers=context.workers
     )
     usable, count = len(examined.rows), len(examined.rows) + len(examined.aside)
-    if context.data_root is not None:
+    if config.phantoms is None:
         examined.notes += catalogue.count_notes(dataset, len(examined.found))
     examined.notes += write_axial(context.out, examined.rows)
     _write(context.out, dataset, examined)
@@ -129,8 +131,10 @@ def execute(context: RunContext[ExamineRun]) -> None:
 
 
 def _provide(context: RunContext[ExamineRun], dataset: DataSet) -> Path:
-    folder = dataset_folder(context.out, context.data_root, dataset.name)
-    if context.data_root is None:
+    folder = dataset_folder(context.out, context.data_root, dataset)
+    if dataset.own:
+        require_own(dataset, folder)
+    elif context.data_root is None:
         from voxseq.phantoms import generate
 
         _LOG.info("%s: phantoms are generated, no real volumes", dataset.name)
@@ -166,12 +170,15 @@ def examine(
     """
     with read_named(folder):
         found = layouts.get(dataset.layout).scan(folder, dataset)
+        if dataset.own:
+            found = divided(found, folder, dataset)
+            task = own_needs(found, dataset, task)
         read = {path for entry in found.entries for path in (entry.path, entry.label_path)}
         remarks = [*found.remarks, *dangling(folder, read)]
     examined = Examination(
         found, aside=list(found.rejected), notes=list(found.notes), remarks=remarks
     )
-    results = _check_all(_Job(folder, dataset, task), found.entries, state, workers)
+    results = _check_all(_Job(folder, dataset, task, found.ignore), found.entries, state, workers)
     for entry, result in zip(found.entries, results, strict=True):
         if "reason" in result:
             _LOG.warning("set aside: %s", result["reason"])
@@ -182,7 +189,7 @@ def examine(
             examined.entries.append(entry)
     if task is not None and task.labels:
         held = [TARGETS[task.type].held(row) for row in examined.rows]
-        examined.remarks += checks.absent_classes(held, _wanted(dataset, task))
+        examined.remarks += checks.absent_classes(held, _wanted(dataset, task, found))
     contrasts = dataset.options.get("contrasts")
     if contrasts:
         bad, odd = check_groups(examined.rows, contrasts)
@@ -198,19 +205,26 @@ def examine(
     return examined
 
 
-def _wanted(dataset: DataSet, task: TaskNeeds) -> dict[int, str]:
+def _wanted(dataset: DataSet, task: TaskNeeds, found: Scan) -> dict[int, str]:
     """Names of the classes by value; a segmentation has 0 for what is none."""
+    if found.labels:
+        return dict(found.labels)
     names = dataset.classes or [f"{number}" for number in range(1, task.labels + 1)]
     return dict(enumerate(names, start=int(task.type == "segmentation")))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a process needs to know to check the images of one data set."""
+    """What a process needs to know to check the images of one data set.
+
+    Attributes:
+        ignore: label value of voxels that count for nothing.
+    """
 
     folder: Path
     dataset: DataSet
     task: TaskNeeds | None
+    ignore: int | None = None
 
     def states(self, entry: Entry) -> States:
         """State of each file of an entry, by its path."""
@@ -219,7 +233,8 @@ class _Job:
     def key(self, entry: Entry, states: States) -> str:
         """Word for what is checked: the entry, its task, and the state of its files."""
         task = self.task and self.task.model_dump(mode="json")
-        return digest([self.dataset.name, asdict(entry), list(states.values()), task])
+        more = [] if self.ignore is None else [self.ignore]
+        return digest([self.dataset.name, asdict(entry), list(states.values()), task, *more])
 
 
 def _check_all(
@@ -278,6 +293,7 @@ def _row_or_reason(job: _Job, entry: Entry) -> dict[str, Any]:
 def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     image = layouts.get(job.dataset.layout).read_image(job.folder, entry)
     measured = checks.check_image(image, entry.path)
+    check_channels(layouts.get(job.dataset.layout).read_image, job.folder, entry, image)
     shape = image.array.shape
     if entry.centre and not all(0 <= c < n for c, n in zip(entry.centre, shape[:2], strict=True)):
         raise DataError(
@@ -313,6 +329,8 @@ def _check_target(
         return {}
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":
+        if entry.label < 0 and job.dataset.own:
+            raise DataError(f"{entry.path}: has no class")
         if entry.label not in range(count):
             raise DataError(f"{entry.path}: class {entry.label}, expected {list(range(count))}")
         return {}
@@ -322,7 +340,7 @@ def _check_target(
     # Without an orientation of its own, it has that of its image.
     remarks += label.remarks if label.oriented else ()
     known = {*range(count + 1)}
-    ignored = set() if task.ignore_label is None else {task.ignore_label}
+    ignored = {task.ignore_label, job.ignore} - {None}
     values = checks.check_label(label, grid, entry.label_path, known | ignored)
     shown = [value for value in values if value not in ignored]
     return {"label_hash": checks.content_hash(label.array), CLASSES: shown}
@@ -370,6 +388,7 @@ def _write(out: Path, dataset: DataSet, examined: Examination) -> None:
         "images": {name: sum(r["split"] == name for r in rows) for name in _SPLITS},
         "subjects": {name: sum(split == name for _, split in subjects) for name in _SPLITS},
         "notes": examined.notes,
+        **named_facts(examined.found),
         "remarks": len(remarks),
     }
     write_json(out / SUMMARY, summary)

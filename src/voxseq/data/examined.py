@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voxseq import catalogue
 from voxseq.base.files import read_json
+from voxseq.catalogue import DataSet
+from voxseq.config.sets import own_row
+
+if TYPE_CHECKING:
+    from voxseq.config.runs import ExamineRun, PrepareRun
 
 SUMMARY = "summary.json"
 #: Images that cannot be used, with the reason.
@@ -15,9 +21,14 @@ SET_ASIDE = "set_aside.csv"
 LEFT_OUT = "not in the data root: left out of pre-training"
 
 
-def dataset_folder(examined: Path, data_root: Path | None, dataset: str) -> Path:
+def dataset_of(run: ExamineRun | PrepareRun) -> DataSet:
+    """The data set of a run: the user's own one that it carries, else of the catalogue."""
+    return own_row(run.dataset, run.own) if run.own else catalogue.get(run.dataset)
+
+
+def dataset_folder(examined: Path, data_root: Path | None, dataset: DataSet) -> Path:
     """Folder with the files of ``dataset``: the user's, or the generated one of the run."""
-    return examined / "raw" if data_root is None else data_root / catalogue.get(dataset).folder
+    return dataset.place(data_root) or examined / "raw"
 
 
 def is_left_out(examined: Path) -> bool:

@@ -316,13 +316,15 @@ def remarks(dataset: DataSet, rows: Sequence[Row]) -> list[Remark]:
         rows: of the examination, of the usable images.
     """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    # Arrays of a user's npz file are in any unit.
+    usual = {} if dataset.own and dataset.layout == "medmnist" else {"CT": "hu"}
     for row in rows:
         # The contrast of a CT is that of its planes; its unit is the same.
         contrast = "" if row["modality"] == "CT" else row["contrast"]
         groups[row["modality"], contrast].append(row)
     found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for (modality, _), members in groups.items():
-        promise = _PROMISES[dataset.intensities or {"CT": "hu"}.get(modality, "any")]
+        promise = _PROMISES[dataset.intensities or usual.get(modality, "any")]
         images = [Intensities.of(row) for row in members]
         reasons = [next(filter(None, (r(i) for r in promise.single)), "") for i in images]
         if promise.among and len(images) >= promise.fewest:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxseq import catalogue
 from voxseq.base import processes as parallel
 from voxseq.base.digest import digest
 from voxseq.base.errors import ConfigError, DataError
@@ -29,7 +28,7 @@ from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
 from voxseq.data.checks import content_hash
-from voxseq.data.examined import SET_ASIDE, dataset_folder, is_left_out
+from voxseq.data.examined import SET_ASIDE, dataset_folder, dataset_of, is_left_out
 from voxseq.data.index import entry_of, read_rows
 from voxseq.data.layouts import Adapter
 from voxseq.data.prepared import (
@@ -149,9 +148,9 @@ def execute(context: RunContext[PrepareRun]) -> None:
         ConfigError: merged labels do not fit the task's classes.
     """
     config = context.config
-    dataset = catalogue.get(config.dataset)
+    dataset = dataset_of(config)
     download = context.inputs[f"download/{dataset.name}"]
-    folder = dataset_folder(download, context.data_root, dataset.name)
+    folder = dataset_folder(download, context.data_root, dataset)
     rows = read_rows(download)
     if config.task is None:
         rows = [row for row in rows if row["split"] == TRAIN]
@@ -221,7 +220,7 @@ def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: 
 
 def _prepare(job: _Job, item: _Item) -> None:
     """Prepare one volume and keep it."""
-    adapter = adapters.get(catalogue.get(job.config.dataset).layout)
+    adapter = adapters.get(dataset_of(job.config).layout)
     with staging.staged(job.place(item.key)) as folder:
         writer = StoreWriter(folder, job.config.store)
         try:

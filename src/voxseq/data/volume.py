@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +129,9 @@ class Scan:
             hold a part of a data set.
         notes: other observations for the summary.
         remarks: on files that are no images, or on several images.
+        labels: value → name of each class, where the layout says so; of a segmentation without the
+            background. None where it says nothing.
+        ignore: label value of voxels that count for nothing; None without one.
     """
 
     entries: tuple[Entry, ...]
@@ -135,6 +139,8 @@ class Scan:
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    labels: Mapping[int, str] | None = None
+    ignore: int | None = None
 
     def __len__(self) -> int:
         return len(self.entries) + len(self.rejected)

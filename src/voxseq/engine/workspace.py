@@ -31,11 +31,12 @@ from voxseq.base.files import named, write_json
 from voxseq.base.folders import move, remove, remove_empty, strays
 from voxseq.base.locks import Owner, alone, exclusive, owner_of
 from voxseq.base.logs import log_file
+from voxseq.base.progress import RECORD, recorded
 from voxseq.config.execution import DeviceConfig, TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
 from voxseq.engine.checksums import Memory
-from voxseq.engine.journal import keep_record, remember
+from voxseq.engine.journal import LOG, keep_record, remember
 from voxseq.engine.markers import RUN_MARKERS, problem, verified
 from voxseq.engine.publishing import Difference, compare, publish, require_declared
 from voxseq.plan import STAGES, Job, Plan, Run
@@ -182,7 +183,7 @@ class Workspace:
         out.mkdir(parents=True)
         state.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        with log_file(state / "log.txt"), failures_named(out):
+        with log_file(state / LOG), recorded(state / RECORD), failures_named(out):
             _LOG.info("%s (%s)", run.id, run.fingerprint)
             self.announce(run)
             self.call(run)

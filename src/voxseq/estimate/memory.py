@@ -59,7 +59,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        made = tree_map_only(Tensor, self._without_values, func(*args, **(kwargs or {})))
+        made = tree_map_only(Tensor, self._emptied, func(*args, **(kwargs or {})))
         tree_map_only(Tensor, self._count, made)
         return made
 
@@ -72,7 +72,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Forget the peak."""
         self.peak = self.live
 
-    def _without_values(self, made: Tensor) -> Tensor:
+    def _emptied(self, made: Tensor) -> Tensor:
         if isinstance(made, FakeTensor) or made.numel() <= _LARGE:
             return made
         return self.fake.from_tensor(made)
@@ -109,7 +109,7 @@ def pretraining(run: PretrainRun, rows: int, parts: int, recompute: bool) -> Ste
         method.begin(run.steps, cast(SequenceSampler, Numbers()))
         if recompute:
             method.recompute()
-        _without_values(method, fake)
+        without_values(method, fake)
         ledger = Ledger(fake)
         ledger.hold([*method.parameters(), *method.buffers()])
         weights = ledger.live
@@ -138,7 +138,7 @@ def _batch(method: PretrainMethod, shape: Shape3, rows: int, fake: FakeTensorMod
     return batch_of(method, shape, "MRI", rows, empty)
 
 
-def _without_values(module: nn.Module, fake: FakeTensorMode) -> None:
+def without_values(module: nn.Module, fake: FakeTensorMode) -> None:
     """Turn all parameters and buffers into fake tensors."""
     for part in module.modules():
         for name, weight in part.named_parameters(recurse=False):

@@ -146,6 +146,6 @@ def voxel_bytes(dataset: str, found: Content, config: Config) -> tuple[float, in
     The store keeps whole numbers as int16, which CT and phantoms have, and BraTS, as is assumed.
     The values of other MRI are float32.
     """
-    if config.data.root is None or dataset in _WHOLE_NUMBERS or found.ct_share == 1:
+    if config.data.is_phantom(dataset) or dataset in _WHOLE_NUMBERS or found.ct_share == 1:
         return float(_INT16), _INT16
     return _INT16 * found.ct_share + _FLOAT32 * (1 - found.ct_share), _FLOAT32

@@ -17,6 +17,7 @@ from voxseq.config.amounts import (
 from voxseq.config.base import Shape3
 from voxseq.config.data import TaskDataConfig
 from voxseq.config.methods.medcoss import MedCoSSSettings
+from voxseq.config.model import EncoderConfig
 from voxseq.estimate.counts import Counts
 from voxseq.estimate.work import FLOAT
 from voxseq.plan.model import Run
@@ -133,6 +134,8 @@ class RunCosts:
         match run.action:
             case "sequences":
                 return RunCost(written=_SEQUENCE_ROW * sum(sequence_counts(self.config).values()))
+            case "adopt":
+                return RunCost(written=FLOAT * self._encoder_weights(run.config.encoder))
             case "baseline":
                 return RunCost(written=_SMALL)
             case "tables" | "figures":
@@ -140,10 +143,14 @@ class RunCosts:
         own: RunCost = getattr(self, f"_{run.action}")(run.config)
         return own
 
+    def _encoder_weights(self, encoder: EncoderConfig) -> float:
+        smallest = tuple(2 * side for side in encoder.patch_size)
+        return self.counts.work("encoder", encoder, smallest).parameters
+
     def _download(self, own: runs.ExamineRun) -> RunCost:
         found = content(own.dataset, self.config)
         written = found.volumes * _INDEX_ROW
-        if self.config.data.root is None:
+        if self.config.data.is_phantom(own.dataset):
             # Phantoms are generated as int16 files.
             written += int(2 * found.voxels)
         return RunCost(downloaded=found.download or 0.0, written=written)

@@ -91,7 +91,7 @@ class DiceCrossEntropy(nn.Module):
         known = label != IGNORED
         target = torch.where(known, label, 0)
         one_hot = functional.one_hot(target[:, 0], logits.shape[1]).movedim(-1, 1) * known
-        dice = self.dice(logits.softmax(dim=1) * known, one_hot)
+        dice = self.dice(logits.softmax(dim=1) * known, one_hot.to(logits.dtype))
         total = functional.cross_entropy(
             logits, label[:, 0], weight=weights, ignore_index=IGNORED, reduction="sum"
         )

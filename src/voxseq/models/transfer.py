@@ -115,6 +115,24 @@ def load_encoder(path: Path, encoder: Encoder) -> TransferReport:
     return TransferReport(loaded=len(state), skipped=0, record=header["record"])
 
 
+def open_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder of a transfer file, and its record.
+
+    Raises:
+        IntegrityError: as :func:`load_encoder`.
+    """
+    header, state = _read(path)
+    try:
+        encoder = Encoder(EncoderConfig.model_validate(header["encoder"]))
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(
+            f"{path}: its geometry cannot be: {error}", "get the file again"
+        ) from error
+    _check_state(path, state, encoder.state_dict())
+    encoder.load_state_dict(state, strict=True)
+    return encoder, header["record"]
+
+
 def prove_transfer(
     config: EncoderConfig, *, segmentation: bool = True, classification: bool = True
 ) -> None:
@@ -199,16 +217,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _check_geometry(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [
-        f"{key}: file {saved.get(key)}, network {wanted.get(key)}"
-        for key in sorted({*saved, *wanted})
-        if saved.get(key) != wanted.get(key)
-    ]
+    differing = differing_settings(saved, wanted)
     if differing:
         raise IntegrityError(
             f"{path}: encoder of another geometry ({'; '.join(differing)})",
             "use the same encoder settings in pre-training and fine-tuning",
         )
+
+
+def differing_settings(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Settings of two geometries that differ, with the value of the file and of the network."""
+    return [
+        f"{key}: file {saved.get(key)}, network {wanted.get(key)}"
+        for key in sorted({*saved, *wanted})
+        if saved.get(key) != wanted.get(key)
+    ]
 
 
 def _check_state(path: Path, saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

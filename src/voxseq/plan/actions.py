@@ -10,6 +10,7 @@ ACTIONS: Mapping[str, str] = {
     "preprocess": "voxseq.data.prepare:execute",
     "sequences": "voxseq.sequences.build:execute",
     "pretrain": "voxseq.pretrain.run:execute",
+    "adopt": "voxseq.finetune.adopt:execute",
     "finetune": "voxseq.finetune.run:execute",
     "probe": "voxseq.finetune.baselines.probe:execute",
     "baseline": "voxseq.finetune.baselines.run:execute",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from voxseq.config import Config
-from voxseq.config.registry import ENCODER_NETWORKS, METHODS, PROBED, Method, TaskType
-from voxseq.config.report_run import ControlRow
+from voxseq.config.outside import study_methods
+from voxseq.config.registry import ENCODER_NETWORKS, PROBED, Method, TaskType
+from voxseq.config.report_run import ControlRow, is_papers, title_of
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
 from voxseq.plan.builder import Builder
@@ -22,6 +23,8 @@ from voxseq.plan.training import (
 RASTER = "beyond/pretrain/raster"
 #: A probe of given weights and a baseline draw nothing: all seeds would agree.
 NO_SEED = 0
+#: Parts of the table, in order.
+GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
 BASELINES: Mapping[TaskType, Mapping[str, str]] = {
     "segmentation": {"mean_shape": "Mean shape of the training labels"},
@@ -52,17 +55,21 @@ def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow],
         for task in getattr(config.beyond, part):
             for row, cells in add(builder, config, task):
                 found.setdefault(row, []).extend(cells)
-    return sorted(found, key=_place), [cell for cells in found.values() for cell in cells]
+    order = [*study_methods(config), *(name for names in BASELINES.values() for name in names)]
+    rows = sorted(found, key=lambda row: (GROUPS.index(row.group), order.index(row.method)))
+    return rows, [cell for cells in found.values() for cell in cells]
 
 
 def _has_ours(config: Config) -> bool:
     return "ours" in config.pretrain.methods
 
 
-def _place(row: ControlRow) -> tuple[int, int]:
-    groups = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
-    order = [*METHODS, *(name for names in BASELINES.values() for name in names)]
-    return groups.index(row.group), order.index(row.method)
+def _title(config: Config, method: str) -> str:
+    """Name of a method in the tables of this study."""
+    if method in config.finetune.encoders:
+        return config.finetune.encoders[method].title
+    tasks = config.finetune.tasks.values()
+    return title_of(method, is_papers=any(is_papers(t.type, t.dataset) for t in tasks))
 
 
 Added = Iterator[tuple[ControlRow, list[ResultKey]]]
@@ -74,9 +81,8 @@ def _full(config: Config) -> list[tuple[float, int]]:
 
 def _token_order(builder: Builder, config: Config, task: str) -> Added:
     if _has_ours(config):
-        row = ControlRow(
-            "Token order", "Ours, tokens in raster order", "ours", "raster", "ours", ""
-        )
+        title = f"{_title(config, 'ours')}, tokens in raster order"
+        row = ControlRow("Token order", title, "ours", "raster", "ours", "")
         spec = FinetuneSpec(task, "ours", "raster", pretrained=RASTER)
         yield row, add_cells(builder, config, "beyond", spec, _full(config))
 
@@ -90,7 +96,7 @@ def _recipes(builder: Builder, config: Config, task: str) -> Added:
             spec = FinetuneSpec(task, method.name, "pretrained_recipe", recipe="pretrained")
             yield row, add_cells(builder, config, "beyond", spec, _full(config))
     if _has_ours(config):
-        title = "Ours, recipe for random weights"
+        title = f"{_title(config, 'ours')}, recipe for random weights"
         row = ControlRow(group, title, "ours", "scratch_recipe", "ours", "")
         spec = FinetuneSpec(
             task, "ours", "scratch_recipe", pretrained="pretrain/ours", recipe="scratch"
@@ -103,7 +109,7 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
         encoder = f"pretrain/{method.name}" if method.is_pretrained else None
-        title = method.title if encoder else f"{method.title}, random weights"
+        title = _title(config, method.name) + ("" if encoder else ", random weights")
         spec = FinetuneSpec(
             task,
             method.name,

@@ -14,12 +14,14 @@ from voxseq.config.data import SequencesConfig
 from voxseq.config.finetune import SegmentationTask, Task
 from voxseq.config.runs import (
     ExamineRun,
+    OwnFacts,
     PrepareRun,
     SequencesRun,
     SplitSettings,
     TaskNeeds,
     TaskPreparation,
 )
+from voxseq.config.sets import digest_of, lists_of, own_facts, own_for
 from voxseq.plan.builder import Builder
 
 #: Every task uses all parts.
@@ -31,9 +33,10 @@ def add_data_runs(builder: Builder, config: Config) -> None:
     tasks = {t.dataset: t for t in config.finetune.tasks.values()}
     sources = {s.dataset for s in config.sequences.sources}
     for dataset in sorted({*tasks, *sources}):
-        builder.add("download", "download", dataset, _examine_run(config, dataset, tasks))
+        examine_run = _of_the_user(_examine_run(config, dataset, tasks), config, tasks)
+        builder.add("download", "download", dataset, examine_run)
     for dataset in sorted(sources):
-        run = PrepareRun(dataset=dataset, store=config.store)
+        run = PrepareRun(dataset=dataset, own=_own(config, dataset, tasks), store=config.store)
         key = f"source/{dataset}"
         builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
     for name, task in config.finetune.tasks.items():
@@ -43,6 +46,7 @@ def add_data_runs(builder: Builder, config: Config) -> None:
             native_labels=isinstance(task, SegmentationTask) and task.needs_native_labels,
         )
         run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
+        run = run.model_copy(update={"own": _own(config, task.dataset, tasks)})
         builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
     if sources:
         inputs = [f"preprocess/source/{dataset}" for dataset in sources]
@@ -108,3 +112,33 @@ def read_subjects(dataset: str, path: str) -> list[str]:
     if not found:
         raise ConfigError(f"{key}: the file {path} names no subject", "one subject a line")
     return sorted(found)
+
+
+def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> ExamineRun:
+    """The run with what a user's own data set has in place of the catalogue's facts."""
+    row = config.data.sets.get(run.dataset)
+    if row is None:
+        return run
+    task, needs = tasks.get(run.dataset), run.task
+    if task and needs and not row.classes:
+        # The files hold the values that the task merges.
+        needs = needs.model_copy(update={"labels": max([needs.labels, *task.data.merge_labels])})
+    return run.model_copy(
+        update={
+            "own": _own(config, run.dataset, tasks),
+            "lists": digest_of(lists_of(row)),
+            "optional": False,
+            "phantoms": None,
+            "task": needs,
+        }
+    )
+
+
+def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> OwnFacts | None:
+    """Facts of a data set of the user; None for one of the catalogue."""
+    row, task = config.data.sets.get(dataset), tasks.get(dataset)
+    if row is None:
+        return None
+    # Merged labels name other values than the files have.
+    labels = task.labels if task and not task.data.merge_labels else ()
+    return own_facts(own_for(row, task and task.type, labels))

@@ -50,7 +50,8 @@ class Run:
     Attributes:
         id: stage and key, also the run's folder below the artefacts.
         action: which stage function does it (``ablation`` and ``label_ratio`` pre-train and
-            fine-tune like the others, ``beyond`` also probes and scores baselines).
+            fine-tune like the others, ``pretrain`` also adopts encoders from elsewhere, ``beyond``
+            also probes and scores baselines).
         config: exactly the configuration that the run reads, a model of
             :mod:`voxseq.config.runs`; JSON values for tables and figures.
         inputs: ids of the runs it depends on.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from voxseq.config.registry import PROBED
-from voxseq.config.report_run import REFERENCE, ReportRun
+from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
 from voxseq.plan.model import Run
 
 #: Pages of curves and the stage whose runs each shows.
@@ -51,12 +51,11 @@ def lasting(stage: str, study: ReportRun) -> tuple[str, ...]:
 
 
 def table_numbers(study: ReportRun) -> tuple[int, ...]:
-    """Numbers of the tables that a study has."""
-    types = _finetuned_types(study)
+    """Numbers of the tables that a study has: of its types of task first."""
+    types = {task.type for task in _finetuned(study)}
     stages = {run.stage for run in study.runs}
     present = {
-        1: "segmentation" in types,
-        2: "classification" in types,
+        **{number: kind in types for kind, number in MAIN_TABLES.items()},
         3: "label_ratio" in stages,
         4: "ablation" in stages,
         5: "beyond" in stages,
@@ -79,32 +78,46 @@ def _tables(study: ReportRun) -> Iterator[str]:
         yield from ("tables/collapse.csv", "tables/collapse.md")
     if study.runs:
         yield from ("tables/scores.csv", "tables/scores_per_class.csv")
+    if detailed_tasks(study):
+        yield from ("tables/structures.csv", "tables/structures.md")
     yield from (SHEETS, *PLOTS, METRICS)
 
 
 def _figures(study: ReportRun) -> Iterator[str]:
-    types = _finetuned_types(study)
+    tasks = _finetuned(study)
     if study.sequences and study.sequences.sources:
         yield "figures/figure1.png"
-    if "segmentation" in types:
+    if any(task.type == "segmentation" for task in tasks):
         yield "figures/figure2.png"
     if len({run.method for run in study.finetuned}) > 1:
         yield "figures/heatmap.png"
     if 3 in table_numbers(study):
         yield "figures/label_ratio.png"
-    if "classification" in types:
+    if any(task.type == "regression" for task in tasks):
+        yield "figures/regression.png"
+    if any(task.has_many_classes for task in tasks):
+        yield "figures/confusion.png"
+    if any(task.has_two_classes for task in tasks):
         yield "figures/reliability.png"
         yield from ("figures/calibration.csv", "figures/calibration_bins.csv")
     for page, stage in CURVES.items():
         if stage in _trained_stages(study):
             yield f"figures/{page}.png"
     yield INDEX_PAGE
-    if types:
+    if tasks:
         yield CASES_PAGE
 
 
-def _finetuned_types(study: ReportRun) -> set[str]:
-    return {study.tasks[run.task].type for run in study.finetuned}
+def detailed_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
+    """The tasks whose structures or classes have a table: those that the paper does not have."""
+    kinds = ("segmentation", "classification")
+    return tuple(t for t in _finetuned(study) if t.type in kinds and not t.is_papers)
+
+
+def _finetuned(study: ReportRun) -> list[ReportTask]:
+    """The tasks that some method is fine-tuned on with all labels."""
+    names = {run.task for run in study.finetuned}
+    return [task for task in study.tasks.values() if task.name in names]
 
 
 def _trained_stages(study: ReportRun) -> set[str]:
@@ -120,10 +133,11 @@ def _trained_stages(study: ReportRun) -> set[str]:
 
 def _is_compared(study: ReportRun) -> bool:
     """Whether some row has a reference other than itself."""
-    ours = {run.task for run in study.finetuned if run.method == REFERENCE}
+    reference = study.reference
+    known = {run.task for run in study.finetuned if run.method == reference}
     others = (
         run
         for run in study.runs
-        if run.stage == "ablation" or (run.stage == "finetune" and run.method != REFERENCE)
+        if run.stage == "ablation" or (run.stage == "finetune" and run.method != reference)
     )
-    return any(run.task in ours for run in others) or any(row.is_compared for row in study.beyond)
+    return any(run.task in known for run in others) or any(row.is_compared for row in study.beyond)

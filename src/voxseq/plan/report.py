@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxseq.config import Config
+from voxseq.config.outside import study_methods
 from voxseq.config.report_run import (
     ControlRow,
     FinetunedRun,
@@ -13,7 +14,7 @@ from voxseq.config.report_run import (
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Run
-from voxseq.plan.training import ResultKey, in_table_order
+from voxseq.plan.training import ResultKey
 
 
 def add_report_runs(
@@ -23,13 +24,16 @@ def add_report_runs(
     # Sorted, because the order of keys in a file must not matter: DVC does not see it, and the
     # resolved configuration that jobs read has sorted keys.
     cells = sorted(cells, key=lambda cell: cell.id)
+    rows = study_methods(config)
     trainings = (run for run in builder.runs.values() if run.action == "pretrain")
     pretrained = sorted(trainings, key=lambda run: run.id)
+    examined = [run for run in builder.runs.values() if run.stage == "download"]
     study = ReportRun(
         scale=config.scale,
-        phantoms=config.data.root is None,
+        phantoms=any(run.config.phantoms for run in examined),
         report=config.report,
-        methods=tuple(in_table_order([*config.finetune.scratch, *config.pretrain.methods])),
+        methods=tuple(rows),
+        titles={name: row.title for name, row in rows.items() if row.is_outside},
         tasks=_tasks(config),
         seeds=config.finetune.seeds,
         ratios=tuple(sorted({1.0, *config.label_ratio.ratios}, reverse=True)),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from voxseq import catalogue
+from voxseq.base.errors import ConfigError
+from voxseq.base.files import sha256
 from voxseq.config import Config
 from voxseq.config.model import PretrainTraining
+from voxseq.config.outside import OutsideEncoder, file_of, study_methods
 from voxseq.config.registry import METHODS, Method
 from voxseq.config.runs import (
+    AdoptRun,
     EncoderRun,
     FinetuneRun,
     ModelFacts,
@@ -25,8 +31,10 @@ from voxseq.plan.model import Stage
 
 
 def add_pretrain_runs(builder: Builder, config: Config) -> None:
-    """Pre-training of every method and every ablation variant."""
-    for method in in_table_order(config.pretrain.methods):
+    """Pre-training of every method and every ablation variant; encoders from elsewhere."""
+    for name, encoder in sorted(config.finetune.encoders.items()):
+        builder.add("pretrain", "adopt", name, _adopt_run(config, name, encoder))
+    for method in (name for name in METHODS if name in config.pretrain.methods):
         run = _pretrain_run(config, method, AblationVariant(title="full method"))
         _add_pretrain(builder, "pretrain", method, run)
     if config.ablation.tasks:
@@ -41,10 +49,29 @@ def add_variant(
     return _add_pretrain(builder, stage, f"pretrain/{name}", _pretrain_run(config, "ours", variant))
 
 
-def in_table_order(names: Iterable[str]) -> list[str]:
-    """Method names in the order of the paper's tables."""
-    wanted = set(names)
-    return [name for name in METHODS if name in wanted]
+def _adopt_run(config: Config, name: str, encoder: OutsideEncoder) -> AdoptRun:
+    path = file_of(encoder.path)
+    try:
+        found = path.resolve().stat()
+        digest = _digest(path, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(
+            f"finetune.encoders.{name}.path: {path} cannot be read: {error}",
+            "correct the path, which starts from the folder where voxseq runs",
+        ) from None
+    return AdoptRun(
+        method=name,
+        file=encoder.path,
+        sha256=digest,
+        facts=encoder.facts(),
+        encoder=config.encoder,
+    )
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file; size and time tell a changed one."""
+    return sha256(path)
 
 
 def _add_pretrain(builder: Builder, stage: Stage, key: str, run: PretrainRun) -> str:
@@ -112,9 +139,9 @@ def add_finetune_runs(builder: Builder, config: Config) -> list[ResultKey]:
 def rows_of(config: Config, task: str) -> Iterator[Method]:
     """Methods that have a row for ``task``, in table order."""
     kind = config.finetune.tasks[task].type
-    for name in in_table_order([*config.finetune.scratch, *config.pretrain.methods]):
-        if kind in METHODS[name].networks:
-            yield METHODS[name]
+    for method in study_methods(config).values():
+        if kind in method.networks:
+            yield method
 
 
 def _encoder_of(method: Method) -> str | None:
@@ -228,7 +255,7 @@ def _task_run(config: Config, spec: FinetuneSpec, ratio: float, seed: int) -> En
     }
     if spec.action == "probe":
         return ProbeRun.model_validate(common)
-    network = METHODS[spec.method].networks[task.type]
+    network = study_methods(config)[spec.method].networks[task.type]
     recipe: WeightsRecipe = spec.recipe or ("pretrained" if spec.pretrained else "scratch")
     own = {
         "network": network,

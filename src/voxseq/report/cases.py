@@ -1,4 +1,8 @@
-"""Scores of single cases: each class's mean, median and worst, and the worst cases of a method."""
+"""Scores of single cases: each class's mean, median and worst, and the worst cases of a method.
+
+The score of a case is its Dice, the probability given to its true class, or its absolute error: the
+only one of them that is better when lower.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,27 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from voxseq.config.report_run import ReportRun, ReportTask
-from voxseq.report.results import PREDICTION_COLUMNS, read_runs, run_file
+from voxseq.report.predictions import (
+    PREDICTING,
+    VALUE,
+    class_name,
+    of_true_class,
+    read_predictions,
+)
+from voxseq.report.results import read_runs, run_file
 from voxseq.report.slices import Slice, read_worst
 
 CASE_COLUMNS = ("task", "method", "label", "case", "value", "seeds")
-SUMMARY_COLUMNS = ("task", "method", "label", "cases", "mean", "median", "min")
+SUMMARY_COLUMNS = ("task", "method", "label", "cases", "mean", "median", "worst")
 #: Number of worst cases that are named for each method.
 NAMED = 5
 
 
 def collect_worst(study: ReportRun, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slice]:
-    """(task, method) → the lowest worst case over the seeds, at full labels."""
+    """(task, method) → the worst of the seeds' worst cases, at full labels."""
     found: dict[tuple[str, str], Slice] = {}
     for run in study.finetuned:
         path = run_file(inputs, run.id, "worst.npz")
@@ -28,9 +38,15 @@ def collect_worst(study: ReportRun, inputs: Mapping[str, Path]) -> dict[tuple[st
             continue
         item = read_worst(path, run.seed)
         known = found.get((run.task, run.method))
-        if not math.isnan(item.score) and (known is None or item.score < known.score):
+        sign = -1.0 if is_error(study.tasks[run.task]) else 1.0
+        if not math.isnan(item.score) and (known is None or sign * item.score < sign * known.score):
             found[run.task, run.method] = item
     return found
+
+
+def is_error(task: ReportTask) -> bool:
+    """Whether the score of a case is an error, of which the largest is the worst."""
+    return task.type == "regression"
 
 
 def case_scores(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
@@ -43,9 +59,12 @@ def case_scores(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
     Returns:
         Columns ``CASE_COLUMNS``. Segmentation: Dice 0..1 of each class that the case has.
         Classification: probability given to the true class 0..1, whose name is ``label``.
+        Regression: absolute error, with the target's name as ``label``.
     """
     scores = read_runs(study.finetuned, inputs, "scores.csv")
-    frames = [scores[scores["metric"] == "dice"], _true_class(study, inputs)]
+    frames = [scores[scores["metric"] == "dice"]]
+    predicting = (task for task in study.tasks.values() if task.type in PREDICTING)
+    frames += [_of_predictions(study, task, inputs) for task in predicting]
     frames = [frame.loc[:, [*CASE_COLUMNS[:5], "seed"]] for frame in frames if len(frame)]
     if not frames:
         return pd.DataFrame(columns=list(CASE_COLUMNS))
@@ -58,17 +77,21 @@ def case_scores(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
     )
 
 
-def class_summary(cases: pd.DataFrame) -> pd.DataFrame:
-    """Each class of each method: number of cases, mean, median, minimum; ``SUMMARY_COLUMNS``."""
+def class_summary(cases: pd.DataFrame, *, errors: bool = False) -> pd.DataFrame:
+    """Each class of each method: number of cases, mean, median, worst; ``SUMMARY_COLUMNS``."""
     if cases.empty:
         return pd.DataFrame(columns=list(SUMMARY_COLUMNS))
     grouped = cases.groupby(list(SUMMARY_COLUMNS[:3]), sort=False)["value"]
-    return grouped.agg(cases="count", mean="mean", median="median", min="min").reset_index()
+    worst = "max" if errors else "min"
+    return grouped.agg(cases="count", mean="mean", median="median", worst=worst).reset_index()
 
 
-def worst_of(cases: pd.DataFrame, count: int = NAMED) -> list[tuple[str, float]]:
-    """The cases with the lowest mean over classes, the worst first; ties in the cases' order."""
-    means = cases.groupby("case", sort=False)["value"].mean().sort_values(kind="stable")
+def worst_of(
+    cases: pd.DataFrame, count: int = NAMED, *, errors: bool = False
+) -> list[tuple[str, float]]:
+    """The cases with the worst mean over classes, the worst first; ties in the cases' order."""
+    means = cases.groupby("case", sort=False)["value"].mean()
+    means = means.sort_values(kind="stable", ascending=not errors)
     return [(str(case), float(value)) for case, value in means.head(count).items()]
 
 
@@ -86,20 +109,16 @@ def short_names(cases: Iterable[str]) -> dict[str, str]:
     return {case: "/".join(value[head : len(value) - tail]) for case, value in parts.items()}
 
 
-def class_name(task: ReportTask, index: int) -> str:
-    """Name of class 0, 1, … of a classification."""
-    return task.labels[index] if 0 <= index < len(task.labels) else str(index)
+def target_name(task: ReportTask) -> str:
+    """What a regression predicts; the task's title where it does not say."""
+    return task.target or task.title
 
 
-def _true_class(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
-    """Probability given to the true class: one row per run × case."""
-    tasks = {task.name: task for task in study.tasks_of("classification")}
-    runs = [run for run in study.finetuned if run.task in tasks]
-    frame = read_runs(runs, inputs, "predictions.csv", PREDICTION_COLUMNS)
-    frame = frame[np.isfinite(frame["target"].astype(float))]
-    target, probability = frame["target"].astype(float), frame["probability"].astype(float)
-    names = [
-        class_name(tasks[task], int(value))
-        for task, value in zip(frame["task"], target, strict=True)
-    ]
-    return frame.assign(label=names, value=probability.where(target > 0.5, 1.0 - probability))
+def _of_predictions(study: ReportRun, task: ReportTask, inputs: Mapping[str, Path]) -> pd.DataFrame:
+    """Score of every case of a task with predictions, at full labels: one row per run × case."""
+    frame = read_predictions(study, task, inputs, ("finetune",))
+    if is_error(task):
+        error = (frame[VALUE] - frame["target"]).abs()
+        return frame.assign(label=target_name(task), value=error)
+    names = [class_name(task, int(index)) for index in frame["target"]]
+    return frame.assign(label=names, value=of_true_class(task, frame))

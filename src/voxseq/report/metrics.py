@@ -1,23 +1,42 @@
-"""How each metric is printed."""
+"""How each metric is printed, and which of two values of it is the better one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Metric:
-    """Name, unit and digits of a score in print.
+    """Name, unit, digits and direction of a score in print.
 
     Attributes:
-        factor: of a value 0..1 in the printed unit.
+        title: of a column.
+        words: inside a sentence; empty: the title.
+        factor: of a value in the files, in the printed unit.
+        lower_is_better: whether the best value is the smallest one.
+        is_share: whether a value without a unit lies between 0 and 1.
+        significant: digits of a value that count, whatever its size; 0: ``digits`` decimals.
+        in_unit_of_task: whether the unit is that of the task's target.
+        per_case: whether a run's score is a mean of scores of its cases.
     """
 
     title: str
+    words: str = ""
     unit: str = ""
     digits: int = 4
     factor: float = 1.0
+    lower_is_better: bool = False
+    is_share: bool = True
+    significant: int = 0
+    in_unit_of_task: bool = False
+    per_case: bool = False
+
+    @property
+    def name(self) -> str:
+        """Inside a sentence."""
+        return self.words or self.title
 
     @property
     def header(self) -> str:
@@ -29,10 +48,59 @@ class Metric:
         """Title and unit beside an axis: "Dice (%)"."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
+    @property
+    def range(self) -> str:
+        """The unit, or the range of a value without one."""
+        return self.unit or ("0-1" if self.is_share else "none")
+
+    def decimals(self, value: float) -> int:
+        """Decimals of a printed value, and of what is printed beside it."""
+        if not self.significant or not math.isfinite(value) or value == 0.0:
+            return self.digits
+        return min(max(self.significant - 1 - math.floor(math.log10(abs(value))), 0), 9)
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values, at least one."""
+        return min(values) if self.lower_is_better else max(values)
+
+    def is_better(self, difference: float) -> bool:
+        """Whether a value that much larger than another is the better one."""
+        return difference < 0.0 if self.lower_is_better else difference > 0.0
+
 
 #: Dice is printed in percent; AUC and accuracy between 0 and 1, as in the paper.
 PRINTED: Mapping[str, Metric] = {
-    "dice": Metric("Dice", "%", 2, 100.0),
+    "dice": Metric("Dice", "", "%", 2, 100.0, per_case=True),
+    "surface_dice": Metric("Surface Dice", "surface Dice", "%", 2, 100.0, per_case=True),
+    "hd95": Metric("HD95", "", "mm", 2, lower_is_better=True, per_case=True),
     "auc": Metric("AUC"),
-    "accuracy": Metric("ACC"),
+    "accuracy": Metric("ACC", "accuracy"),
+    "mae": Metric(
+        "MAE",
+        "mean absolute error",
+        significant=3,
+        lower_is_better=True,
+        is_share=False,
+        in_unit_of_task=True,
+    ),
+    "r2": Metric("R²", digits=3, is_share=False),
+    "correlation": Metric("Correlation", "correlation", digits=3, is_share=False),
 }
+
+
+def printed(name: str, unit: str = "") -> Metric:
+    """A metric in the unit of a task's target, where it is in that unit.
+
+    Args:
+        name: of the metric.
+        unit: of the target; empty or :attr:`Metric.range` of a target without one: none.
+    """
+    metric = PRINTED[name]
+    is_known = metric.in_unit_of_task and unit != metric.range
+    return replace(metric, unit=unit) if is_known else metric
+
+
+def sentence(names: Iterable[str]) -> str:
+    """Some metrics inside a sentence: "Dice, surface Dice and HD95"."""
+    *first, last = [PRINTED[name].name for name in dict.fromkeys(names)]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -15,7 +15,6 @@ from voxseq.config.report_run import FinetunedRun, ReportRun
 
 KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")
 SCORE_COLUMNS = ("case", "label", "metric", "value")
-PREDICTION_COLUMNS = ("case", "target", "probability")
 MEAN_COLUMNS = (*KEYS, "metric", "value", "cases")
 #: The run whose results the figures read besides those of the trainings.
 TABLES_RUN = "tables/all"
@@ -28,7 +27,7 @@ def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
     Returns:
         One row per run × case × label × metric: columns run, stage, task, method, variant (empty:
         the method itself), ratio (share of the labels, 0..1), seed, case, label, metric, value
-        (0..1; NaN where undefined, such as Dice of a class that the case lacks).
+        (NaN where undefined, such as Dice of a class that the case lacks).
 
     Raises:
         IntegrityError: a scores.csv that cannot be read or lacks a column.
@@ -132,7 +131,8 @@ def class_means(scores: pd.DataFrame) -> pd.DataFrame:
 def run_means(scores: pd.DataFrame) -> pd.DataFrame:
     """One value for every run and metric: mean over cases, then over labels (published code).
 
-    A label that no case of the run has is left out of the second mean.
+    A label that no case of the run has is left out of the second mean. Where a run has a score of
+    the whole split, that is the value, and those of single labels are not part of it.
 
     Returns:
         Columns ``MEAN_COLUMNS``; cases is the number of cases scored, NaN for a score of a whole
@@ -141,6 +141,9 @@ def run_means(scores: pd.DataFrame) -> pd.DataFrame:
     if scores.empty:
         return pd.DataFrame(columns=list(MEAN_COLUMNS))
     by = [*KEYS, "metric"]
+    is_whole = (scores["case"] == "") & (scores["label"] == "")
+    has_whole = is_whole.groupby([scores[key] for key in by]).transform("any")
+    scores = scores[is_whole | ~has_whole]
     means = class_means(scores).groupby(by, sort=False)["value"].mean()
     # A score of a whole split, such as AUC, has no case: their number is then not known here.
     named = scores["case"].where(scores["case"] != "")
@@ -158,7 +161,7 @@ def cell_values(means: pd.DataFrame) -> dict[tuple[Any, ...], pd.Series[Any]]:
 
 
 def main_scores(study: ReportRun, means: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds of the main metric at full labels, 0..1: methods × tasks, NaN: missing."""
+    """Mean over seeds of the main metric at full labels: methods × tasks, NaN: missing."""
     main = means["task"].map({task.name: task.metrics[0] for task in study.tasks.values()})
     full = means[(means["stage"] == "finetune") & (means["metric"] == main)]
     scores = full.groupby(["method", "task"])["value"].mean().unstack()

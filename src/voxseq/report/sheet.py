@@ -14,10 +14,10 @@ from pydantic import ConfigDict, TypeAdapter
 from voxseq.base.errors import IntegrityError
 from voxseq.base.files import read_text, write_text
 from voxseq.report.escape import one_line
-from voxseq.report.metrics import PRINTED
+from voxseq.report.metrics import PRINTED, printed
 
-#: Where a row's score lies against its reference; "unclear" where the data do not say, empty where
-#: nothing is compared.
+#: Where a row lies against its reference, "above" being better; "unclear" where the data do not
+#: say, empty where nothing is compared.
 Mark = Literal["above", "below", "unclear", ""]
 SIGNS: dict[Mark, str] = {"above": "▲", "below": "▼", "unclear": "", "": ""}
 NOT_APPLICABLE = "–"
@@ -30,12 +30,13 @@ class Column:
     Attributes:
         title: header, such as "Task03 Liver".
         task: task name in the configuration; empty for the average over tasks.
-        metric: "dice", "auc" or "accuracy"; empty for a column of texts.
+        metric: a key of ``PRINTED``; empty for a column of texts.
         ratio: share of the training labels, 0..1.
         cases: number of test cases; ``None`` where nothing has run.
         detail: further words of the header.
         paper: column of paper_values.csv, which is the task's data set; empty where the paper has
             none.
+        unit: of the task's target, where the metric is in that unit.
     """
 
     title: str
@@ -45,11 +46,12 @@ class Column:
     cases: int | None = None
     detail: str = ""
     paper: str = ""
+    unit: str = ""
 
     @property
     def header(self) -> tuple[str, ...]:
         """Lines of the header: title, metric and unit, detail, number of test cases."""
-        score = PRINTED[self.metric].header if self.metric else ""
+        score = printed(self.metric, self.unit).header if self.metric else ""
         cases = "" if self.cases is None else f"{self.cases} test cases"
         return one_line(self.title), *filter(None, (score, self.detail, cases))
 
@@ -112,7 +114,7 @@ class Cell:
             return "missing"
         if math.isnan(self.mean):
             return f"undefined (n={self.n})"
-        digits = PRINTED[metric].digits
+        digits = PRINTED[metric].decimals(self.mean)
         sd = "–" if self.sd is None else f"{self.sd:.{digits}f}"
         partial = "†" if self.status == "partial" else ""
         sign = f" {SIGNS[self.mark]}" if SIGNS[self.mark] else ""
@@ -121,7 +123,7 @@ class Cell:
     def bracket(self, metric: str) -> str:
         """In brackets the mean of the reference or the paper's value; empty without either."""
         if self.reference is not None:
-            return f"[{self.reference:.{PRINTED[metric].digits}f}]"
+            return f"[{self.reference:.{PRINTED[metric].decimals(self.reference)}f}]"
         return "" if self.paper is None else f"[{self.paper}]"
 
 
@@ -156,7 +158,9 @@ class Block:
         metric = self.columns[0].metric if self.columns else ""
         if not self.title or self.shows_reference or not metric:
             return self.title
-        return f"{self.title}, {PRINTED[metric].title}"
+        shown = printed(metric, self.columns[0].unit)
+        # A unit of the task's own is not known from the score's name.
+        return f"{self.title}, {shown.header if shown.in_unit_of_task else shown.title}"
 
     @property
     def corners(self) -> tuple[str, ...]:
@@ -188,6 +192,7 @@ class Sheet:
         number: of Tables 1–5; 0 for the others.
         empty: said where there are no blocks.
         phantoms: whether its numbers are of generated volumes.
+        papers: whether its study has tasks of the paper, by whose numbers its tables are called.
     """
 
     name: str
@@ -197,11 +202,19 @@ class Sheet:
     number: int = 0
     empty: str = ""
     phantoms: bool = False
+    papers: bool = True
 
     @property
     def heading(self) -> str:
-        """Title with the table's number."""
-        return f"Table {self.number}. {self.title}" if self.number else self.title
+        """Title, after the table's number in a study with tasks of the paper."""
+        return f"Table {self.number}. {self.title}" if self.number and self.papers else self.title
+
+    @property
+    def key(self) -> str:
+        """In a list of links: "Table 1", or the title's first words."""
+        if self.number and self.papers:
+            return f"Table {self.number}"
+        return self.title.split(":")[0] if self.number else self.name.capitalize()
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -231,13 +244,13 @@ def summarise(values: Iterable[float], planned: int, factor: float, paper: str |
 
 
 def mark_best(block: Block) -> Block:
-    """Mark the largest mean of each column as best, where at least two rows have run."""
+    """Mark the best mean of each column, where at least two rows have run."""
     best: dict[int, float] = {}
-    for index in range(len(block.columns)):
+    for index, column in enumerate(block.columns):
         means = [row.cells[index].mean for row in block.rows]
         finite = [m for m in means if m is not None and not math.isnan(m)]
         if len(finite) > 1:
-            best[index] = max(finite)
+            best[index] = PRINTED[column.metric].best(finite)
     rows = (
         tuple(replace(c, best=c.n > 0 and c.mean == best.get(i)) for i, c in enumerate(row.cells))
         for row in block.rows

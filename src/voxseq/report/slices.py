@@ -26,17 +26,18 @@ class Slice:
 
     Attributes:
         image: shape (X, Y), in any unit.
-        truth: class indices 0, 1, 2, … of shape (X, Y); the case's class, 0-d, in a
-            classification.
+        truth: class indices 0, 1, 2, … of shape (X, Y); 0-d: the case's class or, float64, its
+            value.
         prediction: as ``truth``.
         case: name of the case; empty for an example.
-        score: mean Dice over classes, or the probability given to the true class; 0..1.
+        score: mean Dice over classes, the probability given to the true class, 0..1, or the
+            absolute error.
         seed: of the run.
     """
 
     image: NDArray[np.float32]
-    truth: NDArray[np.int64]
-    prediction: NDArray[np.int64]
+    truth: NDArray[Any]
+    prediction: NDArray[Any]
     case: str = ""
     score: float = math.nan
     seed: int = 0
@@ -67,7 +68,7 @@ def read_worst(path: Path, seed: int = 0) -> Slice:
         case, score = str(arrays["case"]), float(arrays["score"])
     except (TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is not a slice of a case: {error}") from None
-    return replace(_slice(path, arrays, or_class=True), case=case, score=score, seed=seed)
+    return replace(_slice(path, arrays, or_number=True), case=case, score=score, seed=seed)
 
 
 def _read(path: Path, further: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -78,14 +79,15 @@ def _read(path: Path, further: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         raise IntegrityError(f"{path} is not a slice of a case: {error}") from None
 
 
-def _slice(path: Path, arrays: dict[str, NDArray[Any]], *, or_class: bool = False) -> Slice:
-    """The slice of arrays that are 2D of one shape, or an image with one class each."""
+def _slice(path: Path, arrays: dict[str, NDArray[Any]], *, or_number: bool = False) -> Slice:
+    """The slice of arrays that are 2D of one shape, or an image with one class or value each."""
     image, truth, prediction = (arrays[name] for name in ("image", "truth", "prediction"))
-    is_class = or_class and truth.ndim == prediction.ndim == 0
-    if image.ndim != 2 or not (is_class or image.shape == truth.shape == prediction.shape):
+    is_number = or_number and truth.ndim == prediction.ndim == 0
+    if image.ndim != 2 or not (is_number or image.shape == truth.shape == prediction.shape):
         shapes = ", ".join(str(a.shape) for a in (image, truth, prediction))
         raise IntegrityError(f"{path}: expected three 2D arrays of one shape, found {shapes}")
-    return Slice(image.astype(np.float32), truth.astype(np.int64), prediction.astype(np.int64))
+    kind = np.float64 if is_number and truth.dtype.kind == "f" else np.int64
+    return Slice(image.astype(np.float32), truth.astype(kind), prediction.astype(kind))
 
 
 def slice_dice(truth: NDArray[np.int64], prediction: NDArray[np.int64]) -> float | None:

@@ -22,7 +22,7 @@ from voxseq.report.escape import (
     markdown_text,
     one_line,
 )
-from voxseq.report.metrics import PRINTED
+from voxseq.report.metrics import printed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +44,16 @@ def write(sheet: Sheet, folder: Path, endings: Iterable[str]) -> None:
 
 
 def to_csv(sheet: Sheet) -> str:
-    """One line per cell, numbers in the printed unit; a missing mean is the word "missing"."""
+    """One line per cell, numbers in the printed unit; a missing mean is the word "missing".
+
+    The column of the paper's values is left out in a study without tasks of the paper.
+    """
     import pandas as pd
 
     rows = [
         (
             *(sheet.number, block.title, row.group, row.title, row.reference or "none"),
-            *(column.title, column.metric, PRINTED[column.metric].unit or "0-1"),
+            *(column.title, column.metric, printed(column.metric, column.unit).range),
             *(column.detail or "none", f"{column.ratio:g}"),
             *(_number(cell.mean, cell), _deviation(cell), cell.n, cell.planned),
             *("n/a" if value is None else value for value in (column.cases, cell.paper)),
@@ -62,6 +65,8 @@ def to_csv(sheet: Sheet) -> str:
         for column, cell in block.pairs(row)
     ]
     frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS), dtype=object)
+    if not sheet.papers:
+        frame = frame.drop(columns="paper").replace("n/a", "none")
     return frame_to_csv(frame, phantoms=sheet.phantoms)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -16,6 +18,37 @@ from voxseq.base.failures import is_out_of_memory, read_named
 from voxseq.base.files import atomic_path
 
 FILE = "checkpoint.pt"
+#: Seconds of training after which its end gets a checkpoint of its own.
+LATE = 30.0
+
+
+@dataclass
+class SaveTimes:
+    """When checkpoints of a training are due: by steps, and by minutes since the last one.
+
+    Attributes:
+        steps: of the whole training.
+        every: steps between two checkpoints.
+        minutes: after which one is written between these; None: never.
+        saved_at: when the last one was written.
+    """
+
+    steps: int
+    every: int
+    minutes: float | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state after ``step`` steps is to be saved."""
+        seconds = time.monotonic() - self.saved_at
+        if step == self.steps:
+            # Work after a long training, such as scoring, may be stopped as well.
+            return seconds > LATE
+        return step % self.every == 0 or (self.minutes is not None and seconds > 60 * self.minutes)
+
+    def saved(self) -> None:
+        """A checkpoint has been written."""
+        self.saved_at = time.monotonic()
 
 
 def save(folder: Path, content: Mapping[str, Any], config: Mapping[str, Any]) -> Path:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
-from voxseq.base.progress import track
+from voxseq.base.progress import Facts, track
 from voxseq.base.stopping import StopRequests, stop_requests
 from voxseq.config.execution import DeviceConfig
 from voxseq.training import checkpoint
@@ -33,11 +33,9 @@ from voxseq.training.finite import FiniteWatch, finite
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
 from voxseq.training.pace import Pace
-from voxseq.training.records import Progress, record, report, write_metrics
+from voxseq.training.records import Progress, record, write_metrics
 
 _LOG = logging.getLogger("voxseq.training")
-#: Seconds of training after which its end gets a checkpoint of its own.
-LATE = 30.0
 Batch = dict[str, Tensor]
 #: Generator over this process's rows of the batches from a given step on, on its device; see
 #: :func:`voxseq.training.copies.travelling`.
@@ -152,7 +150,7 @@ def fit(
         optimiser: over the parameters of ``trainable``, at base learning rates.
         lr_factor: factor of the base learning rates at each step.
         config: length, precision, selection.
-        state: folder of the checkpoint and of ``progress.json``.
+        state: folder of the checkpoint.
         out: folder of ``metrics.csv`` with columns step, split, name, value.
         run_config: the run's whole configuration, to which the checkpoint is tied.
 
@@ -214,13 +212,15 @@ class _Training:
         self.numbers = FiniteWatch()
         self.best: dict[str, Tensor] | None = None
         self.ids: Tensor | None = None
+        self.loss: Tensor | None = None
         #: Whether the state is that after a whole step.
         self.is_whole = True
         #: Whether all processes stop at the same step.
         self.is_agreed = False
         self._restore()
         self.began = time.monotonic() - self.progress.seconds
-        self.saved_at = time.monotonic()
+        minutes = config.device.checkpoint_minutes
+        self.times = checkpoint.SaveTimes(config.steps, config.checkpoint_every, minutes)
 
     def run(self, batches: Batches, stop: StopRequests) -> None:
         """Do the steps that are left.
@@ -236,7 +236,7 @@ class _Training:
         with watching, closing(batches(progress.step)) as source:
             self._validate_if_due(stop)
             steps = range(progress.step, config.steps)
-            for step in track(steps, "training", config.steps, progress.step):
+            for step in track(steps, "training", config.steps, progress.step, self.facts):
                 if several and self.processes.any(bool(stop.requested)):
                     self.is_agreed = True
                     raise Interrupted("one of the processes was asked to stop")
@@ -249,9 +249,18 @@ class _Training:
                     self.is_whole = True
                 self.pace.done(len(next(iter(batch.values()))) * self.processes.world_size)
                 self._validate_if_due(stop)
-                if self._save_is_due():
+                if self.times.is_due(progress.step):
                     with stop.held():
                         self.save()
+
+    def facts(self) -> Facts:
+        """Numbers for who looks on; asked for rarely, because a GPU has to be awaited."""
+        return {
+            "loss": None if self.loss is None else float(self.loss),
+            "samples_per_second": self.pace.samples_per_second,
+            "best_step": self.progress.best_step if self.best is not None else None,
+            "best_score": self.progress.best_score,
+        }
 
     def save(self) -> Path:
         """Write the checkpoint, on rank 0.
@@ -271,7 +280,7 @@ class _Training:
                 "progress": vars(self.progress),
             }
             checkpoint.save(self.state, content, self.run_config)
-        self.saved_at = time.monotonic()
+        self.times.saved()
         return path
 
     def stopped(self, request: Interrupted) -> Interrupted:
@@ -326,6 +335,7 @@ class _Training:
         self.numbers.begin(step, self.ids)
         self.wrapped.train()
         losses = self._differentiated(batch, step)
+        self.loss = losses["loss"].detach()
         self.trainable.before_update(step, optimiser.param_groups)
         if config.clip_norm is not None:
             norm = clip_gradients(
@@ -345,8 +355,6 @@ class _Training:
         if step % config.log_every == 0 or progress.step == config.steps:
             numbers = {name: float(value.detach()) for name, value in losses.items()}
             record(progress, "train", {**numbers, "lr": lr})
-            if self.processes.is_first:
-                report(self.state, progress, config.steps)
 
     def _differentiated(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Leave the gradient of the global batch in the weights, and return its losses."""
@@ -386,9 +394,3 @@ class _Training:
                 self.best = {k: v.detach().clone() for k, v in state.items()}
             progress.validation_due = False
             progress.seconds = time.monotonic() - self.began
-
-    def _save_is_due(self) -> bool:
-        if self.progress.step < self.config.steps:
-            return self.progress.step % self.config.checkpoint_every == 0
-        # Work after a long training, such as scoring, may be stopped as well.
-        return time.monotonic() - self.saved_at > LATE

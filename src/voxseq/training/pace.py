@@ -52,6 +52,11 @@ class Pace:
         self.operations = float(counter.get_total_flops())
 
     @property
+    def samples_per_second(self) -> float | None:
+        """Samples a second, of all processes; None before the first step of this attempt."""
+        return round(self.samples / self.seconds, 2) if self.seconds else None
+
+    @property
     def share_of_peak(self) -> float | None:
         """Share of the device's peak that products reach over whole steps, waiting included."""
         if self.peak is None or not (self.operations and self.seconds):
@@ -73,7 +78,7 @@ class Pace:
         if not self.seconds:
             return {}
         found = {
-            "samples_per_second": round(self.samples / self.seconds, 2),
+            "samples_per_second": self.samples_per_second,
             "waiting_for_data": round(self.waited / self.seconds, 4),
         }
         share = self.share_of_peak

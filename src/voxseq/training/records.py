@@ -1,4 +1,4 @@
-"""Progress of a training and its metrics, and their files."""
+"""State of a training besides its weights, and the file of its metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voxseq.base.files import atomic_path, write_json
+from voxseq.base.files import atomic_path
 
 
 @dataclass
@@ -32,22 +32,6 @@ class Progress:
 def record(progress: Progress, split: str, values: Mapping[str, float]) -> None:
     """Add a row of metrics for each value at the present step."""
     progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
-
-
-def report(state: Path, progress: Progress, steps: int) -> None:
-    """Write ``progress.json`` into the state folder of a run."""
-    losses = [row[3] for row in progress.rows if row[1:3] == ("train", "loss")]
-    write_json(
-        state / "progress.json",
-        {
-            "step": progress.step,
-            "steps": steps,
-            "loss": losses[-1],
-            "seconds": round(progress.seconds, 1),
-            "best_step": progress.best_step,
-            "best_score": progress.best_score,
-        },
-    )
 
 
 def write_metrics(path: Path, progress: Progress) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import trees
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import TaskNeeds
 from voxseq.data import grid
 from voxseq.data.index import read_index

@@ -16,7 +16,7 @@ from tests.helpers import trees
 from tests.helpers.bad_metaimage import metaimage
 from tests.helpers.bad_nifti import NAN, SHAPE, nifti_bytes
 from voxseq.base.errors import DataError
-from voxseq.config.data import DataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.data.checks import check_image
 from voxseq.data.readers import itk
 from voxseq.data.verify.check import Usage, verify

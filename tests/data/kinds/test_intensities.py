@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from tests.helpers import trees
 from voxseq.base.errors import DataError
-from voxseq.config.data import DataConfig, TaskDataConfig
+from voxseq.config.data import TaskDataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.data.store import VolumeStore
 from voxseq.data.verify.check import Usage, verify
 

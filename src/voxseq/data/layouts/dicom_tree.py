@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,7 @@ from voxseq.data.layouts.nifti_tree import unique
 from voxseq.data.readers.dicom import SliceHeader
 from voxseq.data.readers.dicom_volume import read_volume
 from voxseq.data.readers.files import nothing_found
-from voxseq.data.readers.series import place_of, scan_tree, stacks
+from voxseq.data.readers.series import Tree, place_of, scan_tree, stacks
 from voxseq.data.volume import Entry, Remark, Scan, Volume
 
 #: The catalogue's names of modalities, as DICOM has them.
@@ -43,18 +43,16 @@ def scan(folder: Path, dataset: DataSet, *, first: bool = False) -> Scan:
     entries: list[Entry] = []
     owners = [owner(str(PurePosixPath(slices[0].path).parent)) for slices in tree.series]
     count = Counter(owners)
-    for place, slices in zip(owners, tree.series, strict=True):
-        found, said = stacks(slices)
-        remarks += said
-        for label, part in found.items():
-            entry = _entry(part, label, dataset)
-            match = re.fullmatch(pattern, place) if pattern and place else None
-            if match is not None:
-                series = slices[0].series if count[place] > 1 else ""
-                names = (match.groupdict().get("image") or "series", series, label)
-                image = "_".join(plain(name) for name in names if name)
-                entry = replace(entry, subject=match["subject"], image=image)
-            entries.append(entry)
+    for slices, label, found in _images(tree, dataset, remarks):
+        entry = found
+        place = owner(str(PurePosixPath(slices[0].path).parent))
+        match = re.fullmatch(pattern, place) if pattern and place else None
+        if match is not None:
+            series = slices[0].series if count[place] > 1 else ""
+            names = (match.groupdict().get("image") or "series", series, label)
+            image = "_".join(plain(name) for name in names if name)
+            entry = replace(entry, subject=match["subject"], image=image)
+        entries.append(entry)
     for place, number in count.items():
         if place and number > 1:
             reason = f"{number} series (SeriesInstanceUID) in a folder that should hold one"
@@ -63,8 +61,35 @@ def scan(folder: Path, dataset: DataSet, *, first: bool = False) -> Scan:
     remarks += _in_several(zip(owners, tree.series, strict=True))
     if not entries and not rejected:
         least = f" (left out: {remarks[0].path}: {remarks[0].reason})" if remarks else ""
-        raise nothing_found(folder, f"folders of DICOM slices of {dataset.modality}{least}")
+        expected = f"folders of DICOM slices of {dataset.modality}{least}"
+        raise nothing_found(folder, expected, own=dataset.own)
     return Scan(tuple(unique(entries)), tuple(rejected), remarks=tuple(remarks))
+
+
+def series_below(folder: Path, dataset: DataSet, owner: Callable[[str], str | None]) -> Scan:
+    """List the series in the folders that have an owner; none where there is no DICOM file.
+
+    Args:
+        folder: of the data set.
+        dataset: its modality tells which series count.
+        owner: as for :func:`voxseq.data.readers.series.scan_tree`.
+    """
+    tree = scan_tree(folder, MODALITIES[dataset.modality], owner)
+    remarks, rejected = tree.damaged()
+    remarks = [*(remark for _, remark in tree.aside), *remarks]
+    entries = [entry for _, _, entry in _images(tree, dataset, remarks)]
+    return Scan(tuple(entries), tuple(rejected), remarks=tuple(remarks))
+
+
+def _images(
+    tree: Tree, dataset: DataSet, remarks: list[Remark]
+) -> Iterator[tuple[list[SliceHeader], str, Entry]]:
+    """Yield series, label of the stack and entry of every image; remarks are added."""
+    for slices in tree.series:
+        found, said = stacks(slices)
+        remarks += said
+        for label, part in found.items():
+            yield slices, label, _entry(part, label, dataset)
 
 
 def look(folder: Path, dataset: DataSet) -> Scan:

@@ -1,7 +1,8 @@
 """A 3D set of MedMNIST: one npz with ``{train,val,test}_{images,labels}``.
 
-The images are (N, z, y, x); the axes are reversed to (x, y, z), as the published fine-tuning does.
-Options: ``file``.
+The images are (N, z, y, x), of any size and number of classes; the axes are reversed to (x, y, z),
+as the published fine-tuning does. A user's own file may lack the validation part, which is then
+held out of training. Options: ``file``.
 """
 
 from __future__ import annotations
@@ -30,22 +31,29 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     """
     path = dataset.options["file"]
     if not (folder / path).exists():
-        raise nothing_found(folder, path)
+        raise nothing_found(folder, path, own=dataset.own)
     entries = []
-    for split in SPLITS:
-        labels = _array(folder, path, f"{split}_labels").reshape(-1)
+    for split in _splits(folder, path) if dataset.own else SPLITS:
+        labels = _array(folder, path, f"{split}_labels")
+        if labels.ndim == 2 and labels.shape[1] != 1:
+            several = f"{split}_labels has {labels.shape[1]} labels per image"
+            raise damaged(path, f"{several}, expected one class")
+        labels = labels.reshape(-1)
         if not (np.isfinite(labels).all() and np.array_equal(labels, np.trunc(labels))):
             raise damaged(path, f"{split}_labels holds classes that are not whole numbers")
         # From the header alone: damaged voxels are found when they are read.
         with reading(folder, path, "npz"), zipfile.ZipFile(folder / path) as archive:
-            count = (*_shape(archive, f"{split}_images"), 0)[0]
+            shape = _shape(archive, f"{split}_images")
+        count = (*shape, 0)[0]
+        if dataset.own and len(shape) != 4:
+            raise damaged(path, f"{split}_images has shape {shape}, expected (N, z, y, x)")
         if len(labels) != count:
             counts = f"{split}_images has {count} images but {split}_labels {len(labels)}"
             raise damaged(path, counts)
         entries += [
             Entry(
                 subject=f"{split}{index:04d}",
-                image="nodule",
+                image="image" if dataset.own else "nodule",
                 path=path,
                 locator=f"{split}_images {index}",
                 modality=dataset.modality,
@@ -55,6 +63,23 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
             for index, label in enumerate(labels.tolist())
         ]
     return Scan(tuple(entries))
+
+
+def _splits(folder: Path, path: str) -> list[str]:
+    """The parts that a file has.
+
+    Raises:
+        DataError: it has no training or no test images.
+    """
+    with reading(folder, path, "npz"):
+        require_regular(folder / path)
+        with np.load(folder / path, allow_pickle=False) as archive:
+            names = sorted(archive)
+    held = [split for split in SPLITS if f"{split}_images" in names]
+    lacking = next((split for split in ("train", "test") if split not in held), None)
+    if lacking is not None:
+        raise damaged(path, f"has no array '{lacking}_images', only {names}")
+    return held
 
 
 def read_image(folder: Path, entry: Entry) -> Volume:

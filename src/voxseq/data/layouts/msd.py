@@ -7,6 +7,7 @@ nnU-Net are read as well; see :mod:`voxseq.data.readers.dataset_json`.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from voxseq.catalogue import DataSet
 from voxseq.data.readers import dataset_json, nifti
 from voxseq.data.readers.class_names import label_remarks
 from voxseq.data.readers.files import Names, damaged, nothing_found
+from voxseq.data.readers.named_labels import named_labels
 from voxseq.data.volume import Entry, Remark, Scan, Volume
 
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -28,7 +30,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     Raises:
         DataError: dataset.json is missing or not as specified, or none of its images exists.
     """
-    content = dataset_json.read(folder)
+    content = dataset_json.read(folder, own=dataset.own)
     entries: list[Entry] = []
     absent: list[str] = []
     seen: set[str] = set()
@@ -47,14 +49,20 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
     extra = [n for n, c in names.items() if c not in seen and _CHANNEL.sub("", c) not in seen]
     if not entries:
         expected = "the images that its dataset.json lists under training"
-        raise nothing_found(folder, expected, extra)
+        raise nothing_found(folder, expected, extra, own=dataset.own)
     note = f"{len(extra)} files in imagesTr that dataset.json does not list: {extra[:5]}"
-    remarks = [
+    notes = (note,) if extra else ()
+    if dataset.own:
+        named = named_labels(content.labels, dataset)
+        remarks = (*content.remarks, *named.remarks)
+        found = Scan(tuple(entries), (), tuple(absent), notes, remarks)
+        return replace(found, labels=named.values, ignore=named.ignore)
+    remarks = (
         *content.remarks,
         *label_remarks(content.labels, dataset.classes, dataset.title),
         *_other_task(content.name, dataset),
-    ]
-    return Scan(tuple(entries), (), tuple(absent), (note,) if extra else (), tuple(remarks))
+    )
+    return Scan(tuple(entries), (), tuple(absent), notes, remarks)
 
 
 def read_label(folder: Path, entry: Entry) -> Volume:

@@ -22,7 +22,7 @@ from voxseq.data.readers.files import nothing_found
 from voxseq.data.volume import Entry, Remark, Scan
 
 #: Names of files and folders that hold segmentations.
-_LABELS = re.compile(
+LABELS = re.compile(
     r"label|(?<!total)seg|mask|msk|lbl|annot|derivative|pred|\bgts?\b|truth", re.IGNORECASE
 )
 #: Names of images in other formats and of transfers that did not end.
@@ -38,11 +38,17 @@ def scan(folder: Path, dataset: DataSet, exclude: str | None = None) -> Scan:
     patterns = dataset.options["patterns"]
     modalities = dataset.options.get("modalities", [dataset.modality] * len(patterns))
     expected = f"files of the form {' or '.join(patterns)}"
-    return matching(folder, list(zip(patterns, modalities, strict=True)), expected, exclude)
+    pairs = list(zip(patterns, modalities, strict=True))
+    return matching(folder, pairs, expected, exclude, own=dataset.own)
 
 
 def matching(
-    folder: Path, patterns: Sequence[tuple[str, str]], expected: str, exclude: str | None = None
+    folder: Path,
+    patterns: Sequence[tuple[str, str]],
+    expected: str,
+    exclude: str | None = None,
+    *,
+    own: bool = False,
 ) -> Scan:
     """List the files whose path fits a pattern, with the modality that stands beside it.
 
@@ -51,6 +57,7 @@ def matching(
         patterns: regular expressions, as in the options, and modalities.
         expected: for the message where no file fits.
         exclude: regular expression of paths to leave out.
+        own: whether the data set is one that the user declares.
     """
     expressions = [pattern for pattern, _ in patterns]
     entries: dict[str, Entry] = {}
@@ -80,11 +87,12 @@ def matching(
             group=groups.get("group", ""),
         )
     alike = [path for path in others if _is_alike(path, expressions)]
-    images = [p for p in others if ending_of(p, IMAGES) and not _LABELS.search(p)]
+    images = [p for p in others if ending_of(p, IMAGES) and not LABELS.search(p)]
     if not entries:
-        raise nothing_found(folder, expected, alike or images)
-    remarks += [_misnamed(path) for path in alike]
-    remarks += _others(sorted(set(images) - set(alike)))
+        raise nothing_found(folder, expected, alike or images, own=own)
+    names = "fits no pattern of data.sets" if own else "is not as published"
+    remarks += [_misnamed(path, names) for path in alike]
+    remarks += _others(sorted(set(images) - set(alike)), names)
     order = {path: number for number, path in enumerate(paths)}
     listed = sorted(entries.values(), key=lambda entry: order[entry.path])
     return Scan(tuple(unique(listed)), remarks=tuple(remarks))
@@ -108,11 +116,11 @@ def _is_alike(path: str, expressions: Sequence[str]) -> bool:
     return any(re.fullmatch(e, s, re.IGNORECASE) for s in spelled for e in expressions)
 
 
-def _misnamed(path: str) -> Remark:
+def _misnamed(path: str, names: str) -> Remark:
     return Remark(
         path,
-        "is not read: it looks like an image of the data set, but its name is not as published",
-        "rename it, or convert it to the published format; remove it if it is none",
+        f"is not read: it looks like an image of the data set, but its name {names}",
+        "rename it, or convert it to the format of the others; remove it if it is none",
     )
 
 
@@ -121,13 +129,17 @@ def _copy(path: str, other: str) -> Remark:
     return Remark(path, reason, "nothing to repair if they are copies; else rename one")
 
 
-def _others(images: Sequence[str]) -> list[Remark]:
+def _others(images: Sequence[str], names: str) -> list[Remark]:
     """One remark on images whose names fit no pattern."""
     if not images:
         return []
     shown = ", ".join(images[:_SHOWN])
-    reason = f"{len(images)} images are not read, as their names are not as published: {shown}"
+    reason = f"{len(images)} images are not read, as their names {_plural(names)}: {shown}"
     return [Remark("", reason, "rename those that belong to the data set, or leave them")]
+
+
+def _plural(names: str) -> str:
+    return names.replace("fits", "fit").replace("is not", "are not")
 
 
 def unique(entries: Sequence[Entry]) -> list[Entry]:

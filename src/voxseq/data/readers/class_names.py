@@ -12,6 +12,8 @@ from voxseq.data.volume import Remark
 _WORD = re.compile(r"[^\W_]+")
 #: Words that data sets use for the same.
 _SAME = {"tumour": "tumor", "cancer": "tumor", "lesion": "tumor", "carcinoma": "tumor"}
+#: What labels that cannot be understood raise.
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, OverflowError)
 _BACKGROUND = {"", "background", "bg"}
 
 
@@ -33,8 +35,8 @@ def label_remarks(labels: Any, classes: Sequence[str], title: str) -> list[Remar
         f"which; correct labels of {NAME}, or renumber the segmentations"
     )
     try:
-        found = _by_value(labels)
-    except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        found = names_by_value(labels)
+    except UNREADABLE:
         reason = f"its labels cannot be understood: {str(labels)[:80]}"
         return [Remark(NAME, reason, look)]
     wanted = dict(enumerate(classes, start=1))
@@ -49,7 +51,7 @@ def label_remarks(labels: Any, classes: Sequence[str], title: str) -> list[Remar
     return [Remark(NAME, reason, look)]
 
 
-def _by_value(labels: Any) -> dict[int, str]:
+def names_by_value(labels: Any) -> dict[int, str]:
     """Name of every value; of a region the name counts for values that no smaller one holds."""
     if isinstance(labels, list):
         return {value: str(name) for value, name in enumerate(labels)}

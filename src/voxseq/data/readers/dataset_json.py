@@ -62,8 +62,12 @@ class Content:
     remarks: list[Remark] = field(default_factory=list)
 
 
-def read(folder: Path) -> Content:
+def read(folder: Path, *, own: bool = False) -> Content:
     """Read ``folder / dataset.json`` and look for the files of its cases.
+
+    Args:
+        folder: of the data set.
+        own: whether the data set is one that the user declares.
 
     Raises:
         DataError: it is missing or not as specified, or names files elsewhere.
@@ -72,7 +76,7 @@ def read(folder: Path) -> Content:
     path = folder / NAME
     names = Names(folder)
     if NAME not in names.below(""):
-        raise nothing_found(folder, f"{NAME} with {IMAGES} and {LABELS} beside it")
+        raise nothing_found(folder, f"{NAME} with {IMAGES} and {LABELS} beside it", own=own)
     try:
         held = read_json(path)
         content = Content(labels=held.get("labels"), name=held.get("name", ""))

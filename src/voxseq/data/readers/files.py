@@ -118,21 +118,24 @@ def reading(folder: Path, path: str, kind: str) -> Iterator[None]:
         raise damaged(path, f"damaged, truncated or no {kind} file ({said})") from None
 
 
-def nothing_found(folder: Path, expected: str, seen: Sequence[str] = ()) -> DataError:
+def nothing_found(
+    folder: Path, expected: str, seen: Sequence[str] = (), *, own: bool = False
+) -> DataError:
     """The error for a folder in which the layout was not found.
 
     Args:
         folder: of the data set.
         expected: what was looked for.
         seen: files there that may be the images under another name.
+        own: whether the data set is one that the user declares.
     """
     lost = list(itertools.islice(dangling_links(folder), 3))
     shown = f"; there are {len(seen)} others, such as {', '.join(seen[:3])}" if seen else ""
     shown += f"; links that lead nowhere: {', '.join(lost)}" if lost else ""
-    return DataError(
-        f"{folder}: no image found; expected {expected}{shown}",
-        "check that the folder holds the data set as published, archives unpacked",
-    )
+    remedy = "check that the folder holds the data set as published, archives unpacked"
+    if own:
+        remedy = "correct folder, layout or options in data.sets; docs/own-data.md describes them"
+    return DataError(f"{folder}: no image found; expected {expected}{shown}", remedy)
 
 
 def damaged(path: Path | str, reason: str) -> DataError:

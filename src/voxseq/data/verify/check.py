@@ -14,8 +14,10 @@ from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.failures import read_named
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, VAL
-from voxseq.config.data import DataConfig, TaskDataConfig
+from voxseq.config.data import TaskDataConfig
+from voxseq.config.datasets import DataConfig
 from voxseq.config.runs import SplitSettings, TaskNeeds
+from voxseq.config.sets import own_for
 from voxseq.data.examine import check_splits, examine
 from voxseq.data.plausible import QUANTILES, outside_window
 from voxseq.data.verify import report as findings
@@ -37,6 +39,7 @@ class Usage:
             must suffice for it.
         sources: data sets that pre-training reads.
         optional: sources without which pre-training does.
+        sets: data sets of the user.
         split: seed, ratio and validation_fraction, as the examination takes them.
         recipes: data set → how the configuration's task prepares its images.
     """
@@ -45,7 +48,20 @@ class Usage:
     sources: frozenset[str]
     split: SplitSettings
     optional: frozenset[str] = frozenset()
+    sets: Mapping[str, DataSet] = field(default_factory=dict)
     recipes: Mapping[str, TaskDataConfig] = field(default_factory=dict)
+
+    def dataset(self, name: str) -> DataSet:
+        """The data set called ``name`` as it is used: an own one without a task is a source.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        row = self.sets.get(name)
+        if row is None:
+            return catalogue.get(name)
+        task = self.tasks.get(name)
+        return own_for(row, task and task.type)
 
     @classmethod
     def of(
@@ -62,16 +78,22 @@ class Usage:
         A data set without a task there is taken as the catalogue says, and so are the sources
         where there is no configuration.
         """
-        rows = [catalogue.get(name) for name in names]
-        own = {row.name: _usual_task(row) for row in rows if row.role != "source"}
+        rows = [data.dataset(name) for name in names]
+        own = {row.name: _usual_task(row) for row in rows if _has_usual_task(row)}
         usual = (row.name for row in rows if row.role != "task")
         return cls(
             tasks={**own, **tasks},
             sources=frozenset(usual if sources is None else sources),
             split=SplitSettings.of(data),
+            sets=data.sets,
             optional=frozenset(optional),
             recipes=recipes or {},
         )
+
+
+def _has_usual_task(row: DataSet) -> bool:
+    """Whether a task is known without a configuration; of an own set only the study knows."""
+    return row.role != "source" and not row.own
 
 
 def _usual_task(row: DataSet) -> TaskNeeds:
@@ -80,12 +102,12 @@ def _usual_task(row: DataSet) -> TaskNeeds:
     return TaskNeeds(type="classification" if is_classified else "segmentation", labels=labels)
 
 
-def verify(names: Sequence[str], root: Path, usage: Usage, workers: int = 0) -> Report:
+def verify(names: Sequence[str], root: Path | None, usage: Usage, workers: int = 0) -> Report:
     """Check data sets, alone and against each other.
 
     Args:
         names: data sets of the catalogue.
-        root: the data root.
+        root: the data root; None where there is none, which only own data sets do without.
         usage: for what they are used.
         workers: processes that read images; they change no finding.
 
@@ -94,7 +116,7 @@ def verify(names: Sequence[str], root: Path, usage: Usage, workers: int = 0) -> 
     """
     report = Report(root)
     seen: list[Seen] = []
-    for dataset in [catalogue.get(name) for name in dict.fromkeys(names)]:
+    for dataset in [usage.dataset(name) for name in dict.fromkeys(names)]:
         rows = _verify_one(dataset, usage, workers, report)
         report.images[dataset.name] = len(rows)
         for row in rows:
@@ -111,13 +133,18 @@ def _verify_one(
     dataset: DataSet, usage: Usage, workers: int, report: Report
 ) -> list[dict[str, Any]]:
     """Add the findings of one data set; returns the rows of its usable images."""
-    folder, task = report.root / dataset.folder, usage.tasks.get(dataset.name)
+    folder, task = dataset.place(report.root), usage.tasks.get(dataset.name)
+    assert folder is not None, "without a data root only own data sets are checked"
     show = show_command(dataset)
     with read_named(folder):
         is_here, is_link = folder.is_dir(), folder.is_symlink()
     if is_link and not is_here:
         reason = f"the link leads nowhere, to {folder.readlink()}"
         report.add("fault", dataset, "", reason, "restore what it points to, or remove the link")
+        return []
+    if not is_here and dataset.own:
+        reason = f"the folder {folder} does not exist"
+        report.add("fault", dataset, "", reason, f"correct data.sets.{dataset.name}.folder")
         return []
     if not is_here:
         obtain = f"voxseq data download {dataset.name}" if dataset.files else show
@@ -128,7 +155,7 @@ def _verify_one(
             report.add("fault", dataset, "", "the folder does not exist", obtain)
         return []
     try:
-        is_fetched = findings.check_fetched(report, dataset)
+        is_fetched = not dataset.own and findings.check_fetched(report, dataset)
         examined = examine(dataset, folder, task, usage.split, workers=workers)
     except VoxseqError as error:
         report.add("fault", dataset, "", error.what, f"{error.hint}; {show}".removeprefix("; "))
@@ -138,7 +165,9 @@ def _verify_one(
         # The reason may be about the image, its label, or one slice of a series.
         first = reason.partition(": ")[0]
         is_concerned = first.startswith((entry.path, entry.label_path or entry.path))
-        listed = f"compare the lists with the published ones; {show}"
+        listed = "put all images of a subject into one part of the split"
+        if not dataset.own:
+            listed = f"compare the lists with the published ones; {show}"
         again = fetch_again(dataset) if is_fetched else look_at(dataset, reason)
         remedy = listed if "later split" in reason else again
         report.add("fault", dataset, first if is_concerned else entry.path, reason, remedy)
@@ -159,7 +188,9 @@ def _verify_one(
 def _check_numbers(report: Report, dataset: DataSet, found: Scan) -> None:
     """Add what the layout itself says, and numbers that differ from the published ones."""
     show = show_command(dataset)
-    enough = f"a part is enough to work with; {show} tells how to get the rest"
+    enough = "nothing to repair if that is meant"
+    if not dataset.own:
+        enough = f"a part is enough to work with; {show} tells how to get the rest"
     for note in catalogue.count_notes(dataset, len(found)):
         report.add("warning", dataset, "", note, enough)
     if found.absent:

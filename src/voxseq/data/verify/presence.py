@@ -39,7 +39,7 @@ def look(dataset: DataSet, root: Path | None) -> Presence:
     The adapter lists the images; files are opened only where it needs their headers: of DICOM
     series that lie in folders of their own, one each.
     """
-    folder = None if root is None else root / dataset.folder
+    folder = dataset.place(root)
     try:
         if folder is None or next(files(folder), None) is None:
             return Presence("absent")

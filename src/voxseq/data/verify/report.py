@@ -43,7 +43,7 @@ class Finding:
 class Report:
     """Findings in the data sets below a data root; images counts the usable ones of each."""
 
-    root: Path
+    root: Path | None
     findings: list[Finding] = field(default_factory=list)
     images: dict[str, int] = field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class Report:
         self, severity: Severity, dataset: DataSet, path: str, reason: str, next_step: str
     ) -> None:
         """Add a finding about ``path``, relative to the data set's folder; "" is the folder."""
-        folder = self.root / dataset.folder
+        folder = dataset.place(self.root)
         place = f"{dataset.folder}/{path}" if path not in ("", ".") else dataset.folder
         reason = reason.replace(f"{folder}/", "").replace(f"{folder}: ", "")
         reason = reason.removeprefix(f"{path}: ")
@@ -79,6 +79,8 @@ class Report:
 
 def show_command(dataset: DataSet) -> str:
     """The command that tells everything about a data set."""
+    if dataset.own:
+        return "docs/own-data.md describes your own data sets"
     return f"voxseq data show {dataset.name}"
 
 
@@ -113,13 +115,25 @@ _LOOKS = (
         "open it in ITK-SNAP or 3D Slicer and look at its range of values and at empty slices",
     ),
 )
+#: The same of files that no publisher has; they come first.
+_OWN_LOOKS = (
+    (
+        r"damaged|truncated|cannot be read|cannot be understood|promises",
+        "open it in another viewer (ITK-SNAP, 3D Slicer); where that fails too, export it anew "
+        "from the program that wrote it",
+    ),
+    (r"has no class|class -?\d", "compare its class with the labels of the task and your table"),
+)
 _LOOK = "open it in ITK-SNAP or 3D Slicer and compare it with the source"
 
 
 def look_at(dataset: DataSet, reason: str) -> str:
     """What a user looks at in an own file that is set aside for ``reason``."""
     what = reason.partition(": ")[2] or reason
-    look = next((look for words, look in _LOOKS if re.search(words, what)), _LOOK)
+    looks = (*_OWN_LOOKS, *_LOOKS) if dataset.own else _LOOKS
+    look = next((look for words, look in looks if re.search(words, what)), _LOOK)
+    if dataset.own:
+        return f"{look}; correct it or leave it out"
     return f"{look}; correct it or leave it out; {show_command(dataset)} describes the data set"
 
 
@@ -139,7 +153,8 @@ def check_fetched(report: Report, dataset: DataSet) -> bool:
     Returns:
         Whether it was fetched.
     """
-    folder, show = report.root / dataset.folder, show_command(dataset)
+    folder, show = dataset.place(report.root), show_command(dataset)
+    assert folder is not None, "what was fetched has a data root"
     try:
         record = read_record(folder)
     except IntegrityError as error:
@@ -174,7 +189,8 @@ def check_fetched(report: Report, dataset: DataSet) -> bool:
 
 def _check_total(report: Report, dataset: DataSet, record: Record) -> None:
     """Number and bytes of all files: unpacked files have no checksum of their own."""
-    folder, apart = report.root / dataset.folder, {RECORD, *record.lists}
+    folder, apart = dataset.place(report.root), {RECORD, *record.lists}
+    assert folder is not None, "what was fetched has a data root"
     sizes = [(folder / path).stat().st_size for path in files(folder) if path not in apart]
     fetched = sum(item.files for item in record.fetched)
     size = sum(item.bytes for item in record.fetched)

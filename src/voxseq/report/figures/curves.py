@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from voxseq.config.report_run import REFERENCE, PretrainedRun, ReportRun, ReportTask
 from voxseq.plan.outputs import is_trained
 from voxseq.report.figures.style import FEW, Palette, missing, new_figure, panels
-from voxseq.report.metrics import PRINTED, Metric
+from voxseq.report.metrics import PRINTED, Metric, printed
 from voxseq.report.tables.curves import mean_over_seeds
 
 _COLUMNS = 4
@@ -99,7 +99,7 @@ def label_ratio_figure(study: ReportRun, curve: pd.DataFrame, palette: Palette) 
         if data.empty:
             missing(axes)
         else:
-            _ratio_panel(axes, data, study, PRINTED[metric], palette)
+            _ratio_panel(axes, data, study, printed(metric, task.unit), palette)
     present = [m for m in study.methods if m in set(curve["method"])]
     lines = [
         Line2D([], [], marker=palette.marker(m), markersize=5, label=study.series_title(m, ""),
@@ -191,7 +191,8 @@ def _score_panel(
         missing(axes)
         return
     name = str(data["name"].iloc[0])
-    metric = PRINTED.get(name, Metric(name.replace("_", " ")))
+    known = name in PRINTED
+    metric = printed(name, task.unit) if known else Metric(name.replace("_", " "))
     means = dict(list(mean_over_seeds(data).groupby(["method", "variant"])))
     for item in series:
         mean = means.get((item.method, item.variant))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask, title_of
+from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask
 from voxseq.report.figures.drawing import class_colour, show_slice
 from voxseq.report.figures.style import (
     MISSING_TEXT,
@@ -58,9 +58,9 @@ def figure2(study: ReportRun, slices: Mapping[tuple[str, str], Slice]) -> Figure
     width = columns * (cell + _GAP) + 0.085 * longest + 0.35
     figure = new_figure(width, len(tasks) * (cell + _GAP) + 0.75, pad=0.02)
     grid = figure.subplots(len(tasks), columns, squeeze=False)
-    titles = ["Image", "Ground truth", *map(title_of, methods)]
-    for axes, title in zip(grid[0], titles, strict=True):
-        method_title(axes, title, 9.5, ours=title == title_of(REFERENCE))
+    heads = [("Image", ""), ("Ground truth", ""), *((study.title_of(m), m) for m in methods)]
+    for axes, (title, method) in zip(grid[0], heads, strict=True):
+        method_title(axes, title, 9.5, ours=method == REFERENCE)
     for line, task in zip(grid, tasks, strict=True):
         _row(line, task, methods, slices)
     note = (

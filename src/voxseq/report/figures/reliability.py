@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask, title_of
+from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask
 from voxseq.report.figures.style import Palette, method_title, missing, new_figure, panels
-from voxseq.report.results import PREDICTION_COLUMNS, read_runs
+from voxseq.report.predictions import class_columns, read_predictions
 from voxseq.report.tables.layout import ordered_tasks
 
 #: Bins of equal width over the probability.
@@ -72,30 +72,27 @@ def calibration(
 
 
 def calibrations(study: ReportRun, inputs: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Calibration at full labels, the predictions of all seeds pooled.
+    """Calibration at full labels of tasks of two classes, the predictions of all seeds pooled.
 
     Returns:
         One row per task × method, columns ``SUMMARY_COLUMNS``; and one per bin of each, columns
         ``BIN_COLUMNS``.
     """
-    tasks = ordered_tasks(study, "classification")
-    names = {task.name for task in tasks}
-    runs = [run for run in study.finetuned if run.task in names]
-    frame = read_runs(runs, inputs, "predictions.csv", PREDICTION_COLUMNS)
-    frame = frame[np.isfinite(frame["probability"].astype(float))]
     summary, parts = [], [pd.DataFrame(columns=list(BIN_COLUMNS))]
-    for task in tasks:
+    for task in _tasks(study):
+        frame = read_predictions(study, task, inputs, ("finetune",))
+        probability = class_columns(task)[1]
         for method in study.methods_of("classification"):
-            part = frame[(frame["task"] == task.name) & (frame["method"] == method)]
+            part = frame[frame["method"] == method]
             if part.empty:
                 continue
-            bins, scores = calibration(part["target"].to_numpy(), part["probability"].to_numpy())
+            bins, scores = calibration(part["target"].to_numpy(), part[probability].to_numpy())
             parts.append(bins.assign(task=task.name, method=method))
             summary.append(
                 {
                     "task": task.name,
                     "method": method,
-                    "title": title_of(method),
+                    "title": study.title_of(method),
                     "seeds": part["seed"].nunique(),
                     "cases": part["case"].nunique(),
                     "predictions": len(part),
@@ -110,8 +107,8 @@ def calibrations(study: ReportRun, inputs: Mapping[str, Path]) -> tuple[pd.DataF
 def reliability_figure(
     study: ReportRun, summary: pd.DataFrame, bins: pd.DataFrame, palette: Palette
 ) -> Figure | None:
-    """One small diagram per task × method; ``None`` where the study classifies nothing."""
-    tasks = ordered_tasks(study, "classification")
+    """One small diagram per task of two classes × method; ``None`` where there is no such task."""
+    tasks = _tasks(study)
     methods = study.methods_of("classification")
     if not tasks or not methods:
         return None
@@ -123,7 +120,7 @@ def reliability_figure(
         part.suptitle(_heading(task), fontsize=10, fontweight="bold")
         flat = panels(part, len(methods), columns, sharex=True, sharey=True)
         for axes, method in zip(flat, methods, strict=True):
-            method_title(axes, title_of(method), ours=method == REFERENCE)
+            method_title(axes, study.title_of(method), ours=method == REFERENCE)
             keys = (task.name, method)
             found = [f[(f["task"] == keys[0]) & (f["method"] == keys[1])] for f in (summary, bins)]
             if found[0].empty:
@@ -133,6 +130,11 @@ def reliability_figure(
         part.supxlabel("predicted probability", fontsize=8)
         part.supylabel("share of positive cases", fontsize=8)
     return figure
+
+
+def _tasks(study: ReportRun) -> tuple[ReportTask, ...]:
+    """The classifications with one probability for a case."""
+    return tuple(t for t in ordered_tasks(study, "classification") if t.has_two_classes)
 
 
 def _heading(task: ReportTask) -> str:

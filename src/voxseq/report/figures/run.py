@@ -1,4 +1,4 @@
-"""Stage "figures": Figures 1 and 2, heat map, curves, reliability plot, and the two pages."""
+"""Stage "figures": Figures 1 and 2, what was predicted, heat map, curves, and the two pages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from voxseq.base.files import write_text
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import CASES_PAGE, CURVES, INDEX_PAGE, PLOTS, lasting
 from voxseq.report.cases import case_scores, collect_worst, short_names
+from voxseq.report.figures.confusion import confusion_figure
 from voxseq.report.figures.curves import curves_page, label_ratio_figure
 from voxseq.report.figures.figure1 import first_figure
 from voxseq.report.figures.figure2 import collect_slices, figure2
 from voxseq.report.figures.heatmap import heatmap_figure
+from voxseq.report.figures.regression import regression_figure
 from voxseq.report.figures.reliability import calibrations, reliability_figure
 from voxseq.report.figures.style import Palette, save, small_png, styled
 from voxseq.report.figures.worst_figure import worst_figure
@@ -70,6 +72,8 @@ def _drawings(
     return {
         "figure1": lambda: first_figure(study, inputs),
         "figure2": lambda: figure2(study, collect_slices(study, inputs)),
+        "regression": lambda: regression_figure(study, inputs, palette),
+        "confusion": lambda: confusion_figure(study, inputs),
         "heatmap": lambda: heatmap_figure(study, read_means(inputs)),
         "label_ratio": lambda: label_ratio_figure(study, ratios, palette),
         "reliability": lambda: reliability_figure(study, summary, bins, palette),
@@ -90,7 +94,8 @@ def _worst_pictures(
     with styled():
         for task in study.tasks.values():
             names = short_names(cases.loc[cases["task"] == task.name, "case"].unique())
-            figure = worst_figure(task, study.methods_of(task.type), worst, names)
+            methods = {name: study.title_of(name) for name in study.methods_of(task.type)}
+            figure = worst_figure(task, methods, worst, names)
             if figure is not None:
                 pictures[task.name] = small_png(figure, dpi, phantoms=study.phantoms)
     return pictures

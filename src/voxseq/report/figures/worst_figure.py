@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from voxseq.config.report_run import REFERENCE, ReportTask, title_of
-from voxseq.report.cases import class_name
+from voxseq.config.report_run import REFERENCE, ReportTask
 from voxseq.report.figures.drawing import show_slice
 from voxseq.report.figures.style import bare, method_title, missing, new_figure
+from voxseq.report.predictions import class_name
 from voxseq.report.slices import Slice, window_of
 
 _CELL = 1.35
@@ -23,15 +23,15 @@ _WIDTH, _LINES = 21, 2
 
 def worst_figure(
     task: ReportTask,
-    methods: Sequence[str],
+    methods: Mapping[str, str],
     worst: Mapping[tuple[str, str], Slice],
     names: Mapping[str, str],
 ) -> Figure | None:
     """Columns: methods, each with its own worst case over seeds; ``None`` where there is none.
 
     Args:
-        task: segmentation (image, truth, prediction below each other) or classification (image).
-        methods: the columns; one without a worst case says "missing".
+        task: segmentation (image, truth, prediction below each other) or another type (image).
+        methods: name → title of the columns; one without a worst case says "missing".
         worst: (task, method) → its worst case.
         names: short names of the cases, where known.
     """
@@ -47,7 +47,7 @@ def worst_figure(
     for column, method in zip(grid.T, methods, strict=True):
         item = worst.get((task.name, method))
         _column(column, item)
-        method_title(column[0], title_of(method), ours=method == REFERENCE)
+        method_title(column[0], methods[method], ours=method == REFERENCE)
         if item is not None:
             name = _cut(names.get(item.case, item.case))
             column[-1].set_xlabel(f"{_score(task, item)}\n{name}", fontsize=6.5)
@@ -57,6 +57,9 @@ def worst_figure(
 def _score(task: ReportTask, item: Slice) -> str:
     if task.type == "segmentation":
         return f"Dice {100 * item.score:.1f} % (seed {item.seed})"
+    if task.type == "regression":
+        given, true = (f"{float(value):.3g}" for value in (item.prediction, item.truth))
+        return f"{given}, true {true} {task.unit}".rstrip() + f" (seed {item.seed})"
     return f"{class_name(task, int(item.truth))}: p = {item.score:.2f} (seed {item.seed})"
 
 

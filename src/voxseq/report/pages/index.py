@@ -9,6 +9,7 @@ import pandas as pd
 
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import SHEETS
+from voxseq.report.metrics import PRINTED
 from voxseq.report.results import TABLES_RUN, missing_runs, read_means, read_record, run_file
 from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
 from voxseq.report.writers import to_html
@@ -64,7 +65,9 @@ def _collapsed(sheets: Sequence[Sheet]) -> Iterator[str]:
 
 
 def _undefined(means: pd.DataFrame) -> Iterator[str]:
-    undefined = means[means["value"].isna() & (means["metric"] != "dice")]
+    """Scores of a whole split; a mean over cases is undefined where no case has the structure."""
+    of_cases = [name for name, metric in PRINTED.items() if metric.per_case]
+    undefined = means[means["value"].isna() & ~means["metric"].isin(of_cases)]
     for run in undefined["run"].unique():
         yield f"a score of run {run} is undefined"
 

@@ -7,22 +7,32 @@ from dataclasses import replace
 from voxseq.config.report_run import ControlRow
 from voxseq.report.sheet import Block, Cell, Column, Row, Sheet
 from voxseq.report.tables.inputs import TableInputs
-from voxseq.report.tables.layout import RowSpec, ordered_tasks
+from voxseq.report.tables.layout import RowSpec, all_tasks
 from voxseq.report.tables.notes import with_notes
 
-TITLE = "Beyond the paper: token order, recipes, frozen encoders, trivial baselines"
+#: Group of rows → its name in the title.
+_GROUPS = {
+    "Token order": "token order",
+    "Recipe and weights": "recipes",
+    "Frozen encoder": "frozen encoders",
+    "Trivial baselines": "trivial baselines",
+}
 
 
 def table5(inputs: TableInputs) -> Sheet:
     """Table 5: one block per group of rows."""
     study = inputs.study
-    tasks = (*ordered_tasks(study, "segmentation"), *ordered_tasks(study, "classification"))
-    chosen = tuple(task for task in tasks if task.name in study.beyond_tasks)
+    chosen = tuple(task for task in all_tasks(study) if task.name in study.beyond_tasks)
     columns = tuple(replace(column, paper="") for column in inputs.columns(chosen))
     blocks = (
         _block(inputs, group, columns) for group in dict.fromkeys(r.group for r in study.beyond)
     )
-    sheet = Sheet("table5", TITLE, tuple(blocks), (), 5, phantoms=study.phantoms)
+    # All groups in a study with tasks of the paper, as in the demo; else those that there are.
+    shown = _GROUPS if study.is_papers else dict.fromkeys(row.group for row in study.beyond)
+    contents = ", ".join(_GROUPS.get(group, group) for group in shown)
+    title = f"{'Beyond the paper' if study.is_papers else 'Controls'}: {contents}"
+    phantoms, papers = study.phantoms, study.is_papers
+    sheet = Sheet("table5", title, tuple(blocks), (), 5, phantoms=phantoms, papers=papers)
     return with_notes(sheet, inputs, absent=(), reference="the row's reference")
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from voxseq.base.errors import IntegrityError
 from voxseq.base.files import write_text
-from voxseq.config.report_run import REFERENCE, ReportRun, title_of
+from voxseq.config.report_run import REFERENCE, ReportRun
 from voxseq.report.results import read_record
 from voxseq.report.sheet import NOT_APPLICABLE, Block, Sheet, text_block
 from voxseq.report.tables.layout import ABLATION_GROUP, group_of
@@ -36,7 +36,10 @@ HEADERS: Mapping[str, str] = {
     "pretraining_parameters": "Parameters, pre-training",
     "segmentation_parameters": "Parameters, segmentation",
     "classification_parameters": "Parameters, classification",
+    "regression_parameters": "Parameters, regression",
 }
+#: Where a row has no such part: in a study with tasks of the paper, and in any other.
+ABSENT, _NONE = "n/a", "none"
 #: Numbers of a run: the first two of its record, the others of its summary.
 _NUMBERS = ("seconds", "peak_memory_mb", "parameters", "encoder_parameters")
 
@@ -95,9 +98,11 @@ def cost_frame(study: ReportRun, runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns group, row and the keys of ``HEADERS``: a number, "missing" where it is not
-        recorded, or "n/a" where the row has no such part.
+        recorded, or ``ABSENT`` where the row has no such part. Parameters of regressions are left
+        out where there are none. In a study without tasks of the paper every such column is, and
+        ``ABSENT`` is the word "none".
     """
-    rows = [(group_of(m), title_of(m), (m, ""), "finetune") for m in study.methods]
+    rows = [(group_of(m), study.title_of(m), (m, ""), "finetune") for m in study.methods]
     for variant, settings in study.ablation.items():
         rows.append((ABLATION_GROUP, settings.title, (REFERENCE, variant), "ablation"))
     rows += [(row.group, row.title, row.series, "beyond") for row in study.beyond]
@@ -107,21 +112,25 @@ def cost_frame(study: ReportRun, runs: pd.DataFrame) -> pd.DataFrame:
     for group, title, (method, variant), stage in rows:
         is_row = (runs["method"] == method) & (runs["variant"] == variant) & (part == stage)
         numbers = _numbers(runs[is_row])
-        lines.append((group, title, *(numbers.get(name, "n/a") for name in HEADERS)))
-    return pd.DataFrame(lines, columns=["group", "row", *HEADERS], dtype=object)
+        lines.append((group, title, *(numbers.get(name, ABSENT) for name in HEADERS)))
+    frame = pd.DataFrame(lines, columns=["group", "row", *HEADERS], dtype=object)
+    needless = ["regression_parameters"] if study.is_papers else [*HEADERS]
+    frame = frame.drop(columns=[name for name in needless if (frame[name] == ABSENT).all()])
+    return frame if study.is_papers else frame.replace(ABSENT, _NONE)
 
 
 def cost_sheet(study: ReportRun, frame: pd.DataFrame, *, is_recorded: bool = True) -> Sheet:
     """The costs as one block per group of rows."""
-    header = ("Row", *HEADERS.values())
+    names = [name for name in HEADERS if name in frame]
+    header = ("Row", *(HEADERS[name] for name in names))
     blocks: list[Block] = []
     for group, part in frame.groupby("group", sort=False):
         rows = [
-            (row["row"], *(_text(name, row[name]) for name in HEADERS))
+            (row["row"], *(_text(name, row[name]) for name in names))
             for row in part.to_dict("records")
         ]
         blocks.append(text_block(str(group), header, rows))
-    lines = notes("notes_cost.txt", is_recorded=is_recorded)
+    lines = notes("notes_cost.txt", is_recorded=is_recorded, papers=study.is_papers)
     return Sheet("cost", "Cost", tuple(blocks), lines, phantoms=study.phantoms)
 
 
@@ -178,5 +187,5 @@ def _stages(study: ReportRun, runs: pd.DataFrame) -> Block:
 
 def _text(name: str, value: float | str) -> str:
     if isinstance(value, str):
-        return NOT_APPLICABLE if value == "n/a" else value
+        return NOT_APPLICABLE if value in (ABSENT, _NONE) else value
     return f"{value:.1f}" if name.endswith(("seconds", "mean", "total")) else f"{value:,.0f}"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from voxseq.config.report_run import FinetunedRun, PretrainedRun, ReportRun, title_of
+from voxseq.config.report_run import FinetunedRun, PretrainedRun, ReportRun
 from voxseq.report.metrics import PRINTED
 from voxseq.report.results import KEYS, cell_values, read_csv, run_file
 
@@ -21,6 +21,7 @@ RATIO_COLUMNS = ("task", "method", "title", "metric", "ratio", "mean", "sd", "n"
 _SCORES: Mapping[str, tuple[str, ...]] = {
     "segmentation": ("dice", "score", "loss"),
     "classification": ("auc", "accuracy_plus_auc", "score", "accuracy", "loss"),
+    "regression": ("mae", "r2", "correlation", "score", "loss"),
 }
 _Run = TypeVar("_Run", FinetunedRun, PretrainedRun)
 
@@ -61,7 +62,8 @@ def label_ratio_curve(study: ReportRun, means: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``RATIO_COLUMNS``; mean and sd over seeds in the printed unit (Dice in %, AUC and
-        ACC 0..1), sd NaN with one seed. Combinations that have not run have no row.
+        ACC 0..1, MAE in the unit of the task), sd NaN with one seed. Combinations that have not
+        run have no row.
     """
     values = cell_values(means)
     # A method that is planned with all labels only has no curve.
@@ -74,7 +76,7 @@ def label_ratio_curve(study: ReportRun, means: pd.DataFrame) -> pd.DataFrame:
             found = values.get((stage, task.name, metric, method, "", ratio))
             if found is not None:
                 scores = PRINTED[metric].factor * found
-                head = (task.name, method, title_of(method), metric, ratio)
+                head = (task.name, method, study.title_of(method), metric, ratio)
                 rows.append((*head, scores.mean(), scores.std(ddof=1), len(scores)))
     return pd.DataFrame(rows, columns=list(RATIO_COLUMNS))
 

@@ -11,27 +11,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from voxseq.config.registry import TaskType
-from voxseq.config.report_run import REFERENCE, ReportRun
+from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
 from voxseq.evaluation.statistics import (
     DELONG,
     WILCOXON,
-    Array,
     Comparison,
     Draws,
     Pairing,
-    compare_accuracy,
     compare_auc,
     compare_mean_dice,
     holm,
     smallest_p,
 )
-from voxseq.report.metrics import PRINTED
-from voxseq.report.results import PREDICTION_COLUMNS, read_runs
+from voxseq.report.metrics import PRINTED, printed
 from voxseq.report.sheet import Sheet, text_block
 from voxseq.report.tables import layout
+from voxseq.report.tables.sides import Side, Sides, sides_of_metrics, tested_metrics
 from voxseq.report.writers import notes
 
 #: A difference is clear below this corrected p value, if its interval leaves out zero as well.
@@ -47,10 +44,6 @@ HEADER = (
     *("Task", "Labels", "Score", "Reference", "Other", "Difference [95 % interval]"),
     *("p", "p (Holm)", "Clear", "Test", "Cases", "Seeds"),
 )
-_OURS = (REFERENCE, "")
-#: Tables with one column per task and the type of the tasks.
-_KINDS: Mapping[int, TaskType] = {1: "segmentation", 2: "classification"}
-_SIDE_KEYS = ["stage", "task", "method", "variant", "ratio"]
 
 
 class Question(NamedTuple):
@@ -69,23 +62,6 @@ class Question(NamedTuple):
     metric: str
     reference: tuple[str, str]
     other: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Side:
-    """Scores of one method: values (seeds, cases, labels), and the class of each case."""
-
-    seeds: tuple[int, ...]
-    cases: NDArray[Any]
-    labels: NDArray[Any]
-    values: Array
-    target: Array | None = None
-
-    def part(self, cases: NDArray[Any], labels: NDArray[Any]) -> Side:
-        """The given cases and labels, both sorted."""
-        case, label = np.searchsorted(self.cases, cases), np.searchsorted(self.labels, labels)
-        target = None if self.target is None else self.target[case]
-        return Side(self.seeds, cases, labels, self.values[:, case][:, :, label], target)
 
 
 def compare_rows(
@@ -108,15 +84,8 @@ def compare_rows(
         is corrected over the comparisons of the table. A column of Table 3 with all labels repeats
         a comparison of Table 1 or 2, corrected anew. The task of the average of Table 1 is empty.
     """
-    classification = {task.name for task in study.tasks_of("classification")}
-    runs = [run for run in study.runs if run.task in classification]
-    predictions = read_runs(runs, inputs, "predictions.csv", PREDICTION_COLUMNS)
-    comparer = _Comparer(
-        study,
-        _sides(scores[scores["metric"] == "dice"]),
-        _sides(predictions.rename(columns={"probability": "value"}).assign(label="")),
-        Draws(study.report.bootstrap_samples, (study.report.figure_seed, 7)),
-    )
+    draws = Draws(study.report.bootstrap_samples, (study.report.figure_seed, 7))
+    comparer = _Comparer(study, sides_of_metrics(study, scores, inputs), draws)
     rows: list[dict[str, Any]] = []
     known: dict[tuple[Any, ...], Comparison | None] = {}
     for question in questions(study):
@@ -134,30 +103,36 @@ def compare_rows(
 def questions(study: ReportRun) -> Iterator[Question]:
     """The comparisons of Tables 1–5 in order, whether or not they have run."""
     tasks = study.tasks
-    if REFERENCE in study.methods:
-        for table, kind in _KINDS.items():
-            columns = [(t.name, m) for t in layout.ordered_tasks(study, kind) for m in t.metrics]
-            if table == 1 and layout.average_tasks(study):
-                columns.append((ALL_TASKS, "dice"))
-            for (name, metric), other in product(columns, _others(study, kind)):
-                yield Question(table, "finetune", name, 1.0, metric, _OURS, other)
+    if study.reference is not None:
+        own = (study.reference, "")
+        for kind, table in MAIN_TABLES.items():
+            for (name, metric), other in product(_columns(study, kind), _others(study, kind)):
+                yield Question(table, "finetune", name, 1.0, metric, own, other)
         for task in (tasks[name] for name in study.ratio_tasks):
             others = _others(study, task.type)
-            for metric, ratio, other in product(task.metrics, study.ratios, others):
+            for metric, ratio, other in product(tested_metrics(task), study.ratios, others):
                 stage = "finetune" if ratio == 1.0 else "label_ratio"
-                yield Question(3, stage, task.name, ratio, metric, _OURS, other)
+                yield Question(3, stage, task.name, ratio, metric, own, other)
         for task in (tasks[name] for name in study.ablation_tasks):
-            for metric, variant in product(task.metrics, study.ablation):
+            for metric, variant in product(tested_metrics(task), study.ablation):
                 other = (REFERENCE, variant)
-                yield Question(4, "ablation", task.name, 1.0, metric, _OURS, other)
+                yield Question(4, "ablation", task.name, 1.0, metric, own, other)
     compared = [row for row in study.beyond if row.is_compared]
     for task in (tasks[name] for name in study.beyond_tasks):
-        for metric, row in product(task.metrics, compared):
+        for metric, row in product(tested_metrics(task), compared):
             yield Question(5, "beyond", task.name, 1.0, metric, row.reference, row.series)
 
 
 def _others(study: ReportRun, kind: TaskType) -> list[tuple[str, str]]:
-    return [(method, "") for method in study.methods_of(kind) if method != REFERENCE]
+    return [(method, "") for method in study.methods_of(kind) if method != study.reference]
+
+
+def _columns(study: ReportRun, kind: TaskType) -> list[tuple[str, str]]:
+    """Task and metric of the columns of a type's table that rows are compared by."""
+    tasks, averaged = layout.ordered_tasks(study, kind), layout.average_tasks(study, kind)
+    columns = [(task.name, metric) for task in tasks for metric in tested_metrics(task)]
+    common = layout.common_metrics(averaged) if averaged else ()
+    return columns + [(ALL_TASKS, metric) for metric in common]
 
 
 def is_clear(row: Mapping[Any, Any]) -> bool:
@@ -189,15 +164,22 @@ def out_of_reach(study: ReportRun, table: pd.DataFrame) -> tuple[str, ...]:
 def differences_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
     """The comparisons as one block for each table of the study."""
     blocks = (
-        text_block(f"Table {number}", HEADER, (_cells(study, r) for r in part.to_dict("records")))
-        for number, part in frame.groupby("table")
+        text_block(
+            layout.table_name(study, int(str(number))),
+            HEADER,
+            (_cells(study, r) for r in part.to_dict("records")),
+        )
+        for number, part in frame.groupby("table", sort=False)
     )
+    metrics = dict.fromkeys(frame["metric"])
     lines = notes(
         "notes_differences.txt",
         samples=study.report.bootstrap_samples,
         wilcoxon=WILCOXON,
         delong=DELONG,
         significant=SIGNIFICANT,
+        papers=set(metrics) <= {"dice", "auc", "accuracy"},
+        lower=[PRINTED[name].title for name in metrics if PRINTED[name].lower_is_better],
     )
     return Sheet(
         "differences",
@@ -211,16 +193,18 @@ def differences_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
 
 def _cells(study: ReportRun, row: Mapping[Any, Any]) -> list[str]:
     """The printed cells of one comparison, one for each word of ``HEADER``."""
-    metric = PRINTED[row["metric"]]
+    unit = study.tasks[row["task"]].unit if row["task"] else ""
+    metric = printed(row["metric"], unit)
+    decimals = metric.decimals(metric.factor * row["difference"])
     scaled = (metric.factor * row[key] for key in ("difference", "low", "high"))
     gap, low, high = (
-        "undefined" if math.isnan(value) else f"{value:+.{metric.digits}f}" for value in scaled
+        "undefined" if math.isnan(value) else f"{value:+.{decimals}f}" for value in scaled
     )
     seeds, seeds_other = row["seeds"], row["seeds_other"]
     return [
         layout.task_title(study, row["task"]),
         f"{100 * row['ratio']:g} %",
-        metric.title,
+        metric.header if metric.in_unit_of_task else metric.title,
         study.series_title(row["reference"], row["reference_variant"]),
         study.series_title(row["other"], row["variant"]),
         f"{gap} [{low}, {high}]",
@@ -241,11 +225,10 @@ def _p_text(p: float) -> str:
 
 @dataclass(frozen=True)
 class _Comparer:
-    """Answers questions from the scores (Dice) and the probabilities (classification)."""
+    """Answers questions from the scores of single cases of each metric."""
 
     study: ReportRun
-    dice: Mapping[tuple[Any, ...], Side]
-    probabilities: Mapping[tuple[Any, ...], Side]
+    sides: Mapping[str, Sides]
     draws: Draws
 
     def answer(self, question: Question) -> Comparison | None:
@@ -263,11 +246,11 @@ class _Comparer:
             values = [(a.values, b.values) for a, b in pairs]
             return compare_mean_dice(values, self.draws, paired=paired)
         both = Pairing(a.target, a.values[..., 0], b.values[..., 0], paired)
-        return (compare_auc if question.metric == "auc" else compare_accuracy)(both, self.draws)
+        return compare_auc(both, self.draws)
 
     def _pair(self, question: Question, task: str) -> tuple[Side, Side] | None:
         """Both sides on their common cases."""
-        sides = self.dice if question.metric == "dice" else self.probabilities
+        sides = self.sides.get(question.metric, {})
         ratio = round(question.ratio, 9)
         # Our full method and the methods of Table 5's references stand in Tables 1 and 2.
         stage = "label_ratio" if question.stage == "label_ratio" else "finetune"
@@ -278,29 +261,3 @@ class _Comparer:
             return None
         cases, labels = np.intersect1d(a.cases, b.cases), np.intersect1d(a.labels, b.labels)
         return (a.part(cases, labels), b.part(cases, labels)) if cases.size else None
-
-
-def _sides(frame: pd.DataFrame) -> dict[tuple[Any, ...], Side]:
-    """(stage, task, method, variant, ratio) → the scores, from a frame of case, label, value."""
-    rounded = frame.assign(ratio=frame["ratio"].astype(float).round(9))
-    sides = ((key, _side(group)) for key, group in rounded.groupby(_SIDE_KEYS, sort=False))
-    return {tuple(key): side for key, side in sides if side.cases.size}
-
-
-def _side(frame: pd.DataFrame) -> Side:
-    """Cases that every seed has; the first value counts where a case occurs twice."""
-    frame = frame.drop_duplicates(["seed", "case", "label"])
-    seeds, seed = np.unique(frame["seed"].to_numpy(dtype=np.int64), return_inverse=True)
-    cases, case = np.unique(frame["case"].to_numpy(dtype=str), return_inverse=True)
-    labels, label = np.unique(frame["label"].to_numpy(dtype=str), return_inverse=True)
-    values = np.full((len(seeds), len(cases), len(labels)), np.nan)
-    values[seed, case, label] = frame["value"].to_numpy(dtype=np.float64)
-    present = np.zeros(values.shape[:2], dtype=bool)
-    present[seed, case] = True
-    kept = present.all(axis=0)
-    target = None
-    if "target" in frame:
-        target = np.zeros(len(cases))
-        target[case] = frame["target"].to_numpy(dtype=np.float64)
-        target = target[kept]
-    return Side(tuple(map(int, seeds)), cases[kept], labels, values[:, kept], target)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from voxseq.config.report_run import ReportRun, ReportTask
+from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
 from voxseq.report.metrics import PRINTED
 from voxseq.report.results import cell_values, read_record, run_means
 from voxseq.report.sheet import Cell, Column, summarise
@@ -22,8 +22,7 @@ from voxseq.report.tables.paper import PaperValues, in_percent, paper_values
 
 #: Stages whose runs fill the cells of each table.
 STAGES: Mapping[int, tuple[str, ...]] = {
-    1: ("finetune",),
-    2: ("finetune",),
+    **dict.fromkeys(MAIN_TABLES.values(), ("finetune",)),
     3: ("finetune", "label_ratio"),
     4: ("finetune", "ablation"),
     5: ("beyond",),
@@ -70,7 +69,8 @@ class TableInputs:
         # AUC and accuracy are one number per run; the number of cases is in its record only.
         cases = int(scored) if math.isfinite(scored) else self.test_cases.get(task.name)
         paper = layout.paper_column(task)
-        return Column(task.title, task.name, metric, cases=cases, paper=paper)
+        unit = task.unit if PRINTED[metric].in_unit_of_task else ""
+        return Column(task.title, task.name, metric, cases=cases, paper=paper, unit=unit)
 
     def cell(self, table: int, row: RowSpec, column: Column) -> Cell:
         """One cell; ``row.method`` None or a run that is not there gives a missing cell."""
@@ -121,7 +121,9 @@ class TableInputs:
         p = None if math.isnan(found["p_holm"]) else float(found["p_holm"])
         if not is_clear(found):
             return replace(cell, mark="unclear", p_holm=p)
-        return replace(cell, mark="below" if found["difference"] > 0 else "above", p_holm=p)
+        # The difference is the reference minus this row.
+        is_worse = PRINTED[column.metric].is_better(found["difference"])
+        return replace(cell, mark="below" if is_worse else "above", p_holm=p)
 
 
 def table_inputs(study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> TableInputs:

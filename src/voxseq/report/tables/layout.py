@@ -8,32 +8,30 @@ from functools import cache
 
 from voxseq.catalogue import CATALOGUE, DECATHLON
 from voxseq.config.registry import METHODS, TaskType
-from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask, title_of
+from voxseq.config.report_run import (
+    MAIN_TABLES,
+    PAPER_COLUMNS,
+    REFERENCE,
+    ReportRun,
+    ReportTask,
+)
 from voxseq.config.studies import AblationVariant
 from voxseq.report.tables.paper import AVERAGE as AVERAGE_COLUMN
 from voxseq.report.tables.paper import paper_values
 
 SCRATCH_GROUP = "From scratch"
 PRETRAINED_GROUP = "Self-supervised pre-training"
+OUTSIDE_GROUP = "Encoders from elsewhere"
 ABLATION_GROUP = "Ablation"
-#: Data set of a task → header of its column in the paper.
-COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "segmentation": {
-        "task03_liver": "Task03",
-        "task06_lung": "Task06",
-        "task07_pancreas": "Task07",
-        "task08_hepaticvessel": "Task08",
-        "task09_spleen": "Task09",
-        "task10_colon": "Task10",
-        "la": "LA",
-    },
-    "classification": {"ricord": "RICORD", "nodule": "Nodule"},
-}
+#: Order of the groups of rows.
+_GROUPS = (SCRATCH_GROUP, OUTSIDE_GROUP, PRETRAINED_GROUP)
 AVERAGE = "Average"
+#: Tables besides those of the types of task, as a study without the paper's tasks calls them.
+TABLE_NAMES: Mapping[int, str] = {3: "Fewer labels", 4: "Ablation", 5: "Controls"}
 #: Columns of each table in the paper.
-PAPER_COLUMNS: Mapping[int, tuple[str, ...]] = {
-    1: tuple(COLUMNS["segmentation"]),
-    2: tuple(COLUMNS["classification"]),
+_TABLE_COLUMNS: Mapping[int, tuple[str, ...]] = {
+    1: tuple(PAPER_COLUMNS["segmentation"]),
+    2: tuple(PAPER_COLUMNS["classification"]),
     3: ("la", "ricord"),
     4: ("task06_lung", "ricord"),
 }
@@ -66,7 +64,15 @@ class RowSpec:
 
 def paper_column(task: ReportTask) -> str:
     """The paper's column for a task; empty for a task that the paper does not have."""
-    return task.dataset if task.dataset in COLUMNS[task.type] else ""
+    return task.dataset if task.is_papers else ""
+
+
+def table_name(study: ReportRun, number: int) -> str:
+    """A table inside a sentence: "Table 1"; its contents in a study without the paper's tasks."""
+    if study.is_papers:
+        return f"Table {number}"
+    names = {table: kind.capitalize() for kind, table in MAIN_TABLES.items()}
+    return {**TABLE_NAMES, **names}[number]
 
 
 def task_title(study: ReportRun, name: str) -> str:
@@ -74,32 +80,44 @@ def task_title(study: ReportRun, name: str) -> str:
     return study.tasks[name].title if name else AVERAGE
 
 
-def average_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
+def average_tasks(study: ReportRun, kind: TaskType = "segmentation") -> tuple[ReportTask, ...]:
     """The tasks that the average of Table 1 is over; none where there is but one.
 
     As in the paper those of the Medical Segmentation Decathlon, in a study that has several of
-    them; in any other study all segmentations.
+    them; in any other study all segmentations. Other types of task have no average.
     """
-    tasks = ordered_tasks(study, "segmentation")
+    tasks = ordered_tasks(study, kind) if kind == "segmentation" else ()
     decathlon = tuple(task for task in tasks if task.is_decathlon)
     chosen = decathlon if len(decathlon) > 1 else tasks
     return chosen if len(chosen) > 1 else ()
 
 
+def common_metrics(tasks: Sequence[ReportTask]) -> tuple[str, ...]:
+    """Metrics that all of some tasks have, in the order of the columns."""
+    first, *others = tasks
+    return tuple(m for m in first.metrics if all(m in task.metrics for task in others))
+
+
 def average_column(study: ReportRun) -> str:
     """The paper's column for the average; empty where it is over other tasks than the paper's."""
     columns = [paper_column(task) for task in average_tasks(study)]
-    papers = [name for name in COLUMNS["segmentation"] if CATALOGUE[name].collection == DECATHLON]
+    names = PAPER_COLUMNS["segmentation"]
+    papers = [name for name in names if CATALOGUE[name].collection == DECATHLON]
     return AVERAGE_COLUMN if columns == papers else ""
 
 
 def ordered_tasks(study: ReportRun, kind: TaskType) -> tuple[ReportTask, ...]:
     """The study's tasks of one type: the paper's columns in its order, then further ones."""
-    order = list(COLUMNS[kind])
+    order = list(PAPER_COLUMNS.get(kind, ()))
     tasks = study.tasks_of(kind)
     return tuple(
         sorted(tasks, key=lambda t: order.index(t.dataset) if t.dataset in order else len(order))
     )
+
+
+def all_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
+    """The study's tasks, those of one type together."""
+    return tuple(task for kind in MAIN_TABLES for task in ordered_tasks(study, kind))
 
 
 def absent_columns(tasks: Sequence[ReportTask], table: int) -> tuple[str, ...]:
@@ -107,13 +125,13 @@ def absent_columns(tasks: Sequence[ReportTask], table: int) -> tuple[str, ...]:
     if not _has_papers(tasks, table):
         return ()
     present = {paper_column(task) for task in tasks}
-    titles = {name: title for columns in COLUMNS.values() for name, title in columns.items()}
-    return tuple(titles[name] for name in PAPER_COLUMNS[table] if name not in present)
+    titles = {name: title for columns in PAPER_COLUMNS.values() for name, title in columns.items()}
+    return tuple(titles[name] for name in _TABLE_COLUMNS[table] if name not in present)
 
 
 def _has_papers(tasks: Sequence[ReportTask], table: int) -> bool:
     """Whether a task is a column that the paper has in a table."""
-    return any(paper_column(task) in PAPER_COLUMNS[table] for task in tasks)
+    return any(paper_column(task) in _TABLE_COLUMNS.get(table, ()) for task in tasks)
 
 
 def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
@@ -131,10 +149,10 @@ def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tu
     papers = [m.name for m in METHODS.values() if m.name in _paper_rows() and kind in m.networks]
     names = sorted(
         dict.fromkeys([*papers, *methods]),
-        key=lambda name: (group_of(name) == PRETRAINED_GROUP, name == REFERENCE),
+        key=lambda name: (_GROUPS.index(group_of(name)), name == REFERENCE),
     )
     rows = [
-        RowSpec(title_of(name), group_of(name), name if name in methods else None, paper_row=name)
+        RowSpec(study.title_of(name), group_of(name), name if name in methods else None, "", name)
         for name in names
     ]
     return _shown(rows, tasks, table)
@@ -153,8 +171,9 @@ def _shown(rows: Sequence[RowSpec], tasks: Sequence[ReportTask], table: int) -> 
 
 def group_of(method: str) -> str:
     """Heading above a method's row."""
-    known = METHODS.get(method)
-    return SCRATCH_GROUP if known and not known.is_pretrained else PRETRAINED_GROUP
+    if method not in METHODS:
+        return OUTSIDE_GROUP
+    return PRETRAINED_GROUP if METHODS[method].is_pretrained else SCRATCH_GROUP
 
 
 def ablation_rows(study: ReportRun) -> tuple[RowSpec, ...]:

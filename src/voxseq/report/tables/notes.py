@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from voxseq.config.report_run import SURFACE_METRICS, ReportTask
+from voxseq.report.metrics import PRINTED, sentence
 from voxseq.report.sheet import Sheet
 from voxseq.report.tables import layout
 from voxseq.report.tables.differences import SIGNIFICANT, out_of_reach
 from voxseq.report.tables.inputs import TableInputs
+from voxseq.report.tables.sides import tested_metrics
 from voxseq.report.writers import notes
 
 
@@ -28,12 +32,18 @@ def with_notes(
     average = layout.average_tasks(study)
     has_average = any(not column.task for column in columns)
     compared = inputs.differences[inputs.differences["table"] == sheet.number]
+    metrics = dict.fromkeys(column.metric for column in columns)
+    surfaces = [name for name in metrics if name in SURFACE_METRICS]
     lines = notes(
         "notes_table.txt",
         study=study,
         columns=columns,
         tasks=list(tasks.values()),
         states={cell.status for cell in sheet.cells},
+        lower=[PRINTED[name].title for name in metrics if PRINTED[name].lower_is_better],
+        surfaces=surfaces,
+        segmentation_scores=sentence(["dice", *surfaces]),
+        untested=list(dict.fromkeys(_untested(tasks.values()))) if len(compared) else [],
         beyond=any(block.shows_reference for block in sheet.blocks),
         papers=any(cell.paper is not None for cell in sheet.cells),
         absent=absent,
@@ -45,3 +55,12 @@ def with_notes(
         unreachable=out_of_reach(study, compared),
     )
     return replace(sheet, notes=lines)
+
+
+def _untested(tasks: Iterable[ReportTask]) -> Iterator[str]:
+    """Names of the metrics that no row is compared by."""
+    for task in tasks:
+        for name in task.metrics:
+            if name not in tested_metrics(task):
+                of_many = " of more than two classes" if name == "auc" else ""
+                yield f"{PRINTED[name].name}{of_many}"

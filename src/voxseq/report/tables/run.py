@@ -1,19 +1,21 @@
-"""Stage "tables": Tables 1–5 with their comparisons, collapse, data of plots and metrics.json."""
+"""Stage "tables": all tables with their comparisons, collapse, data of plots and metrics.json."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from voxseq.base.files import write_json, write_text
 from voxseq.config.registry import TaskType
-from voxseq.config.report_run import REFERENCE, ReportRun, title_of
+from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
 from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, lasting, table_numbers
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
+from voxseq.report.metrics import sentence
 from voxseq.report.results import class_means, collect, main_scores, missing_runs
 from voxseq.report.sheet import Block, Column, Row, Sheet, mark_best, write_sheets
 from voxseq.report.tables import curves, layout
@@ -23,6 +25,7 @@ from voxseq.report.tables.differences import differences_sheet
 from voxseq.report.tables.inputs import TableInputs, table_inputs
 from voxseq.report.tables.layout import RowSpec
 from voxseq.report.tables.notes import with_notes
+from voxseq.report.tables.structures import structures_frame, structures_sheet
 from voxseq.report.writers import frame_to_csv, write
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
     inputs = table_inputs(study, scores, context.inputs)
     losses = curves.pretraining_curves(study, context.inputs)
     collapse = collapse_frame(study, context.inputs)
+    structures = structures_frame(study, scores, context.inputs)
     plots = (
         losses,
         curves.mean_over_seeds(curves.validation_curves(study, context.inputs)),
@@ -51,13 +55,18 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
         "tables/collapse.csv": collapse,
         "tables/scores.csv": inputs.means,
         "tables/scores_per_class.csv": class_means(scores),
+        "tables/structures.csv": structures,
         **dict(zip(PLOTS, plots, strict=True)),
     }
     published = lasting("tables", study)
     for name in (name for name in frames if name in published):
         write_text(context.out / name, frame_to_csv(frames[name], phantoms=study.phantoms))
     tables = all_tables(inputs)
-    texts = [differences_sheet(study, inputs.differences), collapse_sheet(study, collapse)]
+    texts = [
+        structures_sheet(study, structures),
+        differences_sheet(study, inputs.differences),
+        collapse_sheet(study, collapse),
+    ]
     texts = [sheet for sheet in texts if f"tables/{sheet.name}.md" in published]
     for sheet in tables:
         write(sheet, context.out / "tables", ("csv", "md", "tex"))
@@ -69,37 +78,34 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
 
 
 def all_tables(inputs: TableInputs) -> tuple[Sheet, ...]:
-    """The tables that the study has, of Tables 1–5 in order."""
-    made = {1: table1, 2: table2, 3: table3, 4: table4, 5: table5}
+    """The tables that the study has: of each type of task, then Tables 3–5."""
+    of_kinds = {n: partial(main_table, kind=kind) for kind, n in MAIN_TABLES.items()}
+    made = {**of_kinds, 3: table3, 4: table4, 5: table5}
     return tuple(made[number](inputs) for number in table_numbers(inputs.study))
 
 
-def table1(inputs: TableInputs) -> Sheet:
-    """Table 1: Dice of every method on every segmentation task, and the average."""
-    tasks = layout.ordered_tasks(inputs.study, "segmentation")
-    columns = (*inputs.columns(tasks), *_average(inputs.study))
-    block = _block(inputs, 1, "", columns, layout.method_rows(inputs.study, tasks, 1))
-    title = "Segmentation: Dice after fine-tuning with all labels"
-    return _sheet(inputs, 1, title, (block,), layout.absent_columns(tasks, 1))
+def main_table(inputs: TableInputs, kind: TaskType) -> Sheet:
+    """Tables 1, 2 and 6: scores of every method on every task of a type, and the average."""
+    number, study = MAIN_TABLES[kind], inputs.study
+    tasks = layout.ordered_tasks(study, kind)
+    columns = (*inputs.columns(tasks), *_average(study, kind))
+    block = _block(inputs, number, "", columns, layout.method_rows(study, tasks, number))
+    scores = sentence(metric for task in tasks for metric in task.metrics)
+    title = f"{kind.capitalize()}: {scores} after fine-tuning with all labels"
+    return _sheet(inputs, number, title, (block,), layout.absent_columns(tasks, number))
 
 
-def _average(study: ReportRun) -> tuple[Column, ...]:
-    """The column of the average, if there is one; its header says of how many tasks."""
-    tasks = layout.average_tasks(study)
+def _average(study: ReportRun, kind: TaskType) -> tuple[Column, ...]:
+    """The columns of the average, if there are any; the header says of how many tasks."""
+    tasks = layout.average_tasks(study, kind)
     if not tasks:
         return ()
     detail = f"of {len(tasks)} tasks" + (" (MSD)" if all(t.is_decathlon for t in tasks) else "")
-    paper = layout.average_column(study)
-    return (Column(layout.AVERAGE, metric="dice", detail=detail, paper=paper),)
-
-
-def table2(inputs: TableInputs) -> Sheet:
-    """Table 2: AUC and accuracy of every method on the classification tasks."""
-    tasks = layout.ordered_tasks(inputs.study, "classification")
-    specs = layout.method_rows(inputs.study, tasks, 2)
-    block = _block(inputs, 2, "", inputs.columns(tasks), specs)
-    title = "Classification: AUC and accuracy after fine-tuning with all labels"
-    return _sheet(inputs, 2, title, (block,), layout.absent_columns(tasks, 2))
+    papers = {tasks[0].metrics[0]: layout.average_column(study)}
+    return tuple(
+        Column(layout.AVERAGE, metric=metric, detail=detail, paper=papers.get(metric, ""))
+        for metric in layout.common_metrics(tasks)
+    )
 
 
 def table3(inputs: TableInputs) -> Sheet:
@@ -131,7 +137,8 @@ def table4(inputs: TableInputs) -> Sheet:
     block = _block(inputs, 4, "", inputs.columns(tasks), layout.ablation_rows(inputs.study))
     absent = layout.absent_columns(tasks, 4)
     blocks = (replace(block, corner="Variant"),)
-    return _sheet(inputs, 4, "Ablation of our pre-training", blocks, absent)
+    title = f"Ablation of {'our' if inputs.study.is_papers else 'the'} pre-training"
+    return _sheet(inputs, 4, title, blocks, absent)
 
 
 def _block(
@@ -151,9 +158,10 @@ def _block(
 def _sheet(
     inputs: TableInputs, number: int, title: str, blocks: tuple[Block, ...], absent: tuple[str, ...]
 ) -> Sheet:
-    reference = title_of(REFERENCE) if number < 4 else "the full method"
-    phantoms = inputs.study.phantoms
-    sheet = Sheet(f"table{number}", title, blocks, (), number, phantoms=phantoms)
+    study = inputs.study
+    reference = "the full method" if number == 4 else study.title_of(study.reference or "")
+    phantoms, papers = study.phantoms, study.is_papers
+    sheet = Sheet(f"table{number}", title, blocks, (), number, phantoms=phantoms, papers=papers)
     return with_notes(sheet, inputs, absent=absent, reference=reference)
 
 

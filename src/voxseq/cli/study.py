@@ -1,0 +1,189 @@
+"""Commands of a user's own studies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from voxseq.cli.options import load
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from voxseq.study.init import Study
+    from voxseq.study.machine import Machine
+
+#: Everything a study has: its tables and figures, and all that they need.
+EVERYTHING = "reproduce_tables"
+#: The workspace's own configuration, over which the workflow lays others.
+PARAMS = Path("params.yaml")
+#: Columns where the output is not a terminal.
+WIDTH = 100
+
+
+@click.command()
+@click.argument("study")
+@click.argument("target", default=EVERYTHING)
+@click.option("--cores", default="all", show_default=True, help="CPU cores that jobs may use.")
+@click.option("-n", "--dry-run", is_flag=True, help="Count the jobs that remain; do none.")
+def run(study: str, target: str, cores: str, dry_run: bool) -> None:
+    """Run STUDY, the name of a file in studies/ or the path of one.
+
+    TARGET is a phase: download, preprocess, sequences, data, pretrain, finetune, tables, figures;
+    without it everything is done. Finished work stays finished: after an interruption (Ctrl-C) the
+    same command resumes.
+    """
+    from voxseq.cli.results import print_places
+    from voxseq.study.launch import require_workspace, snakemake, study_file
+
+    if cores != "all" and not (cores.isdecimal() and int(cores)):
+        raise click.BadParameter(f"{cores!r} is neither a number nor all", param_hint="--cores")
+    path = study_file(study)
+    require_workspace(Path.cwd())
+    # Mistakes are named here, before Snakemake adds lines of its own.
+    load(PARAMS, (path,))
+    status = snakemake(path, target, cores, ["--dry-run"] if dry_run else [])
+    if status:
+        raise click.exceptions.Exit(status)
+    if not dry_run:
+        print_places(PARAMS, (path,))
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the images, or a table or npz file of them.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Folder of segmentations, or a CSV file of classes or numbers.",
+)
+@click.option(
+    "--like",
+    type=click.Choice(["files", "nnunet", "msd", "bids", "table", "medmnist"]),
+    help="Layout of the folder  [default: the one that it looks like]",
+)
+@click.option(
+    "--modality", type=click.Choice(["CT", "MRI"]), help="[default: as the intensities look]"
+)
+@click.option("--target", help="Column of the table that is to be predicted.")
+@click.option("--pretrain-only", is_flag=True, help="An encoder alone; labels play no part.")
+@click.option(
+    "--preset",
+    type=click.Choice(["tiny", "small", "base", "large"]),
+    envvar="VOXSEQ_PRESET",
+    help="Size of encoder and training  [default: the largest for images and machine]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    envvar="VOXSEQ_STEPS",
+    help="Of every training  [default: those of the preset]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    envvar="VOXSEQ_SEEDS",
+    help="Trainings of each row.",
+)
+@click.option("--force", is_flag=True, help="Replace a study of this name.")
+def init(
+    name: str,
+    images: Path,
+    labels: Path | None,
+    like: str | None,
+    modality: str | None,
+    target: str | None,
+    pretrain_only: bool,
+    preset: str | None,
+    steps: int | None,
+    seeds: int,
+    force: bool,
+) -> None:
+    """Look at images and write a study of them: studies/NAME.yaml.
+
+    Shows what was found, what the study takes on this machine, and the next command. Nothing is
+    trained, and nothing is asked.
+    """
+    from rich.console import Console
+
+    from voxseq.base.files import write_text
+    from voxseq.study.init import make, require_new, require_sound
+    from voxseq.study.launch import STUDIES
+    from voxseq.study.machine import this_machine
+    from voxseq.study.settings import Wishes
+    from voxseq.study.source import BOTH, facts_of
+
+    path = STUDIES / f"{name}.yaml"
+    require_new(path, force=force)
+    facts = facts_of(images, labels, like=like, modality=modality or BOTH, target=target)
+    wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
+    machine = this_machine()
+    study = make(wishes, machine, preset, is_told=modality is not None)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
+    _print_images(console, study)
+    require_sound(study)
+    write_text(path, study.text)
+    _print_cost(console, study, machine)
+    console.print(f"\nWritten: {path}. Look at it, then: voxseq run {name}")
+
+
+def _print_images(console: Console, study: Study) -> None:
+    from rich.table import Table
+
+    from voxseq.study.look import cells
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for what, value in cells(study.seen):
+        table.add_row(what, value)
+    if not study.wishes.pretrain_only:
+        parts = ", ".join(f"{count} {name}" for name, count in study.division.sizes.items())
+        table.add_row("subjects of the splits", parts)
+    console.print(table)
+    for finding in study.findings:
+        if not finding.is_fatal:
+            console.print(f"note: {finding.text}")
+
+
+def _print_cost(console: Console, study: Study, machine: Machine) -> None:
+    cost, config = study.cost, study.config
+    assert cost is not None
+    assert config is not None
+    encoder = config.encoder
+    console.print(
+        f"\npreset {study.preset}: encoder of {encoder.depth} blocks, {encoder.width} channels, "
+        f"tokens of {encoder.patch_size[0]} voxels"
+    )
+    console.print(
+        f"on this machine ({machine}): about {_duration(cost.seconds)} for "
+        f"{_several(cost.runs, 'training')}, "
+        f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
+    )
+    if not cost.fits(machine):
+        console.print(
+            "note: the largest training may not fit the memory of this machine; a smaller preset "
+            "or smaller batches do"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 5400:
+        return _several(max(round(seconds / 60), 1), "minute")
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 1):.0f} MB"

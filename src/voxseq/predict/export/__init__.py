@@ -1,0 +1,1 @@
+"""Encoders and trained models in forms that other programs use without voxseq."""

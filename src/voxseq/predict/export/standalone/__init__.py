@@ -1,0 +1,1 @@
+"""Files that every exported bundle holds as they are; they import torch and MONAI alone."""

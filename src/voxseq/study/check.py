@@ -1,0 +1,179 @@
+"""What would keep a study from working, or make its scores worth little: said before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from voxseq.catalogue.splits import TEST, TRAIN, VAL
+from voxseq.study.division import Division
+from voxseq.study.look import Look
+
+#: Fewer subjects than that cannot be divided; fewer than the second give scores of few cases.
+LEAST_SUBJECTS, FEW_SUBJECTS = 3, 20
+#: Fewer images than that teach an encoder little.
+FEW_IMAGES = 20
+#: Test cases below which an interval is wide.
+_FEW_TESTS = 5
+#: A structure with fewer voxels in an image is easily lost by resampling.
+_FEW_VOXELS = 20
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the images that matters to the study.
+
+    Attributes:
+        text: what, and what to do about it.
+        is_fatal: whether the study cannot be done so.
+    """
+
+    text: str
+    is_fatal: bool = False
+
+
+def findings(look: Look, division: Division, *, pretrain_only: bool) -> Iterator[Finding]:
+    """All that matters, what is fatal first.
+
+    Args:
+        look: at the images.
+        division: of the subjects.
+        pretrain_only: whether labels play no part.
+    """
+    found = [*_images(look)]
+    if pretrain_only:
+        found += _few_images(look)
+    else:
+        found += [*_splits(look, division), *_labels(look)]
+    yield from sorted(found, key=lambda finding: not finding.is_fatal)
+
+
+def _images(look: Look) -> Iterator[Finding]:
+    unreadable = look.unreadable
+    if unreadable:
+        shown = "; ".join(reason for _, reason in unreadable[:_SHOWN])
+        share = len(unreadable) / (len(unreadable) + len(look.opened))
+        yield Finding(
+            f"{len(unreadable)} of the images that were tried cannot be used: {shown}. They are "
+            "set aside; data.min_valid_fraction says how many may be",
+            is_fatal=share > 0.5,
+        )
+    for remark in look.remarks[:_SHOWN]:
+        yield Finding(remark)
+    if look.dataset.modality == "MRI" and look.is_ct:
+        yield Finding("the intensities look like Hounsfield units: is this CT? (--modality CT)")
+    if look.dataset.modality == "CT" and not look.is_ct:
+        yield Finding(
+            "the intensities do not look like Hounsfield units, which CT is expected to have; "
+            "--modality MRI takes any numbers"
+        )
+
+
+def _few_images(look: Look) -> Iterator[Finding]:
+    if len(look.entries) < 2:
+        yield Finding("one image is not enough to pre-train on: name a folder with more", True)
+    elif len(look.entries) < FEW_IMAGES:
+        yield Finding(
+            f"{len(look.entries)} images teach an encoder little; more images help more than more "
+            "steps"
+        )
+
+
+def _splits(look: Look, division: Division) -> Iterator[Finding]:
+    sizes = division.sizes
+    if look.subjects < LEAST_SUBJECTS:
+        yield Finding(
+            f"{look.subjects} subjects cannot be divided into training, validation and test cases: "
+            f"{LEAST_SUBJECTS} are the least; --pretrain-only leaves the labels out",
+            is_fatal=True,
+        )
+        return
+    empty = [name for name in (TRAIN, VAL, TEST) if not sizes[name]]
+    if empty:
+        yield Finding(f"the {empty[0]} split has no subject: correct the lists", is_fatal=True)
+    elif division.lacking and len(look.classes) > 1:
+        part, name = next(iter(division.lacking.items()))
+        yield Finding(
+            f"no {part} image is of the class {name}: each part of the split needs every class; "
+            "add images, join classes, or name the parts yourself",
+            is_fatal=True,
+        )
+    elif look.subjects < FEW_SUBJECTS or sizes[TEST] < _FEW_TESTS:
+        yield Finding(
+            f"few subjects: scores come from {sizes[TEST]} of them, and weights are selected on "
+            f"{sizes[VAL]}; expect wide intervals"
+        )
+
+
+def _labels(look: Look) -> Iterator[Finding]:
+    match look.kind:
+        case "segmentation":
+            yield from _structures(look)
+        case "classification":
+            yield from _classes(look)
+        case "regression":
+            yield from _numbers(look)
+        case _:
+            yield Finding(
+                "there are no labels to fine-tune on: name them (--labels), or leave fine-tuning "
+                "out (--pretrain-only)",
+                is_fatal=True,
+            )
+
+
+def _structures(look: Look) -> Iterator[Finding]:
+    unlabelled = sum(not facts.voxels for facts in look.opened)
+    if unlabelled:
+        yield Finding(
+            f"{unlabelled} of {len(look.opened)} images have no segmentation and are set aside; "
+            "data.min_valid_fraction says how many may be"
+        )
+    if not look.structures or not any(look.voxels.get(value) for value in look.structures):
+        yield Finding("the segmentations show nothing but background", is_fatal=True)
+        return
+    for value, name in look.structures.items():
+        stated = look.names
+        if stated and value not in stated:
+            yield Finding(
+                f"label {value} occurs in {look.holding[value]} images, but the data set names "
+                f"{', '.join(f'{v} {n}' for v, n in stated.items())}: name it there, or correct "
+                "the files",
+                is_fatal=True,
+            )
+        elif value not in look.voxels:
+            yield Finding(
+                f"{name} (label {value}) is in none of the {len(look.opened)} images that were "
+                "opened; a structure that no training case shows ends the study"
+            )
+        elif look.voxels[value] < _FEW_VOXELS * look.holding[value]:
+            yield Finding(
+                f"{name} (label {value}) has {look.voxels[value] / look.holding[value]:.0f} voxels "
+                "in an image: check that it is no slip of the hand"
+            )
+
+
+def _classes(look: Look) -> Iterator[Finding]:
+    counts = look.classes
+    if len(counts) < 2:
+        (only,) = counts or (0,)
+        yield Finding(
+            f"all images are of the class {look.groups.get(only, only)}: there is nothing to learn",
+            is_fatal=True,
+        )
+        return
+    for value, name in look.groups.items():
+        if counts.get(value, 0) < LEAST_SUBJECTS:
+            yield Finding(
+                f"class {name} has {counts.get(value, 0)} images, but training, validation and "
+                "test need one each: join classes, or leave it out",
+                is_fatal=True,
+            )
+    if min(counts.values()) * 10 < max(counts.values()):
+        yield Finding("some classes are ten times as frequent as others: look at the class scores")
+
+
+def _numbers(look: Look) -> Iterator[Finding]:
+    values = {entry.value for entry in look.entries if entry.value is not None}
+    if len(values) < 2:
+        yield Finding("all images have the same number: there is nothing to learn", is_fatal=True)
