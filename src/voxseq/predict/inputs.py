@@ -13,6 +13,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.paths import NIFTI, ending_of, files, without_ending
 from voxseq.catalogue import DataSet
+from voxseq.data.checks import require_usable
 from voxseq.data.layouts import dicom_tree
 from voxseq.data.readers import itk, nifti
 from voxseq.data.readers.dicom_volume import read_volume
@@ -99,13 +100,23 @@ def read_channels(case: Case) -> list[Volume]:
     if case.problem:
         raise DataError(case.problem)
     if case.is_series:
-        return [read_volume(case.folder, case.entry)]
-    return [_read_file(case.folder, path) for path in case.entry.paths]
+        volumes = [read_volume(case.folder, case.entry)]
+    else:
+        volumes = [read_file(path) for path in case.paths]
+    for number, volume in enumerate(volumes):
+        require_usable(volume, case.entry.path if case.is_series else case.entry.paths[number])
+    return volumes
 
 
-def _read_file(folder: Path, path: str) -> Volume:
-    is_nifti = ending_of(path, ENDINGS).lower() in NIFTI
-    return nifti.read(folder, path) if is_nifti else itk.read(folder, path)
+def read_file(path: Path) -> Volume:
+    """Read one file, by its ending a NIfTI, MetaImage or NRRD file.
+
+    Raises:
+        DataError: missing, damaged, or no image; the message names the file.
+        ResourceError: the machine failed.
+    """
+    is_nifti = ending_of(path.name, ENDINGS).lower() in NIFTI
+    return (nifti if is_nifti else itk).read(path.parent, path.name)
 
 
 def _existing(given: str | Path) -> Iterator[Path]:
