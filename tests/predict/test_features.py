@@ -67,10 +67,10 @@ def test_places_of_tokens_are_in_the_image(encoder: Path, trained: dict[str, Tra
     path = sorted(trained["segmentation"].images.iterdir())[0]
     affine = voxseq.features(encoder, path).affine
     # Right, anterior, superior from the corner of the image: 4 voxels a token, the last axis of 6.
-    assert np.allclose(affine[:3, :3], np.diag([4 * 1.5, 4 * 1.2, 6 * 1.0]))
+    assert np.allclose(affine[:3, :3], np.diag([4 * 1.5, 4 * 1.0, 6 * 1.2]), rtol=1e-6)
     corner = AFFINE @ [SHAPE[0] - 1, SHAPE[1] - 1, SHAPE[2] - 1, 1]
-    inner = np.array([1.5 * 1.5, 1.5 * 1.2, 2.5 * 1.0])
-    np.testing.assert_allclose(affine[:3, 3], corner[:3] + inner)
+    inner = np.array([1.5 * 1.5, 1.5 * 1.0, 2.5 * 1.2])
+    np.testing.assert_allclose(affine[:3, 3], corner[:3] + inner, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "classification"])
