@@ -126,6 +126,7 @@ class Options(TypedDict, total=False):
     spacing: Spacing
     file: str
     values: Literal["hu", "stored"]
+    channels: Annotated[list[str], Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -194,3 +195,8 @@ class DataSet:
             return self.download
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of every image; one without a name where it says nothing."""
+        return tuple(self.options.get("channels", ("",)))

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from voxseq import catalogue
 from voxseq.base.errors import ConfigError
+from voxseq.catalogue import DataSet
 from voxseq.config.base import Shape3
+from voxseq.config.data import TaskDataConfig, chosen_channels
 from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
@@ -155,6 +157,10 @@ def _sources(config: Config) -> Iterator[Problem]:
     kinds = {source.kind for source in sequences.sources}
     for number, source in enumerate(sequences.sources):
         row = catalogue.get(source.dataset)
+        try:
+            chosen_channels(row.channels, source.channels)
+        except ValueError as error:
+            yield Problem(f"sequences.sources.{number}.channels", f"{row.name}: {error}")
         if source.kind not in row.kinds:
             yield Problem(
                 f"sequences.sources.{number}.kind",
@@ -214,6 +220,7 @@ def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
     if row.task and row.task != task.type:
         yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
         return
+    yield from _of_channels(row, task.data)
     published = len(row.classes)
     if not published:
         return
@@ -243,6 +250,19 @@ def _of_dataset(task: Task) -> Iterator[tuple[str, str]]:
             f"which no label of {row.name} has"
             + (" after data.merge_labels" if merge else f"; it has 1 to {published}"),
         )
+
+
+def _of_channels(row: DataSet, data: TaskDataConfig) -> Iterator[tuple[str, str]]:
+    """Channels that the images of a data set lack, and windows that do not fit them."""
+    try:
+        chosen = chosen_channels(row.channels, data.channels)
+    except ValueError as error:
+        yield "data.channels", f"{row.name}: {error}"
+        return
+    try:
+        data.windows(len(chosen))
+    except ValueError as error:
+        yield "data.window", str(error)
 
 
 def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str]]:

@@ -104,7 +104,9 @@ def of_validation(error: ValidationError, above: str = "") -> Iterator[Problem]:
         above: dotted key of what was validated; empty for the whole configuration.
     """
     for item in error.errors():
-        parts = [*([above] if above else []), *(str(part) for part in item["loc"])]
+        # Names of the kinds that a value may be of begin with "_" and are no level of the file.
+        below = (str(part) for part in item["loc"] if not str(part).startswith("_"))
+        parts = [*([above] if above else []), *below]
         kind = ""
         if parts[:2] == ["finetune", "tasks"] and len(parts) > 3:
             # The task's type, by which its model is chosen, is not a level of the file.

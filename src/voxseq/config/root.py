@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from voxseq import catalogue
 from voxseq.config.base import Model, Name
-from voxseq.config.data import DataConfig, SequencesConfig, StoreConfig
+from voxseq.config.data import DataConfig, SequencesConfig, StoreConfig, chosen_channels
 from voxseq.config.execution import ExecutionConfig
 from voxseq.config.finetune import FinetuneConfig
 from voxseq.config.model import EncoderConfig, PretrainConfig
@@ -41,3 +42,8 @@ class Config(Model):
     """tables and figures"""
     execution: ExecutionConfig = ExecutionConfig()
     """resources of jobs; no part of any fingerprint"""
+
+    def channels(self, task: str) -> int:
+        """Number of channels of a task's prepared images."""
+        source = self.finetune.tasks[task]
+        return len(chosen_channels(catalogue.get(source.dataset).channels, source.data.channels))

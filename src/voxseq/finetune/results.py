@@ -34,7 +34,8 @@ def score_segmentation(
 
     Writes validation.csv, scores.csv (test), example.npz (the first test case) and worst.npz (the
     test case with the smallest mean Dice over its classes). Of a case one slice is kept: ``image``
-    (X, Y) float32, ``truth`` and ``prediction`` (X, Y) uint8. A Dice that is undefined is ``nan``.
+    (X, Y) float32 of the first channel, ``truth`` and ``prediction`` (X, Y) uint8. A Dice that is
+    undefined is ``nan``.
     """
     validation: list[Array] = []
     for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
@@ -48,7 +49,7 @@ def score_segmentation(
             if name == "validation.csv":
                 validation.append(case.dice)
                 continue
-            shown = (volumes.image(case.row), volumes.label(case.row), case.prediction)
+            shown = (volumes.image(case.row)[0], volumes.label(case.row), case.prediction)
             if case.row == rows[0]:
                 _write_arrays(out / "example.npz", _slice(*shown))
             present = case.dice[~np.isnan(case.dice)]
@@ -76,7 +77,7 @@ def write_classification(
     write_csv(out / "predictions.csv", ("case", "target", "probability"), lines)
     given = np.where(test.target == 1, test.probability, 1.0 - test.probability)
     place = int(given.argmin())
-    image = volumes.image(test.rows[place])
+    image = volumes.image(test.rows[place])[0]
     arrays: dict[str, Array] = {
         "image": image[..., image.shape[2] // 2].astype(np.float32),
         "truth": np.array(test.target[place], np.uint8),

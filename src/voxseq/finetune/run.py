@@ -85,6 +85,7 @@ def _network(context: RunContext[FinetuneRun]) -> nn.Module:
         features=recipe.decoder_features if isinstance(recipe, SegmentationRecipe) else 1,
         seed=config.seed,
         settings=config.network_settings,
+        in_channels=config.channels,
     )
     if config.pretrained is not None:
         encoder = cast(Encoder, network.get_submodule("encoder"))

@@ -21,7 +21,7 @@ from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
 
 SELECT = "dice"
-#: Image (X, Y, Z) on the prepared grid → its logits (C, n, Y, Z), background first, in slabs.
+#: Image (C, X, Y, Z) on the prepared grid → its logits (C, n, Y, Z), background first, in slabs.
 Predict = Callable[[Array], Slabs]
 
 
@@ -99,9 +99,10 @@ def score_cases(
     """
     for row in rows:
         image, wants_native = volumes.image(row), recipe.score_grid == "native"
-        prediction = np.empty(image.shape, np.uint8)
+        shape = image.shape[1:]
+        prediction = np.empty(shape, np.uint8)
         probabilities = np.empty(
-            (len(recipe.labels) + 1, *image.shape) if wants_native else 0, np.float32
+            (len(recipe.labels) + 1, *shape) if wants_native else 0, np.float32
         )
         for planes, logits in predict(image):
             # The largest: a prediction without a network may rule a class out by minus infinity.

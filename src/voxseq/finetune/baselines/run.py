@@ -75,9 +75,9 @@ def _majority(out: Path, recipe: ClassificationRecipe, volumes: Volumes, splits:
 def _intensity_logistic(
     out: Path, recipe: ClassificationRecipe, volumes: Volumes, splits: Splits
 ) -> Numbers:
-    """Logistic regression on intensities and on the size of what is bright in the centre."""
+    """Logistic regression on intensities and on the size of what is bright, of each channel."""
     features = {
-        split: np.stack([describe(volumes.image(row)) for row in rows])
+        split: np.stack([np.ravel([*map(describe, volumes.image(row))]) for row in rows])
         for split, rows in vars(splits).items()
     }
     return regress(out, features, recipe, volumes, splits)
