@@ -271,3 +271,8 @@ class DataSet:
             return self.download
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of every image; one without a name where it says nothing."""
+        return tuple(self.options.get("channels", ("",)))

@@ -35,7 +35,7 @@ class Volume:
     """One image or label on its own voxel grid.
 
     Attributes:
-        array: voxels (X, Y, Z).
+        array: voxels (X, Y, Z); as read, (X, Y, Z, C) where a file has a fourth axis.
         affine: (4, 4) float64, voxel indices to millimetres in the RAS+ world of NIfTI.
         oriented: whether the file states a patient orientation. Arrays without one (h5, npz, PNG,
             RICORD as published) keep their axis order; only their spacing is known.

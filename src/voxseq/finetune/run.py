@@ -86,6 +86,7 @@ def _network(context: RunContext[FinetuneRun]) -> nn.Module:
         features=getattr(recipe, "decoder_features", 1),
         seed=config.seed,
         settings=config.network_settings,
+        in_channels=config.channels,
     )
     if config.pretrained is not None:
         encoder = cast(Encoder, network.get_submodule("encoder"))
