@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
@@ -333,8 +332,8 @@ def _check_target(
         What the row says of it.
     """
     if task.type == "regression":
-        if entry.value is None or not math.isfinite(entry.value):
-            raise DataError(f"{entry.path}: has no number to predict, found {entry.value}")
+        if entry.value is None:
+            raise DataError(f"{entry.path}: has no number to predict")
         return {}
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":

@@ -88,7 +88,7 @@ class Entry:
         contrast: MRI contrast, or "reformatted" for a CT series whose slices are not axial.
         label_path: file of the segmentation, relative; "" without one.
         label: class or lesion category; -1 without one.
-        value: number that a regression predicts; None without one.
+        value: number that a regression predicts, finite; None without one.
         split: "train", "val" or "test" where the layout publishes its lists, else "".
         centre: centre of the lesion's box along the first two axes, in voxels.
         group: aligned images of one place share it.
