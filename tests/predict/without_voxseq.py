@@ -65,7 +65,7 @@ def main() -> int:
     """Compare all cases of the folder that the command line names."""
     sys.modules["voxseq"] = None  # type: ignore[assignment]
     alike = []
-    for folder in sorted(Path(sys.argv[1]).iterdir()):
+    for folder in sorted(Path(sys.argv[1]).resolve().iterdir()):
         run(folder)
         wanted = json.loads((folder / "expected.json").read_text())
         alike.append(answers_alike(folder, wanted) if wanted else masks_alike(folder))
