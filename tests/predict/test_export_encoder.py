@@ -26,7 +26,10 @@ RECORD: dict[str, Any] = {
     "method": "ours",
     "selected_step": 1200,
     "preprocessing": {"percentiles": [0.5, 99.5], "volume_shape": [16, 16, 16]},
-    "licences": {"amos22": "CC BY 4.0", "mine": ""},
+    "data": [
+        {"dataset": "amos22", "kind": "spatial", "licence": "CC BY 4.0"},
+        {"dataset": "mine", "kind": "spatial", "licence": ""},
+    ],
 }
 
 
@@ -106,6 +109,10 @@ def test_the_adaptation_plan_names_keys_of_the_state(to: Any, source: Path, tmp_
         (RECORD, ["mine: not stated by any source"]),
         ({}, ["names no data sets", "does not say how images were prepared"]),
         ({"left_out": ["its positions"]}, ["What differs from the original", "- its positions"]),
+        (
+            {"method": "theirs", "source": {"format": "published", "sha256": "0a1b"}},
+            ["**trained elsewhere** and read by voxseq as `theirs`", "published (SHA-256 `0a1b`)"],
+        ),
     ],
 )
 def test_the_page_says_where_an_encoder_comes_from(
