@@ -17,7 +17,7 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import predict, results, status, upkeep
+from voxseq.cli import picture, predict, results, status, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
 
@@ -42,7 +42,7 @@ def cli() -> None:
 for _command in (
     predict.predict,
     *(data, results.forget, results.tables, results.verify, results.where),
-    status.status,
+    *(picture.picture, status.status),
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):
     cli.add_command(_command)
