@@ -146,7 +146,7 @@ def test_a_missing_package_is_named_before_training(
 ) -> None:
     monkeypatch.setattr("voxseq.config.loggers.find_spec", lambda _: None)
     toy = Toy()
-    with pytest.raises(ConfigError, match=rf"pip install 'voxseq\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"pip install -e '\.\[{name}\]'"):
         follow(tmp_path, name, toy=toy)
     assert toy.steps_done == []
     require_loggers(())
