@@ -26,5 +26,5 @@ def require_loggers(names: Sequence[str]) -> None:
         if missing:
             raise ConfigError(
                 f"execution.loggers: {name} needs {' and '.join(missing)}, not installed here",
-                f"pip install -e '.[{name}]' in your clone, or take {name} out of execution.loggers",
+                f"pip install -e '.[{name}]' in your clone, or leave {name} out of the loggers",
             )
