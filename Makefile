@@ -6,11 +6,12 @@ CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
+.PHONY: help environment quick reproduce open test test-fast test-faults faults-of-runs \
 	faults-of-engines test-bundles lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench \
 	bench-gpu clean
 
 help:
+	@echo "make quick       minutes: pre-train, fine-tune and predict on generated phantoms"
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
 	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "make test        environment and the whole test suite"
@@ -38,6 +39,20 @@ reproduce: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) reproduce_tables
 	@$(BIN)/voxseq tables
 	@$(BIN)/voxseq where
+
+# A test image of the quick study, and what its network makes of it.
+QUICK := workflow/scales/quick.yaml
+QUICK_RAW := artifacts/quick/download/task09_spleen/raw
+QUICK_CASE := spleen_004.nii.gz
+quick: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(QUICK) -- reproduce_tables
+	@$(BIN)/voxseq tables --overlay $(QUICK)
+	$(BIN)/voxseq predict finetune/task09_spleen/ours/s0 $(QUICK_RAW)/imagesTr/$(QUICK_CASE) \
+		-o results/quick/prediction --overlay $(QUICK)
+	@echo "The prediction (filled) beside the truth (white border):"
+	@$(BIN)/voxseq picture $(QUICK_RAW)/imagesTr/$(QUICK_CASE) \
+		results/quick/prediction/$(QUICK_CASE) --truth $(QUICK_RAW)/labelsTr/$(QUICK_CASE) \
+		--name spleen --title "A generated phantom that no training saw, with its predicted spleen"
 
 open: $(READY)
 	@mkdir -p data/open
