@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import sha256
 from voxseq.config import Config
@@ -98,7 +97,7 @@ def _pretrain_run(config: Config, method: str, variant: AblationVariant) -> Pret
         encoder=config.encoder,
         sequences=sequences,
         kinds=tuple(sorted({s.kind for s in sequences.sources} - {variant.without})),
-        licences={s.dataset: _licence(s.dataset) for s in sequences.sources},
+        licences={s.dataset: config.data.dataset(s.dataset).licence for s in sequences.sources},
     )
 
 
@@ -201,15 +200,10 @@ def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
     facts = ModelFacts(
         title=task.title,
         dataset=task.dataset,
-        licence=_licence(task.dataset),
+        licence=config.data.dataset(task.dataset).licence,
         data=task.data,
     )
     return run.model_copy(update={"kept": facts})
-
-
-def _licence(dataset: str) -> str:
-    """Licence of the images of a data set; "" where none is known."""
-    return catalogue.get(dataset).licence
 
 
 def add_cell(
