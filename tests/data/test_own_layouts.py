@@ -204,7 +204,8 @@ def test_a_table_below_the_folder_with_other_names_of_columns(tmp_path: Path) ->
 def test_a_table_of_channels_and_of_a_dicom_folder(tmp_path: Path) -> None:
     own_sets.tree(tmp_path, ["a1.nii.gz", "a2.nii.gz"])
     trees.dicom_series(tmp_path / "series", trees.image() + 1000)
-    options = {"file": "cases.csv", "columns": {"image": ["one", "two"]}}
+    columns = {"image": ["one", "two"]}
+    options = {"file": "cases.csv", "columns": columns, "channels": ["T1", "T2"]}
     own_sets.table(tmp_path, ["one", "two"], [["a1.nii.gz", "a2.nii.gz"]])
     assert scanned(own(tmp_path, "table", options=options)).entries[0].channels == (
         "a1.nii.gz",

@@ -94,6 +94,14 @@ REFUSED: dict[str, tuple[Made, str]] = {
         _table(["image", "label"], TWO),
         "column of labels holds 'x', which is no file.*columns",
     ),
+    "columns without channels": (
+        lambda folder: own(
+            table(folder, ["one", "two"], [["a.nii.gz", "a.nii.gz"]]),
+            "table",
+            options={**LIST, "columns": {"image": ["one", "two"]}},
+        ),
+        r"2 columns of images \(one, two\).*options.channels: \[one, two\]",
+    ),
     "an image twice": (_table(["image"], [["a.nii.gz"]] * 2), "in the rows 2 and 3"),
     "an empty image": (_table(["image", "class"], [["", "x"]]), "row 2: has no image"),
     "an unknown part": (_table(["image", "split"], TWO), "row 2: the split 'x' is not known"),
