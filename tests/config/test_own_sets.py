@@ -45,6 +45,7 @@ def study(facts: Any, name: str = "mine", **overlay: Any) -> Config:
         ({"options": {"images": "{name}.mha"}}, r"options\.images.*\{name\} means nothing"),
         ({"options": {"subject": "x"}}, r"options\.subject.*\?P<subject>"),
         ({"files": []}, r"data\.sets\.mine: files: your own data sets are not fetched"),
+        ({"layout": "msd", "modality": "CT and MRI"}, "modality: msd cannot tell CT from MRI"),
         ({"modality": "PET"}, r"data\.sets\.mine\.modality: Input should be 'CT', 'MRI'"),
     ],
 )

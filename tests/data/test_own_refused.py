@@ -136,6 +136,10 @@ REFUSED: dict[str, tuple[Made, str]] = {
         "options.subject finds no subject",
     ),
     "no channels": (_tree(["a.nii.gz"], images="{case}_{channel}.nii.gz"), "names no channels"),
+    "no modality": (
+        lambda folder: own(tree(folder, ["a.nii.gz"]), "files", modality="CT and MRI"),
+        "a.nii.gz: only DICOM series say whether",
+    ),
     "no sub-": (lambda folder: own(folder, "bids"), "sub-01/anat/sub-01_T1w.nii.gz"),
     "no arrays": (_npz(x=IMAGES), "has no array 'train_images'"),
     "flat images": (
