@@ -48,7 +48,7 @@ class Volumes(VolumeStore):
         if not chosen:
             raise DataError(
                 f"{self.folder}: the {split} split has no case",
-                "change data.split_ratio or the published lists, or add volumes; "
+                "change data.split_ratio or the lists of the split, or add volumes; "
                 "set_aside.csv of the download shows what was rejected",
             )
         return tuple(sorted(chosen, key=lambda i: str(ids.iloc[i])))
