@@ -24,7 +24,173 @@ from voxseq.plan.code_versions import (
 )
 
 #: As git leaves a file that two sides have changed.
-CONFLICT = "{\n    "models/attention.py": {"pretrain", "adopt", "finetune", "probe"},
+CONFLICT = "{\n<<<<<<< HEAD\n  1\n=======\n  2\n>>>>>>> other\n}\n"
+SOURCE = '''"""A module."""
+
+import math
+
+LIMIT = 3  # voxels
+
+
+class Box:
+    """A box."""
+
+    def volume(self, side: float) -> float:
+        """Its volume."""
+        return side**3
+
+
+def area(side: float) -> float:
+    """Its area."""
+    # a remark
+    return math.prod((side, side))
+
+
+async def later() -> None:
+    """Nothing."""
+'''
+SAME = {
+    "comment changed": ("# voxels", "# voxels, not mm"),
+    "comment removed": ("    # a remark\n", ""),
+    "module docstring changed": ('"""A module."""', '"""Another description."""'),
+    "docstring removed": ('    """Its area."""\n', ""),
+    "comments added": ("    # a remark\n", "    # two\n    # remarks\n"),
+    "class docstring changed": ('"""A box."""', '"""A cube."""'),
+    "method docstring changed": (
+        '"""Its volume."""',
+        '"""Its volume.\n\n        mm³.\n        """',
+    ),
+    "only statement is a docstring": ('    """Nothing."""', "    pass"),
+    "lines added": ("\n\nclass Box", "\n\n\n\nclass Box"),
+    "layout changed": ("side**3", "(side  **  3)"),
+    "quotes changed": ('"""A box."""', "'''A box.'''"),
+}
+OTHER = {
+    "number": ("LIMIT = 3", "LIMIT = 4"),
+    "type of a number": ("LIMIT = 3", "LIMIT = 3.0"),
+    "operator": ("side**3", "side*3"),
+    "name": ("def area", "def surface"),
+    "default": ("side: float)", "side: float = 1.0)"),
+    "annotation": ("-> float", "-> int"),
+    "string that is not a docstring": ("# a remark", '"a remark"'),
+    "import": ("import math", "import cmath as math"),
+    "order": ("side, side", "side, 1, side"),
+    "decorator": ("def area", "@staticmethod\ndef area"),
+    "statement": ("    # a remark", "    side = abs(side)"),
+}
+
+
+@pytest.mark.parametrize("edit", [*SAME, *OTHER])
+def test_real_edits_change_behaviour_and_comments_docstrings_and_layout_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path)
+    path = tmp_path / "module.py"
+    old, new = {**SAME, **OTHER}[edit]
+    assert old in SOURCE
+    found = set()
+    for text in (SOURCE, SOURCE.replace(old, new)):
+        path.write_text(text, encoding="utf-8")
+        found.add(behaviour([path]))
+    assert len(found) == (1 if edit in SAME else 2)
+
+
+def test_moving_a_function_to_another_file_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path)
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("A = 1\nB = 2\n")
+    two.write_text("")
+    before = behaviour([one, two])
+    one.write_text("A = 1\n")
+    two.write_text("B = 2\n")
+    assert behaviour([one, two]) != before
+
+
+def test_the_record_has_a_version_of_the_code_of_every_action() -> None:
+    """`voxseq code check` compares the digests; here only that no action was forgotten."""
+    assert set(versions()) == set(ACTIONS)
+    assert all(version >= 1 for version in versions().values())
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "[1]", "{", '{"data": 3}', '{"data": {"digest": "x"}}', CONFLICT]
+)
+def test_a_damaged_record_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    monkeypatch.setattr(fingerprint, "VERSIONS", tmp_path / "code.json")
+    if text is not None:
+        (tmp_path / "code.json").write_text(text)
+    # A missing record is no obstacle to making one.
+    for ask in (versions, *([] if text is None else [changed_actions])):
+        with pytest.raises(IntegrityError, match="version control") as caught:
+            ask()
+        assert f"{tmp_path}/code.json" in caught.value.what
+        assert ("conflict" in caught.value.what) == (text == CONFLICT)
+
+
+def test_the_code_of_another_checkout_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "src/voxseq").mkdir(parents=True)
+    (other / "src/voxseq/__init__.py").touch()
+    (other / "docs").mkdir()
+    for folder in (other, other / "docs"):
+        with pytest.raises(VoxseqError) as caught:
+            require_own_code(folder)
+        assert str(PACKAGE) in caught.value.what
+        assert str(other / "src/voxseq") in caught.value.what
+        assert f"PYTHONPATH={other}/src" in caught.value.hint
+
+
+def test_ones_own_code_and_folders_without_any_are_no_obstacle(tmp_path: Path) -> None:
+    require_own_code(tmp_path)
+    root = PACKAGE.parents[1]
+    require_own_code(root)
+    require_own_code(root / "docs")
+    (tmp_path / "link").symlink_to(root)
+    require_own_code(tmp_path / "link")
+    # A folder of that name without a package is none.
+    (tmp_path / "empty/src/voxseq").mkdir(parents=True)
+    require_own_code(tmp_path / "empty")
+
+
+def test_changed_removed_and_new_actions_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {name: ACTIONS[name] for name in ("download", "probe", "tables")}
+    monkeypatch.setattr(fingerprint, "ACTIONS", chosen)
+    monkeypatch.setattr(fingerprint, "VERSIONS", tmp_path / "code.json")
+    assert changed_actions() == list(chosen)
+    recorded = {name: {"version": 1, "digest": found} for name, found in digests().items()}
+    write_json(tmp_path / "code.json", recorded)
+    assert changed_actions() == []
+    recorded["download"]["digest"] = "0" * 16
+    recorded["gone"] = recorded.pop("tables")
+    write_json(tmp_path / "code.json", recorded)
+    assert set(changed_actions()) == {"download", "gone", "tables"}
+
+
+TRAINED = {"pretrain", "finetune", "probe", "baseline"}
+
+
+#: File → actions whose code it is.
+USED = {
+    "cli/main.py": set(),
+    "cli/show.py": set(),
+    "engine/workspace.py": set(),
+    "estimate/estimate.py": set(),
+    "data/verify/report.py": set(),
+    "plan/training.py": set(),
+    "fetch/transfer.py": {"download"},
+    "phantoms/mri.py": {"download"},
+    "catalogue/datasets.yaml": {"download", "preprocess", "tables", "figures"},
+    "data/layouts/msd.py": {"download", "preprocess"},
+    "data/prepare.py": {"preprocess"},
+    "sequences/build.py": {"sequences", "pretrain", "tables", "figures"},
+    "pretrain/methods/dino.py": {"pretrain"},
+    "models/attention.py": {"pretrain", "adopt", "finetune", "probe"},
     "evaluation/dice.py": {"finetune", "baseline"},
     "training/loop.py": TRAINED,
     "report/templates/index.html": {"tables", "figures"},
