@@ -114,12 +114,11 @@ def finetuning_bytes(own: FinetuneRun, shape: tuple[int, int, int]) -> float:
         shape: voxels of a crop or image.
     """
     recipe, fake = own.recipe, FakeTensorMode(allow_non_fake_inputs=True)
-    is_segmentation = isinstance(recipe, SegmentationRecipe)
     with META:
         network = build_network(
             own.network,
             own.encoder,
-            classes=len(recipe.labels) + is_segmentation,
+            classes=recipe.outputs,
             features=recipe.decoder_features if isinstance(recipe, SegmentationRecipe) else 1,
             seed=own.seed,
             settings=own.network_settings,

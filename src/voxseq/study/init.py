@@ -170,6 +170,7 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
         "pretrain.steps": "more images deserve more steps",
         "finetune.seeds": "every row is trained once with each",
         "finetune.runs_per_job": "so that trainings run side by side",
+        "finetune.keep_models": "so that they can predict as an ensemble; one_seed: less disk",
         "finetune.scratch": "the reference: the same network from random weights",
         task: f"subjects: {splits}",
         f"{task}.roi": f"voxels of a crop; a typical image has {shape} on this grid",

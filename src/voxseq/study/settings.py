@@ -164,6 +164,7 @@ def _finetune(look: Look, wishes: Wishes, preset: Preset, grids: Geometry) -> di
     return {
         "seeds": list(wishes.seeds),
         "runs_per_job": 1,
+        "keep_models": "all",
         "scratch": ["unetr" if is_segmentation else "vit"],
         "tasks": {wishes.name: task},
     }
