@@ -127,7 +127,7 @@ def read_file(path: Path) -> Volume:
         ResourceError: the machine failed.
     """
     is_nifti = ending_of(path.name, ENDINGS).lower() in NIFTI
-    return (nifti if is_nifti else itk).read(path.parent, path.name)
+    return (nifti.read if is_nifti else itk.read)(path.parent, path.name)
 
 
 def _existing(given: str | Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import nibabel
 import numpy as np
@@ -31,7 +31,9 @@ from voxseq.training.finite import require_finite_rows
 
 #: An image: its file or its channels' files, a folder of one DICOM series, or what nibabel has
 #: loaded.
-Image = str | Path | Sequence[str | Path] | Volume | Sequence[Volume] | nibabel.Nifti1Image
+Image: TypeAlias = (
+    str | Path | Sequence[str | Path] | Volume | Sequence[Volume] | nibabel.Nifti1Image
+)
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,7 @@ class _Mean:
         if self._squares is None:
             return None
         variance = self._squares / self._count - self.mean.astype(np.float64) ** 2
-        return cast(Array, np.sqrt(np.maximum(variance, 0.0)))
+        return np.sqrt(np.maximum(variance, 0.0))
 
 
 def _flips(options: Options) -> Iterator[tuple[int, ...]]:
@@ -294,7 +296,8 @@ def _flips(options: Options) -> Iterator[tuple[int, ...]]:
 def _entropy(probabilities: Array) -> Array:
     """Entropy over the first axis, over its largest value."""
     terms = probabilities * np.log(np.maximum(probabilities, 1e-12))
-    return cast(Array, (-terms.sum(axis=0) / np.log(len(probabilities))).clip(0.0, 1.0))
+    entropy: Array = (-terms.sum(axis=0) / np.log(len(probabilities))).clip(0.0, 1.0)
+    return entropy
 
 
 def _require_one_task(cards: Sequence[ModelCard], folders: Sequence[str | Path]) -> None:
