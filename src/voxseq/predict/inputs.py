@@ -203,7 +203,14 @@ def _series(folder: Path) -> list[Case]:
         layout="dicom_tree",
         folder=".",
     )
-    scan = dicom_tree.scan(folder, dataset)
+    try:
+        scan = dicom_tree.scan(folder, dataset)
+    except DataError:
+        raise DataError(
+            f"{folder}: no image found; expected files that end in {', '.join(ENDINGS)}, or DICOM "
+            "series of CT or MRI",
+            "check the path",
+        ) from None
     cases = [Case(_place(folder, entry), folder, entry) for entry in scan.entries]
     counts = Counter(case.name for case in cases)
     cases = [

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from voxseq.base.errors import ConfigError, DataError
+from voxseq.base.errors import ConfigError, DataError, NotFiniteError
 from voxseq.config.execution import DeviceConfig
 from voxseq.data.grid import to_file_grid, values_to_file_grid
 from voxseq.data.prepared import PreparedImage, prepare_image
@@ -27,7 +27,7 @@ from voxseq.predict.files import Place
 from voxseq.predict.inputs import find_cases, read_channels
 from voxseq.predict.results import Classification, Prediction, Regression, Segmentation
 from voxseq.training.device import accelerator, autocast_of
-from voxseq.training.finite import require_finite_rows
+from voxseq.training.finite import is_finite
 
 #: An image: its file or its channels' files, a folder of one DICOM series, or what nibabel has
 #: loaded.
@@ -54,6 +54,13 @@ class Options:
     probabilities: bool = False
     uncertainty: bool = False
 
+    def __post_init__(self) -> None:
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise ConfigError(
+                f"overlap {self.overlap}: expected a number from 0 to below 1",
+                "usual are 0.25 to 0.75",
+            )
+
 
 @dataclass(frozen=True)
 class _Member:
@@ -70,7 +77,7 @@ class _Member:
         volume = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.device)
         with self.precision():
             given = self.network(volume).float().cpu()
-        require_finite_rows("the outputs", ["the image"], given)
+        _require_finite(given)
         return cast(Array, given[0].numpy())
 
     def probabilities(self, image: Array, options: Options) -> Array:
@@ -83,7 +90,7 @@ class _Member:
             self.network, image, recipe.roi, overlap, self.precision, options.gaussian
         )
         for planes, logits in walk:
-            require_finite_rows("the logits", ["the image"], logits.amax(dim=0)[None])
+            _require_finite(logits)
             whole[:, planes] = logits.softmax(dim=0).cpu().numpy()
         return whole
 
@@ -285,6 +292,19 @@ class _Mean:
             return None
         variance = self._squares / self._count - self.mean.astype(np.float64) ** 2
         return np.sqrt(np.maximum(variance, 0.0))
+
+
+def _require_finite(outputs: torch.Tensor) -> None:
+    """Refuse outputs that mean nothing.
+
+    Raises:
+        NotFiniteError: one is infinite or undefined.
+    """
+    if not is_finite(outputs):
+        raise NotFiniteError(
+            "the network's outputs are not finite",
+            "look at the intensities of the image; a model trained in 16 bits may overflow",
+        )
 
 
 def _flips(options: Options) -> Iterator[tuple[int, ...]]:
