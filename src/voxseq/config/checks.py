@@ -184,7 +184,7 @@ def _sources(config: Config) -> Iterator[Problem]:
                 f"{' or '.join(row.kinds)}",
             )
         elif source.kind == "contrast":
-            has = row.options.get("contrasts", ())
+            has = row.options.get("contrasts", [name.lower() for name in row.channels])
             for name in sequences.contrast.contrasts:
                 if name not in has:
                     yield Problem(
