@@ -8,10 +8,11 @@ weights of the classes follow from how rare they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxseq.study.look import Look, Shape, Spacing
 from voxseq.study.machine import Machine
@@ -216,13 +217,13 @@ def _sequence_side(preset: Preset) -> int:
     return max(preset.side // step, 1) * step
 
 
-def _spacing(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Spacing:
+def _spacing(values: NDArray[np.float64]) -> Spacing:
     x, y, z = (float(f"{value:.4g}") for value in values)
     return (x, y, z)
 
 
-def _three(values: object) -> Shape:
-    x, y, z = values  # type: ignore[misc]
+def _three(values: Iterable[int]) -> Shape:
+    x, y, z = values
     return (x, y, z)
 
 
