@@ -84,7 +84,8 @@ def test_a_study_that_stands_alone_takes_nothing_from_params_yaml(folder: Path) 
       length: 4
       validation_every: 8
       sources: [{dataset: amos22, kind: spatial}]
-      spatial: {crops_per_volume: 7, crop_shape: [16, 16, 16], window_shape: [16, 16, 16], stride: 1}
+      spatial:
+        {crops_per_volume: 7, crop_shape: [16, 16, 16], window_shape: [16, 16, 16], stride: 1}
     encoder: {width: 24, depth: 2, heads: 2, mlp_width: 48, patch_size: [4, 4, 4]}
     pretrain: {steps: 5, batch_size: 3, methods: {ours: {}}}
     finetune: {tasks: {}}

@@ -88,6 +88,8 @@ def settings(
         "pretrain": _pretrain(look, wishes, preset),
         "finetune": _finetune(look, wishes, preset, grids),
     }
+    if machine.has_bf16:
+        tree["pretrain"]["precision"] = tree["finetune"]["precision"] = "bf16-mixed"
     tree["execution"] = _execution(machine)
     return tree
 
