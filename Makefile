@@ -6,15 +6,17 @@ CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help environment reproduce open test test-fast test-faults faults-of-runs \
-	faults-of-engines lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench bench-gpu \
-	clean
+.PHONY: help environment quick reproduce open test test-fast test-faults faults-of-runs \
+	faults-of-engines test-bundles lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench \
+	bench-gpu clean
 
 help:
+	@echo "make quick       minutes: pre-train, fine-tune and predict on generated phantoms"
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
 	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "make test        environment and the whole test suite"
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
+	@echo "make test-bundles  exported models in an environment of torch and MONAI without voxseq"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
 	@echo "make test-slurm  a tiny study on a real Slurm of one node, jobs killed on the way"
 	@echo "make test-slurm-nodes  pre-trainings over two nodes of a real Slurm, as root"
@@ -38,6 +40,20 @@ reproduce: $(READY)
 	@$(BIN)/voxseq tables
 	@$(BIN)/voxseq where
 
+# A test image of the quick study, and what its network makes of it.
+QUICK := workflow/scales/quick.yaml
+QUICK_RAW := artifacts/quick/download/task09_spleen/raw
+QUICK_CASE := spleen_004.nii.gz
+quick: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(QUICK) -- reproduce_tables
+	@$(BIN)/voxseq tables --overlay $(QUICK)
+	$(BIN)/voxseq predict finetune/task09_spleen/ours/s0 $(QUICK_RAW)/imagesTr/$(QUICK_CASE) \
+		-o results/quick/prediction --overlay $(QUICK)
+	@echo "The prediction (filled) beside the truth (white border):"
+	@$(BIN)/voxseq picture $(QUICK_RAW)/imagesTr/$(QUICK_CASE) \
+		results/quick/prediction/$(QUICK_CASE) --truth $(QUICK_RAW)/labelsTr/$(QUICK_CASE) \
+		--name spleen --title "A generated phantom that no training saw, with its predicted spleen"
+
 open: $(READY)
 	@mkdir -p data/open
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile workflow/scales/open.yaml -- reproduce_tables
@@ -58,6 +74,16 @@ faults-of-runs: $(READY)
 faults-of-engines: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" VOXSEQ_KILLS=20 python -m pytest \
 		tests/workflow/test_engines.py tests/workflow/test_scenario_*.py
+
+# Versions of the lock, so that both environments hold the same torch and MONAI.
+test-bundles: $(READY)
+	rm -rf .bundles && mkdir .bundles
+	$(BIN)/python -m tests.helpers.bundles .bundles/cases
+	$(PYTHON) -m venv .bundles/venv
+	.bundles/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint requirements.lock torch monai nibabel
+	.bundles/venv/bin/python tests/predict/without_voxseq.py .bundles/cases
+	rm -rf .bundles
 
 test-fast: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"

@@ -35,7 +35,7 @@ class Cheap(nn.Module):
 def run() -> Iterator[Row]:
     """Time and memory of classes, and of logits."""
     torch.set_num_threads(1)
-    image = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
+    image = np.random.default_rng(0).random((1, *SHAPE), dtype=np.float32)
     network = Cheap().eval()
 
     def our_logits() -> Tensor:
@@ -44,7 +44,7 @@ def run() -> Iterator[Row]:
     def their_logits() -> Tensor:
         with torch.no_grad():
             made = sliding_window_inference(
-                torch.from_numpy(image)[None, None], ROI, WINDOWS, network, OVERLAP, "constant"
+                torch.from_numpy(image)[None], ROI, WINDOWS, network, OVERLAP, "constant"
             )
         assert isinstance(made, Tensor)
         return made[0]

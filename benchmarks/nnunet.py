@@ -128,10 +128,10 @@ def _crops(folder: Path) -> Iterator[Row]:
 
 
 def _windows() -> Iterator[Row]:
-    image = np.random.default_rng(0).random(inference.SHAPE, dtype=np.float32)
+    image = np.random.default_rng(0).random((1, *inference.SHAPE), dtype=np.float32)
     network = inference.Cheap().eval()
     predictor = _predictor(network)
-    given = torch.from_numpy(image)[None]
+    given = torch.from_numpy(image)
 
     def ours() -> NDArray[np.uint8]:
         classes = np.empty(inference.SHAPE, np.uint8)

@@ -182,7 +182,7 @@ def _classes(
     precision: Precision,
 ) -> NDArray[np.uint8]:
     found = np.empty(volume.shape, np.uint8)
-    slabs = iterate_logits(network, volume, recipe.roi, recipe.overlap, precision)
+    slabs = iterate_logits(network, volume[None], recipe.roi, recipe.overlap, precision)
     for planes, logits in slabs:
         found[planes] = largest(logits)
     return found

@@ -65,6 +65,13 @@ def test_a_record_that_cannot_be_written_or_read_stops_nothing(tmp_path: Path) -
     assert read_record(tmp_path / "nothing") == {}
 
 
+def test_numbers_that_are_not_finite_are_left_out(path: Path) -> None:
+    with recorded(path):
+        list(track("abc", "letters", 3, 0, lambda: {"loss": float("nan"), "best_score": 2.0}))
+    assert read_record(path)["best_score"] == 2.0
+    assert "loss" not in read_record(path)
+
+
 def test_without_a_block_nothing_is_recorded(tmp_path: Path) -> None:
     assert list(track("abc", "letters", 3)) == ["a", "b", "c"]
     assert not list(tmp_path.iterdir())

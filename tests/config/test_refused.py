@@ -76,7 +76,7 @@ pretrain.steps: 20 | pcrlv2.optimiser.warmup_steps: 100 | 20 steps | pretrain.st
 pretrain.validation_sequences: 1 | @ | 1 | 2
 finetune: null | @ | None | dictionary
 finetune: fast | @
-finetune.defaults: 3 | defaults | segmentation and classification
+finetune.defaults: 3 | defaults | segmentation, classification, regression
 finetune.defaults.segmentation: 3 | defaults | mapping | segmentation
 finetune.networks.unet3d.features: [8, 8, 8, 8, 8, 1] | networks.unet3d.features.5 | 1 | 2
 finetune.scratch: [swin] | @ | swin | unetr, unet3d, resnet, vit
@@ -98,6 +98,11 @@ finetune.tasks.la.dataset: left_atrium_2 | @ | left_atrium_2
 finetune.tasks.la.dataset: amos22 | tasks.la.dataset | amos22 has no labels
 finetune.tasks.la.dataset: nodule | tasks.la.type | segmentation | classification
 finetune.tasks.la.labels: [] | labels | at least one
+finetune.tasks.la.ignore_label: 1 | ignore_label 1 | 'left atrium' | above 1
+finetune.tasks.la.ignore_label: 0 | la.ignore_label | greater than 0
+finetune.tasks.task03_liver.ignore_label: 2 | task03_liver.ignore_label | merge_labels
+finetune.tasks.la.surface_tolerance: [1, 2] | surface_tolerance has 2 entries | left atrium
+finetune.tasks.la.surface_tolerance: 0 | la.surface_tolerance | 0.01
 finetune.tasks.la.labels: [a, 'A '], finetune.tasks.la.class_weights: null | labels.1
 finetune.tasks.la.labels: [left, right], finetune.tasks.la.class_weights: null | 'right'
 finetune.tasks.la.networks.unet3d.optimiser.warmup_steps: 101 |
@@ -110,13 +115,14 @@ finetune.tasks.la.roi: [4096, 4096, 4096] | tasks.la | roi | voxels | at most
 finetune.tasks.la.scratch.warmup_steps: 101 | la.scratch.warmup_steps | 101 | 100
 finetune.tasks.la.steps: 0 | steps | greater than 0
 finetune.tasks.la.title: task06  LUNG | tasks.la.title | task06  LUNG | task06_lung.title
-finetune.tasks.la.type: regression | regression | segmentation | classification
+finetune.tasks.la.type: detection | detection | segmentation | classification | regression
 finetune.tasks.la.type: [segmentation] | la | type
 finetune.tasks.nodule.data.resize: null | nodule.data.resize | shape
 finetune.tasks.nodule.data.resize: [28, 28, 28], encoder.patch_size: [8, 8, 8] | 28
 finetune.tasks.nodule.data.scale: 1.0e-30 | nodule.data.scale | 1e-30
 finetune.tasks.nodule.dataset: la | tasks.nodule.type | classification | segmentation
-finetune.tasks.nodule.labels: [one] | labels | Field required
+finetune.tasks.nodule.labels: [one] | nodule.labels | at least 2 items
+finetune.tasks.nodule.labels: [a, b, c] | nodule.labels | 3 names | 2 classes
 finetune.tasks.nodule.labels: [x, x] | nodule.labels | x occurs more than once
 finetune.tasks.task03_liver.data.merge_labels: {} | task03_liver.data.merge | label 2
 finetune.tasks.task03_liver.data.merge_labels: {2: -1} | merge_labels.2 | -1
@@ -250,7 +256,7 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], words: list[str]) ->
     [
         ({"pretrain.steps": 10**400}, ["pretrain.steps", "1000", "2147483647"]),
         ({"pretrain.methods.ours.optimiser.lr": 10**400}, ["optimiser.lr", "number"]),
-        ({"finetune.tasks.la.labels": [f"l{i}" for i in range(256)]}, ["tasks.la.labels", "255"]),
+        ({"finetune.tasks.la.labels": [f"l{i}" for i in range(256)]}, ["tasks.la.labels", "254"]),
         ({"scale": "a\nb"}, ["scale", "U+000A"]),
         *(
             ({"results": f"results/{name}"}, ["results/" + name, "the study of the folder results"])

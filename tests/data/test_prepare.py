@@ -112,7 +112,7 @@ def test_no_background_centre_lies_in_air(tmp_path: Path) -> None:
         type="segmentation", labels=["organ"], roi=(4, 4, 4), steps=1, validate_every=1
     )
     make = CropRows(volumes, volumes.rows("train"), recipe, Augmentation(), seed=0)
-    image, label = volumes.image(0), volumes.label(0)
+    image, label = volumes.image(0)[0], volumes.label(0)
     assert (image == 0).mean() > 0.5
     centres = [tuple(make._centre(0, np.random.default_rng(i))) for i in range(300)]
     background = [centre for centre in centres if label[centre] == 0]

@@ -45,11 +45,13 @@ def _volume(values: np.ndarray, affine: np.ndarray | None = None) -> Volume:
 def test_channels_must_lie_on_one_grid() -> None:
     image = np.arange(64, dtype=np.int16).reshape(4, 4, 4)
     data = TaskDataConfig(normalise="zscore")
-    with pytest.raises(DataError, match=r"channel 1 has shape \(4, 4, 3\), channel 0 \(4, 4, 4\)"):
+    with pytest.raises(
+        DataError, match="channel 1: its shape 4 x 4 x 3 is not that of the first channel"
+    ):
         prepare_image([_volume(image), _volume(image[..., :3])], data)
     moved = np.eye(4)
     moved[0, 3] = 3.0
-    with pytest.raises(DataError, match="channel 1 has another grid than channel 0"):
+    with pytest.raises(DataError, match="channel 1: its grid is not that of the first channel"):
         prepare_image([_volume(image), _volume(image, moved)], data)
 
 

@@ -25,6 +25,7 @@ from voxseq.config.data import Codec, StoreConfig
 from voxseq.data.index import INDEX, read_index
 from voxseq.data.packed import KEPT_BYTES
 from voxseq.data.store import StoreWriter, VolumeStore, class_locations, stored_type
+from voxseq.data.task_volumes import Volumes
 
 CONFIG = StoreConfig(chunk_shape=(8, 8, 8), compression_level=5, locations_per_class=20)
 
@@ -247,6 +248,24 @@ def test_nothing_is_written_through_an_existing_name(store: VolumeStore) -> None
         made(store.folder, (trees.image(),))
 
 
+def test_channels_are_arrays_of_their_own(tmp_path: Path) -> None:
+    image = np.stack([trees.image(seed=n).astype(np.float32) / (1, 3)[n] for n in range(2)])
+    folder = made(tmp_path / "store", (image, trees.label()), (image[:1], trees.label()))
+    store = VolumeStore(folder)
+    assert [store.channels(index) for index in range(2)] == [2, 1]
+    assert [store.dtype(0, channel) for channel in range(2)] == [np.int16, np.float32]
+    np.testing.assert_array_equal(store.image(0), image[0])
+    box = ((1, 2, 3), (5, 4, 3))
+    out = np.empty(box[1], np.float32)
+    store.crop_into(0, *box, out, channel=1)
+    np.testing.assert_array_equal(out, image[1, 1:6, 2:6, 3:6])
+    np.testing.assert_array_equal(store.crop(0, *box, channel=1), out)
+    for cache in (0, 2**20):
+        volumes = Volumes(folder, cache)
+        np.testing.assert_array_equal(volumes.image(0), image)
+        np.testing.assert_array_equal(volumes.image_crop(0, *box), image[:, 1:6, 2:6, 3:6])
+
+
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
@@ -271,15 +290,20 @@ def test_background_locations_lie_above_the_floor(tmp_path: Path) -> None:
     # The windowed image is 0 in the organ's first plane too: only background needs the floor.
     image[4] = 0
     background = (label == 0) & (image > 0)
-    shown = (image, 0.0)
+    shown = [(image, 0.0)]
     for most in (10, 10_000):
         places = class_locations(label, most, "a", shown)
         assert background[tuple(places[0].T)].all()
         assert len(places[0]) == min(most, int(background.sum()))
         np.testing.assert_array_equal(places[1], class_locations(label, most, "a")[1])
     # In air alone, all of the background counts.
-    air = class_locations(label, 10_000, "a", (np.zeros_like(image), 0.0))
+    air = class_locations(label, 10_000, "a", [(np.zeros_like(image), 0.0)])
     assert len(air[0]) == int((label == 0).sum())
+    # Any channel may show it.
+    other = np.full_like(image, 3.0)
+    other[0] = 4.0
+    both = class_locations(label, 10_000, "a", [(image, 0.0), (other, 3.0)])
+    assert len(both[0]) == int((background | ((label == 0) & (other > 3))).sum())
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

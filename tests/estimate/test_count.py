@@ -104,6 +104,7 @@ NETWORKS: list[tuple[str, EncoderConfig, Shape3, NetworkSettings | None, bool]] 
 ]
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("name", "geometry", "shape", "settings", "is_frozen"), NETWORKS)
 def test_a_step_of_every_network(
     name: str,
@@ -111,12 +112,16 @@ def test_a_step_of_every_network(
     shape: Shape3,
     settings: NetworkSettings | None,
     is_frozen: bool,
+    channels: int,
 ) -> None:
-    network = build_network(name, geometry, classes=3, features=8, seed=0, settings=settings)
+    network = build_network(
+        *(name, geometry),
+        **{"classes": 3, "features": 8, "seed": 0, "settings": settings, "in_channels": channels},
+    )
     if is_frozen:
         freeze_encoder(network)
-    found = on_cpu(lambda: network(torch.randn(2, 1, *shape)).sum(), 2)
-    work = count.network(name, geometry, shape, 3, 8, settings, is_frozen)
+    found = on_cpu(lambda: network(torch.randn(2, channels, *shape)).sum(), 2)
+    work = count.network(name, geometry, shape, 3, 8, settings, is_frozen, channels)
     agrees(work, found)
     assert (work.trained < work.parameters) == is_frozen
     convolutions = {"unetr": True, "unet3d": True, "resnet": True, "vit": False}

@@ -36,13 +36,13 @@ class Ramp(nn.Module):
 class Mixer(nn.Module):
     """A network whose output depends on a voxel's neighbours and place in the window."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, channels: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.layer = nn.Conv3d(1, classes, 3, padding=1)
+        self.layer = nn.Conv3d(channels, classes, 3, padding=1)
 
     def forward(self, volume: Tensor) -> Tensor:
-        place = torch.linspace(-1, 1, volume[0].numel()).view(volume.shape[2:])
+        place = torch.linspace(-1, 1, volume[0, 0].numel()).view(volume.shape[2:])
         out: Tensor = self.layer(volume + place)
         return out
 
@@ -50,23 +50,33 @@ class Mixer(nn.Module):
 def by_monai(
     network: nn.Module, image: np.ndarray, roi: tuple[int, int, int], overlap: float
 ) -> Tensor:
-    missing = [max(r - s, 0) for r, s in zip(roi, image.shape, strict=True)]
+    missing = [max(r - s, 0) for r, s in zip(roi, image.shape[1:], strict=True)]
     padding = [n for axis in reversed(missing) for n in (0, axis)]
-    volume = functional.pad(torch.tensor(image)[None, None], padding)
+    volume = functional.pad(torch.tensor(image)[None], padding)
     with torch.no_grad():
         logits = sliding_window_inference(volume, roi, 4, network, overlap, mode="constant")
     assert isinstance(logits, Tensor)
-    x, y, z = image.shape
+    x, y, z = image.shape[1:]
     return logits[0, :, :x, :y, :z]
 
 
 @settings(deadline=None, max_examples=150)
-@given(SHAPES, WINDOWS, st.sampled_from([0.0, 0.25, 0.5, 0.6, 0.75, 0.9]), st.integers(1, 4))
+@given(
+    SHAPES,
+    WINDOWS,
+    st.sampled_from([0.0, 0.25, 0.5, 0.6, 0.75, 0.9]),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
 def test_logits_are_those_of_monai(
-    shape: tuple[int, int, int], roi: tuple[int, int, int], overlap: float, classes: int
+    shape: tuple[int, int, int],
+    roi: tuple[int, int, int],
+    overlap: float,
+    classes: int,
+    channels: int,
 ) -> None:
-    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    network = Mixer(classes).eval()
+    image = np.random.default_rng(0).normal(size=(channels, *shape)).astype(np.float32)
+    network = Mixer(classes, channels).eval()
     found = predict_logits(network, image, roi, overlap)
     expected = by_monai(network, image, roi, overlap)
     assert found.shape == expected.shape
@@ -78,7 +88,7 @@ def test_logits_are_those_of_monai(
 def test_slabs_follow_one_another_and_are_no_thicker_than_a_window(
     shape: tuple[int, int, int], roi: tuple[int, int, int], overlap: float
 ) -> None:
-    image = np.ones(shape, np.float32)
+    image = np.ones((1, *shape), np.float32)
     covered = []
     for planes, logits in iterate_logits(Mixer(2).eval(), image, roi, overlap):
         assert logits.shape == (2, planes.stop - planes.start, *shape[1:])
@@ -93,7 +103,7 @@ def test_slabs_follow_one_another_and_are_no_thicker_than_a_window(
 def test_number_of_windows_at_a_time_changes_nothing(
     voxels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = np.random.default_rng(0).random((9, 11, 5), dtype=np.float32)
+    image = np.random.default_rng(0).random((1, 9, 11, 5), dtype=np.float32)
     expected = predict_logits(Mixer(3), image, ROI, 0.5)
     seen = []
     network = Mixer(3)
@@ -110,20 +120,20 @@ def test_number_of_windows_at_a_time_changes_nothing(
 def test_every_voxel_is_covered_with_constant_weight(
     shape: tuple[int, int, int], overlap: float
 ) -> None:
-    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    image = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
     logits = predict_logits(Ramp(), image, ROI, overlap)
     assert logits.shape == (2, *shape)
-    np.testing.assert_allclose(logits[0].numpy(), image, rtol=1e-6)
+    np.testing.assert_allclose(logits[0].numpy(), image[0], rtol=1e-6)
 
 
 def test_small_volume_lies_at_the_start_of_the_window_as_in_training() -> None:
-    logits = predict_logits(Ramp(), np.ones((2, 3, 1), np.float32), ROI, 0.5)
+    logits = predict_logits(Ramp(), np.ones((1, 2, 3, 1), np.float32), ROI, 0.5)
     expected = torch.arange(32.0).view(ROI)[:2, :3, :1]
     torch.testing.assert_close(logits[1], expected)
 
 
 def test_image_is_not_changed_and_may_be_read_only() -> None:
-    image = np.ones((5, 5, 5), np.float32)
+    image = np.ones((1, 5, 5, 5), np.float32)
     image.setflags(write=False)
     predict_logits(Ramp(), image, ROI, 0.5)
     assert (image == 1).all()
@@ -168,7 +178,7 @@ class Crowded(Mixer):
 
 
 def test_a_device_without_room_gets_fewer_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = np.random.default_rng(0).random((9, 11, 5), dtype=np.float32)
+    image = np.random.default_rng(0).random((1, 9, 11, 5), dtype=np.float32)
     network = Crowded()
     expected = predict_logits(Mixer(2), image, ROI, 0.5)
     monkeypatch.setattr(inference, "most_windows", lambda device, roi: 16)
@@ -180,7 +190,7 @@ def test_a_device_without_room_gets_fewer_windows(monkeypatch: pytest.MonkeyPatc
 def test_no_room_for_a_single_window_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mixer, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
-        predict_logits(Mixer(2), np.ones(ROI, np.float32), ROI, 0.5)
+        predict_logits(Mixer(2), np.ones((1, *ROI), np.float32), ROI, 0.5)
 
 
 def balls(count: int) -> tuple[Tensor, Tensor]:
@@ -209,7 +219,7 @@ def trained_network() -> nn.Module:
 
 
 def test_half_precision_gives_the_same_classes_and_sums_in_single_precision() -> None:
-    network, image = trained_network(), balls(1)[0][0, 0].numpy()
+    network, image = trained_network(), balls(1)[0][0].numpy()
     seen: list[torch.dtype] = []
     network.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
     half = partial(torch.autocast, "cpu", dtype=torch.bfloat16)

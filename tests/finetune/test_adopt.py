@@ -31,7 +31,8 @@ PUBLISHED = random_state(GEOMETRY.patch_size, GEOMETRY.width, GEOMETRY.depth, GE
 
 
 def ours(path: Path) -> None:
-    save_encoder(path, ENCODER, GEOMETRY, {"method": "mine", "selected_step": 7})
+    record = {"method": "mine", "selected_step": 7, "preprocessing": {"length": 4}}
+    save_encoder(path, ENCODER, GEOMETRY, record)
 
 
 def published(path: Path) -> None:
@@ -99,6 +100,7 @@ def test_every_format_becomes_an_encoder_of_the_study(
     assert record["source"]["sha256"] == sha256(path)
     assert len(record["left_out"]) == (write is learned)
     assert record["origin"].get("selected_step") == (7 if write is ours else None)
+    assert record.get("preprocessing") == ({"length": 4} if write is ours else None)
     assert read_json(out / "summary.json")["encoder_parameters"] == sum(
         p.numel() for p in ENCODER.parameters()
     )

@@ -215,7 +215,7 @@ def test_features_are_the_mean_token_of_the_unchanged_image(images: Volumes) -> 
     found = probe.mean_tokens(encoder, images, rows, 5)
     for row, features in zip(rows, found, strict=True):
         with torch.no_grad():
-            tokens = encoder(torch.tensor(images.image(row))[None, None]).tokens
+            tokens = encoder(torch.tensor(images.image(row))[None]).tokens
         np.testing.assert_allclose(features, tokens[0].mean(0).numpy(), atol=1e-6)
 
 

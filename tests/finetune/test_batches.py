@@ -137,17 +137,18 @@ def plain_batch(make: CropRows, step: int) -> dict[str, torch.Tensor]:
         if recipe.crop_sampling == "class_balanced":
             places = volumes.locations(row)
             chosen = places[sorted(places)[rng.integers(len(places))]]
-            start = start_around(chosen[rng.integers(len(chosen))], whole[0].shape, roi)
+            start = start_around(chosen[rng.integers(len(chosen))], whole[1].shape, roi)
         else:
-            start = uniform_start(whole[0].shape, roi, rng)
-        window = tuple(slice(a, a + r) for a, r in zip(start, roi, strict=True))
-        image, label = (np.pad(array, [(0, r) for r in roi])[window] for array in whole)
+            start = uniform_start(whole[1].shape, roi, rng)
+        window = (..., *[slice(a, a + r) for a, r in zip(start, roi, strict=True)])
+        end = [(0, r) for r in roi]
+        image, label = np.pad(whole[0], [(0, 0), *end])[window], np.pad(whole[1], end)[window]
         image, label = make.augmentation(image, label, rng)
         images.append(image)
         labels.append(label.astype(np.uint8))
         ids.append(row)
     return {
-        "image": torch.from_numpy(np.stack(images)[:, None]),
+        "image": torch.from_numpy(np.stack(images)),
         "label": torch.from_numpy(np.stack(labels)[:, None]),
         "ids": torch.tensor(ids),
     }
@@ -205,7 +206,7 @@ def test_images_keep_their_class(tmp_path: Path) -> None:
         batch = make(step)
         assert batch["image"].shape == (4, 1, 8, 8, 8)
         for image, target, row in zip(batch["image"], batch["target"], batch["ids"], strict=True):
-            np.testing.assert_array_equal(image[0].numpy(), volumes.image(int(row)))
+            np.testing.assert_array_equal(image.numpy(), volumes.image(int(row)))
             assert int(target) == volumes.target(int(row))
 
 

@@ -70,7 +70,7 @@ def test_files_of_a_segmentation(stores: dict[str, Path], outs: dict[str, Path])
         index = int((truth > 0).sum(axis=(0, 1)).argmax())
         with np.load(out / name, allow_pickle=False) as slices:
             np.testing.assert_array_equal(slices["truth"], truth[..., index])
-            np.testing.assert_array_equal(slices["image"], volumes.image(row)[..., index])
+            np.testing.assert_array_equal(slices["image"], volumes.image(row)[0, ..., index])
             assert slices["image"].dtype == np.float32
             assert slices["prediction"].dtype == slices["truth"].dtype == np.uint8
             assert slices["prediction"].shape == truth.shape[:2]

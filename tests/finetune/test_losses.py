@@ -98,6 +98,6 @@ def test_scores_of_a_split_do_not_depend_on_the_batch_size(tmp_path: Path) -> No
     assert one.loss == pytest.approx(many.loss, rel=1e-5)
     assert list(one.target) == [volumes.target(row) for row in rows]
     with torch.no_grad():
-        image = torch.tensor(volumes.image(rows[0]))[None, None]
+        image = torch.tensor(volumes.image(rows[0]))[None]
         expected = network(image).softmax(dim=1)[0, 1]
     assert one.probability[0, 1] == pytest.approx(float(expected), rel=1e-6)

@@ -129,7 +129,7 @@ def write_store(folder: Path, cases: Iterable[Case]) -> Path:
     writer = StoreWriter(folder, StoreConfig(chunk_shape=(4, 4, 4)))
     numbers: Counter[str] = Counter()
     for key, (split, target, image, label) in enumerate(cases):
-        columns = row(f"d/{split}{numbers[split]}", split, target, image.shape)
+        columns = row(f"d/{split}{numbers[split]}", split, target, image.shape[-3:])
         native = None if label is None else np.pad(label, 1)
         writer.add(key, image.astype(np.float32), label, columns, native)
         numbers[split] += 1

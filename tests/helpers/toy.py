@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from voxseq.base.random import numpy_generator, torch_generator
 from voxseq.training.batches import stepwise
+from voxseq.training.loggers import Followed
 from voxseq.training.loop import Batch, FitResult, LoopConfig, Trainable, fit
 from voxseq.training.rows import Arrays, Field, Rows
 from voxseq.training.schedule import lr_factor
@@ -140,6 +141,7 @@ def train(
     *,
     workers: int = 0,
     run_config: dict[str, Any] | None = None,
+    followed: Followed | None = None,
     **loop: Any,
 ) -> Outcome:
     """Train in ``folder``, or go on where a checkpoint lies there."""
@@ -174,5 +176,6 @@ def train(
         state=folder / "state",
         out=out,
         run_config=run_config or RUN_CONFIG,
+        followed=followed,
     )
     return Outcome(toy, optimiser, result, (out / "metrics.csv").read_bytes())

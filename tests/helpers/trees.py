@@ -199,11 +199,14 @@ def run_preprocess(
     data: Mapping[str, Any] | None = None,
     task: Mapping[str, Any] = SEGMENTATION,
     workers: int = 0,
+    role: str = "",
+    **changes: Any,
 ) -> Path:
     """Prepare an indexed data set, as a source without ``data``; returns the store's folder."""
     preparation = data and {"data": data, "native_labels": True, **task}
-    content = {"dataset": dataset, "store": STORE, "task": preparation}
-    config, role = PrepareRun.model_validate(content), "task" if data else "source"
+    content = {"dataset": dataset, "store": STORE, "task": preparation, **changes}
+    config = PrepareRun.model_validate(content)
+    role = role or ("task" if data else "source")
     folder = out / "preprocess" / role / dataset
     folder.mkdir(parents=True)
     inputs = {f"download/{dataset}": out / "download" / dataset}

@@ -66,7 +66,7 @@ def test_unet_sees_across_the_bottleneck() -> None:
 @pytest.mark.parametrize("image", [(16, 16, 16), (19, 23, 37), (9, 40, 17)])
 def test_unet_in_sliding_windows_of_odd_sizes(image: tuple[int, int, int]) -> None:
     unet = build_unet3d(2, SMALL).eval()
-    logits = predict_logits(unet, np.zeros(image, np.float32), (17, 19, 16), 0.5)
+    logits = predict_logits(unet, np.zeros((1, *image), np.float32), (17, 19, 16), 0.5)
     assert logits.shape == (2, *image)
     assert torch.isfinite(logits).all()
 

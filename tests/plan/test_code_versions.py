@@ -191,7 +191,7 @@ USED = {
     "sequences/build.py": {"sequences", "pretrain", "tables", "figures"},
     "pretrain/methods/dino.py": {"pretrain"},
     "models/attention.py": {"pretrain", "adopt", "finetune", "probe"},
-    "evaluation/dice.py": {"finetune", "probe", "baseline"},
+    "evaluation/dice.py": {"finetune", "baseline"},
     "training/loop.py": TRAINED,
     "report/templates/index.html": {"tables", "figures"},
     "base/files.py": set(ACTIONS),

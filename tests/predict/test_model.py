@@ -10,26 +10,12 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from tests.helpers.finetune_store import table
-from tests.helpers.trained import AFFINE, RECIPES, Trained, train
+from tests.helpers.trained import AFFINE, Trained
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.data.readers import nifti
 from voxseq.evaluation.dice import dice_per_class
 from voxseq.predict.model import Options, TrainedModel
 from voxseq.predict.results import Classification, Regression, Segmentation
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    root = tmp_path_factory.mktemp("trained")
-    return {kind: train(root / kind, kind) for kind in RECIPES}
-
-
-@pytest.fixture(scope="module")
-def ensemble(trained: dict[str, Trained]) -> list[Path]:
-    """Three models of one task."""
-    root = trained["segmentation"].images.parent
-    others = [train(root, "segmentation", seed).folder for seed in (1, 2)]
-    return [trained["segmentation"].folder, *others]
 
 
 def test_segmented_files_have_the_dice_of_the_run(trained: dict[str, Trained]) -> None:

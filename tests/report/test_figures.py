@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -23,7 +24,13 @@ from voxseq.config.report_run import title_of
 from voxseq.config.studies import ReportConfig
 from voxseq.plan.outputs import lasting
 from voxseq.report.figures.curves import curves_page, label_ratio_figure
-from voxseq.report.figures.figure1 import Example, Geometry, figure1, visibility
+from voxseq.report.figures.figure1 import (
+    Example,
+    Geometry,
+    figure1,
+    first_figure,
+    visibility,
+)
 from voxseq.report.figures.figure2 import collect_slices, figure2
 from voxseq.report.figures.heatmap import heat_values, heatmap_figure, shades
 from voxseq.report.figures.style import Palette, new_figure, save, small_png, styled
@@ -146,6 +153,24 @@ def test_figure_files_are_the_same_bytes(tmp_path: Path) -> None:
         with styled():
             save(figure1([example], geometry, 3), tmp_path / name, 60)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.usefixtures("sampler")
+@pytest.mark.parametrize("absent", [(), ("semantic",), ("spatial", "contrast", "semantic")])
+def test_kinds_without_a_source_are_left_out_of_figure_1(
+    absent: tuple[str, ...], tmp_path: Path
+) -> None:
+    context = study_of(tmp_path, tasks=(), methods=("ours",), steps=20)
+    folder = context.inputs["sequences/all"]
+    folder.mkdir()
+    (folder / "left_out.json").write_text(json.dumps({"kinds": absent, "sources": []}))
+    with styled():
+        drawn = first_figure(context.config, context.inputs)
+    assert drawn is not None
+    axes = drawn.subfigs[0].axes
+    shown = {line.get_ylabel().splitlines()[0] for line in axes if line.get_ylabel()}
+    assert shown == {"Spatial", "Contrast", "Semantic"} - {kind.capitalize() for kind in absent}
+    assert [text.get_text() for text in axes[0].texts][:1] == (["missing"] if not shown else ["1"])
 
 
 def test_visibility_is_the_mask_of_the_model() -> None:

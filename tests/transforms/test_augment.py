@@ -22,19 +22,20 @@ SHAPE = (12, 12, 8)
 NAMES = ("msd", "la", "nodule", "none")
 
 
-def crop(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def crop(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 3, SHAPE).astype(np.uint8)
-    return (label + rng.uniform(-0.2, 0.2, SHAPE)).astype(np.float32), label
+    return (label + rng.uniform(-0.2, 0.2, (channels, *SHAPE))).astype(np.float32), label
 
 
 def always(steps: list[Step]) -> list[Step]:
     return [replace(step, probability=1.0) for step in steps]
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_chain_is_a_function_of_its_stream_and_leaves_its_input(name: str) -> None:
-    image, label = crop()
+def test_a_chain_is_a_function_of_its_stream_and_leaves_its_input(name: str, channels: int) -> None:
+    image, label = crop(channels=channels)
     image.setflags(write=False)
     label.setflags(write=False)
     first, second = build_augmentation(name, SHAPE), build_augmentation(name, SHAPE)
@@ -48,10 +49,10 @@ def test_a_chain_is_a_function_of_its_stream_and_leaves_its_input(name: str) -> 
         alone = first.image(image, numpy_generator(0, "crop", number))
         np.testing.assert_array_equal(alone, new_image)
         assert (new_image.dtype, new_label.dtype) == (np.float32, np.uint8)
-        assert new_image.shape == new_label.shape == SHAPE
+        assert (new_image.shape, new_label.shape) == ((channels, *SHAPE), SHAPE)
         assert np.isfinite(new_image).all()
         assert set(np.unique(new_label)) <= {0, 1, 2}
-    np.testing.assert_array_equal(image, crop()[0])
+    np.testing.assert_array_equal(image, crop(channels=channels)[0])
 
 
 @pytest.mark.parametrize("name", ["msd", "la", "nodule"])
@@ -64,28 +65,45 @@ def test_chain_is_its_steps_one_after_the_other_to_the_bit(name: str) -> None:
         for number in range(12):
             rng = numpy_generator(2, number)
             state = RandomState(rng.integers(2**32, dtype=np.uint32))
-            data = torch.from_numpy(np.stack([image, label.astype(np.float32)]))
+            data = torch.from_numpy(np.stack([*image, label.astype(np.float32)]))
             for step in steps:
                 if state.uniform() >= step.probability:
                     continue
-                if step.is_spatial:
-                    data = step.apply(data, state)
+                if step.move:
+                    data = step.move(data, state, 1)
                 else:
-                    data = torch.cat([step.apply(data[:1].clone(), state), data[1:]])
+                    data = torch.cat([step.change(data[:1].clone(), state), data[1:]])
             found = Augmentation(steps)(image, label, numpy_generator(2, number))
-            np.testing.assert_array_equal(found[0], data[0].numpy())
+            np.testing.assert_array_equal(found[0], data[:1].numpy())
             np.testing.assert_array_equal(found[1], data[1].numpy())
+
+
+def test_channels_move_together_and_each_is_changed_by_itself() -> None:
+    image, label = crop(channels=3)
+    image[:] = image[:1]
+    apart = 0
+    for number in range(30):
+        rng = numpy_generator(3, number)
+        moves = [step for step in la_steps() if step.move]
+        moved, moved_label = Augmentation(moves)(image, label, numpy_generator(3, number))
+        np.testing.assert_array_equal(moved[1:], moved[:-1])
+        assert moved_label.dtype == np.uint8
+        changes = [step for step in msd_steps() if step.change]
+        changed, same_label = Augmentation(always(changes))(image, label, rng)
+        np.testing.assert_array_equal(same_label, label)
+        apart += not np.array_equal(changed[0], changed[1])
+    assert apart == 30
 
 
 @pytest.mark.parametrize("name", ["msd", "nodule"])
 def test_label_follows_the_image(name: str) -> None:
     image, label = crop()
-    steps = [s for s in build_augmentation(name, SHAPE).steps if s.is_spatial]
+    steps = [s for s in build_augmentation(name, SHAPE).steps if s.move]
     chain = Augmentation(steps)
     moved = 0
     for number in range(30):
         new_image, new_label = chain(image, label, numpy_generator(2, number))
-        np.testing.assert_array_equal(np.round(new_image), new_label)
+        np.testing.assert_array_equal(np.round(new_image[0]), new_label)
         moved += not np.array_equal(new_label, label)
     assert moved > 5
 
@@ -94,10 +112,10 @@ def test_flips_and_quarter_turns_are_monais() -> None:
     data = torch.rand(2, *SHAPE)
     for axis, step in enumerate(build_augmentation("nodule", SHAPE).steps):
         expected = Flip(axis)(data).as_tensor()
-        torch.testing.assert_close(step.apply(data, RandomState(0)), expected, rtol=0, atol=0)
+        torch.testing.assert_close(step.move(data, RandomState(0), 1), expected, rtol=0, atol=0)
     options = [Rotate90(k, (0, 1))(data).as_tensor() for k in (1, 2, 3)]
     for seed in range(6):
-        turned = msd_steps()[3].apply(data, RandomState(seed))
+        turned = msd_steps()[3].move(data, RandomState(seed), 1)
         assert sum(torch.equal(turned, option) for option in options) == 1
 
 
@@ -106,7 +124,7 @@ def test_quarter_turns_have_equal_chances() -> None:
     data = torch.zeros(1, 3, 3, 1)
     data[0, 0, 1] = 1.0
     state = RandomState(0)
-    places = [int(turns.apply(data, state).flatten().argmax()) for _ in range(600)]
+    places = [int(turns.move(data, state, 1).flatten().argmax()) for _ in range(600)]
     counts = np.bincount(places, minlength=9)
     assert counts[1] == 0
     assert all(160 < counts[place] < 240 for place in (3, 5, 7))
@@ -120,7 +138,7 @@ def test_steps_are_applied_with_their_probability() -> None:
             calls[index] += 1
             return data
 
-        return Step((0.2, 0.75)[index], apply)
+        return Step((0.2, 0.75)[index], change=apply)
 
     chain = Augmentation([count(0), count(1)])
     image, label = crop()
@@ -136,7 +154,7 @@ def test_probabilities_are_the_published_ones() -> None:
 
 
 def test_scale_and_shift_stay_in_their_ranges() -> None:
-    scale, shift = (step.apply for step in msd_steps()[4:])
+    scale, shift = (step.change for step in msd_steps()[4:])
     data = torch.full((1, 2, 2, 2), 2.0)
     state = RandomState(0)
     scales = [float(scale(data, state)[0, 0, 0, 0]) / 2 for _ in range(300)]
@@ -147,22 +165,22 @@ def test_scale_and_shift_stay_in_their_ranges() -> None:
 
 def test_intensity_steps_keep_what_they_promise() -> None:
     steps = la_steps()
-    data = torch.from_numpy(crop()[0])[None]
-    contrast, low_resolution, gamma = (steps[i].apply(data, RandomState(1)) for i in (5, 6, 7))
+    data = torch.from_numpy(crop()[0])
+    contrast, low_resolution, gamma = (steps[i].change(data, RandomState(1)) for i in (5, 6, 7))
     assert contrast.min() >= data.min()
     assert contrast.max() <= data.max()
     torch.testing.assert_close(gamma.mean(), data.mean(), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(gamma.std(), data.std(), rtol=1e-3, atol=1e-4)
     assert low_resolution.shape == data.shape
-    blurred = steps[2].apply(data, RandomState(1))
+    blurred = steps[2].change(data, RandomState(1))
     assert 0 < blurred.std() < data.std()
 
 
 def test_every_step_at_once_survives_a_constant_crop() -> None:
     chain = Augmentation(always(la_steps()))
-    image = np.zeros(SHAPE, np.float32)
+    image, label = np.zeros((2, *SHAPE), np.float32), np.zeros(SHAPE, np.uint8)
     for number in range(5):
-        new_image, _ = chain(image, image.astype(np.uint8), numpy_generator(number))
+        new_image, _ = chain(image, label, numpy_generator(number))
         assert np.isfinite(new_image).all()
 
 
@@ -184,7 +202,7 @@ def centre_of_the_bright(image: torch.Tensor) -> np.ndarray:
     return np.argwhere(values > (values.min() + values.max()) / 2).mean(axis=0)
 
 
-INTENSITY = [i for i, step in enumerate(la_steps()) if not step.is_spatial]
+INTENSITY = [i for i, step in enumerate(la_steps()) if step.change]
 
 
 @pytest.mark.parametrize("number", INTENSITY)
@@ -196,7 +214,7 @@ def test_what_leaves_the_label_in_place_leaves_the_content_in_place(number: int)
         state = RandomState(seed)
         image = ball(shape, state.uniform(10, np.array(shape) - 11), 5.0)
         data = torch.from_numpy(image)[None]
-        made = step.apply(data.clone(), state)
+        made = step.change(data.clone(), state)
         shifts.append(centre_of_the_bright(made[0]) - centre_of_the_bright(data[0]))
     assert np.abs(shifts).mean(axis=0).max() < 0.15
 
@@ -207,6 +225,6 @@ def test_half_of_the_gammas_are_below_one() -> None:
     ramp = torch.linspace(0.0, 1.0, 101).reshape(1, 101, 1, 1)
     state = RandomState(0)
     # The median falls below the mean where gamma is above 1.
-    made = [gamma.apply(ramp, state) for _ in range(600)]
+    made = [gamma.change(ramp, state) for _ in range(600)]
     below = [bool(m.median() > m.mean()) for m in made]
     assert 0.44 < np.mean(below) < 0.56

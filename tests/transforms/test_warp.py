@@ -32,12 +32,12 @@ def only(**probabilities: float) -> WarpParameters:
 
 def test_own_points_give_the_volume_back() -> None:
     data = volume()
-    torch.testing.assert_close(resample(data, centred_points(SHAPE)), data, rtol=0, atol=1e-5)
+    torch.testing.assert_close(resample(data, centred_points(SHAPE), 1), data, rtol=0, atol=1e-5)
 
 
 def test_whole_voxel_shift_moves_every_axis_by_its_own_amount() -> None:
     data = volume()
-    out = resample(data, centred_points(SHAPE) + np.array([2, 1, -1], np.float32))
+    out = resample(data, centred_points(SHAPE) + np.array([2, 1, -1], np.float32), 1)
     expected = torch.zeros_like(data)
     expected[:, :-2, :-1, 1:] = data[:, 2:, 1:, :-1]
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
@@ -49,7 +49,7 @@ def test_right_angle_is_a_quarter_turn(axis: int, plane: tuple[int, int]) -> Non
     angles = np.zeros(3)
     angles[axis] = 90.0
     matrix = rotation(angles).astype(np.float32)
-    out = resample(data, centred_points((7, 7, 7)) @ matrix)
+    out = resample(data, centred_points((7, 7, 7)) @ matrix, 1)
     matches = [torch.allclose(out, torch.rot90(data, k, plane), atol=1e-4) for k in (1, 3)]
     assert sum(matches) == 1
 
@@ -62,7 +62,7 @@ def test_rotation_is_orthogonal() -> None:
 
 def test_nothing_is_drawn_nothing_changes() -> None:
     data = volume()
-    assert random_warp(data, RandomState(0), only()) is data
+    assert random_warp(data, RandomState(0), 1, only()) is data
 
 
 def test_label_stays_on_the_image() -> None:
@@ -72,7 +72,7 @@ def test_label_stays_on_the_image() -> None:
     state = RandomState(3)
     p = WarpParameters(elastic_probability=1, rotation_probability=1, zoom_probability=1)
     for _ in range(10):
-        out = random_warp(data, state, p)
+        out = random_warp(data, state, 1, p)
         agree = ((out[0] > 0.5) == (out[1] > 0.5)).float().mean()
         assert agree > 0.98
         assert set(out[1].unique().tolist()) <= {0.0, 1.0}
@@ -84,7 +84,7 @@ def test_zoom_covers_its_range_with_even_sides() -> None:
     state = RandomState(0)
     ramp = torch.arange(41.0).view(1, 41, 1, 1) - 20
     factors = [
-        float(random_warp(ramp, state, only(zoom_probability=1.0))[0, 30, 0, 0]) / 10
+        float(random_warp(ramp, state, 1, only(zoom_probability=1.0))[0, 30, 0, 0]) / 10
         for _ in range(300)
     ]
     assert data.shape == ramp.shape

@@ -50,7 +50,7 @@ def below(folder: str, names: Iterable[str]) -> set[str]:
 
 
 OPEN = below("results/open", (*PUBLISHED, "README.md"))
-OWN = ("mine", "smoke", "paper", "Tables", "open2", "demo", "2024_ct")
+OWN = ("mine", "smoke", "quick", "paper", "Tables", "open2", "demo", "2024_ct")
 
 
 @pytest.mark.parametrize(

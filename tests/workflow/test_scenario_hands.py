@@ -160,6 +160,20 @@ def test_ctrl_c_and_a_second_call(study: Study, tmp_path: Path, found: Found) ->
     found(16, "Ctrl-C ends in plain words; a second call names the first and unlocks nothing")
 
 
+def test_a_lost_terminal_stops_trainings_at_a_checkpoint(study: Study, tmp_path: Path) -> None:
+    study.change("pretrain.steps", 20_000)
+    log = tmp_path / "log"
+    with study.working("snakemake", "--cores", "2", "--", "pretrain", log=log) as process:
+        assert "running  pretrain/" in study.voxseq("status")
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(timeout=120) != 0
+    logs = [path.read_text() for path in (study.root / "logs/tiny/pretrain").glob("*.log")]
+    assert any("stopped at step" in text for text in logs), log.read_text()
+    said = study.voxseq("status")
+    assert ": stopped at step" in said
+    assert " running" not in said.splitlines()[0]
+
+
 DRY = ("snakemake", "-n", "--", "reproduce_tables")
 EMPTY = {
     "ablation!": {"tasks": [], "variants": {}},

@@ -7,6 +7,7 @@ import subprocess
 from voxseq.base.errors import VoxseqError
 from voxseq.base.logs import SnakemakeWords
 from voxseq.config import load_config, read_yaml, write_resolved
+from voxseq.config.loggers import require_loggers
 from voxseq.config.place import DATA_VARIABLE
 from voxseq.engine.dvc import complete_stages, unrecorded_stages
 from voxseq.engine.live import RunsShown
@@ -118,6 +119,7 @@ def prepare():
         return []
     is_dry = workflow.output_settings.dryrun
     try:
+        require_loggers(CONFIG.execution.loggers)
         for line in (*tidy_up(WORKSPACE, is_dry=is_dry), *optional_sources()):
             logger.info(f"voxseq: {line}")
         Path(RECORDED).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ read it; no result depends on it.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,7 +145,8 @@ class _Work:
         """How far it is, for the file and for people."""
         seconds = time.monotonic() - self.began
         left = (self.total - self.done) * seconds / max(self.done - self.start, 1)
-        found = {name: value for name, value in self.facts().items() if value is not None}
+        facts = self.facts().items()
+        found = {name: value for name, value in facts if value is not None and math.isfinite(value)}
         return {
             "doing": self.description,
             "done": self.done,

@@ -59,6 +59,8 @@ FURTHER: Mapping[str, tuple[str, ...]] = {
     "table": ("columns",),
 }
 ALWAYS = ("channels", "contrasts", "ignore", "spacing", "splits", "fold")
+#: Layouts that tell the modality of each image, of DICOM series by their headers.
+MIXED = ("dicom_tree", "files")
 #: Layouts for which a user lists the files, and where the list is: below the folder, or the option
 #: that names it.
 LISTS: Mapping[str, tuple[str, ...]] = {
@@ -247,6 +249,12 @@ class DataSet:
         for option in needed:
             if option not in self.options:
                 raise ValueError(f"options.{option}: {self.layout} needs it")
+        is_mixed = self.own and self.modality == "CT and MRI"
+        if is_mixed and self.layout not in MIXED and "modalities" not in self.options:
+            raise ValueError(
+                f"modality: {self.layout} cannot tell CT from MRI; expected one of the two, or a "
+                "data set for each"
+            )
         for option in self.options:
             if option not in known:
                 raise ValueError(
@@ -271,3 +279,8 @@ class DataSet:
             return self.download
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of every image; one without a name where it says nothing."""
+        return tuple(self.options.get("channels", ("",)))

@@ -13,7 +13,7 @@ import click
 from voxseq.base.errors import VoxseqError
 from voxseq.cli.data_download import download
 from voxseq.cli.data_verify import verify
-from voxseq.cli.options import overlay_option, params_option, resolve_root, root_option
+from voxseq.cli.options import overlay_option, own_sets, params_option, resolve_root, root_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,14 +37,14 @@ data.add_command(verify)
 @overlay_option
 @click.option("--no-count", is_flag=True, help="Do not count the images that are here.")
 def list_(root: Path | None, params: Path, overlays: tuple[Path, ...], no_count: bool) -> None:
-    """Show every data set of the catalogue, and what of it is here."""
+    """Show your own data sets and those of the catalogue, and what of them is here."""
     from rich.console import Console
 
     from voxseq.catalogue import CATALOGUE
     from voxseq.data.verify.presence import look
 
     place = resolve_root(root, params, overlays)
-    rows = list(CATALOGUE.values())
+    rows = [*own_sets(params, overlays).values(), *CATALOGUE.values()]
     if no_count:
         here = [_here(row, place) for row in rows]
         reasons = []
@@ -74,16 +74,18 @@ def _table(rows: list[DataSet], here: list[str]) -> Table:
     for row, state in zip(rows, here, strict=True):
         volumes = "?" if row.volumes is None else str(row.volumes)
         size = "?" if row.size is None else size_text(row.size)
-        table.add_row(
-            row.name, row.role, row.modality, row.access, row.licence, size, volumes, state
-        )
+        access = row.access
+        if row.own:
+            access, size = "your own", ""
+        table.add_row(row.name, row.role, row.modality, access, row.licence, size, volumes, state)
     return table
 
 
 def _here(dataset: DataSet, root: Path | None) -> str:
     from voxseq.base.paths import files
 
-    if root is None or next(files(root / dataset.folder), None) is None:
+    folder = dataset.place(root)
+    if folder is None or next(files(folder), None) is None:
         return "absent"
     return "some files"
 
@@ -121,7 +123,7 @@ def show(name: str, root: Path | None, params: Path, overlays: tuple[Path, ...])
     """Tell everything about one data set, and how to obtain it."""
     from voxseq import catalogue
 
-    row = catalogue.get(name)
+    row = own_sets(params, overlays).get(name) or catalogue.get(name)
     place = resolve_root(root, params, overlays)
     for line in _description(row, place):
         click.echo(line)
@@ -133,9 +135,11 @@ def _description(row: DataSet, root: Path | None) -> Iterator[str]:
 
     yield f"{row.title}"
     yield from _facts(row, root)
-    yield ""
-    yield "how to obtain it"
-    yield from (f"  {number}. {step}" for number, step in enumerate(how_to_obtain(row), start=1))
+    if not row.own:
+        steps = enumerate(how_to_obtain(row), start=1)
+        yield ""
+        yield "how to obtain it"
+        yield from (f"  {number}. {step}" for number, step in steps)
     if row.unconfirmed:
         yield ""
         yield "unconfirmed: no source settles these; ask the publisher before you rely on them"
@@ -170,19 +174,20 @@ def how_to_obtain(dataset: DataSet) -> list[str]:
 def _facts(row: DataSet, root: Path | None) -> Iterator[str]:
     from voxseq.catalogue.document import images_text, size_text
 
-    folder = f"<data root>/{row.folder}" if root is None else str(root / row.folder)
+    place = row.place(root)
+    folder = f"<data root>/{row.folder}" if place is None else str(place)
     known = sum(bool(file.checksum) for file in row.files)
     facts = {
         "name": row.name,
         "role": {"both": "pre-training source and task"}.get(row.role, row.role),
         "modality": row.modality,
         "classes": ", ".join(row.classes),
-        "access": row.access,
+        "access": "your own" if row.own else row.access,
         "licence": row.licence,
         "source": row.source,
         "version": row.version,
         "citation": row.citation,
-        "size": size_text(row.size),
+        "size": "" if row.own else size_text(row.size),
         "images": images_text(row),
         "files": f"{len(row.files)}, checksums for {known}" if row.files else "",
         "folder": folder,
@@ -195,7 +200,7 @@ def _facts(row: DataSet, root: Path | None) -> Iterator[str]:
 
 
 def _next(row: DataSet, root: Path | None, presence: Presence) -> Iterator[str]:
-    if root is None:
+    if root is None and not row.own:
         yield "export VOXSEQ_DATA=FOLDER   (the folder that holds all data sets)"
     if presence.state == "absent" and row.files:
         yield f"voxseq data download {row.name}"

@@ -55,7 +55,7 @@ def verify(
         _verify_store(config, as_json)
         return
     place = resolve_root(root, params, overlays)
-    if place is None or not place.is_dir():
+    if not (place and place.is_dir()) and _needs_root(names, config):
         raise DataError(
             "there is no data root to check" if place is None else f"{place} does not exist",
             "name the folder of the data sets with --root, VOXSEQ_DATA or data.root",
@@ -70,7 +70,19 @@ def verify(
         sys.exit(1)
 
 
-def _report(names: tuple[str, ...], root: Path, config: Config | None, workers: int) -> Report:
+def _needs_root(names: tuple[str, ...], config: Config | None) -> bool:
+    """Whether a data set of the catalogue is to be checked."""
+    if config is None:
+        return True
+    asked = names or {source.dataset for source in config.sequences.sources} | {
+        task.dataset for task in config.finetune.tasks.values()
+    }
+    return not set(asked) <= set(config.data.sets)
+
+
+def _report(
+    names: tuple[str, ...], root: Path | None, config: Config | None, workers: int
+) -> Report:
     from voxseq.config.data import TaskDataConfig
     from voxseq.config.datasets import DataConfig
     from voxseq.config.runs import TaskNeeds

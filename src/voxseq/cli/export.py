@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from voxseq.cli.options import load, overlay_option, params_option
+from voxseq.base.errors import DataError
+from voxseq.cli.options import overlay_option, params_option, workspace_of
 
 if TYPE_CHECKING:
     from voxseq.models.monai_vit import Projection
@@ -59,7 +60,25 @@ def export(
 
     place = Path(source).expanduser()
     if not place.exists():
-        place = Path("artifacts") / load(params, overlays).scale / source
+        place = _folder_of_run(source, params, overlays)
     written = write(place, folder, to, image_size=image_size, projection=projection)
     for path in written:
         click.echo(str(path))
+
+
+def _folder_of_run(source: str, params: Path, overlays: tuple[Path, ...]) -> Path:
+    """Folder of a finished run of the configuration."""
+    if not params.exists():
+        raise DataError(
+            f"{source}: nothing there, and no configuration {params} of which it could be a run",
+            "name a file or a folder, or go to the folder of the study",
+        )
+    workspace = workspace_of(params, overlays)
+    run = workspace.plan.runs.get(source)
+    if run is None or not workspace.is_finished(run):
+        reason = "no file, no folder and no run of this configuration"
+        raise DataError(
+            f"{source}: {reason if run is None else 'this run is not finished'}",
+            "`voxseq plan` lists the runs and tells which are finished",
+        )
+    return workspace.folder(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from voxseq.base.errors import VoxseqError
 
 if TYPE_CHECKING:
+    from voxseq.catalogue import DataSet
     from voxseq.config import Config
     from voxseq.engine.workspace import Workspace
 
@@ -74,6 +76,17 @@ def resolve_root(root: Path | None, params: Path, overlays: tuple[Path, ...]) ->
         return None
     configured = load(params, overlays).data.root
     return None if configured is None else Path(configured).expanduser().resolve()
+
+
+def own_sets(params: Path, overlays: tuple[Path, ...]) -> Mapping[str, DataSet]:
+    """The user's own data sets by name; none where there is no configuration.
+
+    Raises:
+        ConfigError: the configuration is not valid.
+    """
+    if not params.exists() and not overlays:
+        return {}
+    return load(params, overlays).data.sets
 
 
 def check_stages(*stages: str) -> None:

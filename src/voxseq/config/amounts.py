@@ -6,13 +6,14 @@ They are what the catalogue states, else assumes, as it does all shapes; phantom
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import part_sizes
 from voxseq.config import Config
 from voxseq.config.base import Shape3, Spacing3
-from voxseq.config.data import TaskDataConfig
+from voxseq.config.data import SourceConfig, TaskDataConfig, chosen_channels
 
 #: Of phantoms: contrasts of a subject, types of lesions, mm of a voxel.
 _CONTRASTS, _CATEGORIES, _SPACING = 4, 8, 3.0
@@ -68,6 +69,11 @@ def content(dataset: str, config: Config) -> Content:
         size, stated = 0, {"images": row.volumes}
     assumed = tuple(name for name, value in stated.items() if value is None)
     return Content(volumes, guess.shape, spacing, ct_share, size, assumed)
+
+
+def channels_of(dataset: DataSet, chosen: Sequence[int | str] | None) -> int:
+    """Channels of an image of ``dataset`` that are used; ``chosen`` as in a configuration."""
+    return len(chosen_channels(dataset.channels, chosen))
 
 
 def _phantoms(row: DataSet, config: Config) -> int:
@@ -131,20 +137,21 @@ def sequence_counts(config: Config) -> dict[str, int]:
     for source in config.sequences.sources:
         # The draws of a category are from all sources together.
         before = 0 if source.kind == "semantic" else counts[source.kind]
-        counts[source.kind] = before + sequences_of(source.dataset, source.kind, config)
+        counts[source.kind] = before + sequences_of(source, config)
     return counts
 
 
-def sequences_of(dataset: str, kind: str, config: Config) -> int:
-    """Sequences of a kind that one source gives; of lesions, those of all sources together."""
-    found, s = content(dataset, config), config.sequences
-    if kind == "contrast":
-        return found.volumes // len(s.contrast.contrasts) * s.contrast.crops_per_subject
-    if kind == "semantic":
+def sequences_of(source: SourceConfig, config: Config) -> int:
+    """Sequences that one source gives; of lesions, those of all sources together."""
+    found, s = content(source.dataset, config), config.sequences
+    volumes = found.volumes * channels_of(config.data.dataset(source.dataset), source.channels)
+    if source.kind == "contrast":
+        return volumes // len(s.contrast.contrasts) * s.contrast.crops_per_subject
+    if source.kind == "semantic":
         return _CATEGORIES * s.semantic.draws_per_category
     is_thin = found.shape[2] < s.spatial.crop_shape[2]
     crops = max(int(s.spatial.crops_per_volume / 1.5), 1) if is_thin else s.spatial.crops_per_volume
-    return found.volumes * crops
+    return volumes * crops
 
 
 def items_of(modality: str, config: Config) -> float:
@@ -153,5 +160,5 @@ def items_of(modality: str, config: Config) -> float:
     for source in config.sequences.sources:
         share = content(source.dataset, config).ct_share
         of_modality = share if modality == "CT" else 1 - share
-        items += of_modality * sequences_of(source.dataset, source.kind, config)
+        items += of_modality * sequences_of(source, config)
     return items * (1 - 1 / config.sequences.validation_every)

@@ -11,7 +11,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from voxseq.base.errors import ConfigError
+from voxseq.catalogue import DataSet
 from voxseq.config.base import Shape3
+from voxseq.config.data import TaskDataConfig, chosen_channels
 from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, RegressionTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
@@ -157,6 +159,10 @@ def _sources(config: Config) -> Iterator[Problem]:
     kinds = {source.kind for source in sequences.sources}
     for number, source in enumerate(sequences.sources):
         row = config.data.dataset(source.dataset)
+        try:
+            chosen_channels(row.channels, source.channels)
+        except ValueError as error:
+            yield Problem(f"sequences.sources.{number}.channels", f"{row.name}: {error}")
         if source.kind not in row.kinds:
             yield Problem(
                 f"sequences.sources.{number}.kind",
@@ -216,6 +222,7 @@ def _of_dataset(config: Config, task: Task) -> Iterator[tuple[str, str]]:
     if row.task and row.task != task.type:
         yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
         return
+    yield from _of_channels(row, task.data)
     published = len(row.classes)
     if not published or isinstance(task, RegressionTask):
         return
@@ -245,6 +252,19 @@ def _of_dataset(config: Config, task: Task) -> Iterator[tuple[str, str]]:
             f"which no label of {row.name} has"
             + (" after data.merge_labels" if merge else f"; it has 1 to {published}"),
         )
+
+
+def _of_channels(row: DataSet, data: TaskDataConfig) -> Iterator[tuple[str, str]]:
+    """Channels that the images of a data set lack, and windows that do not fit them."""
+    try:
+        chosen = chosen_channels(row.channels, data.channels)
+    except ValueError as error:
+        yield "data.channels", f"{row.name}: {error}"
+        return
+    try:
+        data.windows(len(chosen))
+    except ValueError as error:
+        yield "data.window", str(error)
 
 
 def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from voxseq.config.base import (
     LARGEST_AXIS,
@@ -21,10 +22,25 @@ from voxseq.config.base import (
     Quantity,
     Shape3,
     Spacing3,
+    Title,
 )
 
 Intensity = Annotated[float, Field(ge=-LARGEST_INTENSITY, le=LARGEST_INTENSITY)]
 Window = tuple[Intensity, Intensity]
+#: One window, or one for each channel; the tags are no levels of a file.
+Windows = Annotated[
+    Annotated[Window, Tag("_one")]
+    | Annotated[Annotated[tuple[Window, ...], Field(min_length=1)], Tag("_each")],
+    Discriminator(lambda value: "_each" if _is_nested(value) else "_one"),
+]
+#: Channels of an image by number, from 0, or by name.
+ChosenChannels = Annotated[tuple[NonNegative | Title, ...], Distinct, Field(min_length=1)]
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(one, list | tuple) for one in value)
+
+
 #: Values of a stored segmentation.
 LabelValue = Annotated[int, Field(ge=0, le=255)]
 #: Value of voxels without a known class, in prepared labels: they carry neither loss nor score.
@@ -93,6 +109,9 @@ class SourceConfig(Model):
     """a data set of data.sets or of the catalogue, see docs/datasets.md"""
     kind: Literal["spatial", "contrast", "semantic"]
     """kind of sequence that is made of it"""
+    channels: ChosenChannels | None = None
+    """of images of several channels, those that are used, by number from 0 or by name; each is a
+    volume of its own; null: all"""
     optional: bool = False
     """whether pre-training does without it where the data root lacks it and it is not fetched;
     other sources must be left"""
@@ -230,13 +249,17 @@ class TaskDataConfig(Model):
     """mm; null: as stored"""
     resize: Shape3 | None = None
     """voxels; whole volume resized to this shape"""
-    window: Window | None = None
-    """intensities mapped to 0..1 and clipped"""
+    channels: ChosenChannels | None = None
+    """channels of the images that are used, by number from 0 or by name, in this order; null: all
+    of the data set"""
+    window: Windows | None = None
+    """intensities mapped to 0..1 and clipped; one window, or one for each channel that is used"""
     normalise: Literal["window", "zscore", "none"] = "window"
     """window: map the window to 0..1; zscore: whole-volume mean 0 and sd 1; none: values as they
-    are"""
+    are; each channel by itself"""
     foreground_crop: bool = True
-    """cut to the box of voxels above the window's lower end; without window, above the minimum"""
+    """cut to the box of voxels above the window's lower end; without window, above the minimum; of
+    any channel"""
     crop_margin: NonNegative = Field(0, le=LARGEST_AXIS)
     """voxels kept around that box"""
     merge_labels: dict[LabelValue, LabelValue] = Field(default_factory=dict)
@@ -249,12 +272,59 @@ class TaskDataConfig(Model):
         if self.normalise == "window":
             if self.window is None:
                 raise ValueError("normalise: window needs window: [low, high]")
-            if not self.window[1] - self.window[0] >= LEAST_WINDOW:
-                raise ValueError(f"window {self.window}: expected low < high")
+            for low, high in self._windows:
+                if not high - low >= LEAST_WINDOW:
+                    raise ValueError(f"window {(low, high)}: expected low < high")
         if self.spacing is not None and self.resize is not None:
             raise ValueError("give spacing or resize, not both")
         return self
 
+    @property
+    def _windows(self) -> tuple[Window, ...]:
+        """The windows as they are given: none, one, or one for each channel."""
+        if self.window is None or _is_nested(self.window):
+            return cast(tuple[Window, ...], self.window or ())
+        return (cast(Window, self.window),)
+
+    @property
+    def first_window(self) -> Window | None:
+        """The window of the first channel; None where intensities are not mapped by one."""
+        return self._windows[0] if self.normalise == "window" and self._windows else None
+
     def windows(self, channels: int) -> list[Window | None]:
-        """The window of each channel; None where intensities are not mapped by one."""
-        return [self.window if self.normalise == "window" else None] * channels
+        """The window of each channel; None where intensities are not mapped by one.
+
+        Raises:
+            ValueError: another number of windows is given.
+        """
+        if self.first_window is None or not _is_nested(self.window):
+            return [self.first_window] * channels
+        if len(self._windows) != channels:
+            raise ValueError(
+                f"window has {len(self._windows)} entries, but {channels} channels are used"
+            )
+        return [*self._windows]
+
+
+def chosen_channels(names: Sequence[str], chosen: Sequence[int | str] | None) -> list[int]:
+    """Numbers, from 0, of chosen channels.
+
+    Args:
+        names: of all channels of a data set.
+        chosen: numbers or names; None: all.
+
+    Raises:
+        ValueError: there is no such channel, or one is chosen twice.
+    """
+    if chosen is None:
+        return list(range(len(names)))
+    held = f"it has {len(names)}" + (f": {', '.join(names)}" if len(names) > 1 else "")
+    numbers = []
+    for one in chosen:
+        number = names.index(one) if one in names else one
+        if isinstance(number, str) or number >= len(names):
+            raise ValueError(f"there is no channel {one!r}; {held}")
+        if number in numbers:
+            raise ValueError(f"the channel {one!r} is chosen twice")
+        numbers.append(number)
+    return numbers

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from voxseq.config.base import LARGEST_MACHINE, Cores, Model, Name, NonNegative, Positive
+from voxseq.config.base import (
+    LARGEST_MACHINE,
+    Cores,
+    Distinct,
+    Model,
+    Name,
+    NonNegative,
+    Positive,
+)
 
 _LOG = logging.getLogger("voxseq.config")
 LARGEST_WORKERS = 256
@@ -113,10 +121,10 @@ class TrainingResources(Resources):
 
 class DeviceConfig(Model):
     """The machine of trainings: its device and arithmetic, for whose promises see
-    docs/reliability.md, and its local disk.
+    docs/reliability.md, its local disk, and what is kept while they run.
 
-    No part of a fingerprint, as the number of processes is none: they change how sums are rounded,
-    and the record of a run on a GPU says what they were.
+    No part of a fingerprint, as the number of processes is none: the first ones change how sums are
+    rounded, and the record of a run on a GPU says what they were.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -136,6 +144,9 @@ class DeviceConfig(Model):
     checkpoint_minutes: float | None = Field(15.0, gt=0, allow_inf_nan=False)
     """minutes after which a training writes a checkpoint, besides those every `checkpoint_every`
     steps; null: by steps alone"""
+    loggers: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], Distinct] = ()
+    """programs that follow trainings, each installed by an extra of the same name; they write below
+    logs/SCALE and send nothing anywhere (docs/while-it-runs.md)"""
 
 
 class ExecutionConfig(DeviceConfig):

@@ -104,8 +104,10 @@ def of_validation(error: ValidationError, above: str = "") -> Iterator[Problem]:
         above: dotted key of what was validated; empty for the whole configuration.
     """
     for item in error.errors():
-        # Of a key that is no name pydantic says "[key]" besides; an empty one has to be seen.
-        below = (str(part) or "''" for part in item["loc"] if part != "[key]")
+        # Names of the kinds that a value may be of begin with "_" and are no level of the file. Of
+        # a key that is no name pydantic says "[key]" besides; an empty one has to be seen.
+        named = (str(part) for part in item["loc"] if part != "[key]")
+        below = (part or "''" for part in named if not part.startswith("_"))
         parts = [*([above] if above else []), *below]
         kind = ""
         if parts[:2] == ["finetune", "tasks"] and len(parts) > 3:

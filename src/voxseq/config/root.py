@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from voxseq.config.base import Model, Name
-from voxseq.config.data import SequencesConfig, StoreConfig
+from voxseq.config.data import SequencesConfig, StoreConfig, chosen_channels
 from voxseq.config.datasets import DataConfig
 from voxseq.config.execution import ExecutionConfig
 from voxseq.config.finetune import FinetuneConfig
@@ -42,3 +42,9 @@ class Config(Model):
     """tables and figures"""
     execution: ExecutionConfig = ExecutionConfig()
     """resources of jobs; no part of any fingerprint"""
+
+    def channels(self, task: str) -> int:
+        """Number of channels of a task's prepared images."""
+        source = self.finetune.tasks[task]
+        channels = self.data.dataset(source.dataset).channels
+        return len(chosen_channels(channels, source.data.channels))

@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny
 
 from voxseq.config.base import Model, Shape3
 from voxseq.config.data import (
+    ChosenChannels,
     PhantomConfig,
     SequencesConfig,
     SourceConfig,
@@ -121,11 +122,14 @@ class PrepareRun(Model):
     Attributes:
         task: the recipe; ``None`` for a source of pre-training.
         own: as in :class:`ExamineRun`.
+        channels: of a source, those of its images that become volumes; ``None``: all. A task's are
+            part of its recipe.
     """
 
     dataset: str
     own: OwnFacts | None = Field(None, exclude_if=_is_empty)
     store: StoreConfig
+    channels: ChosenChannels | None = None
     task: TaskPreparation | None = None
 
 
@@ -231,9 +235,11 @@ class EncoderRun(TaskRun):
 
     Attributes:
         pretrained: id of the run whose encoder is loaded; ``None``: random initialisation.
+        channels: number of channels of the task's images.
     """
 
     encoder: EncoderConfig
+    channels: int = 1
     pretrained: str | None
 
 

@@ -81,6 +81,8 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
         DataError: another shape or grid, or values that are not in ``allowed``.
     """
     array = label.array
+    if array.ndim != 3:
+        raise DataError(f"{path}: the label has {array.ndim} axes, shape {array.shape}, expected 3")
     if array.shape != image.array.shape:
         raise DataError(
             f"{path}: the label's shape {array.shape} is not that of its image, {image.array.shape}"
@@ -135,6 +137,16 @@ def _check_same_grid(label: Volume, image: Volume, path: str) -> None:
             f"{path}: the label's grid is not that of its image, their corners lie up to "
             f"{distance:.3g} mm apart"
         )
+
+
+def joined_hash(hashes: Iterable[str]) -> str:
+    """Content hashes of the channels of an image as one word of the index; see single_hashes."""
+    return " ".join(hashes)
+
+
+def single_hashes(joined: str) -> list[str]:
+    """Content hash of each channel of an image."""
+    return joined.split()
 
 
 def content_hash(array: Array) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.data import checks, index, layouts, plausible
 from voxseq.data.aligned import check_groups
 from voxseq.data.axial import write_axial
+from voxseq.data.channels import channel_paths, read_channels, require_one_grid
 from voxseq.data.division import divide
 from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, dataset_of
 from voxseq.data.headers import grid_remarks
@@ -291,7 +291,9 @@ def _row_or_reason(job: _Job, entry: Entry) -> dict[str, Any]:
 
 
 def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
-    image = layouts.get(job.dataset.layout).read_image(job.folder, entry)
+    adapter, names = layouts.get(job.dataset.layout), job.dataset.channels
+    channels = read_channels(adapter, job.folder, entry, names)
+    image = next(channels)
     measured = checks.check_image(image, entry.path)
     check_channels(layouts.get(job.dataset.layout).read_image, job.folder, entry, image)
     shape = image.array.shape
@@ -306,6 +308,12 @@ def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     grid = replace(image, array=np.broadcast_to(np.uint8(0), shape))
     remarks = [*image.remarks, *grid_remarks(image, entry.path)]
     del image
+    hashes = [measured.content_hash]
+    # Of the further channels only the grid and the voxels are checked.
+    for path, channel in zip(channel_paths(entry, names)[1:], channels, strict=True):
+        require_one_grid(grid, channel, path)
+        hashes.append(checks.check_image(channel, path).content_hash)
+    row["content_hash"] = checks.joined_hash(hashes)
     if job.task is not None:
         row |= _check_target(job, job.task, entry, grid, remarks)
         remarks += checks.empty_label(row.get(CLASSES, [1]), entry.label_path)
@@ -324,8 +332,8 @@ def _check_target(
         What the row says of it.
     """
     if task.type == "regression":
-        if entry.value is None or not math.isfinite(entry.value):
-            raise DataError(f"{entry.path}: has no number to predict, found {entry.value}")
+        if entry.value is None:
+            raise DataError(f"{entry.path}: has no number to predict")
         return {}
     count = len(job.dataset.classes) or task.labels
     if task.type == "classification":

@@ -26,7 +26,8 @@ DETAIL = "detail"
 #: Columns that are fields of an entry.
 _TEXTS = ("subject", "image", "path", "locator", "modality", "contrast", "group", "label_path")
 #: Columns of the index; lengths in voxels, spacing in mm, centre in voxels (-1: none). affine: from
-#: voxel indices to mm in RAS+, row by row. Hashes: see :func:`voxseq.data.checks.content_hash`;
+#: voxel indices to mm in RAS+, row by row. Hashes: see :func:`voxseq.data.checks.content_hash`, of
+#: an image of several channels one for each; minimum, maximum and pictures are of the first one;
 #: label_hash is "" where no segmentation was read; value is null where there is none.
 #: thumbnail and detail: see :mod:`voxseq.data.thumbnail`.
 SCHEMA = pa.schema(

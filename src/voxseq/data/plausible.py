@@ -351,9 +351,10 @@ def outside_window(rows: Sequence[Row], data: TaskDataConfig) -> Iterator[tuple[
         rows: of the examination, of the usable images.
         data: how the task prepares them.
     """
-    if data.normalise != "window" or data.window is None:
+    if data.first_window is None or data.channels is not None:
+        # The rows tell of the first channel of a file alone.
         return
-    low, high = (end * data.scale for end in data.window)
+    low, high = (end * data.scale for end in data.first_window)
     for row in rows:
         image = Intensities.of(row)
         if image.share(np.nextafter(low, high), high) < LEAST_INSIDE - 1e-9:

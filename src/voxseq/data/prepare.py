@@ -23,11 +23,12 @@ from voxseq.base.errors import ConfigError, DataError
 from voxseq.base.files import write_csv
 from voxseq.base.progress import track
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
-from voxseq.config.data import IGNORED
+from voxseq.config.data import IGNORED, chosen_channels
 from voxseq.data import grid as resample
 from voxseq.data import journal as staging
 from voxseq.data import layouts as adapters
-from voxseq.data.checks import content_hash
+from voxseq.data.channels import is_near, read_channels
+from voxseq.data.checks import content_hash, single_hashes
 from voxseq.data.examined import SET_ASIDE, dataset_folder, dataset_of, is_left_out
 from voxseq.data.index import entry_of, read_rows
 from voxseq.data.layouts import Adapter
@@ -63,15 +64,22 @@ class _Reader:
 
     adapter: Adapter
     folder: Path
+    channels: tuple[str, ...]
 
-    def image(self, row: Mapping[str, Any]) -> Volume:
-        """The image of a row of the index, as stored."""
+    def image(self, row: Mapping[str, Any], chosen: Sequence[int]) -> list[Volume]:
+        """Chosen channels of the image of a row of the index, as stored."""
         with _unchanged(row["path"]):
-            volume = self.adapter.read_image(self.folder, entry_of(row))
-            _compare(volume.array, row["content_hash"], "other voxels")
-            if not np.array_equal(volume.affine.ravel(), row["affine"]):
-                raise DataError("another place or spacing of its voxels")
-        return volume
+            read = read_channels(self.adapter, self.folder, entry_of(row), self.channels, chosen)
+            volumes = list(read)
+            hashes = single_hashes(row["content_hash"])
+            affine = np.reshape(row["affine"], (4, 4))
+            for number, volume in zip(chosen, volumes, strict=True):
+                _compare(volume.array, hashes[number], "other voxels")
+                # The index has the place of the first channel, near which the others are.
+                is_same = np.array_equal(volume.affine, affine)
+                if not is_same and (number == 0 or not is_near(volume, affine)):
+                    raise DataError("another place or spacing of its voxels")
+        return volumes
 
     def label(self, row: Mapping[str, Any]) -> Array:
         """Its label values as stored, voxel for voxel on the image's grid."""
@@ -127,11 +135,24 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Item:
-    """One image: its running number, its row of the index, and that row in one word."""
+    """One image, or of a source one channel of it.
+
+    Attributes:
+        key: running number.
+        row: of the index.
+        channels: numbers of the channels that are read.
+        name: of the one channel that it is; "" where images have no several, or all are together.
+    """
 
     key: int
     row: dict[str, Any]
-    source: str
+    channels: tuple[int, ...]
+    name: str = ""
+
+    @property
+    def source(self) -> str:
+        """What it is made of, in one word."""
+        return digest([self.row, self.channels, self.name])
 
 
 def execute(context: RunContext[PrepareRun]) -> None:
@@ -157,18 +178,19 @@ def execute(context: RunContext[PrepareRun]) -> None:
     if not rows and not is_left_out(download):
         raise DataError(f"{dataset.title}: no image to prepare", "look at its set_aside.csv")
     job = _Job(config, folder, context.state / "volumes")
-    _prepare_all(job, rows, context.workers, dataset.name)
+    items = list(_items(rows, config, dataset.channels))
+    _prepare_all(job, items, context.workers, dataset.name)
     writer = StoreWriter(context.out, config.store)
     made: list[Mapping[str, Any]] = []
     aside: list[tuple[str, str, str]] = []
-    for key, row in enumerate(rows):
-        content = staging.content(job.place(key))
+    for item in items:
+        row, content = item.row, staging.content(job.place(item.key))
         if _ASIDE in content:
             aside.append((row["volume_id"], row["path"], content[_ASIDE]))
         else:
             places = content.pop(_PLACES)
             made.append({**row, **content})
-            writer.adopt(len(made) - 1, made[-1], places, job.place(key))
+            writer.adopt(len(made) - 1, made[-1], places, job.place(item.key))
     if aside:
         _set_aside(context.out, dataset.title, aside, len(made))
     if config.task is not None:
@@ -203,68 +225,93 @@ def _set_aside(out: Path, title: str, aside: Sequence[tuple[str, str, str]], kep
         )
 
 
-def _prepare_all(job: _Job, rows: Sequence[dict[str, Any]], workers: int, name: str) -> None:
+def _items(
+    rows: Sequence[dict[str, Any]], config: PrepareRun, names: Sequence[str]
+) -> Iterator[_Item]:
+    """What becomes a volume: of a task each image, of a source each channel that is used."""
+    if config.task is not None:
+        chosen = tuple(chosen_channels(names, config.task.data.channels))
+        yield from (_Item(key, row, chosen) for key, row in enumerate(rows))
+        return
+    numbers = chosen_channels(names, config.channels)
+    pairs = [(row, number) for row in rows for number in numbers]
+    for key, (row, number) in enumerate(pairs):
+        yield _Item(key, row, (number,), names[number])
+
+
+def _prepare_all(job: _Job, items: Sequence[_Item], workers: int, name: str) -> None:
     """Prepare the volumes that an earlier, stopped call has not finished."""
     staging.remove_partial(job.staged)
-    items = [_Item(key, row, digest(row)) for key, row in enumerate(rows)]
     left = [item for item in items if not staging.finished(job.place(item.key), item.source)]
-    done = len(rows) - len(left)
+    done = len(items) - len(left)
     if done:
-        _LOG.info("%s: %d of %d volumes were prepared before", name, done, len(rows))
+        _LOG.info("%s: %d of %d volumes were prepared before", name, done, len(items))
     title = f"preparing {name}"
     work = parallel.Work[_Item](title, lambda item: str(item.row["volume_id"]), "preprocess")
     results = parallel.in_order(functools.partial(_prepare, job), left, workers, work)
-    for _ in track(results, title, len(rows), done):
+    for _ in track(results, title, len(items), done):
         pass
 
 
 def _prepare(job: _Job, item: _Item) -> None:
     """Prepare one volume and keep it."""
-    adapter = adapters.get(dataset_of(job.config).layout)
+    dataset = dataset_of(job.config)
+    reader = _Reader(adapters.get(dataset.layout), job.folder, dataset.channels)
     with staging.staged(job.place(item.key)) as folder:
         writer = StoreWriter(folder, job.config.store)
         try:
-            _add(writer, item.key, item.row, _Reader(adapter, job.folder), job.config.task)
+            if job.config.task is None:
+                _add_source(writer, item, reader)
+            else:
+                _add_case(writer, item, reader, job.config.task)
             found, places = writer.piece(item.key)
-            made = {k: value for k, value in found.items() if k not in item.row}
+            made = {k: v for k, v in found.items() if k not in item.row or v != item.row[k]}
             made[_PLACES] = places
         except NothingShownError as error:
             made = {_ASIDE: error.what}
         staging.write_record(folder, item.source, made)
 
 
-def _add(
-    writer: StoreWriter,
-    key: int,
-    row: dict[str, Any],
-    reader: _Reader,
-    task: TaskPreparation | None,
-) -> None:
-    """Add a volume to a store, as a source of pre-training where ``task`` is None."""
-    whole = None
-    if task is not None and task.type == "segmentation":
+def _add_source(writer: StoreWriter, item: _Item, reader: _Reader) -> None:
+    """Add one channel of an image as a source of pre-training, as it is stored."""
+    row = item.row
+    (volume,) = reader.image(row, item.channels)
+    if item.name:
+        # Its channels are the aligned contrasts of an image.
+        (number,) = item.channels
+        row = {
+            **row,
+            "channel": item.name,
+            "content_hash": single_hashes(row["content_hash"])[number],
+            "contrast": row["contrast"] or item.name.lower(),
+            "group": row["group"] or row["volume_id"],
+        }
+    image, spacing = resample.to_ras(volume)
+    geometry = geometry_columns(image.shape, ((0, 0, 0), image.shape), image.shape, spacing)
+    writer.add(item.key, image, None, {**row, **geometry})
+
+
+def _add_case(writer: StoreWriter, item: _Item, reader: _Reader, task: TaskPreparation) -> None:
+    """Add an image of a task, with its segmentation if it is for one."""
+    row, whole = item.row, None
+    if task.type == "segmentation":
         # Read first: merged classes take less memory than what is stored.
         values = reader.label(row)
         whole = merge_labels(
             values, task.data.merge_labels, task.labels, row["label_path"], task.ignore_label
         )
         del values
-    volume = reader.image(row)
-    if task is None:
-        image, spacing = resample.to_ras(volume)
-        box = ((0, 0, 0), image.shape)
-        geometry = geometry_columns(image.shape, box, image.shape, spacing)
-        writer.add(key, image, None, {**row, **geometry})
-        return
-    made = prepare_image([volume], task.data)
-    del volume
+    volumes = reader.image(row, item.channels)
+    made = prepare_image(volumes, task.data)
+    del volumes
     label = None
     if whole is not None:
         whole, label = place_label(whole, made)
     is_scored = task.native_labels and row["split"] in {VAL, TEST}
-    floor = 0.0 if task.data.normalise == "window" else float(made.image.min())
+    is_window = task.data.normalise == "window"
+    floors = [0.0 if is_window else float(channel.min()) for channel in made.image]
     native_label = whole if is_scored else None
-    writer.add(key, made.image[0], label, {**row, **made.columns}, native_label, floor)
+    writer.add(item.key, made.image, label, {**row, **made.columns}, native_label, floors)
 
 
 def merge_labels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from voxseq.base.errors import DataError
 from voxseq.config.data import TaskDataConfig, Window
 from voxseq.data import grid
-from voxseq.data.headers import GRID_TOLERANCE, corner_distance
+from voxseq.data.channels import require_one_grid
 from voxseq.data.index import orientation
 from voxseq.data.plausible import LEAST_INSIDE
 from voxseq.data.slabs import slabs, standard_deviation
@@ -53,9 +53,11 @@ def prepare_image(volumes: Sequence[Volume], data: TaskDataConfig) -> PreparedIm
         NothingShownError: no channel shows anything after it.
         ValueError: the recipe has another number of windows.
     """
-    require_one_grid(volumes)
     first = volumes[0]
-    turned = [grid.to_ras(volume) for volume in volumes]
+    for number, volume in enumerate(volumes[1:], start=1):
+        require_one_grid(first, volume, f"channel {number}")
+    # Of nearly equal grids the first one's turns all.
+    turned = [grid.to_ras(replace(first, array=volume.array)) for volume in volumes]
     images, spacing = [array for array, _ in turned], turned[0][1]
     native = images[0].shape
     regridded = grid.regrid(images, spacing, data)
@@ -84,28 +86,6 @@ def place_label(label: Array, prepared: PreparedImage) -> tuple[Array, Array]:
     affine = np.array(columns["affine"]).reshape(4, 4)
     turned, _ = grid.to_ras(Volume(label, affine, oriented=bool(columns["orientation"])))
     return turned, grid.nearest_at(turned, prepared.places)
-
-
-def require_one_grid(volumes: Sequence[Volume]) -> None:
-    """Refuse channels of one image that lie on different grids.
-
-    Raises:
-        DataError: naming the channel, counted from 0, and how it differs from the first.
-    """
-    first = volumes[0]
-    for number, volume in enumerate(volumes[1:], start=1):
-        if volume.array.shape != first.array.shape:
-            raise DataError(
-                f"channel {number} has shape {volume.array.shape}, channel 0 {first.array.shape}",
-                "resample the channels of an image to one grid",
-            )
-        distance = corner_distance(volume.affine, first.affine, first.array.shape)
-        if not distance <= GRID_TOLERANCE * min(first.spacing):
-            raise DataError(
-                f"channel {number} has another grid than channel 0: their corners lie up to "
-                f"{distance:.3g} mm apart",
-                "resample the channels of an image to one grid",
-            )
 
 
 def normalise(image: Array, data: TaskDataConfig) -> Array:

@@ -51,6 +51,6 @@ def require_scorable(
         raise DataError(
             f"{name}: its {len(splits)} cases ({sizes}) are not enough for a {kind}: "
             f"{'; '.join(problems)}",
-            "add cases, or change data.split_ratio, the published lists or the labels and "
+            "add cases, or change data.split_ratio, the lists of the split or the labels and "
             "merge_labels; set_aside.csv of the download shows what was rejected",
         )

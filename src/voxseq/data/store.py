@@ -1,8 +1,8 @@
 """The volume store: prepared volumes as compressed, chunked arrays from which crops are read.
 
-One folder holds ``store.parquet``, a row for each volume, and its images, labels, native labels and
-locations in shards, ``volumes-000.bin`` and so on (:mod:`voxseq.data.shards`), by the running
-number of its row: names of subjects can hold anything.
+One folder holds ``store.parquet``, a row for each volume, and its images, one array for each
+channel, labels, native labels and locations in shards, ``volumes-000.bin`` and so on
+(:mod:`voxseq.data.shards`), by the running number of its row: names of subjects can hold anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from voxseq.data.index import DETAIL, read_table, write_table
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.packed import KEPT_BYTES, PackedArray, ShardFile
 from voxseq.data.shards import PLACES, Packing, Place, Places, ShardWriter, shard_path
-from voxseq.data.slabs import class_counts, percentiles, slabs
+from voxseq.data.slabs import Box, class_counts, percentiles, slabs
 from voxseq.data.volume import Array
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 TABLE = "store.parquet"
 #: Columns of the store's table. p_*: the prepared array; crop_*: the part of the reoriented image
 #: that its voxels cover, in voxels of that image, which need not be whole; native_*: that image's
-#: shape. voxels: count by class, as JSON.
+#: shape. voxels: count by class, as JSON. channel: name of the one channel that a source's volume
+#: is; "" where images have one alone. p1, p999: percentiles of the first channel.
 SCHEMA = pa.schema(
     [
         *(field for field in INDEX_SCHEMA if field.name not in ("files", DETAIL)),
@@ -46,6 +47,7 @@ SCHEMA = pa.schema(
         ("p1", pa.float64()),
         ("p999", pa.float64()),
         ("voxels", pa.string()),
+        ("channel", pa.string()),
         ("has_label", pa.bool_()),
         ("has_native_label", pa.bool_()),
     ]
@@ -79,37 +81,42 @@ class StoreWriter:
         label: Array | None,
         row: Mapping[str, Any],
         native_label: Array | None = None,
-        floor: float | None = None,
+        floors: Sequence[float] | None = None,
     ) -> None:
         """Write one volume; none of its arrays is copied as a whole.
 
         Args:
             key: running number.
-            image: (X, Y, Z); whole numbers that fit are kept as int16, else float32.
+            image: (X, Y, Z), or (C, X, Y, Z) of several channels; whole numbers that fit are kept
+                as int16, else float32, channel by channel.
             label: (X, Y, Z) classes on the same grid, or None.
             row: the index's columns and the geometry; what follows from the voxels is added here.
             native_label: classes on the reoriented, uncropped grid, for scoring there.
-            floor: only background above it gives locations of class 0; None: all of it does.
+            floors: of each channel: only background above one of them gives locations of class 0;
+                None: all of it does.
         """
         if key in self._rows:
             raise ValueError(f"volume {key} is in the store already")
         self._shards.begin_volume()
-        self._write("images", key, image, stored_type(image))
+        channels = image[None] if image.ndim == 3 else image
+        for number, channel in enumerate(channels):
+            self._write(image_kind(number), key, channel, stored_type(channel))
         counts: dict[str, int] = {}
         if label is not None:
             classes = label.astype(np.uint8, copy=False)
             self._write("labels", key, classes, classes.dtype)
             most = self.config.locations_per_class
-            shown = None if floor is None else (image, floor)
+            shown = None if floors is None else [*zip(channels, floors, strict=True)]
             positions = class_locations(classes, most, row["volume_id"], shown)
             self._write_locations(key, positions)
             counts = {str(c): int(n) for c, n in enumerate(class_counts(classes)) if n}
         if native_label is not None:
             self._write("native_labels", key, native_label, np.dtype(np.uint8))
-        low, high = percentiles(image, (1.0, 99.9))
+        low, high = percentiles(channels[0], (1.0, 99.9))
         self._rows[key] = {
+            "channel": "",
             **row,
-            **{f"p_{a}": int(n) for a, n in zip("xyz", image.shape, strict=True)},
+            **{f"p_{a}": int(n) for a, n in zip("xyz", channels.shape[1:], strict=True)},
             "p1": float(low),
             "p999": float(high),
             "voxels": json.dumps(counts, sort_keys=True),
@@ -191,12 +198,19 @@ class VolumeStore:
         """Voxels of image ``index``; reads no file."""
         return self.place(index, "images").shape
 
-    def dtype(self, index: int) -> np.dtype[Any]:
-        """Type of image ``index``, int16 or float32; reads no file."""
-        return np.dtype(self.place(index, "images").dtype)
+    def channels(self, index: int) -> int:
+        """Channels of image ``index``; reads no file."""
+        count = 1
+        while self._places.find(int(index), image_kind(count)) is not None:
+            count += 1
+        return count
+
+    def dtype(self, index: int, channel: int = 0) -> np.dtype[Any]:
+        """Type of a channel of image ``index``, int16 or float32; reads no file."""
+        return np.dtype(self.place(index, image_kind(channel)).dtype)
 
     def image(self, index: int) -> Array:
-        """Image ``index``, (X, Y, Z), int16 or float32."""
+        """The first channel of image ``index``, (X, Y, Z), int16 or float32."""
         return self._read_all("images", index)
 
     def label(self, index: int) -> Array:
@@ -207,21 +221,25 @@ class VolumeStore:
         """Its classes on the reoriented, uncropped grid of the file, (X, Y, Z) uint8."""
         return self._read_all("native_labels", index)
 
-    def crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
-        """The box of ``shape`` voxels at ``start`` of image ``index``.
+    def crop(
+        self, index: int, start: Sequence[int], shape: Sequence[int], channel: int = 0
+    ) -> Array:
+        """The box of ``shape`` voxels at ``start`` of a channel of image ``index``.
 
         Raises:
             ValueError: the box leaves the image.
         """
-        return self._open("images", index).crop(start, shape)
+        return self._open(image_kind(channel), index).crop(start, shape)
 
-    def crop_into(self, index: int, start: Sequence[int], shape: Sequence[int], out: Array) -> None:
+    def crop_into(
+        self, index: int, start: Sequence[int], shape: Sequence[int], out: Array, channel: int = 0
+    ) -> None:
         """Write the same box to ``out``, an array of that shape and :meth:`dtype` in C order.
 
         Raises:
             ValueError: the box leaves the image, or ``out`` is another array.
         """
-        self._open("images", index).crop_into(start, shape, out)
+        self._open(image_kind(channel), index).crop_into(start, shape, out)
 
     def label_crop(self, index: int, start: Sequence[int], shape: Sequence[int]) -> Array:
         """The same box of the classes."""
@@ -230,7 +248,7 @@ class VolumeStore:
     def locations(self, index: int) -> dict[int, Array]:
         """For every class present, background included, voxel positions (n, 3) int32.
 
-        Of the background, those are taken that are above the image's floor, if there are any.
+        Of the background, those are taken that are above a channel's floor, if there are any.
         They are a random sample of fixed seed of at most ``locations_per_class`` positions, sorted.
         """
         table = self._read_all("locations", index)[..., 0]
@@ -241,7 +259,9 @@ class VolumeStore:
         return array.crop((0, 0, 0), array.shape)
 
     def place(self, index: int, kind: str) -> Place:
-        """Where an array of volume ``index`` is: images, labels, native_labels or locations.
+        """Where an array of volume ``index`` is.
+
+        Its kind is "labels", "native_labels", "locations" or an :func:`image_kind`.
 
         Raises:
             IntegrityError: the store has none.
@@ -275,8 +295,13 @@ class VolumeStore:
         return self._files[number]
 
 
+def image_kind(channel: int) -> str:
+    """Kind of the arrays of a channel, counted from 0."""
+    return f"images_{channel}" if channel else "images"
+
+
 def class_locations(
-    label: Array, most: int, volume_id: str, shown: tuple[Array, float] | None = None
+    label: Array, most: int, volume_id: str, shown: Sequence[tuple[Array, float]] | None = None
 ) -> dict[int, Array]:
     """Voxel positions of each class, for the centres of crops; see :meth:`VolumeStore.locations`.
 
@@ -284,14 +309,14 @@ def class_locations(
         label: (X, Y, Z) uint8.
         most: positions of a class.
         volume_id: for the seed.
-        shown: the image (X, Y, Z), and the value above which background counts (published code: the
-            window's lower end). Where no background lies above it, all of it counts.
+        shown: channels (X, Y, Z) of the image, and the value of each above which background counts
+            (published code: the window's lower end). Where no background lies above one, all of it
+            counts.
     """
     boxes = list(slabs(label, axis=0))
     counts = np.stack([class_counts(label[box]) for box in boxes])
     if shown is not None:
-        image, floor = shown
-        above = [np.count_nonzero((label[b] == 0) & (image[b] > floor)) for b in boxes]
+        above = [np.count_nonzero((label[b] == 0) & _is_shown(shown, b)) for b in boxes]
         if any(above):
             counts[:, 0] = above
         else:
@@ -311,12 +336,21 @@ def class_locations(
             if ends[i] < ends[i + 1]:
                 mask = label[box] == number
                 if number == 0 and shown is not None:
-                    mask &= shown[0][box] > shown[1]
+                    mask &= _is_shown(shown, box)
                 inside = np.flatnonzero(mask)[chosen[ends[i] : ends[i + 1]] - borders[i]]
                 found.append(inside + box[0].start * label[0].size)
         places = np.stack(np.unravel_index(np.concatenate(found), label.shape), axis=1)
         positions[number] = places.astype(np.int32)
     return positions
+
+
+def _is_shown(channels: Sequence[tuple[Array, float]], box: Box) -> Array:
+    """Whether a voxel of a box lies above the floor of any channel."""
+    masks = (channel[box] > floor for channel, floor in channels)
+    mask: Array = next(masks)
+    for other in masks:
+        mask |= other
+    return mask
 
 
 def stored_type(array: Array) -> np.dtype[Any]:

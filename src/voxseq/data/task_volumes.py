@@ -16,8 +16,8 @@ from voxseq.data.store import VolumeStore
 from voxseq.data.targets import TARGETS, Held
 from voxseq.data.volume import Array
 
-#: Types in which voxels are handed out.
-_TYPES: Mapping[str, np.dtype[Any]] = {"image": np.dtype(np.float32), "label": np.dtype(np.uint8)}
+#: Bytes of a voxel as it is handed out: float32 and uint8.
+_BYTES: Mapping[str, int] = {"image": 4, "label": 1}
 #: Memory for decompressed volumes; what does not fit is read from the store crop by crop, which is
 #: about as fast for crops of large volumes. Those of the demo fit.
 CACHE_BYTES = 32 * 2**20
@@ -48,7 +48,7 @@ class Volumes(VolumeStore):
         if not chosen:
             raise DataError(
                 f"{self.folder}: the {split} split has no case",
-                "change data.split_ratio or the published lists, or add volumes; "
+                "change data.split_ratio or the lists of the split, or add volumes; "
                 "set_aside.csv of the download shows what was rejected",
             )
         return tuple(sorted(chosen, key=lambda i: str(ids.iloc[i])))
@@ -87,8 +87,13 @@ class Volumes(VolumeStore):
         )
         return (x, y, z)
 
+    @cached_property
+    def image_channels(self) -> int:
+        """Channels of every image."""
+        return self.channels(0)
+
     def image(self, row: int) -> Array:
-        """Whole image (X, Y, Z) float32; not to be written to."""
+        """Whole image (C, X, Y, Z) float32; not to be written to."""
         return self._whole("image", row)
 
     def label(self, row: int) -> Array:
@@ -96,7 +101,7 @@ class Volumes(VolumeStore):
         return self._whole("label", row)
 
     def image_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
-        """Part of an image that lies inside it, float32."""
+        """Part of an image that lies inside it, (C, X, Y, Z) float32."""
         return self._part("image", row, start, shape)
 
     def label_crop(self, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
@@ -125,7 +130,7 @@ class Volumes(VolumeStore):
     def _whole(self, kind: str, row: int) -> Array:
         if (kind, row) in self._cache:
             return self._cache[kind, row]
-        array = np.ascontiguousarray(self._read(kind, row, (0, 0, 0), self.shape(row)))
+        array = self._read(kind, row, (0, 0, 0), self.shape(row))
         array.setflags(write=False)
         if array.nbytes <= self._left:
             self._left -= array.nbytes
@@ -133,13 +138,22 @@ class Volumes(VolumeStore):
         return array
 
     def _part(self, kind: str, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
-        size = int(np.prod(self.shape(row))) * _TYPES[kind].itemsize
+        size = int(np.prod(self.shape(row))) * _BYTES[kind]
+        size *= self.image_channels if kind == "image" else 1
         if (kind, row) in self._cache or size <= self._left:
-            window = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
-            part: Array = self._whole(kind, row)[window]
+            x, y, z = (slice(s, s + n) for s, n in zip(start, shape, strict=True))
+            part: Array = self._whole(kind, row)[..., x, y, z]
             return part
         return self._read(kind, row, start, shape)
 
     def _read(self, kind: str, row: int, start: Sequence[int], shape: Sequence[int]) -> Array:
-        read = super().crop if kind == "image" else super().label_crop
-        return read(row, start, shape).astype(_TYPES[kind], copy=False)
+        """A part of a row in memory of its own."""
+        if kind == "label":
+            return super().label_crop(row, start, shape)
+        part = np.empty((self.image_channels, *shape), np.float32)
+        for channel, out in enumerate(part):
+            if self.dtype(row, channel) == out.dtype:
+                self.crop_into(row, start, shape, out, channel)
+            else:
+                out[...] = super().crop(row, start, shape, channel)
+        return part

@@ -35,7 +35,7 @@ class Volume:
     """One image or label on its own voxel grid.
 
     Attributes:
-        array: voxels (X, Y, Z).
+        array: voxels (X, Y, Z); as read, (X, Y, Z, C) where a file has a fourth axis.
         affine: (4, 4) float64, voxel indices to millimetres in the RAS+ world of NIfTI.
         oriented: whether the file states a patient orientation. Arrays without one (h5, npz, PNG,
             RICORD as published) keep their axis order; only their spacing is known.
@@ -88,7 +88,7 @@ class Entry:
         contrast: MRI contrast, or "reformatted" for a CT series whose slices are not axial.
         label_path: file of the segmentation, relative; "" without one.
         label: class or lesion category; -1 without one.
-        value: number that a regression predicts; None without one.
+        value: number that a regression predicts, finite; None without one.
         split: "train", "val" or "test" where the layout publishes its lists, else "".
         centre: centre of the lesion's box along the first two axes, in voxels.
         group: aligned images of one place share it.

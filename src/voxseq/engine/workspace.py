@@ -87,6 +87,11 @@ class Workspace:
         call: no engine looks there."""
         return self.root / ".voxseq/records" / self.plan.scale / run.id / run.fingerprint
 
+    @property
+    def logs(self) -> Path:
+        """Folder of the workflow's logs, and of what loggers of other programs write."""
+        return self.root / "logs" / self.plan.scale
+
     def attic(self, fingerprint: str) -> Path:
         """Folder of results that the present plan does not name."""
         return self.root / ".voxseq/attic" / self.plan.scale / fingerprint
@@ -211,7 +216,7 @@ class Workspace:
         records = {name: self.record(one) for name, one in inputs.items()}
         given = (self.data_root, self.workers, self.fetch_bytes, self.training, self.device)
         own = (run.id, run.config, out, self.state(run), folders)
-        return RunContext(*own, *given, records, run.fingerprint)
+        return RunContext(*own, *given, records, run.fingerprint, self.logs)
 
     def _put(self, run: Run, source: Path) -> None:
         """Put finished results in their folder; those of another fingerprint go to the attic."""

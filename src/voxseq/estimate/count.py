@@ -75,6 +75,7 @@ def network(
     features: int,
     settings: NetworkSettings | None,
     is_frozen: bool,
+    channels: int,
 ) -> Work:
     """Cost of one crop or image of a shape in a network that is fine-tuned.
 
@@ -83,19 +84,25 @@ def network(
     """
     with META:
         built = build_network(
-            name, geometry, classes=classes, features=features, seed=0, settings=settings
+            name,
+            geometry,
+            classes=classes,
+            features=features,
+            seed=0,
+            settings=settings,
+            in_channels=channels,
         )
     if is_frozen:
         freeze_encoder(built)
-    images = torch.empty(ITEMS, 1, *shape, device=META)
+    images = torch.empty(ITEMS, channels, *shape, device=META)
     return _work(built, lambda: built(images).sum(), ITEMS)
 
 
-def encoder(geometry: EncoderConfig, shape: Shape3) -> Work:
+def encoder(geometry: EncoderConfig, shape: Shape3, channels: int = 1) -> Work:
     """Cost of one image in the encoder alone."""
     with META:
-        built = build_encoder(geometry, 0, pretraining=False)
-    images = torch.empty(ITEMS, 1, *shape, device=META)
+        built = build_encoder(geometry, 0, pretraining=False, in_channels=channels)
+    images = torch.empty(ITEMS, channels, *shape, device=META)
     return _work(built, lambda: torch.sum(built(images).tokens), ITEMS)
 
 

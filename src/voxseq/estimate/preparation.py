@@ -69,7 +69,7 @@ def _ranging(config: Config) -> float:
     sequences = config.sequences
     for source in sequences.sources:
         held = content(source.dataset, config)
-        rows = sequences_of(source.dataset, source.kind, config)
+        rows = sequences_of(source, config)
         if source.kind == "contrast":
             rows *= len(sequences.contrast.contrasts)
         elif source.kind == "semantic":

@@ -111,7 +111,7 @@ def _weighed(run: PretrainRun, config: Config) -> Iterator[tuple[SourceConfig, f
     """The sources of a run with their shares of its items, which need not sum to 1."""
     kinds = run.kinds or tuple({source.kind for source in config.sequences.sources})
     sources = [source for source in config.sequences.sources if source.kind in kinds]
-    counts = [sequences_of(source.dataset, source.kind, config) for source in sources]
+    counts = [sequences_of(source, config) for source in sources]
     for source, count in zip(sources, counts, strict=True):
         weight = getattr(run.sequences, source.kind).weight
         alike = sum(n for s, n in zip(sources, counts, strict=True) if s.kind == source.kind)

@@ -9,6 +9,7 @@ from voxseq.config import Config, runs
 from voxseq.config.amounts import (
     Content,
     cases,
+    channels_of,
     content,
     items_of,
     prepared_shape,
@@ -72,9 +73,10 @@ class Packing:
 
     def of_task(self, data: TaskDataConfig) -> float:
         """Bytes of a prepared voxel of a task."""
-        if data.normalise != "window" or data.window is None:
+        window = data.first_window
+        if window is None:
             return self.mri
-        return self.wide if data.window[1] - data.window[0] >= _WIDE_WINDOW else self.narrow
+        return self.wide if window[1] - window[0] >= _WIDE_WINDOW else self.narrow
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,11 @@ class RunCosts:
         table = found.volumes * _STORE_ROW
         if own.task is None:
             stored = packing.of_source(own.dataset, found) * found.voxels
-            return RunCost(written=table + stored)
+            used = channels_of(self.config.data.dataset(own.dataset), own.channels)
+            return RunCost(written=used * (table + stored))
         voxels = math.prod(prepared_shape(found, own.task.data, packing.foreground))
         written = voxels * packing.of_task(own.task.data)
+        written *= channels_of(self.config.data.dataset(own.dataset), own.task.data.channels)
         if own.task.type == "segmentation":
             places = _LOCATION * own.store.locations_per_class * (own.task.labels + 1)
             written += voxels * packing.label + min(places, _LOCATION * voxels)
@@ -209,7 +213,7 @@ class RunCosts:
 
     def _probe(self, own: runs.ProbeRun) -> RunCost:
         sizes, shape = self._images(own)
-        work = self.counts.work("encoder", own.encoder, shape)
+        work = self.counts.work("encoder", own.encoder, shape, own.channels)
         # A probe computes its features in single precision.
         features = sum(sizes) * work.matrix
         return RunCost(
@@ -241,7 +245,7 @@ class RunCosts:
             features,
             own.network_settings,
         )
-        work = self.counts.work("network", *question, frozen)
+        work = self.counts.work("network", *question, frozen, own.channels)
         items = float(recipe.steps) * batch
         scored_matrix = scored * work.matrix
         scored_convolution = scored * work.convolution

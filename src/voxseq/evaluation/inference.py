@@ -51,8 +51,8 @@ def predict_logits(
     training, so that fixed positions keep their meaning; the padding is cut off again.
 
     Args:
-        network: maps (B, 1, *roi) to (B, C, *roi).
-        image: (X, Y, Z) on the prepared grid.
+        network: maps (B, channels, *roi) to (B, C, *roi).
+        image: (channels, X, Y, Z) on the prepared grid.
         roi: window in voxels.
         overlap: share of a window that its neighbour covers too, in [0, 1).
         precision: makes the context in which the network computes.
@@ -63,7 +63,7 @@ def predict_logits(
     whole: Tensor | None = None
     for planes, logits in iterate_logits(network, image, roi, overlap, precision):
         if whole is None:
-            whole = torch.empty(len(logits), *image.shape)
+            whole = torch.empty(len(logits), *image.shape[1:])
         whole[:, planes] = logits
     assert whole is not None
     return whole
@@ -80,8 +80,8 @@ def iterate_logits(
     """The logits of :func:`predict_logits`, slab after slab along the first axis.
 
     Args:
-        network: maps (B, 1, *roi) to (B, C, *roi).
-        image: (X, Y, Z) on the prepared grid.
+        network: maps (B, channels, *roi) to (B, C, *roi).
+        image: (channels, X, Y, Z) on the prepared grid.
         roi: window in voxels.
         overlap: share of a window that its neighbour covers too, in [0, 1).
         precision: makes the context in which the network computes; sums are float32 in any.
@@ -92,14 +92,15 @@ def iterate_logits(
         to be used, and may be written to, until the next ones are asked for.
     """
     device = next(network.parameters()).device
-    walk = _Walk(_on_device(image, roi, device), roi, overlap, image.shape, gaussian)
+    shape = image.shape[1:]
+    walk = _Walk(_on_device(image, roi, device), roi, overlap, shape, gaussian)
     forward = _Forward(network, precision, most_windows(device, roi))
     sums: Tensor | None = None
     starts, depth = walk.starts[0], roi[0]
     for x, following in zip(starts, [*starts[1:], starts[-1] + depth], strict=True):
         for places, logits in forward.passes(walk, x):
             if sums is None:
-                padded = walk.volume.shape[1:]
+                padded = walk.volume.shape[2:]
                 sums = torch.zeros(logits.shape[1], depth, *padded, device=device)
             for one, (y, z) in zip(logits, places, strict=True):
                 part = sums[:, :, y : y + roi[1], z : z + roi[2]]
@@ -111,11 +112,11 @@ def iterate_logits(
         assert sums is not None
         for slots, planes in _wrapped(x, following, depth):
             first = x + planes.start
-            count = min(planes.stop - planes.start, image.shape[0] - first)
+            count = min(planes.stop - planes.start, shape[0] - first)
             if count > 0:
                 part = sums[:, slots.start : slots.start + count]
                 part /= walk.counts(first, count)
-                yield slice(first, first + count), part[..., : image.shape[1], : image.shape[2]]
+                yield slice(first, first + count), part[..., : shape[1], : shape[2]]
             sums[:, slots] = 0
 
 
@@ -150,12 +151,12 @@ def most_windows(device: torch.device, roi: Shape3) -> int:
 
 
 def _on_device(image: Array, roi: Shape3, device: torch.device) -> Tensor:
-    """A volume as float32 (X, Y, Z), padded with 0 where it is smaller than a window."""
+    """An image as float32 (C, X, Y, Z), padded with 0 where it is smaller than a window."""
     with warnings.catch_warnings():
         # It may be shared and read-only; nothing here writes to it.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         volume = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(device)
-    missing = [max(side - size, 0) for size, side in zip(image.shape, roi, strict=True)]
+    missing = [max(side - size, 0) for size, side in zip(image.shape[1:], roi, strict=True)]
     if not any(missing):
         return volume
     return functional.pad(volume, [n for axis in reversed(missing) for n in (0, axis)])
@@ -197,7 +198,7 @@ class _Forward:
 
 @dataclass(frozen=True)
 class _Walk:
-    """The windows of a volume, padded to one window at least; ``shape`` is that before."""
+    """The windows of a volume (C, X, Y, Z), padded to one at least; ``shape`` is that before."""
 
     volume: Tensor
     roi: Shape3
@@ -219,10 +220,9 @@ class _Walk:
         return list(product(self.starts[1], self.starts[2]))
 
     def windows(self, x: int, places: Sequence[tuple[int, int]]) -> Tensor:
-        """Windows (B, 1, *roi)."""
+        """Windows (B, C, *roi)."""
         a, b, c = self.roi
-        cut = [self.volume[x : x + a, y : y + b, z : z + c] for y, z in places]
-        return torch.stack(cut)[:, None]
+        return torch.stack([self.volume[:, x : x + a, y : y + b, z : z + c] for y, z in places])
 
     @cached_property
     def weights(self) -> Tensor:
@@ -246,7 +246,7 @@ class _Walk:
     @cached_property
     def _counts(self) -> list[Tensor]:
         counts = []
-        for size, side, starts in zip(self.volume.shape, self.roi, self.starts, strict=True):
+        for size, side, starts in zip(self.volume.shape[1:], self.roi, self.starts, strict=True):
             along = torch.zeros(size, device=self.volume.device)
             for start in starts:
                 along[start : start + side] += self._profile(side)

@@ -59,6 +59,8 @@ def execute(context: RunContext[AdoptRun]) -> None:
         "source": source,
         "left_out": list(found.left_out),
         "origin": dict(found.origin),
+        # What one of our own files says of its images holds for its weights here too.
+        **{key: found.origin[key] for key in ("preprocessing", "data") if key in found.origin},
     }
     save_encoder(context.out / ENCODER_FILE, found.encoder, config.encoder, record)
     weights = sum(p.numel() for p in found.encoder.parameters())

@@ -41,22 +41,22 @@ class CropRows(Rows):
         self.order = EpochOrder(rows, seed)
         self.count = recipe.volumes_per_batch * recipe.crops_per_volume
         self.layout = {
-            "image": Field((1, *recipe.roi), "float32"),
+            "image": Field((volumes.image_channels, *recipe.roi), "float32"),
             # A byte a voxel until the loss, between processes and on the way to a device.
             "label": Field((1, *recipe.roi), "uint8"),
             "ids": Field((), "int64"),
         }
 
     def fill(self, step: int, row: int, out: Arrays) -> None:
-        """Cut and augment a crop: image and label (1, *roi), and the number of its volume."""
+        """Cut and augment a crop: image (C, *roi), label (1, *roi), the number of its volume."""
         number = row // self.recipe.crops_per_volume
         volume = self.order[step * self.recipe.volumes_per_batch + number]
         rng = numpy_generator(self.seed, "crop", step, row)
-        out["image"][0], out["label"][0] = self._crop(volume, rng)
+        out["image"][...], out["label"][0] = self._crop(volume, rng)
         out["ids"][...] = volume
 
     def _crop(self, row: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Image and uint8 label of a crop; they may be views of a volume."""
+        """Image (C, *roi) and uint8 label of a crop; they may be views of a volume."""
         shape, roi = self.volumes.shape(row), self.recipe.roi
         if self.recipe.crop_sampling == "class_balanced":
             start = start_around(self._centre(row, rng), shape, roi)
@@ -105,26 +105,26 @@ class ImageRows(Rows):
         self.augmentation = augmentation
         self.order = EpochOrder(rows, seed)
         self.layout: Mapping[str, Field] = {
-            "image": Field((1, *volumes.shape(rows[0])), "float32"),
+            "image": Field((volumes.image_channels, *volumes.shape(rows[0])), "float32"),
             "target": Field((), "int64" if targets is None else "float32"),
             "ids": Field((), "int64"),
         }
 
     def fill(self, step: int, row: int, out: Arrays) -> None:
-        """Augment an image (1, X, Y, Z), with its target and number."""
+        """Augment an image (C, X, Y, Z), with its target and number."""
         volume = self.order[step * self.count + row]
         rng = numpy_generator(self.seed, "crop", step, row)
-        out["image"][0] = self.augmentation.image(self.volumes.image(volume), rng)
+        out["image"][...] = self.augmentation.image(self.volumes.image(volume), rng)
         targets = self.targets
         out["target"][...] = self.volumes.target(volume) if targets is None else targets[volume]
         out["ids"][...] = volume
 
 
 def image_parts(volumes: Volumes, rows: Sequence[int], size: int) -> Iterator[Tensor]:
-    """Whole images, unchanged and in order, ``size`` at a time: (size, 1, X, Y, Z) float32."""
+    """Whole images, unchanged and in order, ``size`` at a time: (size, C, X, Y, Z) float32."""
     for first in range(0, len(rows), size):
         images = [volumes.image(row) for row in rows[first : first + size]]
-        yield torch.from_numpy(np.stack(images))[:, None]
+        yield torch.from_numpy(np.stack(images))
 
 
 def uniform_start(shape: Shape3, roi: Shape3, rng: np.random.Generator) -> Shape3:
@@ -134,7 +134,9 @@ def uniform_start(shape: Shape3, roi: Shape3, rng: np.random.Generator) -> Shape
 
 
 def pad_end(array: Array, shape: Shape3) -> Array:
-    """Pad (X, Y, Z) with 0 at the end of each axis up to ``shape``."""
-    if array.shape == shape:
+    """Pad (X, Y, Z) or (C, X, Y, Z) with 0 at the end of each axis up to ``shape``."""
+    *channels, x, y, z = array.shape
+    if (x, y, z) == shape:
         return array
-    return np.pad(array, [(0, side - n) for n, side in zip(array.shape, shape, strict=True)])
+    missing = [(0, side - n) for n, side in zip((x, y, z), shape, strict=True)]
+    return np.pad(array, [*[(0, 0)] * len(channels), *missing])

@@ -51,8 +51,8 @@ def number(value: float) -> str:
 
 
 def middle_slice(image: Array) -> Array:
-    """The middle slice along z of an image (X, Y, Z), float32."""
-    middle: Array = image[..., image.shape[2] // 2].astype(np.float32)
+    """The middle slice along z of the first channel of an image (C, X, Y, Z), float32."""
+    middle: Array = image[0, ..., image.shape[3] // 2].astype(np.float32)
     return middle
 
 

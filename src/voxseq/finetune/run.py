@@ -23,6 +23,7 @@ from voxseq.models.transfer import ENCODER_FILE, load_encoder, read_record
 from voxseq.training.batches import stepwise
 from voxseq.training.copies import travelling
 from voxseq.training.device import accelerator, autocast_of
+from voxseq.training.loggers import Followed
 from voxseq.training.loop import FitResult, LoopConfig, fit
 from voxseq.training.rows import Rows
 from voxseq.training.schedule import lr_factor
@@ -86,6 +87,7 @@ def _network(context: RunContext[FinetuneRun]) -> nn.Module:
         features=getattr(recipe, "decoder_features", 1),
         seed=config.seed,
         settings=config.network_settings,
+        in_channels=config.channels,
     )
     if config.pretrained is not None:
         encoder = cast(Encoder, network.get_submodule("encoder"))
@@ -159,4 +161,5 @@ def _train(context: RunContext[FinetuneRun], trainable: TaskTraining[Any], rows:
         state=context.state,
         out=context.out,
         run_config=config.model_dump(mode="json"),
+        followed=Followed(context.run_id, context.fingerprint, context.logs),
     )

@@ -36,7 +36,7 @@ from voxseq.training.finite import require_finite_rows
 from voxseq.training.loop import Batch
 from voxseq.transforms.augment import build_augmentation
 
-#: Image (X, Y, Z) on the prepared grid → its logits (C, n, Y, Z), background first, in slabs.
+#: Image (C, X, Y, Z) on the prepared grid → its logits (C, n, Y, Z), background first, in slabs.
 Predict = Callable[[Array], Slabs]
 
 
@@ -153,9 +153,10 @@ def score_cases(
     classes, ignored = len(recipe.labels), ignored_of(recipe)
     for row in rows:
         image, is_native = volumes.image(row), recipe.score_grid == "native"
+        shape = image.shape[1:]
         wants_native = surface or is_native
-        prediction = np.empty(image.shape, np.uint8)
-        probabilities = np.empty((recipe.outputs, *image.shape) if wants_native else 0, np.float32)
+        prediction = np.empty(shape, np.uint8)
+        probabilities = np.empty((recipe.outputs, *shape) if wants_native else 0, np.float32)
         for planes, logits in predict(image):
             # The largest: a prediction without a network may rule a class out by minus infinity.
             require_finite_rows("the logits", [volumes.name(row)], logits.amax(dim=0)[None])
@@ -259,7 +260,7 @@ def write_scores(
             if recipe.surface:
                 missing += missed(case.scores)
             truth = known_part(case.prediction, volumes.label(case.row), ignored_of(recipe))[1]
-            shown = (volumes.image(case.row), truth, case.prediction)
+            shown = (volumes.image(case.row)[0], truth, case.prediction)
             if case.row == rows[0]:
                 results.write_arrays(out / "example.npz", _slice(*shown))
             present = case.dice[~np.isnan(case.dice)]

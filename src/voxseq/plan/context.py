@@ -28,6 +28,7 @@ class RunContext(Generic[RunConfig_co]):
         device: where it computes, and how; it changes last digits only.
         records: run id → folder of the record of each input, which may not exist.
         fingerprint: of the run.
+        logs: folder of the study's logs, named after it, for loggers of other programs.
     """
 
     run_id: str
@@ -42,3 +43,4 @@ class RunContext(Generic[RunConfig_co]):
     device: DeviceConfig = field(default_factory=DeviceConfig)
     records: Mapping[str, Path] = field(default_factory=dict)
     fingerprint: str = ""
+    logs: Path = Path("logs")

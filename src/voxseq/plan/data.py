@@ -36,7 +36,13 @@ def add_data_runs(builder: Builder, config: Config) -> None:
         examine_run = _of_the_user(_examine_run(config, dataset, tasks), config, tasks)
         builder.add("download", "download", dataset, examine_run)
     for dataset in sorted(sources):
-        run = PrepareRun(dataset=dataset, own=_own(config, dataset, tasks), store=config.store)
+        channels = next(s.channels for s in config.sequences.sources if s.dataset == dataset)
+        run = PrepareRun(
+            dataset=dataset,
+            own=_own(config, dataset, tasks),
+            store=config.store,
+            channels=channels,
+        )
         key = f"source/{dataset}"
         builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
     for name, task in config.finetune.tasks.items():
@@ -86,10 +92,11 @@ def sequences_run(sequences: SequencesConfig) -> SequencesRun:
 def reading_settings(sequences: SequencesConfig) -> SequencesConfig:
     """The sequence configuration of a run that reads sequences.
 
-    The lists of subjects have acted when the index was built, and the downloads know which
-    optional sources are left out.
+    The lists of subjects have acted when the index was built, the stores hold the chosen channels,
+    and the downloads know which optional sources are left out.
     """
-    sources = tuple(s.model_copy(update={"optional": False}) for s in sequences.sources)
+    acted = {"optional": False, "channels": None}
+    sources = tuple(s.model_copy(update=acted) for s in sequences.sources)
     return sequences.model_copy(update={"exclude": {}, "sources": sources})
 
 

@@ -246,6 +246,7 @@ def _task_run(config: Config, spec: FinetuneSpec, ratio: float, seed: int) -> En
         "threads": finetune.threads,
         "encoder": config.encoder,
         "pretrained": spec.pretrained,
+        "channels": config.channels(spec.task),
     }
     if spec.action == "probe":
         return ProbeRun.model_validate(common)

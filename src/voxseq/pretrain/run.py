@@ -29,6 +29,7 @@ from voxseq.training.copies import travelling
 from voxseq.training.device import autocast_of, costs
 from voxseq.training.distributed import WHOLE, BatchShard, processes
 from voxseq.training.finite import require_finite
+from voxseq.training.loggers import Followed
 from voxseq.training.loop import Batch, LoopConfig, Trainable, fit
 from voxseq.training.optimiser import adamw
 from voxseq.training.schedule import lr_factor
@@ -219,6 +220,7 @@ def execute(context: RunContext[PretrainRun]) -> None:
         state=context.state,
         out=context.out,
         run_config=config.model_dump(mode="json"),
+        followed=Followed(context.run_id, context.fingerprint, context.logs),
     )
     if not here.is_first:
         return

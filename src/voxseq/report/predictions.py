@@ -52,8 +52,8 @@ def read_predictions(
         frame = read_runs(runs, inputs, FILE, ("case", "target", *names))
         frame = frame.rename(columns=dict(zip(names, columns, strict=True)))
     frame[["target", *columns]] = frame[["target", *columns]].astype(float)
-    known = np.isfinite(frame[["target", *columns]]).all(axis=1)
-    frame = frame.loc[known, [*KEYS, "case", "target", *columns]]
+    known = np.isfinite(frame[["target", *columns]].to_numpy()).all(axis=1)
+    frame = frame.loc[:, [*KEYS, "case", "target", *columns]][known]
     if task.type == "classification":
         strange = frame.loc[~frame["target"].isin(range(len(columns))), "run"]
         if len(strange):

@@ -155,7 +155,7 @@ def _reasons(
     people = _people(volumes)
     ids = held_out["volume_id"].to_list()
     persons = _first(_people(held_out), ids)
-    hashes = _first(held_out["content_hash"], ids)
+    hashes = _first_by_channel(held_out["content_hash"], ids)
     same_voxels = [hashes.get(content, "") for content in volumes["content_hash"]]
     nearest, correlations = copies(_pictures(volumes, inputs), _pictures(held_out, inputs))
     same_picture = [ids[i] if i >= 0 else "" for i in nearest]
@@ -181,6 +181,12 @@ def _reasons(
 def _first(keys: Iterable[Any], ids: Sequence[str]) -> dict[Any, str]:
     """Key → the first held-out image that has it."""
     return dict(zip(reversed([*keys]), reversed(ids), strict=True))
+
+
+def _first_by_channel(joined: Iterable[str], ids: Sequence[str]) -> dict[str, str]:
+    """Content hash of a channel → the first held-out image that has it."""
+    pairs = [(one, name) for text, name in zip(joined, ids, strict=True) for one in text.split()]
+    return dict(reversed(pairs))
 
 
 def _people(table: pd.DataFrame) -> list[Person]:

@@ -30,6 +30,7 @@ from voxseq.training.distributed import (
     synchronise_batch_norms,
 )
 from voxseq.training.finite import FiniteWatch, finite
+from voxseq.training.loggers import Followed, Logger, open_loggers
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
 from voxseq.training.pace import Pace
@@ -139,6 +140,7 @@ def fit(
     state: Path,
     out: Path,
     run_config: Mapping[str, Any],
+    followed: Followed | None = None,
 ) -> FitResult:
     """Train, validate, select and record; resume from the checkpoint in ``state``, if there is one.
 
@@ -153,8 +155,10 @@ def fit(
         state: folder of the checkpoint.
         out: folder of ``metrics.csv`` with columns step, split, name, value.
         run_config: the run's whole configuration, to which the checkpoint is tied.
+        followed: where loggers of other programs write; None: none follows.
 
     Raises:
+        ConfigError: a logger whose package is missing.
         TrainingError: a loss, weights or statistics that are not finite, or no validation with a
             finite score.
         ResourceError: no room for a checkpoint or for batches, no memory, or a worker that was
@@ -165,8 +169,9 @@ def fit(
     keep_freed_memory()
     set_arithmetic(config.device)
     state.mkdir(parents=True, exist_ok=True)
-    with stop_requests() as stop, lost_workers_named():
-        training = _Training(trainable, optimiser, lr_factor, config, state, run_config)
+    following = open_loggers(config.device.loggers, followed, run_config)
+    with stop_requests() as stop, lost_workers_named(), following as loggers:
+        training = _Training(trainable, optimiser, lr_factor, config, state, run_config, loggers)
         with training.divergence_named():
             try:
                 training.run(batches, stop)
@@ -197,8 +202,9 @@ class _Training:
         config: LoopConfig,
         state: Path,
         run_config: Mapping[str, Any],
+        loggers: list[Logger],
     ) -> None:
-        self.trainable, self.optimiser = trainable, optimiser
+        self.trainable, self.optimiser, self.loggers = trainable, optimiser, loggers
         self.config, self.state, self.run_config = config, state, run_config
         self.processes = processes()
         self.fabric = self.processes.fabric(config.precision, config.device)
@@ -255,12 +261,9 @@ class _Training:
 
     def facts(self) -> Facts:
         """Numbers for who looks on; asked for rarely, because a GPU has to be awaited."""
-        return {
-            "loss": None if self.loss is None else float(self.loss),
-            "samples_per_second": self.pace.samples_per_second,
-            "best_step": self.progress.best_step if self.best is not None else None,
-            "best_score": self.progress.best_score,
-        }
+        loss = None if self.loss is None else float(self.loss)
+        best = {"best_step": self.progress.best_step, "best_score": self.progress.best_score}
+        return {"loss": loss, "samples_per_second": self.pace.samples_per_second, **best}
 
     def save(self) -> Path:
         """Write the checkpoint, on rank 0.
@@ -354,7 +357,7 @@ class _Training:
         progress.seconds = time.monotonic() - self.began
         if step % config.log_every == 0 or progress.step == config.steps:
             numbers = {name: float(value.detach()) for name, value in losses.items()}
-            record(progress, "train", {**numbers, "lr": lr})
+            record(progress, "train", {**numbers, "lr": lr}, self.loggers)
 
     def _differentiated(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Leave the gradient of the global batch in the weights, and return its losses."""
@@ -385,7 +388,7 @@ class _Training:
         with torch.no_grad():
             scores = self.trainable.validate()
         with stop.held():
-            record(progress, "val", scores)
+            record(progress, "val", scores, self.loggers)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             _LOG.info("step %d: %s (%s)", progress.step, shown, self.pace)
             if config.is_better(scores[config.select], progress.best_score):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxseq.base.files import atomic_path
+from voxseq.training.loggers import Logger, log
 
 
 @dataclass
@@ -29,9 +30,12 @@ class Progress:
     rows: list[tuple[int, str, str, float]] = field(default_factory=list)
 
 
-def record(progress: Progress, split: str, values: Mapping[str, float]) -> None:
-    """Add a row of metrics for each value at the present step."""
+def record(
+    progress: Progress, split: str, values: Mapping[str, float], loggers: list[Logger]
+) -> None:
+    """Add a row of metrics for each value at the present step, and hand them to loggers."""
     progress.rows.extend((progress.step, split, name, value) for name, value in values.items())
+    log(loggers, {f"{split}/{name}": value for name, value in values.items()}, progress.step)
 
 
 def write_metrics(path: Path, progress: Progress) -> None:

@@ -25,8 +25,10 @@ Array = NDArray[Any]
 Range = tuple[float, float]
 
 
-#: (C, X, Y, Z) and the crop's random state → the same transformed.
-Apply = Callable[[Tensor, RandomState], Tensor]
+#: (C, X, Y, Z), the crop's random state and how many of C are the image's → the same transformed.
+Move = Callable[[Tensor, RandomState, int], Tensor]
+#: One channel (1, X, Y, Z) and the crop's random state → the same transformed.
+Change = Callable[[Tensor, RandomState], Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,28 @@ class Step:
     """One transform of a chain.
 
     Attributes:
-        probability: with which it is applied to a crop.
-        apply: the transform; random in nothing but the state it is given.
-        is_spatial: whether it moves voxels, so that the label has to follow.
+        probability: with which it is applied to a crop, or to each channel of it.
+        move: moves voxels of all channels, which the label has to follow.
+        change: changes the intensities of one channel, each of which is drawn for by itself.
+            Of the two there is one. Both are random in nothing but the state they are given.
     """
 
     probability: float
-    apply: Apply
-    is_spatial: bool = False
+    move: Move | None = None
+    change: Change | None = None
+
+    def __call__(self, data: Tensor, state: RandomState, channels: int) -> Tensor:
+        """Apply it, by chance, to (C, X, Y, Z) whose first ``channels`` are an image's."""
+        if self.move is not None:
+            if state.uniform() < self.probability:
+                return self.move(data, state, channels)
+            return data
+        assert self.change is not None
+        for number in range(channels):
+            if state.uniform() < self.probability:
+                one = slice(number, number + 1)
+                data[one] = self.change(data[one], state)
+        return data
 
 
 class Augmentation:
@@ -61,7 +77,7 @@ class Augmentation:
         """Augment a crop and its label.
 
         Args:
-            image: (X, Y, Z) float32.
+            image: (C, X, Y, Z) float32.
             label: (X, Y, Z) integer labels, which follow every movement of the voxels by
                 nearest-neighbour interpolation.
             rng: the crop's own stream.
@@ -71,33 +87,26 @@ class Augmentation:
         """
         if not self.steps:
             return image, label
-        channels = np.empty((2, *image.shape), np.float32)
-        channels[0], channels[1] = image, label
-        moved_image, moved_label = self._run(channels, rng)
-        return moved_image, moved_label.astype(label.dtype)
+        together = np.empty((len(image) + 1, *label.shape), np.float32)
+        together[:-1], together[-1] = image, label
+        moved = self._run(together, len(image), rng)
+        return moved[:-1], moved[-1].astype(label.dtype)
 
     def image(self, image: Array, rng: np.random.Generator) -> Array:
-        """Augment an image (X, Y, Z) float32 that has no label."""
-        if not self.steps:
-            return image
-        return np.asarray(self._run(np.array(image[None]), rng)[0])
+        """Augment an image (C, X, Y, Z) float32 that has no label."""
+        return self._run(np.array(image), len(image), rng) if self.steps else image
 
-    def _run(self, channels: Array, rng: np.random.Generator) -> Array:
-        """Chain over (C, X, Y, Z) float32, channel 0 the image, the others labels; written to."""
-        data = torch.from_numpy(channels)
+    def _run(self, together: Array, channels: int, rng: np.random.Generator) -> Array:
+        """Chain over (C, X, Y, Z) float32, first the image's channels; it is written to."""
+        data = torch.from_numpy(together)
         # One state for the whole chain: seeding it costs as much as a transform.
         state = RandomState(rng.integers(2**32, dtype=np.uint32))
         for step in self.steps:
-            if state.uniform() >= step.probability:
-                continue
-            if step.is_spatial:
-                data = step.apply(data, state)
-            else:
-                data[:1] = step.apply(data[:1], state)
+            data = step(data, state, channels)
         return np.ascontiguousarray(data.numpy())
 
 
-def _monai(transform: Any) -> Apply:
+def _monai(transform: Any) -> Change:
     """Use a random array transform of MONAI that is always applied."""
 
     def apply(data: Tensor, state: RandomState) -> Tensor:
@@ -109,31 +118,31 @@ def _monai(transform: Any) -> Apply:
 
 
 def _flips(probability: float) -> list[Step]:
-    def flip(axis: int) -> Apply:
-        return lambda data, _: data.flip(axis)
+    def flip(axis: int) -> Move:
+        return lambda data, _, __: data.flip(axis)
 
     # MONAI's flip does the same at ten times the cost, most of it bookkeeping.
-    return [Step(probability, flip(axis), is_spatial=True) for axis in (1, 2, 3)]
+    return [Step(probability, move=flip(axis)) for axis in (1, 2, 3)]
 
 
-def _quarter_turns(data: Tensor, state: RandomState) -> Tensor:
+def _quarter_turns(data: Tensor, state: RandomState, _: int) -> Tensor:
     """Turn about z by 1, 2 or 3 quarters."""
     return torch.rot90(data, int(state.randint(1, 4)), (1, 2))
 
 
-def _scale(most: float) -> Apply:
+def _scale(most: float) -> Change:
     return lambda data, state: data * (1.0 + state.uniform(-most, most))
 
 
-def _shift(most: float) -> Apply:
+def _shift(most: float) -> Change:
     return lambda data, state: data + state.uniform(-most, most)
 
 
-def _offset(sd: float) -> Apply:
+def _offset(sd: float) -> Change:
     return lambda data, state: data + state.normal(0.0, sd)
 
 
-def _blur(sigma: Range) -> Apply:
+def _blur(sigma: Range) -> Change:
     """Gaussian blur of one width for all axes; scipy's is faster than a convolution here."""
 
     def apply(data: Tensor, state: RandomState) -> Tensor:
@@ -143,7 +152,7 @@ def _blur(sigma: Range) -> Apply:
     return apply
 
 
-def _gamma(limits: Range) -> Apply:
+def _gamma(limits: Range) -> Change:
     """Power of the intensities between their extremes; mean and standard deviation are kept.
 
     Exponents below and above 1 have the same chances (published code).
@@ -165,9 +174,9 @@ def msd_steps() -> list[Step]:
     """Chain of the Medical Segmentation Decathlon tasks (published code)."""
     return [
         *_flips(0.2),
-        Step(0.2, _quarter_turns, is_spatial=True),
-        Step(0.1, _scale(0.1)),
-        Step(0.1, _shift(0.1)),
+        Step(0.2, move=_quarter_turns),
+        Step(0.1, change=_scale(0.1)),
+        Step(0.1, change=_shift(0.1)),
     ]
 
 
@@ -175,8 +184,8 @@ def la_steps() -> list[Step]:
     """Chain of left atrium and RICORD, in the published order.
 
     Probabilities are those of the published chain for one channel; where it has one probability
-    for the transform and one per channel, their product. The published noise "variance" is the
-    standard deviation that its library passes on.
+    for the transform and one per channel, their product, drawn for each channel. The published
+    noise "variance" is the standard deviation that its library passes on.
     """
     from monai.transforms import (
         RandGaussianNoise,
@@ -191,14 +200,14 @@ def la_steps() -> list[Step]:
         1.0, downsample_mode="nearest-exact", zoom_range=(0.5, 1.0)
     )
     return [
-        Step(1.0, partial(random_warp, parameters=WarpParameters()), is_spatial=True),
-        Step(0.1, _monai(noise)),
-        Step(0.1, _blur((0.5, 1.0))),
-        Step(0.15, _scale(0.25)),
-        Step(0.075, _offset(0.1)),
-        Step(0.15, _monai(contrast)),
-        Step(0.125, _monai(low_resolution)),
-        Step(0.15, _gamma((0.7, 1.5))),
+        Step(1.0, move=partial(random_warp, parameters=WarpParameters())),
+        Step(0.1, change=_monai(noise)),
+        Step(0.1, change=_blur((0.5, 1.0))),
+        Step(0.15, change=_scale(0.25)),
+        Step(0.075, change=_offset(0.1)),
+        Step(0.15, change=_monai(contrast)),
+        Step(0.125, change=_monai(low_resolution)),
+        Step(0.15, change=_gamma((0.7, 1.5))),
         *_flips(0.5),
     ]
 

@@ -43,13 +43,16 @@ class WarpParameters:
     zoom_probability: float = 0.2
 
 
-def random_warp(data: Tensor, state: RandomState, parameters: WarpParameters) -> Tensor:
+def random_warp(
+    data: Tensor, state: RandomState, channels: int, parameters: WarpParameters
+) -> Tensor:
     """Displace, rotate and zoom, each with its probability, image and labels together.
 
     Args:
-        data: (C, X, Y, Z) float32, channel 0 the image, which is interpolated linearly, the others
-            labels, which take the nearest voxel; both are 0 outside.
+        data: (C, X, Y, Z) float32, first the image's channels, which are interpolated linearly,
+            then labels, which take the nearest voxel; both are 0 outside.
         state: source of all random numbers.
+        channels: number of the image's channels.
         parameters: ranges and probabilities.
     """
     p, shape = parameters, (data.shape[1], data.shape[2], data.shape[3])
@@ -66,7 +69,7 @@ def random_warp(data: Tensor, state: RandomState, parameters: WarpParameters) ->
     if do_zoom:
         limit = p.zoom[0] if state.uniform() < 0.5 else p.zoom[1]
         matrix = matrix * (1.0 + (limit - 1.0) * state.uniform())
-    return resample(data, points @ matrix.astype(np.float32))
+    return resample(data, points @ matrix.astype(np.float32), channels)
 
 
 def displacement(shape: Shape3, parameters: WarpParameters, state: RandomState) -> Floats:
@@ -130,15 +133,18 @@ def rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix
 
 
-def resample(data: Tensor, points: Floats) -> Tensor:
-    """Read (C, X, Y, Z) at centred voxel coordinates (X, Y, Z, 3); 0 outside."""
+def resample(data: Tensor, points: Floats, channels: int) -> Tensor:
+    """Read (C, X, Y, Z) at centred voxel coordinates (X, Y, Z, 3); 0 outside.
+
+    The first ``channels`` are interpolated linearly, the others take the nearest voxel.
+    """
     sizes = np.array(data.shape[1:], dtype=np.float32)
     # grid_sample wants coordinates in -1..1 and the last axis first.
     normalised = points * (2.0 / np.maximum(sizes - 1.0, 1.0)).astype(np.float32)
     grid = torch.from_numpy(np.ascontiguousarray(normalised[..., ::-1]))[None]
-    out = [_sample(data[:1], grid, "bilinear")]
-    if len(data) > 1:
-        out.append(_sample(data[1:], grid, "nearest"))
+    out = [_sample(data[:channels], grid, "bilinear")]
+    if len(data) > channels:
+        out.append(_sample(data[channels:], grid, "nearest"))
     return torch.cat(out)
 
 

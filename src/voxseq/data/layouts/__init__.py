@@ -36,7 +36,8 @@ class Adapter:
 
     Attributes:
         scan: lists the images below a folder; raises DataError where the layout is not there.
-        read_image: reads the voxels (X, Y, Z) of one image.
+        read_image: reads the voxels (X, Y, Z) of one image, or (X, Y, Z, C) where its file has a
+            fourth axis; see :func:`voxseq.data.channels.read_channels`.
         read_label: reads its segmentation on the same grid; None where it has none.
         look: a scan that opens few files, for counting; None where scan does.
     """

@@ -75,6 +75,7 @@ def scan(folder: Path, dataset: DataSet) -> Scan:
         raise nothing_found(folder, expected, found.labelled_names, own=True)
     if "subject" not in options:
         found.images = _by_folder(found.images)
+    _require_modality(found.images, dataset)
     images, remarks = _labelled(found.images, labels, options.get("labels", ""))
     entries = [_with_subject(entry, options.get("subject")) for entry in images]
     remarks = [*found.remarks, *remarks]
@@ -152,6 +153,22 @@ def _by_channel(
 
 def _entry(path: str, case: str, dataset: DataSet) -> Entry:
     return Entry(plain(case), case_of(path), path, modality=dataset.modality)
+
+
+def _require_modality(images: list[tuple[str, Entry]], dataset: DataSet) -> None:
+    """Refuse files of unknown modality.
+
+    Raises:
+        DataError: the data set is of both, and a file is no DICOM series, which states its own.
+    """
+    unknown = next(
+        (e.path for _, e in images if not e.files and e.modality not in ("CT", "MRI")), ""
+    )
+    if unknown:
+        raise DataError(
+            f"{unknown}: only DICOM series say whether they are CT or MRI",
+            f"declare two data sets in place of {dataset.name}, each of one modality",
+        )
 
 
 def _by_folder(images: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:

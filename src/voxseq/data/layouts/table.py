@@ -187,6 +187,8 @@ def _read(folder: Path, name: str, dataset: DataSet) -> list[_Row]:
                 f"{name}: it has no column {lacking[0]!r}; it has {held}",
                 f"correct its header, or options.columns.{key} of data.sets.{dataset.name}",
             )
+        if key == "image":
+            _require_channels(names, name, dataset)
         if not lacking:
             places[key] = [header.index(n.casefold()) for n in names]
     rows = []
@@ -200,6 +202,22 @@ def _read(folder: Path, name: str, dataset: DataSet) -> list[_Row]:
         rows.append(_Row(number, images, {key: texts[0] for key, texts in found.items()}))
     _require_label_files(rows, name, dataset)
     return rows
+
+
+def _require_channels(columns: Sequence[str], name: str, dataset: DataSet) -> None:
+    """Refuse several columns of images without as many names of channels.
+
+    Raises:
+        DataError: with the option that is missing.
+    """
+    named = dataset.options.get("channels", columns[:1])
+    if len(columns) > 1 and len(named) != len(columns):
+        shown = ", ".join(columns)
+        raise DataError(
+            f"{name}: {len(columns)} columns of images ({shown}), but {len(named)} channels are "
+            "named",
+            f"write options.channels: [{shown}] of data.sets.{dataset.name}",
+        )
 
 
 def _require_label_files(rows: Sequence[_Row], name: str, dataset: DataSet) -> None:

@@ -20,9 +20,8 @@ _WORDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 class Glob:
     """A pattern of paths relative to a folder.
 
-    Without ``{case}`` the case is what the only ``*`` of the file's name stands for; with none or
-    several of these it is the whole name without ending and ``_0000``. Endings of NIfTI may be
-    packed or not.
+    Without ``{case}`` the case is what the only ``*`` before an ending stands for; else it is the
+    whole name without ending and ``_0000``. Endings of NIfTI may be packed or not.
     """
 
     text: str
@@ -31,8 +30,7 @@ class Glob:
     def _expression(self) -> re.Pattern[str]:
         text = self.text.removeprefix("./")
         place, slash, name = text.rpartition("/")
-        is_open = "{case}" not in text and name.count("*") == 1 and self._star_is_a_name(name)
-        if is_open:
+        if "{case}" not in text and name.count("*") == 1 and ending_of(name, IMAGES):
             text = f"{place}{slash}{name.replace('*', '{case}')}"
         ending = ending_of(text, IMAGES)
         body = text.removesuffix(ending) if ending else text
@@ -50,11 +48,6 @@ class Glob:
         if ending:
             parts.append(f"(?i:{'|'.join(map(re.escape, ends))})")
         return re.compile("".join(parts))
-
-    @staticmethod
-    def _star_is_a_name(name: str) -> bool:
-        """Whether ``*`` is a part of a name beside other words, or the name before an ending."""
-        return bool(ending_of(name, IMAGES)) or name.strip("*") != ""
 
     @property
     def top(self) -> str:

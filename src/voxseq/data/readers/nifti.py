@@ -41,14 +41,14 @@ _OTHER_UNITS = {1: "metre", 3: "micrometre"}
 
 
 def read(folder: Path, path: str) -> Volume:
-    """Read ``folder / path``, values scaled as the header says.
+    """Read ``folder / path``, (X, Y, Z) or (X, Y, Z, C), values scaled as the header says.
 
     A compressed file is unpacked to its end, so that its checksum is verified: readers that stop
     after the last voxel miss damage. It is unpacked piece by piece into the array; scaled whole
     numbers stay whole numbers where scale and offset are, instead of taking 64 bits each.
 
     Raises:
-        DataError: unreadable, not three-dimensional, or not of real numbers.
+        DataError: unreadable, of fewer than three or more than four axes, or not of real numbers.
     """
     with reading(folder, path, "NIfTI"):
         require_regular(folder / path)
@@ -57,14 +57,14 @@ def read(folder: Path, path: str) -> Volume:
             stream = _unpacked(file)
             is_packed = stream is not file
             image, header = _parse(stream)
-            shape = _three_axes(image, path)
+            shape = _axes(image, path)
             array = _voxels(image, stream, size * MOST_PACKED if is_packed else size)
             # To the end, where the checksum is; a little may stand behind the voxels.
             if is_packed and stream.read(_PIECE) and stream.read(1):
                 raise OSError(f"more than {_PIECE} bytes behind the voxels")
         affine = np.asarray(image.affine, dtype=np.float64)
         oriented = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
-        reasons = _contradictions(header, affine, shape)
+        reasons = _contradictions(header, affine, shape[:3])
     remarks = tuple(Remark(path, reason, COMPARE) for reason in reasons)
     return Volume(array.reshape(shape, order="F"), affine, oriented, remarks)
 
@@ -170,7 +170,7 @@ def _two_forms(header: nibabel.Nifti1Header, affine: Array, shape: Sequence[int]
     )
 
 
-def _three_axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:
+def _axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:
     """Shape without trailing axes of length 1; nothing has been read of the voxels."""
     shape, dtype = image.shape, image.dataobj.dtype
     if 0 in shape:
@@ -179,11 +179,8 @@ def _three_axes(image: nibabel.Nifti1Image, path: str) -> tuple[int, ...]:
         raise DataError(f"{path}: voxels of type {dtype}, expected real numbers")
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
-        raise DataError(
-            f"{path}: the image has {len(shape)} axes, shape {shape}, expected 3",
-            "four-dimensional images are left out, as in the published code",
-        )
+    if len(shape) not in (3, 4):
+        raise DataError(f"{path}: the image has {len(shape)} axes, shape {shape}, expected 3")
     check_size(path, shape)
     return tuple(int(n) for n in shape)
 

@@ -35,16 +35,17 @@ class MeanShape:
     thresholds: tuple[float, ...]
 
     def __call__(self, image: Array) -> Tensor:
-        """Logits (1 + classes, X, Y, Z) for an image (X, Y, Z), of which only the shape is read.
+        """Logits (1 + classes, X, Y, Z) for an image (C, X, Y, Z): only its shape is read.
 
         Background has logit 0 and each class the logarithm of its share over its threshold: the
         largest wins, and background where no class is above its threshold.
         """
-        shares = resample.linear(self.shares, image.shape)
+        shape = image.shape[1:]
+        shares = resample.linear(self.shares, shape)
         thresholds = np.array(self.thresholds, np.float32).reshape(-1, 1, 1, 1)
         with np.errstate(divide="ignore"):
             ratios = np.log(shares) - np.log(thresholds)
-        logits = np.concatenate([np.zeros((1, *image.shape), np.float32), ratios])
+        logits = np.concatenate([np.zeros((1, *shape), np.float32), ratios])
         return torch.from_numpy(logits.astype(np.float32))
 
 

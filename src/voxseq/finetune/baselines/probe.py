@@ -49,7 +49,9 @@ def execute(context: RunContext[ProbeRun]) -> None:
     began, config = time.monotonic(), context.config
     volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
     splits = choose_splits(volumes, config)
-    encoder = build_encoder(config.encoder, config.seed, pretraining=False)
+    encoder = build_encoder(
+        config.encoder, config.seed, pretraining=False, in_channels=config.channels
+    )
     if config.pretrained is not None:
         load_encoder(context.inputs[config.pretrained] / ENCODER_FILE, encoder)
     with limited_threads(config.threads):

@@ -95,7 +95,7 @@ def _mean_value(out: Path, recipe: RegressionRecipe, volumes: Volumes, splits: S
 def _intensity_logistic(
     out: Path, recipe: ClassificationRecipe, volumes: Volumes, splits: Splits
 ) -> Numbers:
-    """Logistic regression on intensities and on the size of what is bright in the centre."""
+    """Logistic regression on intensities and on the size of what is bright, of each channel."""
     return fit_logistic(out, _described(volumes, splits), recipe, volumes, splits)
 
 
@@ -108,7 +108,7 @@ def _intensity_ridge(
 
 def _described(volumes: Volumes, splits: Splits) -> dict[str, Array]:
     return {
-        split: np.stack([describe(volumes.image(row)) for row in rows])
+        split: np.stack([np.ravel([*map(describe, volumes.image(row))]) for row in rows])
         for split, rows in vars(splits).items()
     }
 

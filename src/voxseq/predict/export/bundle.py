@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxseq.base.errors import ConfigError
 from voxseq.base.files import atomic_path, write_json, write_text
 from voxseq.models.bundle import CARD_FILE, WEIGHTS_FILE, ModelCard, load_model, save_model
 from voxseq.models.patches import sincos_positions
@@ -37,15 +36,9 @@ def export_bundle(model: Path, folder: Path) -> list[Path]:
         The files that were written.
 
     Raises:
-        ConfigError: a type of task that no bundle is made for.
         DataError, IntegrityError: as :func:`voxseq.models.bundle.load_model`.
     """
     network, card = load_model(model)
-    if card.recipe.type not in ("segmentation", "classification"):
-        raise ConfigError(
-            f"{model}: a bundle cannot be made for a {card.recipe.type}",
-            "use `voxseq predict`, which knows every type of task",
-        )
     shape = input_shape(card)
     program = export_program(network, len(card.channels), shape)
     with atomic_path(folder / PROGRAM) as temporary, temporary.open("wb") as file:
@@ -114,7 +107,7 @@ def inference(card: ModelCard) -> dict[str, Any]:
         finish = _segmentation_end()
     else:
         content["inferer"] = {"_target_": "SimpleInferer"}
-        finish = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}]
+        finish = _answer_end(card)
     content["postprocessing"] = {"_target_": "Compose", "transforms": finish}
     return content
 
@@ -123,36 +116,39 @@ def preparation(card: ModelCard) -> list[dict[str, Any]]:
     """The transforms by which an image is prepared, from its file to the network's input."""
     data, channels = card.data, len(card.channels)
     windows = data.windows(channels)
-    has_windows = windows[0] is not None
     steps: list[dict[str, Any]] = [
         {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
         {"_target_": "EnsureTyped", "keys": "image", "dtype": "$torch.float32"},
-        {"_target_": "scripts.steps.StatedOrientationd", "keys": "image", "axcodes": "RAS"},
     ]
+    if card.oriented:
+        steps.append(
+            {"_target_": "scripts.steps.StatedOrientationd", "keys": "image", "axcodes": "RAS"}
+        )
     if data.spacing is not None:
         spacing = {"pixdim": list(data.spacing), "mode": "bilinear", "padding_mode": "border"}
+        steps.append({"_target_": "scripts.steps.Straightd", "keys": "image"})
         steps.append({"_target_": "Spacingd", "keys": "image", **spacing})
-    if has_windows:
-        scaled = [[end * data.scale for end in window] for window in windows if window]
-        steps.append(
-            {"_target_": "scripts.steps.ChannelWindowsd", "keys": "image", "windows": scaled}
-        )
+    scaled = [[end * data.scale for end in window] for window in windows if window]
     if data.foreground_crop:
         steps.append(
             {
                 "_target_": "scripts.steps.Foregroundd",
                 "keys": "image",
                 "margin": data.crop_margin,
-                "above_minimum": not has_windows,
+                "floors": [low for low, _ in scaled] or None,
             }
         )
     if data.resize is not None:
         shape = {"spatial_size": list(data.resize), "mode": "trilinear", "align_corners": False}
         steps.append({"_target_": "Resized", "keys": "image", **shape})
-    if not has_windows and data.normalise == "zscore":
+    if scaled:
+        steps.append(
+            {"_target_": "scripts.steps.ChannelWindowsd", "keys": "image", "windows": scaled}
+        )
+    if not scaled and data.normalise == "zscore":
         steps.append({"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True})
-    elif not has_windows and data.scale != 1.0:
+    elif not scaled and data.scale != 1.0:
         scale = {"a_min": 0.0, "a_max": data.scale, "b_min": 0.0, "b_max": 1.0}
         steps.append({"_target_": "ScaleIntensityRanged", "keys": "image", **scale})
     if card.recipe.type == "segmentation":
@@ -166,15 +162,16 @@ def _segmentation_end() -> list[dict[str, Any]]:
     """From logits on the prepared grid to a mask on the file's own."""
     return [
         {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {"_target_": "scripts.steps.Insided", "keys": "pred", "name": "inside"},
         {
             "_target_": "Invertd",
-            "keys": "pred",
+            "keys": ["pred", "inside"],
             "transform": "@preprocessing",
-            "orig_keys": "image",
-            "nearest_interp": False,
+            "orig_keys": ["image", "image"],
+            "nearest_interp": [False, True],
             "to_tensor": True,
         },
-        {"_target_": "scripts.steps.Coveredd", "keys": "pred"},
+        {"_target_": "scripts.steps.Maskedd", "keys": "pred", "name": "inside"},
         {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
         {
             "_target_": "SaveImaged",
@@ -189,14 +186,44 @@ def _segmentation_end() -> list[dict[str, Any]]:
     ]
 
 
+def _answer_end(card: ModelCard) -> list[dict[str, Any]]:
+    """From the outputs for a whole image to the columns of predictions.csv."""
+    if card.recipe.type == "regression":
+        standard = card.standard
+        assert standard is not None
+        own = {"mean": standard.mean, "sd": standard.sd}
+        return [{"_target_": "scripts.steps.Standardd", "keys": "pred", **own}]
+    steps: list[dict[str, Any]] = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}]
+    if card.outputs == 2:
+        steps.append({"_target_": "scripts.steps.Lastd", "keys": "pred"})
+    return steps
+
+
+def answer_columns(card: ModelCard) -> list[str]:
+    """Columns of predictions.csv besides the case; none for a segmentation."""
+    match card.recipe.type:
+        case "segmentation":
+            return []
+        case "regression":
+            return ["value"]
+    names = output_names(card)
+    return ["probability"] if len(names) == 2 else [f"probability_{name}" for name in names]
+
+
+def output_names(card: ModelCard) -> list[str]:
+    """Names of the network's outputs."""
+    if card.recipe.type == "regression":
+        return [card.recipe.target]
+    return [*(["background"] if card.recipe.type == "segmentation" else []), *card.recipe.labels]
+
+
 def metadata(card: ModelCard, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Description of the bundle, with the keys of MONAI's schema.
 
     ``columns`` are those of predictions.csv; none for a segmentation.
     """
     is_segmentation = card.recipe.type == "segmentation"
-    names = [*(["background"] if is_segmentation else []), *card.recipe.labels]
-    classes = {str(number): name for number, name in enumerate(names)}
+    channels = {str(number): name for number, name in enumerate(output_names(card))}
     return {
         "version": "1.0.0",
         "changelog": {"1.0.0": f"exported from {card.name}"},
@@ -214,7 +241,7 @@ def metadata(card: ModelCard, shape: tuple[int, int, int]) -> dict[str, Any]:
         "image_classes": card.dataset,
         "intended_use": "research; not a medical device",
         "licence_of_data": card.licence,
-        "columns": [] if is_segmentation else [f"probability_{name}" for name in names],
+        "columns": answer_columns(card),
         "network_data_format": {
             "inputs": {
                 "image": {
@@ -231,13 +258,13 @@ def metadata(card: ModelCard, shape: tuple[int, int, int]) -> dict[str, Any]:
             "outputs": {
                 "pred": {
                     "type": "image" if is_segmentation else "probabilities",
-                    "format": "segmentation" if is_segmentation else "classes",
-                    "num_channels": len(classes),
+                    "format": card.recipe.type,
+                    "num_channels": len(channels),
                     "spatial_shape": list(shape) if is_segmentation else [],
                     "dtype": "float32",
-                    "value_range": [0, 1],
+                    "value_range": [] if card.recipe.type == "regression" else [0, 1],
                     "is_patch_data": is_segmentation,
-                    "channel_def": classes,
+                    "channel_def": channels,
                 }
             },
         },

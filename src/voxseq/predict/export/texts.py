@@ -35,7 +35,8 @@ def encoder_page(
         arguments=arguments,
         shape=[] if arguments is None else arguments["img_size"],
         preparation=record.get("preprocessing") or {},
-        licences=record.get("licences") or {},
+        licences={part["dataset"]: part.get("licence") for part in record.get("data") or []},
+        source=record.get("source"),
         left_out=record.get("left_out") or [],
     )
 

@@ -43,7 +43,9 @@ def confusion(task: ReportTask, frame: pd.DataFrame) -> NDArray[np.float64]:
     truth = frame["target"].to_numpy(dtype=int)
     np.add.at(counts, (truth, predicted_class(task, frame).to_numpy(dtype=int)), 1.0)
     total = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    shares: NDArray[np.float64] = np.full_like(counts, np.nan)
+    np.divide(counts, total, out=shares, where=total > 0)
+    return shares
 
 
 def confusion_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:

@@ -17,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from voxseq.config.report_run import ReportRun
-from voxseq.report.figures.style import bare, new_figure, outlined
+from voxseq.report.figures.style import bare, missing, new_figure, outlined
+from voxseq.report.results import read_record
 
 _PREFIX = "#56B4E9"
 _SCORED = "#E69F00"
@@ -62,6 +63,8 @@ class Geometry:
 def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
     """Figure 1 from the study's own sequences; ``None`` where it has none.
 
+    A kind of which no optional source is here is left out, as in pre-training.
+
     Args:
         study: gives geometry and token order.
         inputs: run id → folder, for the sequence index and the stores of its sources.
@@ -71,18 +74,18 @@ def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
         return None
     # The only part of the report that needs torch.
     from voxseq.models.patches import token_order
+    from voxseq.sequences.build import LEFT_OUT
     from voxseq.sequences.example import example
 
     stores = {run.removeprefix(_SOURCE): p for run, p in inputs.items() if run.startswith(_SOURCE)}
     index, seed = inputs[_SEQUENCES_RUN], study.report.figure_seed
-    used = {source.kind for source in settings.sources}
+    absent = read_record(inputs, _SEQUENCES_RUN, LEFT_OUT).get("kinds", [])
+    used = {source.kind for source in settings.sources} - {*absent}
     examples = [
         Example(kind, *example(index, stores, settings, kind, seed))
         for kind in _TITLES
         if kind in used
     ]
-    if not examples:
-        return None
     sizes = zip(settings.volume_shape, encoder.patch_size, strict=True)
     x, y, z = (size // patch for size, patch in sizes)
     order = token_order((x, y, z), settings.length, study.token_order)
@@ -109,7 +112,7 @@ def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Fig
     """Draw one row of slices for each example, and the mask beside them.
 
     Args:
-        examples: one per kind; all of the same shape.
+        examples: one per kind, all of the same shape; without any a cell says "missing".
         geometry: tokens of a sequence and their order.
         prefix: number of tokens that are the given start, 0..L−1.
 
@@ -126,7 +129,9 @@ def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Fig
     figure = new_figure(geometry.length * side + 4.9, rows * (side + 0.22) + 0.35)
     widths = [geometry.length * side, 4.6]
     left, right = figure.subfigures(1, 2, width_ratios=widths, wspace=0.02, squeeze=False)[0]
-    grid = left.subplots(rows, geometry.length, squeeze=False)
+    grid = left.subplots(rows, geometry.length if examples else 1, squeeze=False)
+    if not examples:
+        missing(grid[0, 0])
     for line, example in zip(grid, examples, strict=False):
         for index, axes in enumerate(line):
             _patch(axes, example, geometry, index, prefix)

@@ -96,8 +96,8 @@ def _panel(
 ) -> None:
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.plot(limits, limits, color="#888888", linewidth=0.8, linestyle=(0, (3, 2)))
-    shown = {"s": 12, "color": colour, "alpha": 0.6, "linewidths": 0.0}
-    axes.scatter(cases["target"], cases["value"], **shown)
+    x, y = cases["target"], cases["value"]
+    axes.scatter(x, y, s=12, color=colour, alpha=0.6, linewidths=0.0)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4))
     metric = printed("mae", task.unit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -79,8 +79,8 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
 
 def all_tables(inputs: TableInputs) -> tuple[Sheet, ...]:
     """The tables that the study has: of each type of task, then Tables 3–5."""
-    of_kinds = {n: partial(main_table, kind=kind) for kind, n in MAIN_TABLES.items()}
-    made = {**of_kinds, 3: table3, 4: table4, 5: table5}
+    made: dict[int, Callable[[TableInputs], Sheet]] = {3: table3, 4: table4, 5: table5}
+    made |= {number: partial(main_table, kind=kind) for kind, number in MAIN_TABLES.items()}
     return tuple(made[number](inputs) for number in table_numbers(inputs.study))
 
 

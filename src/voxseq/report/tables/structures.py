@@ -59,8 +59,8 @@ def _of_structures(task: ReportTask, scores: pd.DataFrame) -> Iterator[tuple[Any
     by = ["method", "label", "metric"]
     chosen = scores[scores["metric"].isin(task.metrics)]
     cases = chosen.groupby([*by, "case"], sort=False)["value"].mean().dropna()
-    for (method, label, metric), values in cases.groupby(level=by, sort=False):
-        yield method, label, metric, values.mean(), values.median(), len(values)
+    grouped = cases.groupby(level=by, sort=False).agg(["mean", "median", "count"]).reset_index()
+    yield from grouped.itertuples(index=False, name=None)
 
 
 def _of_classes(
@@ -69,18 +69,18 @@ def _of_classes(
     """Method, label, metric, mean, median and number of cases."""
     frame = read_predictions(study, task, inputs, ("finetune",))
     frame["right"] = (predicted_class(task, frame) == frame["target"]).astype(float)
-    counts: dict[tuple[str, str], int] = {}
+    by_class = scores[(scores["metric"] == "auc") & (scores["label"] != "")]
     names = [class_name(task, index) for index in range(len(class_columns(task)))]
-    for (method, target), part in frame.groupby(["method", "target"], sort=False):
-        label = names[int(target)]
-        cases = part.groupby("case")["right"].mean()
-        counts[method, label] = len(cases)
-        yield method, label, "recall", cases.mean(), cases.median(), len(cases)
-    of_class = scores[(scores["metric"] == "auc") & (scores["label"] != "")]
-    for (method, label), part in of_class.groupby(["method", "label"], sort=False):
-        # The AUC of a class is one number for a run.
-        values = part["value"].mean(), math.nan, counts.get((method, label), 0)
-        yield method, label, "auc", *values
+    for method in study.methods_of(task.type):
+        for index, label in enumerate(names):
+            of_class = frame[(frame["method"] == method) & (frame["target"] == index)]
+            cases = of_class.groupby("case")["right"].mean()
+            if len(cases):
+                yield method, label, "recall", cases.mean(), cases.median(), len(cases)
+            # The AUC of a class is one number for a run.
+            areas = by_class[(by_class["method"] == method) & (by_class["label"] == label)]
+            if len(areas):
+                yield method, label, "auc", areas["value"].mean(), math.nan, len(cases)
 
 
 def structures_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:

@@ -6,8 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.transforms import CropForegroundd, MapTransform, Orientationd
+from monai.transforms import CropForegroundd, InvertibleTransform, MapTransform, Orientationd
 from torch.export.passes import move_to_device_pass
+
+_ROUNDING = 1e-5
 
 
 def load_program(path: str, device: torch.device) -> torch.nn.Module:
@@ -43,33 +45,59 @@ class StatedOrientationd(Orientationd):
         return turned
 
 
+class Straightd(MapTransform, InvertibleTransform):
+    """Leave of an affine the spacing alone, so that ``Spacingd`` resamples along the array's axes.
+
+    Of an oblique or slanted image it would otherwise move the first voxel.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Forget direction and place, and remember them for the way back."""
+        found = dict(data)
+        for key in self.key_iterator(found):
+            affine = found[key].affine.clone()
+            self.push_transform(found[key], extra_info={"affine": affine})
+            spacing = affine[:3, :3].norm(dim=0)
+            found[key].affine = torch.diag(torch.cat([spacing, torch.ones(1).to(spacing)]))
+        return found
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring them back."""
+        found = dict(data)
+        for key in self.key_iterator(found):
+            before = self.pop_transform(found[key])
+            found[key].affine = before["extra_info"]["affine"]
+        return found
+
+
 class Foregroundd(CropForegroundd):
     """``CropForegroundd`` around what lies above a floor in any channel; an image without stays.
 
     Args:
         keys: of the images.
         margin: voxels that are kept around it, inside the image.
-        above_minimum: the floor is the minimum of each channel; otherwise it is 0.
+        floors: of each channel, as its file stores values; None: its minimum.
     """
 
-    def __init__(self, keys: str, margin: int, *, above_minimum: bool) -> None:
+    def __init__(self, keys: str, margin: int, floors: Sequence[float] | None) -> None:
         super().__init__(
             keys=keys,
             source_key=keys,
-            select_fn=_above_minimum if above_minimum else _above_zero,
+            select_fn=self.select,
             margin=margin,
             allow_smaller=True,
         )
+        self.floors = floors
 
-
-def _above_zero(image: Any) -> Any:
-    inside = image > 0
-    return inside if bool(inside.any()) else torch.ones_like(inside)
-
-
-def _above_minimum(image: Any) -> Any:
-    inside = image > image.amin(dim=(1, 2, 3), keepdim=True)
-    return inside if bool(inside.any()) else torch.ones_like(inside)
+    def select(self, image: Any) -> Any:
+        """Mask of the foreground of an image (C, X, Y, Z)."""
+        if self.floors is None:
+            low, high = (f(image, dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
+            # Resampling leaves a constant background constant up to rounding only.
+            inside = image > low + _ROUNDING * (high - low)
+        else:
+            inside = image > torch.tensor(self.floors).reshape(-1, 1, 1, 1)
+        return inside if bool(inside.any()) else torch.ones_like(inside)
 
 
 class ChannelWindowsd(MapTransform):
@@ -95,16 +123,74 @@ class ChannelWindowsd(MapTransform):
         return mapped
 
 
-class Coveredd(MapTransform):
-    """Set probabilities (K, X, Y, Z) on the file's grid to 0 where the prepared image ended.
-
-    Next to a crop they are mixed with the nothing around it, and no longer sum to 1.
-    """
+class Lastd(MapTransform):
+    """Keep the last channel: of two classes the probability of the second tells all."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Leave those alone that were predicted."""
+        """Of outputs (K,)."""
         found = dict(data)
         for key in self.key_iterator(found):
-            outside = found[key].sum(dim=0, keepdim=True) < 0.5
-            found[key] = found[key].masked_fill(outside, 0.0)
+            found[key] = found[key][-1:]
+        return found
+
+
+class Standardd(MapTransform):
+    """Undo the standardisation of a number that was learnt.
+
+    Args:
+        keys: of the outputs.
+        mean: of the number in training.
+        sd: its standard deviation.
+    """
+
+    def __init__(self, keys: str, mean: float, sd: float) -> None:
+        super().__init__(keys)
+        self.mean, self.sd = mean, sd
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Of outputs (1,)."""
+        found = dict(data)
+        for key in self.key_iterator(found):
+            found[key] = found[key] * self.sd + self.mean
+        return found
+
+
+class Insided(MapTransform):
+    """Add a mask of ones on the grid of an array, from which the way back makes one of the file's
+    grid: 0 where the prepared image had been cut.
+
+    Args:
+        keys: of the array.
+        name: of the mask.
+    """
+
+    def __init__(self, keys: str, name: str) -> None:
+        super().__init__(keys)
+        self.name = name
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add (1, X, Y, Z) to an array (K, X, Y, Z)."""
+        found = dict(data)
+        for key in self.key_iterator(found):
+            found[self.name] = torch.ones_like(found[key][:1])
+        return found
+
+
+class Maskedd(MapTransform):
+    """Set an array to 0 outside a mask.
+
+    Args:
+        keys: of the array.
+        name: of the mask.
+    """
+
+    def __init__(self, keys: str, name: str) -> None:
+        super().__init__(keys)
+        self.name = name
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Probabilities of 0 throughout are background."""
+        found = dict(data)
+        for key in self.key_iterator(found):
+            found[key] = found[key] * (found[self.name] > 0.5)
         return found

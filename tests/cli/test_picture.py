@@ -1,0 +1,25 @@
+"""The command that draws an image with its labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from tests.helpers.calling import Call
+
+
+def test_the_command_writes_a_picture_and_prints_its_path(tmp_path: Path, call: Call) -> None:
+    array = np.zeros((12, 10, 8), np.int16)
+    array[3:6, 3:6, 3:6] = 1
+    for name in ("image", "labels"):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    words = ("picture", str(tmp_path / "image.nii.gz"), str(tmp_path / "labels.nii.gz"))
+    assert call(*words).out == f"{tmp_path / 'labels.png'}\n"
+    with Image.open(tmp_path / "labels.png") as shown:
+        shown.verify()
+    out = tmp_path / "other.png"
+    assert call(*words, "--truth", words[2], "-o", str(out)).out == f"{out}\n"
+    assert "no.nii" in call("picture", "no.nii", words[2], status=2).err
