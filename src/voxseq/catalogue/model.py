@@ -249,12 +249,12 @@ class DataSet:
         for option in needed:
             if option not in self.options:
                 raise ValueError(f"options.{option}: {self.layout} needs it")
-        if self.own and self.modality == "CT and MRI" and self.layout not in MIXED:
-            if "modalities" not in self.options:
-                raise ValueError(
-                    f"modality: {self.layout} cannot tell CT from MRI; expected one of the two, "
-                    "or a data set for each"
-                )
+        is_mixed = self.own and self.modality == "CT and MRI" and self.layout not in MIXED
+        if is_mixed and "modalities" not in self.options:
+            raise ValueError(
+                f"modality: {self.layout} cannot tell CT from MRI; expected one of the two, or a "
+                "data set for each"
+            )
         for option in self.options:
             if option not in known:
                 raise ValueError(
