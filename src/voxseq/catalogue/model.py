@@ -249,8 +249,8 @@ class DataSet:
         for option in needed:
             if option not in self.options:
                 raise ValueError(f"options.{option}: {self.layout} needs it")
-        is_mixed = self.own and self.modality == "CT and MRI" and self.layout not in MIXED
-        if is_mixed and "modalities" not in self.options:
+        is_mixed = self.own and self.modality == "CT and MRI"
+        if is_mixed and self.layout not in MIXED and "modalities" not in self.options:
             raise ValueError(
                 f"modality: {self.layout} cannot tell CT from MRI; expected one of the two, or a "
                 "data set for each"
