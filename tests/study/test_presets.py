@@ -16,6 +16,7 @@ from voxseq.study.presets import (
     class_weights,
     geometry,
     median_spacing,
+    pretraining_steps,
     window,
 )
 
@@ -74,6 +75,21 @@ def test_the_spacing_is_the_median_and_finer_along_a_very_coarse_axis(seen: Seen
     mixed = seen(opened=tuple(replace(one, spacing=(0.8, 0.8, z)) for z in zs))
     assert median_spacing(mixed) == pytest.approx((0.8, 0.8, 3.2))
     assert median_spacing(seen(spacing=(1.0, 1.0, 2.0))) == (1.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("preset", "shape", "side"),
+    [("base", (36, 51, 35), 32), ("base", (200, 200, 100), 96), ("small", (36, 51, 35), 32)],
+)
+def test_sequences_do_not_enlarge_small_images(
+    seen: Seen, preset: str, shape: Shape, side: int
+) -> None:
+    assert geometry(seen(shape=shape), PRESETS[preset]).volume == (side,) * 3
+
+
+def test_more_images_are_pretrained_on_longer() -> None:
+    found = [pretraining_steps(PRESETS["small"], images) for images in (10, 100, 200, 10_000)]
+    assert found == [300, 300, 600, 1500]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import own_images, trees
 from voxseq.base.errors import DataError
-from voxseq.study.source import BOTH, facts_of
+from voxseq.study.source import BOTH, UNKNOWN, facts_of
 
 
 def write(folder: Path, *names: str) -> None:
@@ -23,8 +23,14 @@ def test_a_tree_of_files_is_recognised(tmp_path: Path) -> None:
     assert facts_of(tmp_path) == {
         "folder": str(tmp_path),
         "layout": "files",
-        "modality": BOTH,
+        "modality": UNKNOWN,
     }
+
+
+def test_headers_of_dicom_will_tell_the_modality(tmp_path: Path) -> None:
+    own_images.dicom(tmp_path)
+    assert facts_of(tmp_path)["modality"] == BOTH
+    assert facts_of(tmp_path, modality="CT")["modality"] == "CT"
 
 
 @pytest.mark.parametrize("name", ["images/x1.nii.gz", "images/x1/ct.nii.gz"])
@@ -58,7 +64,7 @@ def test_a_dataset_json_is_of_nnu_net_or_the_decathlon(
     write(tmp_path, "imagesTr/x.nii.gz")
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     found = facts_of(tmp_path / named)
-    assert found == {"folder": str(tmp_path), "layout": layout, "modality": BOTH, **options}
+    assert found == {"folder": str(tmp_path), "layout": layout, "modality": UNKNOWN, **options}
 
 
 def test_nnu_net_1_is_told_by_the_numbers_of_its_channels(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,32 @@ def test_an_error_names_the_file_and_the_line(folder: Path) -> None:
     assert status != 0
     assert "report.dpi" in said
     assert "[b.yaml, line 2]" in said
+
+
+def test_a_study_that_stands_alone_takes_nothing_from_params_yaml(folder: Path) -> None:
+    study = """
+    standalone: true
+    scale: mine
+    results: results/mine
+    sequences:
+      volume_shape: [16, 16, 16]
+      length: 4
+      validation_every: 8
+      sources: [{dataset: amos22, kind: spatial}]
+      spatial:
+        {crops_per_volume: 7, crop_shape: [16, 16, 16], window_shape: [16, 16, 16], stride: 1}
+    encoder: {width: 24, depth: 2, heads: 2, mlp_width: 48, patch_size: [4, 4, 4]}
+    pretrain: {steps: 5, batch_size: 3, methods: {ours: {}}}
+    finetune: {tasks: {}}
+    """
+    (folder / "a.yaml").write_text(textwrap.dedent(study), encoding="utf-8")
+    (folder / "params.yaml").write_text("no: configuration\n", encoding="utf-8")
+    status, said = planned(folder, "--configfile", "a.yaml")
+    assert status == 0, said
+    (path,) = (folder / ".voxseq/config").iterdir()
+    found = json.loads(path.read_bytes())
+    assert list(found["pretrain"]["methods"]) == ["ours"]
+    assert found["finetune"]["tasks"] == {}
+    status, said = planned(folder)
+    assert status != 0
+    assert "params.yaml" in said

@@ -121,11 +121,11 @@ def init(
     from voxseq.study.launch import STUDIES
     from voxseq.study.machine import this_machine
     from voxseq.study.settings import Wishes
-    from voxseq.study.source import BOTH, facts_of
+    from voxseq.study.source import facts_of
 
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
-    facts = facts_of(images, labels, like=like, modality=modality or BOTH, target=target)
+    facts = facts_of(images, labels, like=like, modality=modality, target=target)
     wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)

@@ -36,6 +36,10 @@ refused too. Limits that are far from all honest values are not listed below.
   Mappings are merged key by key, everything else is replaced. A key that ends in `!` replaces the
   whole value of that name: `tasks!:` drops the tasks of the file below. Several are laid over each
   other in turn. `voxseq config use FILE` writes one into `params.yaml`, whose comments stay.
+- **`standalone: true`** at the top of a file makes it a study of its own, as `voxseq init` writes
+  them ([own-study.md](own-study.md)): nothing is taken from `params.yaml` or from files before it,
+  absent keys have the defaults below, and sizes of encoder, sequences and pre-training have to be
+  stated.
 - **`finetune.defaults`** may hold `segmentation`, `classification` and `regression`. Every task is
   laid over the one of its own `type`; so what tasks share is written once. It does not exist after
   validation.

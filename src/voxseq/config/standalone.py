@@ -40,7 +40,7 @@ def of_standalone(word: Any, content: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(STANDALONE, f"expected true or false (given: {word!r})")
     if "results" not in content:
         yield Problem("results", f"is not stated, expected results/{content.get('scale', 'NAME')}")
-    wanted = {"encoder": _ENCODER}
+    wanted: dict[str, tuple[str, ...]] = {"encoder": _ENCODER}
     if _below(content, "pretrain").get("methods"):
         sequences = _below(content, "sequences")
         wanted |= {"pretrain": _PRETRAIN, "sequences": _SEQUENCES}

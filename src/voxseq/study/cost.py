@@ -122,6 +122,7 @@ def finetuning_bytes(own: FinetuneRun, shape: tuple[int, int, int]) -> float:
             features=recipe.decoder_features if isinstance(recipe, SegmentationRecipe) else 1,
             seed=own.seed,
             settings=own.network_settings,
+            in_channels=own.channels,
         )
     without_values(network, fake)
     if isinstance(recipe, SegmentationRecipe):
@@ -132,7 +133,7 @@ def finetuning_bytes(own: FinetuneRun, shape: tuple[int, int, int]) -> float:
     ledger.hold(network.parameters())
     weights = ledger.live
     with fake:
-        images = torch.empty(rows, 1, *shape)
+        images = torch.empty(rows, own.channels, *shape)
     ledger.hold([images])
     with ledger:
         loss = network(images).float().log_softmax(dim=1).sum()

@@ -110,11 +110,11 @@ def _in_size(study: Study, machine: Machine, name: str) -> Study:
 
 
 def _modality(seen: Look) -> str:
-    """Modality of images as headers have it, else as their intensities look."""
-    stated = {entry.modality for entry in seen.entries} & {"CT", "MRI"}
-    if len(stated) == 1:
-        return stated.pop()
-    return BOTH if stated else "CT" if seen.is_ct else "MRI"
+    """Modality of images as the headers of DICOM have it, else as their intensities look."""
+    if seen.dataset.modality == BOTH:
+        stated = {entry.modality for entry in seen.entries}
+        return stated.pop() if len(stated) == 1 else BOTH
+    return "CT" if seen.is_ct else "MRI"
 
 
 def _data_config(wishes: Wishes) -> DataConfig:

@@ -191,7 +191,9 @@ def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
             "\n".join([f"{folder}: none of the images that were tried can be read:", *reasons]),
             "repair or convert them, or name another folder or layout (--like)",
         )
-    remarks = tuple(f"{remark.path}: {remark.reason}" for remark in found.remarks)
+    remarks = tuple(
+        f"{remark.path}: {remark.reason}".removeprefix(": ") for remark in found.remarks
+    )
     return Look(
         dataset=dataset,
         folder=folder,

@@ -35,6 +35,7 @@ class Machine:
         memory: bytes of the GPU, else of the machine.
         products: operations per second that one training sustains in matrix products.
         convolutions: the same in 3D convolutions.
+        has_bf16: whether the GPU computes in bfloat16.
     """
 
     cores: int
@@ -42,6 +43,7 @@ class Machine:
     memory: int
     products: float
     convolutions: float
+    has_bf16: bool = False
 
     @property
     def trainings(self) -> int:
@@ -74,9 +76,12 @@ def this_machine() -> Machine:
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
         gpu, memory = str(found.name), int(found.total_memory)
+        # Older ones emulate it, slowly.
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        gpu, memory = "", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(usable_cores(), gpu, memory, products, convolutions)
+        gpu, has_bf16 = "", False
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(usable_cores(), gpu, memory, products, convolutions, has_bf16)
 
 
 def usable_cores() -> int:

@@ -8,10 +8,11 @@ weights of the classes follow from how rare they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxseq.study.look import Look, Shape, Spacing
 from voxseq.study.machine import Machine
@@ -24,6 +25,8 @@ _SAME_SPACING = 0.02
 LENGTH = 4
 #: The rarest structure weighs at most so many times the background in the cross-entropy.
 _MOST_WEIGHT = 8.0
+#: Images for which the steps of a preset are meant.
+_USUAL_IMAGES = 100
 #: Memory of a GPU from which on a preset is chosen, and images that a large encoder needs.
 _BASE_MEMORY, _LARGE_MEMORY, _LARGE_IMAGES = 7e9, 38e9, 300
 
@@ -118,7 +121,7 @@ def geometry(look: Look, preset: Preset) -> Geometry:
     token = preset.token
     roi = _roi(shape, budget, token)
     is_same = np.allclose(look.spacings, wanted, rtol=_SAME_SPACING)
-    side = _sequence_side(preset)
+    side = _sequence_side(preset, shape)
     crop = _three(max(round(side * w / s), 1) for w, s in zip(wanted, look.spacing, strict=True))
     return Geometry(
         None if is_same else wanted,
@@ -210,19 +213,28 @@ def _odd(side: int, depth: int, xy: int, z: int) -> float:
     return abs(math.log((side / depth) / (xy / z)))
 
 
-def _sequence_side(preset: Preset) -> int:
-    """Side of a sequence's volume: each of its patches is at least a token thick."""
+def _sequence_side(preset: Preset, shape: Shape) -> int:
+    """Side of a sequence's volume: each of its patches is a token thick, or several.
+
+    It is about that of the images, which would be enlarged otherwise.
+    """
     step = LENGTH * preset.token
-    return max(preset.side // step, 1) * step
+    most = min(preset.side, math.prod(shape) ** (1 / 3))
+    return max(int(most) // step, 1) * step
 
 
-def _spacing(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Spacing:
+def pretraining_steps(preset: Preset, images: int) -> int:
+    """Optimiser steps of a pre-training: more for more images, up to five times as many."""
+    return round(preset.pretrain_steps * min(max(images / _USUAL_IMAGES, 1.0), 5.0))
+
+
+def _spacing(values: NDArray[np.float64]) -> Spacing:
     x, y, z = (float(f"{value:.4g}") for value in values)
     return (x, y, z)
 
 
-def _three(values: object) -> Shape:
-    x, y, z = values  # type: ignore[misc]
+def _three(values: Iterable[int]) -> Shape:
+    x, y, z = values
     return (x, y, z)
 
 

@@ -16,6 +16,7 @@ from voxseq.study.presets import (
     Preset,
     class_weights,
     geometry,
+    pretraining_steps,
     window,
 )
 
@@ -84,9 +85,11 @@ def settings(
             "mlp_width": preset.mlp_width,
             "patch_size": [grids.token] * 3,
         },
-        "pretrain": _pretrain(wishes, preset),
+        "pretrain": _pretrain(look, wishes, preset),
         "finetune": _finetune(look, wishes, preset, grids),
     }
+    if machine.has_bf16:
+        tree["pretrain"]["precision"] = tree["finetune"]["precision"] = "bf16-mixed"
     tree["execution"] = _execution(machine)
     return tree
 
@@ -125,8 +128,8 @@ def _sequences(look: Look, wishes: Wishes, grids: Geometry) -> dict[str, Any]:
     }
 
 
-def _pretrain(wishes: Wishes, preset: Preset) -> dict[str, Any]:
-    steps = wishes.steps or preset.pretrain_steps
+def _pretrain(look: Look, wishes: Wishes, preset: Preset) -> dict[str, Any]:
+    steps = wishes.steps or pretraining_steps(preset, len(look.entries))
     return {
         "steps": steps,
         "batch_size": preset.pretrain_batch,

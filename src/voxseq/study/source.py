@@ -18,8 +18,9 @@ from voxseq.data.readers.globs import case_of
 
 #: Layouts that a user may name.
 LAYOUTS = ("files", "nnunet", "msd", "bids", "table", "medmnist")
-#: Modality of images that have not been looked at.
-BOTH = "CT and MRI"
+#: Modality of DICOM series that have not been looked at: their headers state it. Other files have
+#: this one until their intensities are known.
+BOTH, UNKNOWN = "CT and MRI", "MRI"
 _TABLES = (".csv", ".tsv", ".txt")
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
@@ -29,7 +30,7 @@ def facts_of(
     labels: Path | None = None,
     *,
     like: str | None = None,
-    modality: str = BOTH,
+    modality: str | None = None,
     target: str | None = None,
 ) -> dict[str, Any]:
     """Facts of a data set for the configuration.
@@ -38,7 +39,7 @@ def facts_of(
         images: folder of the images, or a file that lists or holds them.
         labels: folder of segmentations, or a table of classes or numbers.
         like: layout; None: the one that the folder looks like.
-        modality: "CT", "MRI" or both.
+        modality: "CT" or "MRI"; None where the user has not said it.
         target: column of the table that is to be predicted; None: the usual names.
 
     Raises:
@@ -49,7 +50,7 @@ def facts_of(
             raise DataError(f"{path} does not exist", "correct the path")
     table = _table(images, labels)
     layout = like or ("table" if table else _layout(images))
-    facts: dict[str, Any] = {"layout": layout, "modality": modality}
+    facts: dict[str, Any] = {"layout": layout, "modality": modality or _modality(images, layout)}
     if layout == "table":
         if table is None:
             raise DataError("layout table needs a table", "name it: --labels cases.csv")
@@ -71,6 +72,12 @@ def facts_of(
     if layout == "files" and labels is not None:
         return _with_labels(images, labels, facts)
     return {"folder": _folder(images), **facts}
+
+
+def _modality(images: Path, layout: str) -> str:
+    if layout != "files" or not images.is_dir():
+        return UNKNOWN
+    return UNKNOWN if any(ending_of(p, any_image.ENDINGS) for p in files(images)) else BOTH
 
 
 def _table(images: Path, labels: Path | None) -> Path | None:

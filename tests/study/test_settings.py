@@ -1,0 +1,82 @@
+"""Keys that follow from the machine, and the text that they are written as."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.study.conftest import Seen
+from voxseq.config.datasets import DataConfig
+from voxseq.config.reading import parse_yaml
+from voxseq.study.division import divide
+from voxseq.study.look import Look
+from voxseq.study.machine import Machine, this_machine
+from voxseq.study.presets import PRESETS
+from voxseq.study.settings import Wishes, settings
+from voxseq.study.write import text_of
+
+CPU = Machine(2, "", 24 * 10**9, 1e11, 1e11)
+GPU = replace(CPU, cores=16, gpu="a GPU", memory=80 * 10**9, has_bf16=True)
+WISHES = Wishes("mine", {"folder": "/own", "layout": "msd", "modality": "MRI"})
+
+
+def made(look: Look, machine: Machine = CPU, **wishes: Any) -> dict[str, Any]:
+    asked = replace(WISHES, **wishes)
+    return settings(look, asked, PRESETS["small"], machine, divide(look, DataConfig()))
+
+
+def test_a_gpu_is_asked_for_and_computes_in_sixteen_bits(seen: Seen) -> None:
+    plain, fast = made(seen()), made(seen(), GPU)
+    assert "gpu" not in plain["execution"]["finetune"]
+    assert "precision" not in plain["pretrain"]
+    assert fast["execution"]["pretrain"]["gpu"] == 1
+    assert fast["execution"]["pretrain"]["threads"] == 9
+    assert fast["finetune"]["precision"] == "bf16-mixed"
+    old = made(seen(), replace(GPU, has_bf16=False))
+    assert "precision" not in old["finetune"]
+
+
+def test_classes_that_are_ignored_are_none(seen: Seen) -> None:
+    task = made(seen(names={1: "a"}, ignore=2))["finetune"]["tasks"]["mine"]
+    assert task["labels"] == ["a"]
+    assert task["ignore_label"] == 2
+    assert task["class_weights"] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 100])
+def test_few_steps_are_warmed_up_and_validated_too(seen: Seen, steps: int) -> None:
+    found = made(seen(), steps=steps)
+    task = found["finetune"]["tasks"]["mine"]
+    for part in (found["pretrain"], task):
+        assert part["steps"] == steps
+        assert 1 <= part["validate_every"] <= steps
+    assert 1 <= task["scratch"]["warmup_steps"] <= steps
+
+
+def test_the_text_reads_back_as_the_keys_with_remarks_beside_them(seen: Seen) -> None:
+    tree = made(seen())
+    said = {
+        "standalone": "first",
+        "encoder": "above a mapping",
+        "finetune.tasks.mine.roi": "deep",
+        "pretrain.methods.ours.optimiser.lr": "inside",
+        "absent.key": "nowhere",
+    }
+    text = text_of(tree, ["One.", "Two."], said)
+    assert parse_yaml(text)[0] == tree
+    assert text.startswith("# One.\n# Two.\n")
+    for remark in ("first", "above a mapping", "deep", "inside"):
+        assert text.count(f"# {remark}") == 1
+    assert "nowhere" not in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_rates_of_this_machine_are_measured() -> None:
+    found = this_machine()
+    assert found.cores >= 1
+    assert found.memory > 2**28
+    assert found.products > 0
+    assert found.convolutions > 0
+    assert f"{found.cores} cores" in str(found)
