@@ -191,3 +191,17 @@ def test_the_plan_of_other_tasks_than_the_papers_does_not_speak_of_ours(root: Pa
     }
     assert {*config.stages()} == {"Pre-training", "Fine-tuning", "Controls"}
     assert {"tables/structures.md", "tables/table5.md"} <= {*lasting("tables", config)}
+
+
+def test_a_task_that_no_method_is_trained_on_is_not_in_the_report(root: Path) -> None:
+    overlay = {
+        "pretrain": {"methods!": {}},
+        "finetune": {"scratch": ["unetr"]},
+        "ablation!": {"tasks": []},
+        "label_ratio": {"tasks": ["la", "nodule"], "methods": None},
+        "beyond!": {"trivial": ["ricord"]},
+    }
+    config = build_plan(load_config(root / "params.yaml", [overlay])).runs["tables/all"].config
+    assert "nodule" not in config.tasks
+    assert {"la", "ricord"} <= {*config.tasks}
+    assert (config.ratio_tasks, config.beyond_tasks) == (("la",), ("ricord",))

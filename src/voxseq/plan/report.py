@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from voxseq.config import Config
 from voxseq.config.report_run import (
     ControlRow,
@@ -31,13 +33,13 @@ def add_report_runs(
         phantoms=any(run.config.phantoms for run in examined),
         report=config.report,
         methods=tuple(in_table_order([*config.finetune.scratch, *config.pretrain.methods])),
-        tasks=_tasks(config),
+        tasks={n: task for n, task in _tasks(config).items() if _planned((n,), cells)},
         seeds=config.finetune.seeds,
         ratios=tuple(sorted({1.0, *config.label_ratio.ratios}, reverse=True)),
-        ratio_tasks=config.label_ratio.tasks,
-        ablation_tasks=config.ablation.tasks,
+        ratio_tasks=_planned(config.label_ratio.tasks, cells, "label_ratio"),
+        ablation_tasks=_planned(config.ablation.tasks, cells, "ablation"),
         ablation=dict(sorted(config.ablation.variants.items())),
-        beyond_tasks=config.beyond.tasks,
+        beyond_tasks=_planned(config.beyond.tasks, cells, "beyond"),
         beyond=tuple(beyond),
         runs=tuple(
             FinetunedRun.model_validate({**vars(cell), "variant": cell.variant or ""})
@@ -57,6 +59,15 @@ def add_report_runs(
     )
     data = [r for r in builder.runs if r.startswith(("sequences/", "preprocess/source/"))]
     builder.add("figures", "figures", "all", figures, [*trained, *data, "tables/all"])
+
+
+def _planned(tasks: Iterable[str], cells: Iterable[ResultKey], stage: str = "") -> tuple[str, ...]:
+    """Those of some tasks that a run of the stage, or of any, is planned for.
+
+    A task may have none: no method of the study has a network for its type.
+    """
+    known = {cell.task for cell in cells if not stage or cell.stage == stage}
+    return tuple(task for task in tasks if task in known)
 
 
 def _tasks(config: Config) -> dict[str, ReportTask]:
