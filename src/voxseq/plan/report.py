@@ -33,13 +33,13 @@ def add_report_runs(
         phantoms=any(run.config.phantoms for run in examined),
         report=config.report,
         methods=tuple(in_table_order([*config.finetune.scratch, *config.pretrain.methods])),
-        tasks={n: task for n, task in _tasks(config).items() if _planned((n,), cells)},
+        tasks=_tasks(config),
         seeds=config.finetune.seeds,
         ratios=tuple(sorted({1.0, *config.label_ratio.ratios}, reverse=True)),
-        ratio_tasks=_planned(config.label_ratio.tasks, cells, "label_ratio"),
-        ablation_tasks=_planned(config.ablation.tasks, cells, "ablation"),
+        ratio_tasks=config.label_ratio.tasks,
+        ablation_tasks=config.ablation.tasks,
         ablation=dict(sorted(config.ablation.variants.items())),
-        beyond_tasks=_planned(config.beyond.tasks, cells, "beyond"),
+        beyond_tasks=config.beyond.tasks,
         beyond=tuple(beyond),
         runs=tuple(
             FinetunedRun.model_validate({**vars(cell), "variant": cell.variant or ""})
@@ -48,6 +48,7 @@ def add_report_runs(
         pretrain_runs=tuple(map(_pretrained, pretrained)),
     )
     trained = [*(cell.id for cell in cells), *(run.id for run in pretrained)]
+    study = _of_planned_tasks(study)
     builder.add("tables", "tables", "all", study, trained)
     ours = config.pretrain.methods.get("ours", {})
     figures = study.model_copy(
@@ -61,13 +62,24 @@ def add_report_runs(
     builder.add("figures", "figures", "all", figures, [*trained, *data, "tables/all"])
 
 
-def _planned(tasks: Iterable[str], cells: Iterable[ResultKey], stage: str = "") -> tuple[str, ...]:
-    """Those of some tasks that a run of the stage, or of any, is planned for.
+def _of_planned_tasks(study: ReportRun) -> ReportRun:
+    """The study with those tasks only that a run is planned for.
 
     A task may have none: no method of the study has a network for its type.
     """
-    known = {cell.task for cell in cells if not stage or cell.stage == stage}
-    return tuple(task for task in tasks if task in known)
+
+    def planned(tasks: Iterable[str], *stages: str) -> tuple[str, ...]:
+        known = {run.task for run in study.runs if not stages or run.stage in stages}
+        return tuple(task for task in tasks if task in known)
+
+    return study.model_copy(
+        update={
+            "tasks": {name: study.tasks[name] for name in planned(study.tasks)},
+            "ratio_tasks": planned(study.ratio_tasks, "label_ratio"),
+            "ablation_tasks": planned(study.ablation_tasks, "ablation"),
+            "beyond_tasks": planned(study.beyond_tasks, "beyond"),
+        }
+    )
 
 
 def _tasks(config: Config) -> dict[str, ReportTask]:
