@@ -201,6 +201,8 @@ def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
         title=task.title,
         dataset=task.dataset,
         licence=config.data.dataset(task.dataset).licence,
+        # A data set of one channel need not name it.
+        channels=tuple(name or "image" for name in config.channel_names(run.task)),
         data=task.data,
     )
     return run.model_copy(update={"kept": facts})
