@@ -46,3 +46,23 @@ def test_verify_needs_no_data_root_for_it(overlay: Path) -> None:
     assert (result.exit_code, found["images"], found["faults"]) == (1, {"organs": 3}, 1)
     (fault,) = (f for f in found["findings"] if f["severity"] == "fault")
     assert fault["file"].endswith("raw/imagesTr/b_0000.nii.gz")
+
+
+def test_verify_takes_classes_and_merged_values_from_the_task(overlay: Path) -> None:
+    content = yaml.safe_load(overlay.read_text())
+    tasks = yaml.safe_load((ROOT / "params.yaml").read_text())["finetune"]["tasks"]
+    task = next(t for t in tasks.values() if t["dataset"] == "task09_spleen")
+    content["finetune"] = {
+        "tasks": {"organs": {**task, "title": "Organs", "dataset": "organs", "class_weights": None}}
+    }
+    held = content["finetune"]["tasks"]["organs"]
+
+    def reasons() -> str:
+        overlay.write_text(yaml.safe_dump(content))
+        found = json.loads(call(overlay, "verify", "organs", "--json").output)["findings"]
+        return " ".join(finding["reason"] for finding in found)
+
+    held["labels"] = ["kidney", "tumour"]
+    assert "labels are 1 kidney, but the study has 1 kidney, 2 tumour" in reasons()
+    held["labels"], held["data"] = ["organ"], {**task["data"], "merge_labels": {2: 1}}
+    assert "the study has" not in reasons()

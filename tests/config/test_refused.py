@@ -97,6 +97,9 @@ finetune.tasks.la.data.spacing: [1.0e-09, 1, 1] | data.spacing.0 | 1e-09 | 0.01
 finetune.tasks.la.dataset: left_atrium_2 | @ | left_atrium_2
 finetune.tasks.la.dataset: amos22 | tasks.la.dataset | amos22 has no labels
 finetune.tasks.la.dataset: nodule | tasks.la.type | segmentation | classification
+finetune.tasks.la.data.channels: [0, 0] | la.data.channels | 0 occurs more than once
+finetune.tasks.la.data.channels: [1] | la.data.channels | la: there is no channel 1; it has 1
+finetune.tasks.la.data.channels: [flair] | la.data.channels | no channel 'flair'
 finetune.tasks.la.labels: [] | labels | at least one
 finetune.tasks.la.ignore_label: 1 | ignore_label 1 | 'left atrium' | above 1
 finetune.tasks.la.ignore_label: 0 | la.ignore_label | greater than 0
@@ -131,6 +134,9 @@ finetune.tasks.task03_liver.data.merge_labels: {-1: 1} | merge_labels.-1
 finetune.tasks.task03_liver.data.merge_labels: {300: 1} | merge_labels.300
 finetune.tasks.task03_liver.data.merge_labels: {2: 1, 7: 1} | merge_labels | 7 is no label
 finetune.tasks.task06_lung.data.window: [0, 1.0e-30] | window | low < high
+finetune.tasks.task06_lung.data.window: [[0, 1], [0, 2]] | lung.data.window | 2 entries | 1 channels
+finetune.tasks.task06_lung.data.window: [[0, 1], [2, 1]] | window (2.0, 1.0) | low < high
+finetune.tasks.task06_lung.data.window: [[0, 1], [0, a]] | lung.data.window.1.1 | a
 finetune.tasks.task06_lung.data.window: [-1.0e+300, 0] | window.0 | -1e+300
 finetune.tasks.task06_lung.roi: [16, 32, 16] | task06_lung.roi | (16, 32 | msd | equal
 finetune.tasks.task09_spleen.data.merge_labels.a: b | merge_labels
@@ -147,6 +153,7 @@ sequences.sources: [{dataset: stoic, kind: spatial}] | medcoss | no MRI
 sequences.sources: [{dataset: amos22, kind: spatial}], ablation.tasks: [],
     data.phantoms.source_volumes: 2, sequences.spatial.crops_per_volume: 3 |
     sequences.validation_every | 50 | 1 of all
+sequences.sources.0.channels: [t2] | sources.0.channels | no channel 't2' | it has 1
 sequences.sources.0.dataset: amos2 | sequences.sources.0 | 'amos2' | amos22
 sequences.sources.0.dataset: dicom_ct | sources.0.dataset | dicom_ct | data.root
 sequences.sources.0.kind: temporal | sources.0.kind | temporal | spatial

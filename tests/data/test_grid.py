@@ -22,7 +22,7 @@ from voxseq.config.data import StoreConfig
 from voxseq.config.runs import TaskPreparation
 from voxseq.data import grid, layouts
 from voxseq.data import prepare as preprocess
-from voxseq.data.checks import Measured
+from voxseq.data.checks import Measured, content_hash
 from voxseq.data.grid import save_prediction, to_file_grid, to_native
 from voxseq.data.index import index_row
 from voxseq.data.store import StoreWriter, VolumeStore
@@ -81,21 +81,22 @@ def test_any_orientation_becomes_ras(codes: tuple[str, str, str]) -> None:
 # The way back
 
 ENTRY = Entry("case", "image", "case.nii.gz", label_path="label.nii.gz")
-MEASURED = Measured(0.0, 1.0, "")
 
 
 def _prepared(volume: Volume, label: Array, folder: Path, **data: Any) -> tuple[Array, Any]:
     """The label on the prepared grid, and the volume's row, as the stage makes them."""
-    row = {**index_row("set", ENTRY, volume, MEASURED), "split": "test"}
+    measured = Measured(0.0, 1.0, content_hash(volume.array))
+    row = {**index_row("set", ENTRY, volume, measured), "split": "test"}
     writer = StoreWriter(folder, StoreConfig(chunk_shape=(16, 16, 16)))
     adapter = layouts.Adapter(
         scan=lambda *_: Scan(()),
         read_image=lambda *_: volume,
         read_label=lambda *_: Volume(label, volume.affine),
     )
-    reader = preprocess._Reader(adapter, folder)
+    reader = preprocess._Reader(adapter, folder, ("",))
     content = {"type": "segmentation", "labels": 2, "data": {"window": [-100, 200], **data}}
-    preprocess._add(writer, 0, row, reader, TaskPreparation.model_validate(content))
+    item = preprocess._Item(0, row, (0,))
+    preprocess._add_case(writer, item, reader, TaskPreparation.model_validate(content))
     writer.close()
     store = VolumeStore(folder)
     return store.label(0)[...], store.table.loc[0]

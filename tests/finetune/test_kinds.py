@@ -357,6 +357,16 @@ def test_no_crop_is_centred_where_the_class_is_unknown(unknown: Path) -> None:
     assert min(centre[0] for centre in centres) >= 8
 
 
+@pytest.mark.parametrize("augmentation", ["msd", "la"])
+def test_augmentation_mixes_no_class_with_the_unknown(augmentation: str, unknown: Path) -> None:
+    task = {**IGNORING, "augmentation": augmentation}
+    recipe = context(unknown.parent / augmentation, unknown, task).config.recipe
+    volumes = Volumes(unknown)
+    rows = KINDS["segmentation"].rows(recipe, volumes, volumes.rows("train"), 0)
+    seen = torch.cat([rows(step)["label"].flatten() for step in range(10)]).unique()
+    assert seen.tolist() == [0, 1, IGNORED]
+
+
 def test_ignored_voxels_are_not_scored(unknown: Path, tmp_path: Path) -> None:
     task = {**IGNORING, "steps": 80, "validate_every": 20, "decoder_features": 8}
     out = train(tmp_path, unknown, task)

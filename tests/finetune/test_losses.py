@@ -62,9 +62,9 @@ def test_labels_of_a_byte_and_logits_of_half_precision() -> None:
     assert dice.dtype == entropy.dtype == torch.float32
 
 
-@given(st.lists(st.integers(0, 1), min_size=1, max_size=8), st.integers(0, 99))
-def test_class_balanced_loss_by_hand(targets: list[int], seed: int) -> None:
-    logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(targets), 2)))
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=8), st.integers(2, 4), st.integers(0, 99))
+def test_class_balanced_loss_by_hand(targets: list[int], classes: int, seed: int) -> None:
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(targets), classes)))
     z = logits.numpy()
     losses = [np.log(np.exp(row).sum()) - row[t] for row, t in zip(z, targets, strict=True)]
     means = [
@@ -72,8 +72,8 @@ def test_class_balanced_loss_by_hand(targets: list[int], seed: int) -> None:
         for c in set(targets)
     ]
     found = class_balanced_cross_entropy(logits, torch.tensor(targets))
-    # Divided by two also when the batch has one class.
-    assert float(found) == pytest.approx(sum(means) / 2)
+    # Divided by the number of classes also when the batch lacks some.
+    assert float(found) == pytest.approx(sum(means) / classes)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,12 @@ def voxseq(words: list[str]) -> None:
 
 
 def python(words: list[str]) -> None:
-    """Let click read the words of the one module that pages run."""
+    """Let click read the words of the one module that pages run, or a bundle its own script's."""
+    if words[0] == "scripts/predict.py":
+        from voxseq.predict.export.standalone.predict import command
+
+        command().parse_args(words[1:])
+        return
     from benchmarks.gpu.__main__ import main
 
     assert words[:2] == ["-m", "benchmarks.gpu"], f"nobody knows python {words}"

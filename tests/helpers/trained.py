@@ -105,10 +105,10 @@ def _make_store(root: Path, kind: str) -> None:
         columns = row(name, split, number % 3, SHAPE) | made.columns
         columns["value"] = 60.0 * (number % 3)
         if kind != "segmentation":
-            writer.add(key, made.image[0], None, columns)
+            writer.add(key, made.image, None, columns)
             continue
         native, prepared = place_label(label, made)
-        writer.add(key, made.image[0], prepared, columns, native)
+        writer.add(key, made.image, prepared, columns, native)
         if split == "test":
             write(root / "labels" / f"{name}.nii.gz", label)
     writer.close()

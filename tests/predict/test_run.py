@@ -126,16 +126,16 @@ def test_classes_and_numbers_are_a_table(
 def test_channels_are_told_by_their_numbers(tmp_path: Path) -> None:
     for name in ("a_0000", "a_0001", "b_0000", "c"):
         (tmp_path / f"{name}.nii.gz").touch()
-    cases = {case.name: case for case in find_cases([tmp_path], 2)}
+    cases = {case.name: case for case in find_cases([tmp_path], (2,))}
     assert [path.name for path in cases["a"].paths] == ["a_0000.nii.gz", "a_0001.nii.gz"]
     assert cases["b"].problem == "b: channels 0000 are there, expected 0000 to 0001"
     assert cases["c"].paths == (tmp_path / "c.nii.gz",)
     # For one channel these are four images; nnU-Net's "_0000" is told where all have it.
-    assert {case.name for case in find_cases([tmp_path], 1)} == {"a_0000", "a_0001", "b_0000", "c"}
+    assert {case.name for case in find_cases([tmp_path])} == {"a_0000", "a_0001", "b_0000", "c"}
     (tmp_path / "a_0001.nii.gz").unlink()
     (tmp_path / "c.nii.gz").unlink()
-    assert {case.name for case in find_cases([tmp_path], 1)} == {"a", "b"}
-    assert {case.name for case in find_cases([f"{tmp_path}/a_*.nii.gz"], 1)} == {"a_0000"}
+    assert {case.name for case in find_cases([tmp_path])} == {"a", "b"}
+    assert {case.name for case in find_cases([f"{tmp_path}/a_*.nii.gz"])} == {"a_0000"}
 
 
 _KILLED = """

@@ -14,6 +14,7 @@ from voxseq.base.errors import DataError
 from voxseq.cli.options import load, overlay_option, params_option, resolve_root, root_option
 
 if TYPE_CHECKING:
+    from voxseq.catalogue import DataSet
     from voxseq.config import Config
     from voxseq.data.verify.report import Finding, Report
 
@@ -87,22 +88,28 @@ def _report(
     from voxseq.config.datasets import DataConfig
     from voxseq.config.runs import TaskNeeds
     from voxseq.data.verify.check import Usage, verify
-    from voxseq.plan.data import needs_of
+    from voxseq.plan.data import needs_of, own_set, unmerged
 
     tasks: dict[str, TaskNeeds] = {}
     recipes: dict[str, TaskDataConfig] = {}
+    own: dict[str, DataSet] = {}
     sources, optional = None, set[str]()
     if config is not None:
         for task in config.finetune.tasks.values():
             tasks[task.dataset] = needs_of(task)
             recipes[task.dataset] = task.data
+        for name, row in config.data.sets.items():
+            used = [t for t in config.finetune.tasks.values() if t.dataset == name]
+            own[name] = own_set(row, used[-1] if used else None)
+            if used:
+                tasks[name] = unmerged(tasks[name], row, used[-1])
         sources = [source.dataset for source in config.sequences.sources]
         kept = {s.dataset for s in config.sequences.sources if not s.optional}
         optional = set(sources) - kept - set(tasks)
         names = names or tuple(dict.fromkeys((*sources, *tasks)))
     chosen = {name: task for name, task in tasks.items() if name in names}
     data = DataConfig() if config is None else config.data
-    usage = Usage.of(names, data, chosen, sources, optional, recipes)
+    usage = Usage.of(names, data, chosen, sources, optional, recipes, own)
     return verify(names, root, usage, workers)
 
 

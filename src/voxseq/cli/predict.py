@@ -105,7 +105,7 @@ def predict(
 
         options = Options(overlap, gaussian, flips, probabilities, uncertainty)
         model = TrainedModel.load(*models, device=device)
-        cases = find_cases(inputs, len(model.card.channels))
+        cases = find_cases(inputs, model.card.counts)
         outcome = predict_cases(
             *(model, cases, out, options),
             ending=f".{ending}" if ending else None,  # type: ignore[arg-type]
@@ -307,7 +307,7 @@ def features(
         if out.suffix.lower() not in ENDINGS:
             raise DataError(f"{out}: expected a file that ends in {', '.join(ENDINGS)}")
         extractor = FeatureExtractor.load(place, device)
-        cases = find_cases(inputs, extractor.encoder.in_channels)
+        cases = find_cases(inputs, extractor.counts)
         found: dict[str, Features] = {}
         failed: dict[str, str] = {}
         for case in track(cases, "features", len(cases)):

@@ -11,9 +11,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from voxseq.base.errors import ConfigError
-from voxseq.catalogue import DataSet
 from voxseq.config.base import Shape3
-from voxseq.config.data import TaskDataConfig, chosen_channels
+from voxseq.config.data import chosen_channels
 from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, RegressionTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
@@ -36,10 +35,11 @@ def problems(config: Config, settings: Mapping[str, MethodSettings]) -> Iterator
         config: with complete settings of methods.
         settings: these as models.
     """
-    unknown = list(_names(config))
-    yield from unknown
-    if unknown:
-        return
+    for find in (_names, _channels):
+        unknown = list(find(config))
+        yield from unknown
+        if unknown:
+            return
     for check in _CHECKS:
         yield from check(config)
     from voxseq.config.method_checks import of_division, of_methods
@@ -71,6 +71,26 @@ def _names(config: Config) -> Iterator[Problem]:
             if name not in known:
                 words = ", ".join(known) or "none"
                 yield Problem(key, f"unknown {kind} {name!r}; {expected} {words}")
+
+
+def _channels(config: Config) -> Iterator[Problem]:
+    """Channels that the images of a data set lack, and windows that do not fit them."""
+    for number, source in enumerate(config.sequences.sources):
+        try:
+            chosen_channels(config.data.dataset(source.dataset).channels, source.channels)
+        except ValueError as error:
+            yield Problem(f"sequences.sources.{number}.channels", f"{source.dataset}: {error}")
+    for name, task in config.finetune.tasks.items():
+        try:
+            used = chosen_channels(config.data.dataset(task.dataset).channels, task.data.channels)
+        except ValueError as error:
+            key = f"finetune.tasks.{name}.data.channels"
+            yield Problem(key, f"{task.dataset}: {error}", task.type)
+            continue
+        try:
+            task.data.windows(len(used))
+        except ValueError as error:
+            yield Problem(f"finetune.tasks.{name}.data.window", str(error), task.type)
 
 
 def _work(config: Config) -> Iterator[Problem]:
@@ -159,10 +179,6 @@ def _sources(config: Config) -> Iterator[Problem]:
     kinds = {source.kind for source in sequences.sources}
     for number, source in enumerate(sequences.sources):
         row = config.data.dataset(source.dataset)
-        try:
-            chosen_channels(row.channels, source.channels)
-        except ValueError as error:
-            yield Problem(f"sequences.sources.{number}.channels", f"{row.name}: {error}")
         if source.kind not in row.kinds:
             yield Problem(
                 f"sequences.sources.{number}.kind",
@@ -170,7 +186,7 @@ def _sources(config: Config) -> Iterator[Problem]:
                 f"{' or '.join(row.kinds)}",
             )
         elif source.kind == "contrast":
-            has = row.options.get("contrasts", ())
+            has = row.options.get("contrasts", [name.lower() for name in row.channels])
             for name in sequences.contrast.contrasts:
                 if name not in has:
                     yield Problem(
@@ -222,7 +238,6 @@ def _of_dataset(config: Config, task: Task) -> Iterator[tuple[str, str]]:
     if row.task and row.task != task.type:
         yield "type", f"{task.type}, but the labels of {row.name} are for a {row.task}"
         return
-    yield from _of_channels(row, task.data)
     published = len(row.classes)
     if not published or isinstance(task, RegressionTask):
         return
@@ -252,19 +267,6 @@ def _of_dataset(config: Config, task: Task) -> Iterator[tuple[str, str]]:
             f"which no label of {row.name} has"
             + (" after data.merge_labels" if merge else f"; it has 1 to {published}"),
         )
-
-
-def _of_channels(row: DataSet, data: TaskDataConfig) -> Iterator[tuple[str, str]]:
-    """Channels that the images of a data set lack, and windows that do not fit them."""
-    try:
-        chosen = chosen_channels(row.channels, data.channels)
-    except ValueError as error:
-        yield "data.channels", f"{row.name}: {error}"
-        return
-    try:
-        data.windows(len(chosen))
-    except ValueError as error:
-        yield "data.window", str(error)
 
 
 def _of_recipe(config: Config, name: str, task: Task) -> Iterator[tuple[str, str]]:

@@ -45,10 +45,6 @@ class Config(Model):
 
     def channels(self, task: str) -> int:
         """Number of channels of a task's prepared images."""
-        return len(self.channel_names(task))
-
-    def channel_names(self, task: str) -> tuple[str, ...]:
-        """Names of the channels of a task's prepared images, in their order."""
         source = self.finetune.tasks[task]
-        names = self.data.dataset(source.dataset).channels
-        return tuple(names[number] for number in chosen_channels(names, source.data.channels))
+        channels = self.data.dataset(source.dataset).channels
+        return len(chosen_channels(channels, source.data.channels))

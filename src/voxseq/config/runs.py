@@ -256,13 +256,15 @@ class ModelFacts(Model):
         title: of the task.
         dataset: name of its data set.
         licence: of its images, which is no part of the fingerprint.
-        channels: names of the channels.
+        inputs: names of all channels of an image of the data set.
+        channels: names of those that the network sees, in its order.
         data: preparation of an image.
     """
 
     title: str
     dataset: str
     licence: str = Field("", exclude=True)
+    inputs: tuple[str, ...] = ("image",)
     channels: tuple[str, ...] = ("image",)
     data: TaskDataConfig
 

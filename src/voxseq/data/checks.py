@@ -39,7 +39,17 @@ class Measured:
 
 
 def check_image(volume: Volume, path: str) -> Measured:
-    """Check the voxels and the grid of an image.
+    """Check the voxels and the grid of an image, and measure it.
+
+    Raises:
+        DataError: naming ``path`` and the reason.
+    """
+    minimum, maximum = require_usable(volume, path)
+    return Measured(minimum, maximum, content_hash(volume.array))
+
+
+def require_usable(volume: Volume, path: str) -> tuple[float, float]:
+    """Check the voxels and the grid of an image; returns its least and largest value.
 
     Raises:
         DataError: naming ``path`` and the reason.
@@ -68,7 +78,7 @@ def check_image(volume: Volume, path: str) -> Measured:
         raise DataError(f"{path}: every voxel has the value {minimum:g}")
     if max(abs(minimum), abs(maximum)) > np.finfo(np.float32).max:
         raise DataError(f"{path}: values up to {maximum:g} do not fit 32 bits")
-    return Measured(minimum, maximum, content_hash(array))
+    return minimum, maximum
 
 
 def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int]) -> list[int]:

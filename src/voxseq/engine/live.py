@@ -65,8 +65,13 @@ class RunsShown:
 
     def _show_table(self) -> None:
         stream = sys.stderr
-        # What others print goes above the table, which is removed at the end.
-        with Live(console=Console(file=stream), auto_refresh=False, transient=True) as live:
+        # What others print there goes above the table, which is removed at the end.
+        with Live(
+            console=Console(file=stream),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        ) as live:
             # A process that is killed would leave the terminal without one.
             live.console.show_cursor(True)
             for handler in self._handlers:

@@ -7,6 +7,7 @@ from the same distances here, which are computed once, around the structure alon
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,10 @@ def surface_scores(
         return SurfaceScore(0.0, np.nan)
     box = _box(prediction | truth)
     masks = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (prediction, truth))
-    _, distances, _ = get_edge_surface_distance(*masks, spacing=[*spacing], symmetric=True)
+    with warnings.catch_warnings():
+        # MONAI 1.6 calls itself with an argument that it calls deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        _, distances, _ = get_edge_surface_distance(*masks, spacing=[*spacing], symmetric=True)
     met = sum(int((far <= tolerance).sum()) for far in distances)
     # numpy's has no limit on the number of values, unlike torch.quantile.
     farthest = max(float(np.quantile(far.numpy(), _PERCENTILE)) for far in distances)

@@ -120,6 +120,7 @@ def _card(
         task=kept.title,
         dataset=kept.dataset,
         licence=kept.licence,
+        inputs=kept.inputs,
         channels=kept.channels,
         run=context.run_id,
         fingerprint=context.fingerprint,

@@ -67,7 +67,8 @@ class ModelCard(Model):
         network: key of :data:`voxseq.models.networks.NETWORKS`.
         network_settings: of a network without the shared encoder.
         encoder: geometry of the encoder.
-        channels: names of the input channels, in their order.
+        inputs: names of all channels of an image of the data set that it was trained on.
+        channels: names of those that the network sees, in its order.
         recipe: type of task, its classes or its target, window and overlap.
         data: how an image is prepared.
         oriented: whether the axes of an image are turned to right, anterior, superior before that,
@@ -92,6 +93,7 @@ class ModelCard(Model):
     network: str
     network_settings: NetworkSettings | None
     encoder: EncoderConfig
+    inputs: tuple[str, ...] = Field(("image",), min_length=1)
     channels: tuple[str, ...] = Field(("image",), min_length=1)
     recipe: Annotated[Recipe, Field(discriminator="type")]
     data: TaskDataConfig
@@ -115,6 +117,11 @@ class ModelCard(Model):
     def outputs(self) -> int:
         """Number of the network's outputs, the background of a segmentation included."""
         return self.recipe.outputs
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of channels that an image may have."""
+        return (len(self.channels), len(self.inputs))
 
     @property
     def name(self) -> str:

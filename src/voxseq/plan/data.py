@@ -8,6 +8,7 @@ from pathlib import Path
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import read_text
 from voxseq.base.lists import names
+from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.config import Config
 from voxseq.config.data import SequencesConfig
@@ -126,10 +127,7 @@ def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> 
     row = config.data.sets.get(run.dataset)
     if row is None:
         return run
-    task, needs = tasks.get(run.dataset), run.task
-    if task and needs and not row.classes:
-        # The files hold the values that the task merges.
-        needs = needs.model_copy(update={"labels": max([needs.labels, *task.data.merge_labels])})
+    needs = run.task and unmerged(run.task, row, tasks[run.dataset])
     return run.model_copy(
         update={
             "own": _own(config, run.dataset, tasks),
@@ -143,9 +141,19 @@ def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> 
 
 def _own(config: Config, dataset: str, tasks: Mapping[str, Task]) -> OwnFacts | None:
     """Facts of a data set of the user; None for one of the catalogue."""
-    row, task = config.data.sets.get(dataset), tasks.get(dataset)
-    if row is None:
-        return None
+    row = config.data.sets.get(dataset)
+    return None if row is None else own_facts(own_set(row, tasks.get(dataset)))
+
+
+def own_set(row: DataSet, task: Task | None) -> DataSet:
+    """One of ``data.sets`` as the study takes it, with the classes of the task that uses it."""
     # Merged labels name other values than the files have.
     labels = task.labels if task and not task.data.merge_labels else ()
-    return own_facts(own_for(row, task and task.type, labels))
+    return own_for(row, task and task.type, labels)
+
+
+def unmerged(needs: TaskNeeds, row: DataSet, task: Task) -> TaskNeeds:
+    """Needs of a task on one of ``data.sets``, whose files hold the values that it merges."""
+    if row.classes:
+        return needs
+    return needs.model_copy(update={"labels": max([needs.labels, *task.data.merge_labels])})

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from voxseq.base.errors import ConfigError
 from voxseq.base.files import sha256
 from voxseq.config import Config
+from voxseq.config.data import chosen_channels
 from voxseq.config.model import PretrainTraining
 from voxseq.config.outside import OutsideEncoder, file_of, study_methods
 from voxseq.config.registry import METHODS, Method
@@ -197,12 +198,14 @@ def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
     if run.seed not in wanted[finetune.keep_models]:
         return run
     task = finetune.tasks[run.task]
+    row = config.data.dataset(task.dataset)
+    inputs = tuple(name or "image" for name in row.channels)
     facts = ModelFacts(
         title=task.title,
         dataset=task.dataset,
-        licence=config.data.dataset(task.dataset).licence,
-        # A data set of one channel need not name it.
-        channels=tuple(name or "image" for name in config.channel_names(run.task)),
+        licence=row.licence,
+        inputs=inputs,
+        channels=tuple(inputs[n] for n in chosen_channels(row.channels, task.data.channels)),
         data=task.data,
     )
     return run.model_copy(update={"kept": facts})

@@ -22,7 +22,7 @@ from voxseq.data.headers import GRID_TOLERANCE, corner_distance, in_ras
 from voxseq.data.volume import Array, Volume
 from voxseq.evaluation import classification, regression
 from voxseq.evaluation.segmentation import dice_scores, surface_scores_per_class
-from voxseq.predict.inputs import ENDINGS, find_cases, read_channels
+from voxseq.predict.inputs import ENDINGS, read_file
 from voxseq.predict.journal import read_made_by
 from voxseq.predict.run import PROBABILITIES, SPREAD, UNCERTAINTY
 
@@ -183,7 +183,7 @@ def _scored(settings: Settings, pair: _Pair) -> dict[int, dict[str, float]] | st
 
 
 def _mask(path: Path) -> Volume:
-    (volume,) = read_channels(find_cases([path])[0])
+    volume = read_file(path)
     values = volume.array
     whole = np.rint(values)
     if values.min() < 0 or values.max() > 255 or not np.array_equal(whole, values):

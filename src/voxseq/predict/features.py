@@ -111,6 +111,11 @@ class FeatureExtractor:
         low, high = found["percentiles"]
         return cls(encoder.to(kind), tile, (x, y, z), (low, high))
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of channels that an image may have."""
+        return (self.encoder.in_channels,) if self.card is None else self.card.counts
+
     def extract(self, image: Image, scale: Scale = "tile") -> Features:
         """Compute the features of one image.
 
@@ -123,7 +128,7 @@ class FeatureExtractor:
             DataError: the image cannot be read, or has another number of channels.
             NotFiniteError: the features are infinite or undefined.
         """
-        volumes, _ = volumes_of(image, self.encoder.in_channels)
+        volumes, _ = volumes_of(image, self.counts)
         voxels, affine = self._prepared(volumes)
         if self.percentiles is not None and scale == "volume":
             voxels = _scaled(voxels, self.percentiles)

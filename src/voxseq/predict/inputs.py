@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.paths import NIFTI, ending_of, files, without_ending
 from voxseq.catalogue import DataSet
+from voxseq.data.channels import split_channels
+from voxseq.data.checks import require_usable
 from voxseq.data.layouts import dicom_tree
 from voxseq.data.readers import itk, nifti
 from voxseq.data.readers.dicom_volume import read_volume
@@ -56,7 +58,7 @@ class Case:
         return "" if self.is_series else ending_of(self.entry.path, ENDINGS).lower()
 
 
-def find_cases(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
+def find_cases(inputs: Sequence[str | Path], channels: Collection[int] = (1,)) -> list[Case]:
     """The images that some files, folders and patterns name, each once, in their order.
 
     Of a folder all image files below it are taken, or its DICOM series where it has none. Files of
@@ -64,7 +66,7 @@ def find_cases(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
 
     Args:
         inputs: paths, or patterns such as ``scans/*.nii.gz``.
-        channels: that a model needs.
+        channels: numbers of channels that an image may have.
 
     Raises:
         DataError: nothing is there, or two images would have results of one name.
@@ -99,13 +101,33 @@ def read_channels(case: Case) -> list[Volume]:
     if case.problem:
         raise DataError(case.problem)
     if case.is_series:
-        return [read_volume(case.folder, case.entry)]
-    return [_read_file(case.folder, path) for path in case.entry.paths]
+        volumes = [read_volume(case.folder, case.entry)]
+    else:
+        volumes = [part for path in case.paths for part in split(read_file(path), path.name)]
+    for volume in volumes:
+        require_usable(volume, case.entry.path)
+    return volumes
 
 
-def _read_file(folder: Path, path: str) -> Volume:
-    is_nifti = ending_of(path, ENDINGS).lower() in NIFTI
-    return nifti.read(folder, path) if is_nifti else itk.read(folder, path)
+def split(volume: Volume, path: str) -> Iterator[Volume]:
+    """The channels (X, Y, Z) of an image (X, Y, Z) or (X, Y, Z, C).
+
+    Raises:
+        DataError: it has another number of axes; ``path`` names it.
+    """
+    count = volume.array.shape[3] if volume.array.ndim == 4 else 1
+    return split_channels(volume, path, [""] * count, range(count))
+
+
+def read_file(path: Path) -> Volume:
+    """Read one file, by its ending a NIfTI, MetaImage or NRRD file.
+
+    Raises:
+        DataError: missing, damaged, or no image; the message names the file.
+        ResourceError: the machine failed.
+    """
+    is_nifti = ending_of(path.name, ENDINGS).lower() in NIFTI
+    return (nifti if is_nifti else itk).read(path.parent, path.name)
 
 
 def _existing(given: str | Path) -> Iterator[Path]:
@@ -139,12 +161,12 @@ def _one_file(path: Path) -> Case:
     return Case(without_ending(path.name), path.parent, Entry("", "", path.name))
 
 
-def _in_folder(folder: Path, channels: int) -> list[Case]:
+def _in_folder(folder: Path, channels: Collection[int]) -> list[Case]:
     found = [path for path in files(folder) if ending_of(path, ENDINGS)]
     return list(_grouped(folder, found, channels)) if found else _series(folder)
 
 
-def _grouped(folder: Path, found: Sequence[str], channels: int) -> Iterator[Case]:
+def _grouped(folder: Path, found: Sequence[str], channels: Collection[int]) -> Iterator[Case]:
     """Files as cases: nnU-Net's channels of one image together."""
     groups: dict[str, dict[int, str]] = defaultdict(dict)
     for path in found:
@@ -154,17 +176,17 @@ def _grouped(folder: Path, found: Sequence[str], channels: int) -> Iterator[Case
     # "scan_0001" may be the first of many scans: with one channel, only "…_0000" alone tells it.
     numbered = sum(map(len, groups.values())) == len(found)
     is_dataset = numbered and all(set(group) == {0} for group in groups.values())
-    if channels == 1 and not is_dataset:
+    most = max(channels)
+    if most == 1 and not is_dataset:
         groups = {}
     taken = {path for group in groups.values() for path in group.values()}
     for name, group in sorted(groups.items()):
         paths = tuple(path for _, path in sorted(group.items()))
-        entry = Entry("", "", paths[0], channels=paths if channels > 1 else ())
-        missing = sorted(set(range(channels)) - set(group))
+        entry = Entry("", "", paths[0], channels=paths if most > 1 else ())
         problem = ""
-        if missing or len(group) > channels:
+        if set(group) not in [set(range(count)) for count in channels]:
             there = ", ".join(f"{number:04}" for number in sorted(group))
-            problem = f"{name}: channels {there} are there, expected 0000 to {channels - 1:04}"
+            problem = f"{name}: channels {there} are there, expected 0000 to {most - 1:04}"
         yield Case(name, folder, entry, problem)
     for path in found:
         if path not in taken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -78,7 +78,7 @@ class _Member:
         overlap = recipe.overlap if options.overlap is None else options.overlap
         whole = np.empty((self.card.outputs, *image.shape[1:]), np.float32)
         walk = iterate_logits(
-            self.network, image[0], recipe.roi, overlap, self.precision, options.gaussian
+            self.network, image, recipe.roi, overlap, self.precision, options.gaussian
         )
         for planes, logits in walk:
             require_finite_rows("the logits", ["the image"], logits.amax(dim=0)[None])
@@ -146,7 +146,7 @@ class TrainedModel:
                 as it is prepared.
             NotFiniteError: a network's outputs are infinite or undefined.
         """
-        volumes, path = volumes_of(image, len(self.card.channels))
+        volumes, path = volumes_of(image, self.card.counts)
         return self.predict_prepared(self.prepare(volumes), Place.of(volumes[0], path), options)
 
     def prepare(self, volumes: Sequence[Volume]) -> PreparedImage:
@@ -232,9 +232,15 @@ def load_model(*folders: str | Path, device: str = "auto") -> TrainedModel:
 def prepare(volumes: Sequence[Volume], card: ModelCard) -> PreparedImage:
     """Prepare an image as in the training of a model.
 
+    Args:
+        volumes: the channels that the network sees, or all that images of its data set have.
+        card: of the model.
+
     Raises:
         DataError: it has another number of channels, or shows nothing as it is prepared.
     """
+    if len(volumes) == len(card.inputs) > len(card.channels):
+        volumes = [volumes[card.inputs.index(name)] for name in card.channels]
     if len(volumes) != len(card.channels):
         raise DataError(
             f"the image has {len(volumes)} channels, expected {len(card.channels)}: "
@@ -309,8 +315,13 @@ def _require_one_task(cards: Sequence[ModelCard], folders: Sequence[str | Path])
                 )
 
 
-def volumes_of(image: Image, channels: int) -> tuple[list[Volume], Path | None]:
-    """Channels of an image, and its file where it is one."""
+def volumes_of(image: Image, channels: Collection[int]) -> tuple[list[Volume], Path | None]:
+    """Channels of an image, and its file where it is one.
+
+    Args:
+        image: in any form.
+        channels: numbers of channels that fit.
+    """
     if isinstance(image, Volume):
         return [image], None
     if isinstance(image, nibabel.Nifti1Image):

@@ -39,7 +39,7 @@ class Usage:
             must suffice for it.
         sources: data sets that pre-training reads.
         optional: sources without which pre-training does.
-        sets: data sets of the user.
+        sets: data sets of the user, as they are used.
         split: seed, ratio and validation_fraction, as the examination takes them.
         recipes: data set → how the configuration's task prepares its images.
     """
@@ -52,16 +52,12 @@ class Usage:
     recipes: Mapping[str, TaskDataConfig] = field(default_factory=dict)
 
     def dataset(self, name: str) -> DataSet:
-        """The data set called ``name`` as it is used: an own one without a task is a source.
+        """The data set called ``name``.
 
         Raises:
             ConfigError: there is none.
         """
-        row = self.sets.get(name)
-        if row is None:
-            return catalogue.get(name)
-        task = self.tasks.get(name)
-        return own_for(row, task and task.type)
+        return self.sets.get(name) or catalogue.get(name)
 
     @classmethod
     def of(
@@ -72,6 +68,7 @@ class Usage:
         sources: Iterable[str] | None = None,
         optional: Iterable[str] = (),
         recipes: Mapping[str, TaskDataConfig] | None = None,
+        sets: Mapping[str, DataSet] | None = None,
     ) -> Usage:
         """By a configuration's tasks and sources.
 
@@ -85,7 +82,7 @@ class Usage:
             tasks={**own, **tasks},
             sources=frozenset(usual if sources is None else sources),
             split=SplitSettings.of(data),
-            sets=data.sets,
+            sets=sets or {name: own_for(row, None) for name, row in data.sets.items()},
             optional=frozenset(optional),
             recipes=recipes or {},
         )

@@ -50,13 +50,18 @@ def outputs(parser: ConfigParser, images: Sequence[Any]) -> Iterator[tuple[str, 
         yield Path(first).name, finish(decollate_batch(batch)[0])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Predict the images that the command line names."""
+def command() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", nargs="+", help="files; channels of one image joined by commas")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder of the results")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Predict the images that the command line names."""
+    given = command().parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     images = [text.split(",") if "," in text else text for text in given.images]
     found = open_bundle(BUNDLE, given.output, given.device)
