@@ -170,21 +170,8 @@ def test_it_is_refused_with_reason_and_next_step(name: str, tmp_path: Path) -> N
     assert not any(word in said for word in _OF_PUBLISHED), said
 
 
-def _with_file(folder: Path, path: str, array: np.ndarray) -> Path:
-    own_sets.write_image(nnunet(folder, channels=["T1", "T2"]) / path, array)
-    return folder
-
-
 #: Cases of which one cannot be used: what is made, and words of the reason.
 ASIDE: dict[str, tuple[Made, str]] = {
-    "a channel of another grid": (
-        lambda folder: own(
-            _with_file(folder, "imagesTr/b_0001.nii.gz", trees.image((5, 5, 5))),
-            "nnunet",
-            options={"channels": ["T1", "T2"]},
-        ),
-        "b_0001.nii.gz: its shape 5 x 5 x 5 is not that of the channel imagesTr/b_0000.nii.gz",
-    ),
     "no second channel": (
         lambda folder: _unlinked(
             own(

@@ -32,7 +32,7 @@ from voxseq.data.examined import LEFT_OUT, SET_ASIDE, SUMMARY, dataset_folder, d
 from voxseq.data.headers import grid_remarks
 from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
-from voxseq.data.own import check_channels, named_facts, own_needs, require_own
+from voxseq.data.own import named_facts, own_needs, require_own
 from voxseq.data.readers.files import dangling
 from voxseq.data.readers.split_lists import divided
 from voxseq.data.scorable import require_scorable
@@ -298,7 +298,6 @@ def _row_or_reason(job: _Job, entry: Entry) -> dict[str, Any]:
 def _usable_row(job: _Job, entry: Entry) -> dict[str, Any]:
     image = layouts.get(job.dataset.layout).read_image(job.folder, entry)
     measured = checks.check_image(image, entry.path)
-    check_channels(layouts.get(job.dataset.layout).read_image, job.folder, entry, image)
     shape = image.array.shape
     if entry.centre and not all(0 <= c < n for c, n in zip(entry.centre, shape[:2], strict=True)):
         raise DataError(
