@@ -299,6 +299,7 @@ def test_an_ignored_value_is_no_class_and_no_fault(tmp_path: Path) -> None:
     own_sets.write_image(folder / "labelsTr/a.nii.gz", voxels)
     found = own_sets.examined(own(folder, "nnunet", "segmentation", ["kidney"]))
     assert (len(found.rows), found.aside, found.found.ignore) == (4, [], 2)
+    assert "ignore_label: 2" in found.remarks[0].next
 
 
 def test_a_source_is_not_divided_and_a_task_is(tmp_path: Path) -> None:
