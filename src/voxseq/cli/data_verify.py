@@ -89,6 +89,7 @@ def _report(
     from voxseq.config.runs import TaskNeeds
     from voxseq.data.scorable import ALL_SPLITS
     from voxseq.data.verify.check import Usage, verify
+    from voxseq.plan.data import own_set, unmerged
 
     tasks: dict[str, TaskNeeds] = {}
     recipes: dict[str, TaskDataConfig] = {}
@@ -99,8 +100,6 @@ def _report(
             labels = len(task.labels)
             tasks[task.dataset] = TaskNeeds(type=task.type, labels=labels, splits=ALL_SPLITS)
             recipes[task.dataset] = task.data
-        from voxseq.plan.data import own_set, unmerged
-
         for name, row in config.data.sets.items():
             used = [t for t in config.finetune.tasks.values() if t.dataset == name]
             own[name] = own_set(row, used[-1] if used else None)
