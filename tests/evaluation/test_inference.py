@@ -237,7 +237,7 @@ def test_half_precision_gives_the_same_classes_and_sums_in_single_precision() ->
 @pytest.mark.parametrize("overlap", [0.5, 0.75])
 def test_gaussian_weights_are_a_product_of_bells_and_cancel_in_a_constant(overlap: float) -> None:
     shape, roi = (11, 9, 7), (6, 5, 4)
-    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     network = Mixer(2).eval()
     found = torch.empty(2, *shape)
     for planes, logits in iterate_logits(network, image, roi, overlap, gaussian=True):
@@ -252,7 +252,7 @@ def test_gaussian_weights_are_a_product_of_bells_and_cancel_in_a_constant(overla
     for start in set(product(*starts)):
         box = tuple(slice(s, s + r) for s, r in zip(start, roi, strict=True))
         with torch.no_grad():
-            logits = network(torch.from_numpy(image[box].copy())[None, None])[0]
+            logits = network(torch.from_numpy(image[:, *box].copy())[None])[0]
         count = int(np.prod([axis.count(s) for axis, s in zip(starts, start, strict=True)]))
         sums[(slice(None), *box)] += count * logits * kernel
         weights[box] += count * kernel

@@ -144,7 +144,7 @@ def test_the_log_of_a_data_set_says_that_phantoms_are_generated(
         raise DataError("far enough")
 
     monkeypatch.setattr("voxseq.phantoms.generate", generate)
-    config = SimpleNamespace(dataset="la", phantoms=PhantomConfig())
+    config = SimpleNamespace(dataset="la", own=None, phantoms=PhantomConfig())
     context = SimpleNamespace(config=config, out=tmp_path, data_root=None)
     with caplog.at_level(logging.INFO), pytest.raises(DataError, match="far enough"):
         download.execute(context)  # type: ignore[arg-type]
