@@ -1,0 +1,67 @@
+"""`voxseq run STUDY` on the command line: refusals before Snakemake, and where tables are after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import call, workspace
+from tests.helpers import own_images
+from tests.helpers.calling import Call
+from voxseq.study import launch
+
+# Fixtures of the command line.
+__all__ = ["call", "workspace"]
+
+
+@pytest.fixture
+def asked(workspace: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A workspace with a study, in which Snakemake is only asked; returns what for."""
+    own_images.scans(Path("own"))
+    call("init", "mine", "--images", "own", "--pretrain-only", "--preset", "tiny")
+    Path("Snakefile").touch()
+    words: list[Any] = []
+    monkeypatch.setattr(launch, "snakemake", lambda *given: words.append(given) or 0)
+    return words
+
+
+def test_a_study_is_run_and_its_results_are_named(asked: list[Any], call: Call) -> None:
+    said = call("run", "mine", "--cores", "2").out
+    assert asked == [(Path("studies/mine.yaml"), "reproduce_tables", "2", [])]
+    assert "results/mine/tables" in said
+    assert "scale mine: 0 of 6 jobs finished" in said
+    call("run", "studies/mine.yaml", "pretrain", "-n")
+    assert asked[1] == (Path("studies/mine.yaml"), "pretrain", "all", ["--dry-run"])
+
+
+def test_the_status_of_snakemake_is_that_of_the_command(
+    asked: list[Any], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "snakemake", lambda *_: 3)
+    assert "results/mine" not in call("run", "mine", status=3).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("yours",), "studies here: mine"),
+        (("mine", "--cores", "many"), "neither a number nor all"),
+        (("mine", "--cores", "0"), "neither a number nor all"),
+        (("bad.yaml",), "encoder.width: is not stated"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_named_before_snakemake(
+    asked: list[Any], call: Call, words: tuple[str, ...], said: str
+) -> None:
+    Path("bad.yaml").write_text("{standalone: true, scale: bad, results: results/bad}\n")
+    assert said in call("run", *words, status=2).err
+    assert asked == []
+
+
+def test_a_folder_without_the_workflow_is_refused(asked: list[Any], call: Call) -> None:
+    Path("Snakefile").unlink()
+    assert "not a workspace" in call("run", "mine", status=2).err
+    assert asked == []
