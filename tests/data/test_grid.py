@@ -23,10 +23,11 @@ from voxseq.config.runs import TaskPreparation
 from voxseq.data import grid, layouts
 from voxseq.data import prepare as preprocess
 from voxseq.data.checks import Measured, content_hash
-from voxseq.data.grid import save_prediction, to_file_grid, to_native
+from voxseq.data.grid import to_file_grid, to_native, values_to_file_grid
 from voxseq.data.index import index_row
 from voxseq.data.store import StoreWriter, VolumeStore
 from voxseq.data.volume import Array, Entry, Scan, Volume, scaling_affine
+from voxseq.predict.files import Place, write_volume
 
 Triple = tuple[int, int, int]
 shapes = st.tuples(*[st.integers(1, 9)] * 3)
@@ -207,6 +208,23 @@ def test_with_resampling_volume_and_place_are_held_within_a_voxel(
             assert np.abs([hard - true, likely - true]).max() <= steps[axis] + 1e-9
         moved = _world(back == number, affine) - _world(label == number, affine)
         assert np.linalg.norm(moved) <= np.linalg.norm(mm)
+
+
+def save_prediction(path: Path, prediction: np.ndarray, row: dict[str, Any]) -> None:
+    """Write a prediction on the grid of the original file, which is not there."""
+    classes, affine = to_file_grid(prediction, row)
+    write_volume(path, classes, Place(affine, oriented=bool(row["orientation"])))
+
+
+def test_values_are_mapped_as_the_classes_are(tmp_path: Path) -> None:
+    image, label = _case((18, 15, 20))
+    affine = np.array([[0, 0, -2.5, 90], [-0.7, 0, 0, 5], [0, 0.8, 0, -40], [0, 0, 0, 1.0]])
+    prepared, row = _prepared(Volume(image, affine), label, tmp_path, spacing=(1.0, 1.0, 1.0))
+    chances = _onehot(prepared)
+    parts = [values_to_file_grid(p, row, float(k == 0)) for k, p in enumerate(chances)]
+    classes, _ = to_file_grid(chances, row)
+    np.testing.assert_array_equal(np.argmax(parts, axis=0), classes)
+    np.testing.assert_allclose(np.sum(parts, axis=0), 1, atol=1e-6)
 
 
 def test_a_file_without_orientation_keeps_its_axes(tmp_path: Path) -> None:

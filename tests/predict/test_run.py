@@ -184,6 +184,15 @@ def test_a_killed_folder_resumes(trained: dict[str, Trained], tmp_path: Path, ca
     assert [json.loads(line).get("case") for line in lines] == [None, "test0", "test1", "test2"]
 
 
+def test_results_below_the_images_are_no_images(
+    trained: dict[str, Trained], tmp_path: Path, call: Call
+) -> None:
+    given = trained["segmentation"]
+    images = shutil.copytree(given.images, tmp_path / "images")
+    for count in ("3 of 3 images predicted\n", "0 of 3 images predicted, 3 were there\n"):
+        assert call("predict", given.folder, images, "-o", images / "masks").out.endswith(count)
+
+
 def test_what_has_changed_is_done_again(trained: dict[str, Trained], tmp_path: Path) -> None:
     given = trained["segmentation"]
     images = shutil.copytree(given.images, tmp_path / "images")

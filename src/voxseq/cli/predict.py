@@ -105,7 +105,7 @@ def predict(
 
         options = Options(overlap, gaussian, flips, probabilities, uncertainty)
         model = TrainedModel.load(*models, device=device)
-        cases = find_cases(inputs, model.card.counts)
+        cases = find_cases(inputs, model.card.counts, out)
         outcome = predict_cases(
             *(model, cases, out, options),
             ending=f".{ending}" if ending else None,  # type: ignore[arg-type]

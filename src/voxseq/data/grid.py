@@ -15,18 +15,14 @@ it is.
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from nibabel import orientations
 
-from voxseq.base.files import atomic_path
 from voxseq.config.data import TaskDataConfig
 from voxseq.data.slabs import VOXELS, Box, slabs
 from voxseq.data.volume import Array, Volume
@@ -342,25 +338,6 @@ def _turned_back(array: Array, row: Mapping[str, Any]) -> Array:
         back = orientations.ornt_transform(_RAS, orientations.io_orientation(affine))
         array = orientations.apply_orientation(array, back)
     return np.ascontiguousarray(array)
-
-
-def save_prediction(path: Path, prediction: Array, row: Mapping[str, Any]) -> None:
-    """Write a prediction as NIfTI on the grid of the original file, the same bytes each time.
-
-    Args:
-        path: ends in ``.nii.gz`` or ``.nii``.
-        prediction: as for :func:`to_native`.
-        row: the volume's row of the store's table.
-    """
-    classes, affine = to_file_grid(prediction, row)
-    image = nibabel.Nifti1Image(classes, affine)
-    # As in the original, no orientation is stated where none is known.
-    image.set_sform(affine, code=1 if row["orientation"] else 0)
-    image.set_qform(None, code=0)
-    content = image.to_bytes()
-    with atomic_path(path) as temporary:
-        is_packed = path.name.endswith(".gz")
-        temporary.write_bytes(gzip.compress(content, mtime=0) if is_packed else content)
 
 
 def _planes(array: Array, axis: int, planes: slice) -> Array:

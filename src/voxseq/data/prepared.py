@@ -33,7 +33,7 @@ class PreparedImage:
         image: (C, X, Y, Z) float32, normalised.
         places: of its voxels along each axis, in voxels of the image that was turned to RAS.
         columns: of the store's row: what :func:`voxseq.data.grid.to_native`,
-            :func:`voxseq.data.grid.to_file_grid` and :func:`voxseq.data.grid.save_prediction` read.
+            :func:`voxseq.data.grid.to_file_grid` and others of that module read.
     """
 
     image: Array

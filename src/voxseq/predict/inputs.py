@@ -58,7 +58,11 @@ class Case:
         return "" if self.is_series else ending_of(self.entry.path, ENDINGS).lower()
 
 
-def find_cases(inputs: Sequence[str | Path], channels: Collection[int] = (1,)) -> list[Case]:
+def find_cases(
+    inputs: Sequence[str | Path],
+    channels: Collection[int] = (1,),
+    apart: Path | None = None,
+) -> list[Case]:
     """The images that some files, folders and patterns name, each once, in their order.
 
     Of a folder all image files below it are taken, or its DICOM series where it has none. Files of
@@ -67,6 +71,7 @@ def find_cases(inputs: Sequence[str | Path], channels: Collection[int] = (1,)) -
     Args:
         inputs: paths, or patterns such as ``scans/*.nii.gz``.
         channels: numbers of channels that an image may have.
+        apart: folder whose files are left out, such as that of the results.
 
     Raises:
         DataError: nothing is there, or two images would have results of one name.
@@ -75,7 +80,7 @@ def find_cases(inputs: Sequence[str | Path], channels: Collection[int] = (1,)) -
     cases: list[Case] = []
     for given in inputs:
         for path in _existing(given):
-            cases += _in_folder(path, channels) if path.is_dir() else [_one_file(path)]
+            cases += _in_folder(path, channels, apart) if path.is_dir() else [_one_file(path)]
     if not cases:
         raise DataError("no image to predict", f"name files that end in {', '.join(ENDINGS)}")
     unique = {(case.folder / case.entry.path, case.name): case for case in cases}
@@ -161,8 +166,11 @@ def _one_file(path: Path) -> Case:
     return Case(without_ending(path.name), path.parent, Entry("", "", path.name))
 
 
-def _in_folder(folder: Path, channels: Collection[int]) -> list[Case]:
+def _in_folder(folder: Path, channels: Collection[int], apart: Path | None) -> list[Case]:
     found = [path for path in files(folder) if ending_of(path, ENDINGS)]
+    if apart is not None:
+        left_out = apart.resolve()
+        found = [path for path in found if left_out not in (folder / path).resolve().parents]
     return list(_grouped(folder, found, channels)) if found else _series(folder)
 
 
