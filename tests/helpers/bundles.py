@@ -81,7 +81,11 @@ def card_of(name: str) -> ModelCard:
 
 
 def images(folder: Path, channels: int) -> list[list[Path]]:
-    """Files of three images: turned, oblique and small; blobs in air, which a crop cuts away."""
+    """Files of four images, blobs in air, which a crop cuts away.
+
+    One is turned, one oblique, one smaller than a window; of one every other voxel lies half way
+    between those of a coarser grid.
+    """
     rng = np.random.default_rng(0)
     turned = np.diag([-1.5, 1.2, 3.0, 1.0])
     slant = np.radians(8)
@@ -93,6 +97,7 @@ def images(folder: Path, channels: int) -> list[list[Path]]:
         ("turned", (40, 33, 21), turned),
         ("oblique", (24, 36, 18), oblique),
         ("small", (9, 12, 11), np.diag([2.0, 2.0, 2.0, 1.0])),
+        ("halves", (30, 28, 27), np.eye(4)),
     ):
         body = np.zeros(shape)
         body[2:-3, 3:-2, 1:-4] = 1.0

@@ -45,7 +45,7 @@ def test_bundles_predict_the_same_without_voxseq(cases: Path) -> None:
     assert done.stdout.splitlines()[-1] == "all alike"
     compared = [line for line in done.stdout.splitlines() if "same grid" in line]
     masks = [name for name, (_, recipe, *_) in MODELS.items() if recipe["type"] == "segmentation"]
-    assert len(compared) == 3 * len(masks)
+    assert len(compared) == 4 * len(masks)
 
 
 def test_a_bundle_is_a_model_for_voxseq_too(cases: Path) -> None:

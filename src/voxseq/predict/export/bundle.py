@@ -125,11 +125,13 @@ def preparation(card: ModelCard) -> list[dict[str, Any]]:
         steps.append(
             {"_target_": "scripts.steps.StatedOrientationd", "keys": "image", "axcodes": "RAS"}
         )
+    scaled = [[end * data.scale for end in window] for window in windows if window]
+    if data.foreground_crop and not scaled:
+        steps.append({"_target_": "scripts.steps.Minimad", "keys": "image"})
     if data.spacing is not None:
         spacing = {"pixdim": list(data.spacing), "mode": "bilinear", "padding_mode": "border"}
         steps.append({"_target_": "scripts.steps.Straightd", "keys": "image"})
         steps.append({"_target_": "Spacingd", "keys": "image", **spacing})
-    scaled = [[end * data.scale for end in window] for window in windows if window]
     if data.foreground_crop:
         steps.append(
             {

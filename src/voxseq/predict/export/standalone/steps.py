@@ -9,7 +9,10 @@ import torch
 from monai.transforms import CropForegroundd, InvertibleTransform, MapTransform, Orientationd
 from torch.export.passes import move_to_device_pass
 
-_ROUNDING = 1e-5
+#: Share of the range of values; ``Spacingd`` interpolates in double precision.
+_ROUNDING = 1e-9
+#: Sum of interpolated probabilities that may be missing from a half.
+_HALF = 1e-4
 
 
 def load_program(path: str, device: torch.device) -> torch.nn.Module:
@@ -23,7 +26,7 @@ def _applied(data: Mapping[Hashable, Any], key: Hashable, name: str) -> bool:
     return bool(operations) and operations[-1]["class"] == name
 
 
-class StatedOrientationd(Orientationd):
+class StatedOrientationd(Orientationd):  # type: ignore[misc]
     """``Orientationd`` that leaves files alone whose header states no orientation."""
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> Any:
@@ -45,7 +48,7 @@ class StatedOrientationd(Orientationd):
         return turned
 
 
-class Straightd(MapTransform, InvertibleTransform):
+class Straightd(MapTransform, InvertibleTransform):  # type: ignore[misc]
     """Leave of an affine the spacing alone, so that ``Spacingd`` resamples along the array's axes.
 
     Of an oblique or slanted image it would otherwise move the first voxel.
@@ -70,13 +73,28 @@ class Straightd(MapTransform, InvertibleTransform):
         return found
 
 
-class Foregroundd(CropForegroundd):
+class Minimad(MapTransform):  # type: ignore[misc]
+    """Note the minimum of each channel, as its file stores values, for :class:`Foregroundd`.
+
+    It is raised by what a resampled constant may differ from itself.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Of images (C, X, Y, Z)."""
+        found = dict(data)
+        for key in self.key_iterator(found):
+            low, high = found[key].amin(dim=(1, 2, 3)), found[key].amax(dim=(1, 2, 3))
+            found[key].meta["minima"] = (low + _ROUNDING * (high - low)).tolist()
+        return found
+
+
+class Foregroundd(CropForegroundd):  # type: ignore[misc]
     """``CropForegroundd`` around what lies above a floor in any channel; an image without stays.
 
     Args:
-        keys: of the images.
+        keys: of the image.
         margin: voxels that are kept around it, inside the image.
-        floors: of each channel, as its file stores values; None: its minimum.
+        floors: of each channel, as its file stores values; None: what :class:`Minimad` noted.
     """
 
     def __init__(self, keys: str, margin: int, floors: Sequence[float] | None) -> None:
@@ -87,20 +105,21 @@ class Foregroundd(CropForegroundd):
             margin=margin,
             allow_smaller=True,
         )
-        self.floors = floors
+        self.given, self.floors = floors, floors
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> Any:
+        """Cut the image."""
+        if self.given is None:
+            self.floors = data[self.source_key].meta["minima"]
+        return super().__call__(data, lazy)
 
     def select(self, image: Any) -> Any:
         """Mask of the foreground of an image (C, X, Y, Z)."""
-        if self.floors is None:
-            low, high = (f(image, dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
-            # Resampling leaves a constant background constant up to rounding only.
-            inside = image > low + _ROUNDING * (high - low)
-        else:
-            inside = image > torch.tensor(self.floors).reshape(-1, 1, 1, 1)
+        inside = image > torch.tensor(self.floors).reshape(-1, 1, 1, 1)
         return inside if bool(inside.any()) else torch.ones_like(inside)
 
 
-class ChannelWindowsd(MapTransform):
+class ChannelWindowsd(MapTransform):  # type: ignore[misc]
     """Map a window of intensities to 0..1, one window for each channel, and clip.
 
     Args:
@@ -123,7 +142,7 @@ class ChannelWindowsd(MapTransform):
         return mapped
 
 
-class Lastd(MapTransform):
+class Lastd(MapTransform):  # type: ignore[misc]
     """Keep the last channel: of two classes the probability of the second tells all."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -134,7 +153,7 @@ class Lastd(MapTransform):
         return found
 
 
-class Standardd(MapTransform):
+class Standardd(MapTransform):  # type: ignore[misc]
     """Undo the standardisation of a number that was learnt.
 
     Args:
@@ -155,7 +174,7 @@ class Standardd(MapTransform):
         return found
 
 
-class Insided(MapTransform):
+class Insided(MapTransform):  # type: ignore[misc]
     """Add a mask of ones on the grid of an array, from which the way back makes one of the file's
     grid: 0 where the prepared image had been cut.
 
@@ -176,11 +195,11 @@ class Insided(MapTransform):
         return found
 
 
-class Maskedd(MapTransform):
-    """Set an array to 0 outside a mask.
+class Maskedd(MapTransform):  # type: ignore[misc]
+    """Set probabilities to 0 outside a mask; voxels half way over its edge are inside.
 
     Args:
-        keys: of the array.
+        keys: of the probabilities, which sum to less than 1 next to what had been cut.
         name: of the mask.
     """
 
@@ -192,5 +211,6 @@ class Maskedd(MapTransform):
         """Probabilities of 0 throughout are background."""
         found = dict(data)
         for key in self.key_iterator(found):
-            found[key] = found[key] * (found[self.name] > 0.5)
+            is_half = found[key].sum(dim=0, keepdim=True) >= 0.5 - _HALF
+            found[key] = found[key] * ((found[self.name] > 0.5) | is_half)
         return found
