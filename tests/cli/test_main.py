@@ -17,7 +17,6 @@ from tests.helpers import ROOT
 from tests.helpers.calling import Call
 from voxseq import __version__
 from voxseq.base import gpus
-from voxseq.base.files import write_json
 from voxseq.base.locks import exclusive
 from voxseq.cli import main as cli
 from voxseq.config import load_config, read_yaml
@@ -283,7 +282,7 @@ def test_a_training_leases_a_gpu_before_it_begins(
 def test_code_versions_are_kept_bumped_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
-    from voxseq.base.files import read_json
+    from voxseq.base.files import read_json, write_json
     from voxseq.plan import code_versions as fingerprint
 
     path = tmp_path / "code.json"
@@ -314,33 +313,6 @@ def test_plan_tells_what_is_running(workspace: Path, call: Call) -> None:
     assert states["pretrain/simclr"].rstrip().endswith("to do")
     assert states["7"].endswith("0 finished, 1 running, scale demo")
     assert "running" not in call("plan", "--stage", "pretrain").out
-
-
-def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
-    assert "scale demo: 0 of 580 runs finished, 580 waiting" in call("status").out
-    works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    runs = {name: works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr", "dino")}
-    under_way = {"doing": "training", "done": 40, "total": 1000, "loss": 0.5, "seconds_left": 90}
-    write_json(works.state(runs["ours"]) / "progress.json", {"state": "running", **under_way})
-    failed = {"state": "failed", "reason": "no room\n  next: make some"}
-    write_json(works.state(runs["simclr"]) / "progress.json", failed)
-    (works.state(runs["simclr"]) / "log.txt").touch()
-    write_json(works.state(runs["dino"]) / "progress.json", {"state": "running"})
-    with exclusive(works.lock(runs["ours"]), runs["ours"].id):
-        out = call("status").out
-        content = json.loads(call("status", "--json").out)
-    assert "0 of 580 runs finished, 1 running, 577 waiting, 1 stopped, 1 failed" in out
-    assert "running  pretrain/ours: training, 40 of 1000, loss 0.5, 90 s left" in out
-    assert "failed   pretrain/simclr: no room\n" in out
-    log = f".voxseq/state/demo/pretrain/simclr/{runs['simclr'].fingerprint}/log.txt"
-    assert f"log: {log}" in out
-    assert "stopped  pretrain/dino: its process was killed" in out
-    # Fourteen more trainings of the same length, as fast as the one that has told.
-    assert "time left: about 23 min, as runs took here, without some: no run of download" in out
-    by_id = {run["run"]: run for run in content["runs"]}
-    assert by_id["pretrain/ours"]["progress"]["done"] == 40
-    assert by_id["pretrain/simclr"]["log"] == log
-    assert by_id["tables/all"]["state"] == "waiting"
 
 
 def test_a_stage_of_dvc_ends_and_what_is_not_named_moves(workspace: Path, call: Call) -> None:
