@@ -23,7 +23,7 @@ SPATIAL = {"dataset": "mine", "kind": "spatial"}
 def study(facts: Any, name: str = "mine", **overlay: Any) -> Config:
     """The demo with own data as a source beside its own."""
     sources = [SPATIAL, {"dataset": "amos22", "kind": "spatial"}]
-    overlays = [
+    overlays: list[dict[str, Any]] = [
         {"scale": "own", "results": "results/own"},
         {"data": {"sets": {name: facts}}, "sequences": {"sources": sources}},
         {"ablation": {"variants!": {}}},
@@ -112,7 +112,11 @@ def test_a_task_gives_its_classes_unless_it_merges_labels(tmp_path: Path) -> Non
     def needed(**data: Any) -> tuple[Any, Any]:
         held = {**task[name], "dataset": "mine", "labels": ["kidney"]}
         held["data"] = {**held["data"], "merge_labels": {}, **data}
-        alone = {"label_ratio": {"tasks": []}, "beyond!": {}, "ablation": {"tasks": []}}
+        alone: dict[str, Any] = {
+            "label_ratio": {"tasks": []},
+            "beyond!": {},
+            "ablation": {"tasks": []},
+        }
         config = study(FACTS, finetune={"tasks!": {"t": held}}, **alone)
         run = build_plan(config).runs["download/mine"].config
         return run.task.labels, dataset_of(run).classes

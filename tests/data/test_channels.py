@@ -13,7 +13,7 @@ from tests.helpers import trees
 from voxseq import catalogue
 from voxseq.base.errors import DataError
 from voxseq.data import layouts
-from voxseq.data.channels import every_channel, read_channels, require_one_grid
+from voxseq.data.channels import read_channels, require_one_grid
 from voxseq.data.store import VolumeStore
 from voxseq.data.task_volumes import Volumes
 from voxseq.data.volume import Array, Entry, Volume
@@ -59,14 +59,6 @@ def test_files_of_their_own_are_read_as_those_of_a_fourth_axis(tmp_path: Path) -
             assert len(found) == len(chosen or NAMES)
             for number, volume in zip(chosen or (0, 1), found, strict=True):
                 np.testing.assert_array_equal(volume.array, image[..., number])
-
-
-def test_every_channel_of_an_image_without_names() -> None:
-    image = _image(0)
-    found = every_channel(Volume(image, np.eye(4)))
-    np.testing.assert_array_equal(np.stack([v.array for v in found], axis=-1), image)
-    (alone,) = every_channel(found[0])
-    assert alone is found[0]
 
 
 @pytest.mark.parametrize(

@@ -128,15 +128,15 @@ def test_nnunet_of_any_ending_is_examined(ending: str, tmp_path: Path) -> None:
     assert (len(found.rows), found.aside) == (4, [])
 
 
-def test_nnunet_of_the_first_version(tmp_path: Path) -> None:
+def test_nnunet_of_the_first_version_has_the_cases_that_it_lists(tmp_path: Path) -> None:
     content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "kidney"}}
-    training = [
-        {"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr/{c}.nii.gz"} for c in FOUR
-    ]
+    named = [f"{case}.nii.gz" for case in "abx"]
+    training = [{"image": f"./imagesTr/{n}", "label": f"./labelsTr/{n}"} for n in named]
     folder = own_sets.nnunet(tmp_path)
     (folder / "dataset.json").write_text(json.dumps({**content, "training": training}))
     found = scanned(own(folder, "nnunet"))
-    assert [entry.path for entry in found.entries] == [f"imagesTr/{c}_0000.nii.gz" for c in FOUR]
+    assert [entry.path for entry in found.entries] == [f"imagesTr/{c}_0000.nii.gz" for c in "ab"]
+    assert [entry.subject for entry, _ in found.rejected] == ["x"]
     assert found.labels == {1: "kidney"}
 
 
@@ -299,6 +299,7 @@ def test_an_ignored_value_is_no_class_and_no_fault(tmp_path: Path) -> None:
     own_sets.write_image(folder / "labelsTr/a.nii.gz", voxels)
     found = own_sets.examined(own(folder, "nnunet", "segmentation", ["kidney"]))
     assert (len(found.rows), found.aside, found.found.ignore) == (4, [], 2)
+    assert "ignore_label: 2" in found.remarks[0].next
 
 
 def test_a_source_is_not_divided_and_a_task_is(tmp_path: Path) -> None:

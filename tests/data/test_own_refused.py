@@ -62,7 +62,7 @@ def _tree(paths: list[str], **options: Any) -> Made:
     return lambda folder: own(tree(folder, paths), "files", options=options)
 
 
-def _npz(**arrays: np.ndarray) -> Made:
+def _npz(**arrays: Any) -> Made:
     def make(folder: Path) -> DataSet:
         np.savez(folder / "own.npz", **arrays)
         return own(folder, "medmnist", options={"file": "own.npz"})

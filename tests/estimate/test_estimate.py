@@ -150,6 +150,18 @@ def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
     assert single["pretrain"] == usual["pretrain"]
 
 
+def test_kept_networks_take_the_disk_of_their_weights(counts: Path) -> None:
+    sizes = {}
+    for keep in ("none", "one_seed", "all"):
+        config = changed(finetune__keep_models=keep)
+        found = estimate(config, build_plan(config), kept=counts)
+        sizes[keep] = found.totals("finetune").written
+    one, every = (sizes[keep] - sizes["none"] for keep in ("one_seed", "all"))
+    assert every == pytest.approx(len(DEMO.finetune.seeds) * one)
+    # UNETR and its like have about a million weights of four bytes in each of some ninety rows.
+    assert 5e7 < one < 5e9
+
+
 def test_a_given_rate_replaces_that_of_the_named_gpu() -> None:
     slow, fast = (Assumptions(given=rate) for rate in (10.0, 20.0))
     cost = RunCost(matrix=7.2e16, convolution=0.0, precision="32-true")

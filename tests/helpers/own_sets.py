@@ -102,7 +102,7 @@ def medmnist(folder: Path, sizes: Mapping[str, int], classes: int = 4, side: int
     """``own.npz`` with so many images of each part, of all classes in turn."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, size in sizes.items():
         arrays[f"{part}_images"] = rng.integers(0, 255, (size, side, side, side), np.uint8)
         arrays[f"{part}_labels"] = (np.arange(size) % classes).astype(np.uint8)[:, None]

@@ -17,6 +17,7 @@ from voxseq.models.bundle import (
     CARD_FILE,
     WEIGHTS_FILE,
     ModelCard,
+    is_model,
     load_model,
     network_of,
     save_model,
@@ -74,6 +75,14 @@ def test_loaded_network_is_the_saved_one(name: str, tmp_path: Path) -> None:
     volume = torch.rand(1, 1, 16, 16, 16)
     with torch.no_grad():
         assert torch.equal(loaded(volume), network(volume))
+
+
+def test_a_bundle_is_a_model(tmp_path: Path) -> None:
+    given = card()
+    save_model(tmp_path / "bundle/models", network_of(given), given)
+    assert is_model(tmp_path / "bundle")
+    assert load_model(tmp_path / "bundle")[1].run == given.run
+    assert not is_model(tmp_path)
 
 
 def _json(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from voxseq.config import load_config
 from voxseq.config.report_run import ReportRun
-from voxseq.plan import Run
+from voxseq.plan import Run, build_plan
 from voxseq.plan.outputs import COSTS, PLOTS, SHEETS, lasting, published, table_numbers
 
 SOURCE = {"dataset": "a", "kind": "spatial"}
@@ -32,6 +34,11 @@ def study(*cells: dict[str, Any], pretrained: tuple[str, ...] = (), **more: Any)
         **more,
     }
     return ReportRun.model_validate(content)
+
+
+def own(kind: str, **facts: Any) -> dict[str, Any]:
+    """One task on a data set that the paper does not have."""
+    return {kind: {"name": kind, "type": kind, "title": "a", "dataset": "mine", **facts}}
 
 
 def files(config: ReportRun) -> set[str]:
@@ -89,6 +96,30 @@ RELIABILITY = {"reliability", "calibration", "calibration_bins"}
             },
         ),
         (
+            study(cell("finetune", SEG, "unetr"), tasks=own(SEG, labels=("a",))),
+            {*TUNED, "table1", "figure2", "structures"},
+        ),
+        (
+            study(cell("finetune", CLS, "vit"), tasks=own(CLS, labels=("a", "b"))),
+            {*TUNED, "table2", *RELIABILITY, "structures"},
+        ),
+        (
+            study(cell("finetune", CLS, "vit"), tasks=own(CLS, labels=("a", "b", "c"))),
+            {*TUNED, "table2", "confusion", "structures"},
+        ),
+        (
+            study(cell("finetune", "regression", "vit"), tasks=own("regression")),
+            {*TUNED, "table6", "regression"},
+        ),
+        (
+            study(
+                cell("finetune", SEG, "unetr"),
+                cell("finetune", SEG, "theirs"),
+                titles={"theirs": "From elsewhere"},
+            ),
+            {*TUNED, "table1", "figure2", "heatmap", "differences"},
+        ),
+        (
             study(cell("beyond", CLS, "majority", "trivial")),
             {"table5", "scores", "scores_per_class"},
         ),
@@ -135,3 +166,42 @@ def test_costs_are_published_and_not_among_what_is_compared() -> None:
 def test_a_training_publishes_nothing() -> None:
     run = Run("pretrain/ours", "pretrain", "pretrain", {}, (), "0" * 16, "ours")
     assert published(run) == ()
+
+
+def test_the_plan_of_other_tasks_than_the_papers_does_not_speak_of_ours(root: Path) -> None:
+    task = {"title": "Hippocampus", "dataset": "task04_hippocampus", "labels": ["head", "tail"]}
+    made = {"type": SEG, "data": {"window": [0, 1]}, "steps": 40, "validate_every": 20, **task}
+    overlay = {
+        "data": {"root": "data/here"},
+        "finetune": {"tasks!": {"hippocampus": made}},
+        "beyond!": {key: ["hippocampus"] for key in ("token_order", "recipes", "frozen")},
+        "ablation!": {"tasks": []},
+        "label_ratio": {"tasks": []},
+    }
+    plan = build_plan(load_config(root / "params.yaml", [overlay]))
+    config = plan.runs["figures/all"].config
+    assert not config.is_papers
+    assert not config.phantoms
+    titles = [row.title for row in config.beyond] + [*map(config.title_of, config.methods)]
+    assert not any("ours" in title.lower() for title in titles)
+    assert {title for title in titles if title.startswith("AR")} == {
+        "AR (autoregressive)",
+        "AR (autoregressive), recipe for random weights",
+        "AR (autoregressive), tokens in raster order",
+    }
+    assert {*config.stages()} == {"Pre-training", "Fine-tuning", "Controls"}
+    assert {"tables/structures.md", "tables/table5.md"} <= {*lasting("tables", config)}
+
+
+def test_a_task_that_no_method_is_trained_on_is_not_in_the_report(root: Path) -> None:
+    overlay = {
+        "pretrain": {"methods!": {}},
+        "finetune": {"scratch": ["unetr"]},
+        "ablation!": {"tasks": []},
+        "label_ratio": {"tasks": ["la", "nodule"], "methods": None},
+        "beyond!": {"trivial": ["ricord"]},
+    }
+    config = build_plan(load_config(root / "params.yaml", [overlay])).runs["tables/all"].config
+    assert "nodule" not in config.tasks
+    assert {"la", "ricord"} <= {*config.tasks}
+    assert (config.ratio_tasks, config.beyond_tasks) == (("la",), ("ricord",))

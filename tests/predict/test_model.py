@@ -111,6 +111,11 @@ def test_options_change_what_they_say(trained: dict[str, Trained]) -> None:
     assert not np.array_equal(plain, flipped)
 
 
+def test_an_overlap_of_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="overlap 1"):
+        Options(overlap=1)
+
+
 def test_models_of_different_tasks_are_no_ensemble(trained: dict[str, Trained]) -> None:
     folders = [trained[kind].folder for kind in ("segmentation", "classification")]
     with pytest.raises(ConfigError, match="another type"):

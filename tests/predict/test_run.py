@@ -202,6 +202,15 @@ def _image(path: Path, array: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(array, AFFINE), path)
 
 
+def _air() -> np.ndarray:
+    """An image below the task's window."""
+    return np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16) - 9000
+
+
+def _channels() -> np.ndarray:
+    return np.arange(375).reshape(5, 5, 5, 3).astype(np.int16)
+
+
 #: Name → (what makes a bad image of that path, part of the reason).
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty.nii.gz": (lambda p: p.touch(), "empty.nii.gz"),
@@ -210,11 +219,17 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "damaged, truncated or no NIfTI",
     ),
     "text.nii": (lambda p: p.write_text("no image"), "no NIfTI"),
-    "flat.nii.gz": (lambda p: _image(p, np.full(SHAPE, 7, np.int16)), "shows nothing|one value"),
-    "air.nii.gz": (lambda p: _image(p, np.full(SHAPE, -900, np.int16)), "one value"),
-    "plane.nii.gz": (lambda p: _image(p, np.ones((5, 5), np.int16)), "expected 3|axes"),
-    "series.nii.gz": (lambda p: _image(p, np.ones((5, 5, 5, 3), np.int16)), "axes|channels"),
-    "nan.nii.gz": (lambda p: _image(p, np.full(SHAPE, np.nan, np.float32)), "not finite|nan"),
+    "flat.nii.gz": (
+        lambda p: _image(p, np.full(SHAPE, 7, np.int16)),
+        "every voxel has the value 7",
+    ),
+    "air.nii.gz": (
+        lambda p: _image(p, _air()),
+        "prepared as the task asks, every voxel has one value",
+    ),
+    "plane.nii.gz": (lambda p: _image(p, np.ones((5, 5), np.int16)), "axes"),
+    "series.nii.gz": (lambda p: _image(p, _channels()), "has 3 channels, expected 1"),
+    "nan.nii.gz": (lambda p: _image(p, np.full(SHAPE, np.nan, np.float32)), "voxels are NaN"),
     "bad.mha": (lambda p: p.write_bytes(b"ObjectType = Image\nNDims = 3\n"), "no MetaImage"),
     "worse.nrrd": (lambda p: p.write_bytes(b"NRRD0004\n"), "no NRRD"),
     "gone.nii.gz": (lambda p: p.symlink_to(p.with_name("nowhere")), "does not exist"),
@@ -238,7 +253,7 @@ def test_bad_images_are_named_and_the_others_are_done(
     for name, (_, reason) in BAD.items():
         stem = name.split(".")[0]
         (line,) = [line for line in lines if line.startswith(f"not predicted: {stem}: ")]
-        assert any(part in line for part in reason.split("|")), line
+        assert reason in line
 
 
 @pytest.mark.parametrize(

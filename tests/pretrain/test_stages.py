@@ -20,7 +20,7 @@ from voxseq.config.model import EncoderConfig, OptimiserConfig
 from voxseq.config.registry import METHODS, Method
 from voxseq.config.runs import PretrainRun
 from voxseq.data.store import VolumeStore
-from voxseq.models.transfer import ENCODER_FILE
+from voxseq.models.transfer import ENCODER_FILE, read_record
 from voxseq.plan.context import RunContext
 from voxseq.pretrain import run
 from voxseq.pretrain.base import PretrainMethod
@@ -133,6 +133,20 @@ def test_workers_that_are_ahead_wait_for_the_next_stage(context):
     assert TwoStages.calls == [("stage", 0), *updates[:4], ("stage", 1), *updates[4:]]
     straight, helped = (context(name).out / ENCODER_FILE for name in ("straight", "helped"))
     assert straight.read_bytes() == helped.read_bytes()
+
+
+def test_an_encoder_tells_how_its_images_were_prepared_and_whose_they_are(context):
+    made = context("straight")
+    names = {source.dataset for source in made.config.sequences.sources}
+    licences = dict.fromkeys(names, "CC BY 4.0")
+    run.execute(replace(made, config=made.config.model_copy(update={"licences": licences})))
+    record = read_record(made.out / ENCODER_FILE)["record"]
+    sequences = made.config.sequences
+    assert record["preprocessing"]["percentiles"] == list(sequences.percentiles)
+    assert record["preprocessing"]["crop_shape"] == list(sequences.spatial.crop_shape)
+    assert record["preprocessing"]["volume_shape"] == list(sequences.volume_shape)
+    assert {one["dataset"] for one in record["data"]} == names
+    assert {one["licence"] for one in record["data"]} == {"CC BY 4.0"}
 
 
 def test_batches_that_travel_ahead_wait_for_the_next_stage(context, monkeypatch):

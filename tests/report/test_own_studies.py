@@ -218,6 +218,15 @@ def test_the_score_of_a_run_is_that_of_the_whole_split(context: Context) -> None
     assert means["auc"] == raw.loc[(raw["metric"] == "auc") & (raw["label"] == ""), "value"].item()
 
 
+def test_fewer_labels_have_the_rows_that_are_trained_with_them(tmp_path: Path) -> None:
+    study = own(("age",), ("vit", "resnet", "ours"), ratios=("age",))
+    runs = [run for run in study.runs if (run.stage, run.method) != ("label_ratio", "vit")]
+    context = fake_study.build(tmp_path, study.model_copy(update={"runs": tuple(runs)}), steps=20)
+    three = next(table for table in tables_of(context) if table.number == 3)
+    assert [row.title for row in three.blocks[0].rows] == ["ResNet", "AR (autoregressive)"]
+    assert all(one.status == "complete" for one in three.cells)
+
+
 def test_scores_of_structures_by_hand(context: Context) -> None:
     study = context.config
     frame = structures_frame(study, collect(study, context.inputs), context.inputs)

@@ -13,8 +13,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jinja2 import Template
 from PIL import Image
 
+from tests.helpers.own_study import own
 from voxseq.base.errors import DataError
 from voxseq.cli import show
 from voxseq.config import load_config
@@ -22,12 +24,13 @@ from voxseq.config.data import PhantomConfig
 from voxseq.config.place import FOLDERS
 from voxseq.data import examine as download
 from voxseq.plan import build_plan
-from voxseq.plan.outputs import METRICS
+from voxseq.plan.outputs import METRICS, lasting
 from voxseq.report.escape import PHANTOMS
 
 #: Share of a picture that its first line may take.
 FIRST_LINE = 0.2
 TABLES = (1, 2, 3, 4, 5)
+SEQUENCES = {"sources": [{"dataset": "mine", "kind": "spatial"}]}
 
 
 def files(folder: Path) -> list[Path]:
@@ -115,7 +118,23 @@ def test_every_caption_of_the_workflows_report_begins_with_the_data(root: Path) 
     captions = sorted((root / "workflow/report").glob("*.rst"))
     assert len(captions) > 10
     for path in captions:
-        assert path.read_text(encoding="utf-8").startswith("{{ snakemake.params.data }}\n\n")
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("{{ snakemake.params.data }}\n\n")
+        params = SimpleNamespace(data="", papers=False)
+        shown = Template(text).render(snakemake=SimpleNamespace(params=params))
+        assert shown.strip().startswith("**")
+        assert not re.search(r"paper|\bours?\b|Table \d|Figure \d", shown), path.name
+
+
+def test_every_table_and_figure_of_a_study_has_a_caption(root: Path) -> None:
+    """Snakemake's own report shows those files that have one."""
+    study = own(ratios=("organs",), ablation=("age",), beyond=("sick",), sequences=SEQUENCES)
+    shown = {"tables": ".md", "figures": ".png"}
+    names = [Path(name) for stage in shown for name in lasting(stage, study)]
+    stems = {n.stem for n in names if shown.get(n.parts[0]) == n.suffix}
+    assert {"table6", "figure1", "structures", "regression", "confusion", "reliability"} <= stems
+    captions = {path.stem for path in (root / "workflow/report").glob("*.rst")}
+    assert stems - captions <= {"collapse"}
 
 
 def test_the_log_of_a_data_set_says_that_phantoms_are_generated(

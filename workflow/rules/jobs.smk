@@ -4,6 +4,8 @@ from voxseq.report.escape import PHANTOMS
 
 PRETRAININGS, FINETUNINGS = r"pretrain\.[A-Za-z0-9_.]+", r"finetune\.[A-Za-z0-9_.]+"
 ANY = r"[A-Za-z0-9_.]+"
+#: What the captions of Snakemake's own report depend on.
+STUDY = PLAN.runs["tables/all"].config
 #: Rule → its stage, the names of its jobs, the part of `execution` with its resources, a message.
 JOBS = {
     "get_dataset": ("download", ANY, "download", "Getting and checking {}"),
@@ -43,7 +45,9 @@ for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
             job="{job}" if _jobs else _job.name,
             fingerprint="{fingerprint}" if _jobs else _job.fingerprint,
             # First line of every caption in Snakemake's own report.
-            data=PHANTOMS if PLAN.runs["tables/all"].config.phantoms else "",
+            data=PHANTOMS if STUDY.phantoms else "",
+            # Whether captions name the paper, its tables and its values.
+            papers=STUDY.is_papers,
             launcher=launcher_of(_asked) if _kind == "pretrain" else "",
         wildcard_constraints:
             job=_jobs or ANY,

@@ -74,7 +74,7 @@ def _table(rows: list[DataSet], here: list[str]) -> Table:
     for row, state in zip(rows, here, strict=True):
         volumes = "?" if row.volumes is None else str(row.volumes)
         size = "?" if row.size is None else size_text(row.size)
-        access = row.access
+        access: str = row.access
         if row.own:
             access, size = "your own", ""
         table.add_row(row.name, row.role, row.modality, access, row.licence, size, volumes, state)

@@ -151,9 +151,8 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
         DataError: the run is not finished, or its network was not kept.
     """
     place = Path(word).expanduser()
-    for folder in (place, place / "models"):
-        if (folder / _CARD).is_file():
-            return folder
+    if any((folder / _CARD).is_file() for folder in (place, place / "models")):
+        return place
     if place.exists():
         return None
     found = _run(word, params, overlays)
@@ -340,7 +339,8 @@ def _encoder_place(word: str, params: Path, overlays: tuple[Path, ...]) -> Path:
         folder = found[0].folder(found[1]) if found else folder
     else:
         folder = model_folder(word, params, overlays) or folder
-    if folder is None or not any((folder / name).is_file() for name in (_ENCODER, _CARD)):
+    names = (_ENCODER, _CARD, f"models/{_CARD}")
+    if folder is None or not any((folder / name).is_file() for name in names):
         raise DataError(
             f"{word}: no encoder (no {_ENCODER} or {_CARD} there, and no run of this workspace)",
             "name a run such as pretrain/ours, its folder, or an encoder file",

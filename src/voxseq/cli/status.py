@@ -14,13 +14,13 @@ import click
 from voxseq.cli.options import load, overlay_option, params_option
 
 if TYPE_CHECKING:
-    from voxseq.engine.states import RunState
+    from voxseq.engine.states import RunState, State
     from voxseq.estimate.left import TimeLeft
 
 #: Columns where the output is not a terminal.
 _WIDTH = 120
 #: States in the order of the columns, and of the runs that are listed one by one.
-_COLUMNS = ("finished", "running", "waiting", "stopped", "failed")
+_COLUMNS: tuple[State, ...] = ("finished", "running", "waiting", "stopped", "failed")
 _LISTED = ("running", "stopped", "failed")
 
 

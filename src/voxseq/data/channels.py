@@ -82,15 +82,6 @@ def split_channels(
         yield replace(volume, array=volume.array[..., number], remarks=remarks)
 
 
-def every_channel(volume: Volume) -> list[Volume]:
-    """All channels (X, Y, Z) of an image (X, Y, Z) or (X, Y, Z, C), as views."""
-    if volume.array.ndim == 3:
-        return [volume]
-    return [
-        replace(volume, array=volume.array[..., number]) for number in range(volume.array.shape[3])
-    ]
-
-
 def require_one_grid(first: Volume, other: Volume, path: str) -> None:
     """Refuse a channel that does not lie on the grid of the first one.
 

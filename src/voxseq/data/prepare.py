@@ -349,6 +349,7 @@ def merge_labels(
         raise ConfigError(
             f"{path}: label value {highest} is left after merge_labels, but the task names "
             f"{classes} foreground classes",
-            "name all classes in labels, or merge the others in data.merge_labels",
+            "name all classes in labels, merge the others in data.merge_labels, or leave them out "
+            "by ignore_label",
         )
     return merged

@@ -21,12 +21,15 @@ from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, read_json, sha256, size_of, write_json
 from voxseq.config.base import Model
 from voxseq.config.data import TaskDataConfig
+from voxseq.config.finetune import Recipe
 from voxseq.config.model import EncoderConfig
-from voxseq.config.runs import NetworkSettings, Recipe
+from voxseq.config.runs import NetworkSettings
 from voxseq.models.networks import build_network
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
+#: Folder of both inside a MONAI bundle.
+BUNDLED = "models"
 #: Problems with tensors that a message names.
 _SHOWN = 5
 
@@ -166,19 +169,28 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds the description of a model."""
-    return size_of(folder / CARD_FILE) is not None
+    """Whether a folder holds a model, as a run, an exported model or a bundle does."""
+    return size_of(_place(folder) / CARD_FILE) is not None
+
+
+def _place(folder: Path) -> Path:
+    """Where the two files are: of a bundle in a folder of it."""
+    bundled = folder / BUNDLED
+    return bundled if size_of(bundled / CARD_FILE) is not None else folder
 
 
 def read_card(folder: Path) -> ModelCard:
     """Read the description of a trained network.
+
+    Args:
+        folder: of a run, of an exported model, or of a bundle.
 
     Raises:
         DataError: there is none.
         IntegrityError: it is damaged, or of another version.
         ResourceError: the machine failed.
     """
-    path = folder / CARD_FILE
+    path = _place(folder) / CARD_FILE
     if size_of(path) is None:
         raise DataError(
             f"{folder}: no {CARD_FILE} there",
@@ -214,7 +226,7 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
         ResourceError: the machine failed.
     """
     card = read_card(folder)
-    path = folder / WEIGHTS_FILE
+    path = _place(folder) / WEIGHTS_FILE
     if size_of(path) is None:
         raise IntegrityError(f"{path}: no such file beside {CARD_FILE}", _again(path))
     if card.weights is not None and sha256(path) != card.weights.sha256:

@@ -149,7 +149,7 @@ def own_set(row: DataSet, task: Task | None) -> DataSet:
     """One of ``data.sets`` as the study takes it, with the classes of the task that uses it."""
     # Merged labels name other values than the files have.
     labels = task.labels if task and not task.data.merge_labels else ()
-    return own_for(row, task and task.type, labels)
+    return own_for(row, task.type if task else None, labels)
 
 
 def unmerged(needs: TaskNeeds, row: DataSet, task: Task) -> TaskNeeds:

@@ -111,7 +111,8 @@ def _figures(study: ReportRun) -> Iterator[str]:
 def detailed_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
     """The tasks whose structures or classes have a table: those that the paper does not have."""
     kinds = ("segmentation", "classification")
-    return tuple(t for t in _finetuned(study) if t.type in kinds and not t.is_papers)
+    tasks = [task for task in _finetuned(study) if not task.is_papers]
+    return tuple(task for kind in kinds for task in tasks if task.type == kind)
 
 
 def _finetuned(study: ReportRun) -> list[ReportTask]:

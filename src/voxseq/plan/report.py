@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from voxseq.config import Config
 from voxseq.config.outside import study_methods
 from voxseq.config.report_run import (
@@ -49,6 +51,7 @@ def add_report_runs(
         pretrain_runs=tuple(map(_pretrained, pretrained)),
     )
     trained = [*(cell.id for cell in cells), *(run.id for run in pretrained)]
+    study = _of_planned_tasks(study)
     builder.add("tables", "tables", "all", study, trained)
     ours = config.pretrain.methods.get("ours", {})
     figures = study.model_copy(
@@ -60,6 +63,26 @@ def add_report_runs(
     )
     data = [r for r in builder.runs if r.startswith(("sequences/", "preprocess/source/"))]
     builder.add("figures", "figures", "all", figures, [*trained, *data, "tables/all"])
+
+
+def _of_planned_tasks(study: ReportRun) -> ReportRun:
+    """The study with those tasks only that a run is planned for.
+
+    A task may have none: no method of the study has a network for its type.
+    """
+
+    def planned(tasks: Iterable[str], *stages: str) -> tuple[str, ...]:
+        known = {run.task for run in study.runs if not stages or run.stage in stages}
+        return tuple(task for task in tasks if task in known)
+
+    return study.model_copy(
+        update={
+            "tasks": {name: study.tasks[name] for name in planned(study.tasks)},
+            "ratio_tasks": planned(study.ratio_tasks, "label_ratio"),
+            "ablation_tasks": planned(study.ablation_tasks, "ablation"),
+            "beyond_tasks": planned(study.beyond_tasks, "beyond"),
+        }
+    )
 
 
 def _tasks(config: Config) -> dict[str, ReportTask]:

@@ -144,9 +144,11 @@ class FeatureExtractor:
         if self.card is not None:
             made = prepare(volumes, self.card)
             row, shape = made.columns, made.image.shape[1:]
-            box = [[float(row[f"crop_{k}_{a}"]) for a in "xyz"] for k in ("start", "shape")]
+            start, extent = (
+                [float(row[f"crop_{k}_{a}"]) for a in "xyz"] for k in ("start", "shape")
+            )
             turned = _ras_affine(volumes[0], oriented=bool(row["orientation"]))
-            return made.image, turned @ _covering(*box, shape)
+            return made.image, turned @ _covering(start, extent, shape)
         if len(volumes) != self.encoder.in_channels:
             raise DataError(
                 f"the image has {len(volumes)} channels, expected {self.encoder.in_channels}",
@@ -289,7 +291,7 @@ def _scaled(voxels: Array, percentiles: tuple[float, float]) -> Array:
     if not high > low:
         return np.zeros_like(voxels, np.float32)
     scaled = (voxels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return cast(Array, scaled.clip(0.0, 1.0))
+    return scaled.clip(0.0, 1.0)
 
 
 def _ras_affine(volume: Volume, *, oriented: bool) -> Array:

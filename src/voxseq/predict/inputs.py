@@ -127,7 +127,7 @@ def read_file(path: Path) -> Volume:
         ResourceError: the machine failed.
     """
     is_nifti = ending_of(path.name, ENDINGS).lower() in NIFTI
-    return (nifti if is_nifti else itk).read(path.parent, path.name)
+    return (nifti.read if is_nifti else itk.read)(path.parent, path.name)
 
 
 def _existing(given: str | Path) -> Iterator[Path]:
@@ -203,7 +203,14 @@ def _series(folder: Path) -> list[Case]:
         layout="dicom_tree",
         folder=".",
     )
-    scan = dicom_tree.scan(folder, dataset)
+    try:
+        scan = dicom_tree.scan(folder, dataset)
+    except DataError:
+        raise DataError(
+            f"{folder}: no image found; expected files that end in {', '.join(ENDINGS)}, or DICOM "
+            "series of CT or MRI",
+            "check the path",
+        ) from None
     cases = [Case(_place(folder, entry), folder, entry) for entry in scan.entries]
     counts = Counter(case.name for case in cases)
     cases = [

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import nibabel
 import numpy as np
 import torch
 from torch import nn
 
-from voxseq.base.errors import ConfigError, DataError
+from voxseq.base.errors import ConfigError, DataError, NotFiniteError
 from voxseq.config.execution import DeviceConfig
 from voxseq.data.grid import to_file_grid, values_to_file_grid
 from voxseq.data.prepared import PreparedImage, prepare_image
@@ -27,11 +27,13 @@ from voxseq.predict.files import Place
 from voxseq.predict.inputs import find_cases, read_channels
 from voxseq.predict.results import Classification, Prediction, Regression, Segmentation
 from voxseq.training.device import accelerator, autocast_of
-from voxseq.training.finite import require_finite_rows
+from voxseq.training.finite import is_finite
 
 #: An image: its file or its channels' files, a folder of one DICOM series, or what nibabel has
 #: loaded.
-Image = str | Path | Sequence[str | Path] | Volume | Sequence[Volume] | nibabel.Nifti1Image
+Image: TypeAlias = (
+    str | Path | Sequence[str | Path] | Volume | Sequence[Volume] | nibabel.Nifti1Image
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class Options:
     probabilities: bool = False
     uncertainty: bool = False
 
+    def __post_init__(self) -> None:
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise ConfigError(
+                f"overlap {self.overlap}: expected a number from 0 to below 1",
+                "usual are 0.25 to 0.75",
+            )
+
 
 @dataclass(frozen=True)
 class _Member:
@@ -68,7 +77,7 @@ class _Member:
         volume = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.device)
         with self.precision():
             given = self.network(volume).float().cpu()
-        require_finite_rows("the outputs", ["the image"], given)
+        _require_finite(given)
         return cast(Array, given[0].numpy())
 
     def probabilities(self, image: Array, options: Options) -> Array:
@@ -81,7 +90,7 @@ class _Member:
             self.network, image, recipe.roi, overlap, self.precision, options.gaussian
         )
         for planes, logits in walk:
-            require_finite_rows("the logits", ["the image"], logits.amax(dim=0)[None])
+            _require_finite(logits)
             whole[:, planes] = logits.softmax(dim=0).cpu().numpy()
         return whole
 
@@ -282,7 +291,20 @@ class _Mean:
         if self._squares is None:
             return None
         variance = self._squares / self._count - self.mean.astype(np.float64) ** 2
-        return cast(Array, np.sqrt(np.maximum(variance, 0.0)))
+        return np.sqrt(np.maximum(variance, 0.0))
+
+
+def _require_finite(outputs: torch.Tensor) -> None:
+    """Refuse outputs that mean nothing.
+
+    Raises:
+        NotFiniteError: one is infinite or undefined.
+    """
+    if not is_finite(outputs):
+        raise NotFiniteError(
+            "the network's outputs are not finite",
+            "look at the intensities of the image; a model trained in 16 bits may overflow",
+        )
 
 
 def _flips(options: Options) -> Iterator[tuple[int, ...]]:
@@ -294,7 +316,8 @@ def _flips(options: Options) -> Iterator[tuple[int, ...]]:
 def _entropy(probabilities: Array) -> Array:
     """Entropy over the first axis, over its largest value."""
     terms = probabilities * np.log(np.maximum(probabilities, 1e-12))
-    return cast(Array, (-terms.sum(axis=0) / np.log(len(probabilities))).clip(0.0, 1.0))
+    entropy: Array = (-terms.sum(axis=0) / np.log(len(probabilities))).clip(0.0, 1.0)
+    return entropy
 
 
 def _require_one_task(cards: Sequence[ModelCard], folders: Sequence[str | Path]) -> None:

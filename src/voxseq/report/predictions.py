@@ -53,7 +53,7 @@ def read_predictions(
         frame = frame.rename(columns=dict(zip(names, columns, strict=True)))
     frame[["target", *columns]] = frame[["target", *columns]].astype(float)
     known = np.isfinite(frame[["target", *columns]].to_numpy()).all(axis=1)
-    frame = frame.loc[:, [*KEYS, "case", "target", *columns]][known]
+    frame = pd.DataFrame(frame[known], columns=[*KEYS, "case", "target", *columns])
     if task.type == "classification":
         strange = frame.loc[~frame["target"].isin(range(len(columns))), "run"]
         if len(strange):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.loggers.logger import Logger
 from torch import Tensor, nn
 
 from voxseq.base.errors import Interrupted, NotFiniteError, TrainingError
@@ -30,7 +31,7 @@ from voxseq.training.distributed import (
     synchronise_batch_norms,
 )
 from voxseq.training.finite import FiniteWatch, finite
-from voxseq.training.loggers import Followed, Logger, open_loggers
+from voxseq.training.loggers import Followed, open_loggers
 from voxseq.training.memory import keep_freed_memory
 from voxseq.training.optimiser import clip_gradients
 from voxseq.training.pace import Pace

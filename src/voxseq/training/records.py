@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lightning_fabric.loggers.logger import Logger
+
 from voxseq.base.files import atomic_path
-from voxseq.training.loggers import Logger, log
+from voxseq.training.loggers import log
 
 
 @dataclass

@@ -126,8 +126,6 @@ def _with_channels(
 def _with_labels(entries: list[Entry], folder: Path, dataset: DataSet) -> list[Entry]:
     if dataset.role == "source":
         return entries
-    if dataset.role == "source":
-        return entries
     asked = dataset.options.get("labels", "dseg")
     if "{case}" in asked or "/" in asked:
         found = dict(Glob(asked).below(folder))

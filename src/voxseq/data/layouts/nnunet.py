@@ -141,6 +141,10 @@ def _cases(held: Mapping[str, Any], names: Names, ending: str) -> list[_Case]:
         is_whole = match is None or name.removesuffix(end) in labels
         case = name.removesuffix(end) if is_whole or match is None else match[1]
         found.setdefault(case, "")
+    if isinstance(held.get("training"), list):
+        # Version 1 uses the cases that it lists.
+        listed = {case_of(path): path for path in (item["label"] for item in held["training"])}
+        found = {case: found.get(case) or inside(path, NAME) for case, path in listed.items()}
     return [_Case(case, (), label) for case, label in sorted(found.items())]
 
 

@@ -57,6 +57,9 @@ def named_labels(labels: Any, dataset: DataSet) -> NamedLabels:
     is_wanted = dataset.task in ("", "segmentation")
     wanted = dict(enumerate(dataset.classes, start=1)) if is_wanted else {}
     remarks = label_remarks(labels, list(wanted.values()), "the study")
+    if wanted and ignore is not None:
+        reason = f"voxels of the label value {ignore} count for nothing"
+        remarks.append(Remark(NAME, reason, f"write ignore_label: {ignore} in the task"))
     if regions:
         reason = (
             f"it has regions ({', '.join(regions)}): each value is a class of its own here, "

@@ -65,9 +65,14 @@ def _collapsed(sheets: Sequence[Sheet]) -> Iterator[str]:
 
 
 def _undefined(means: pd.DataFrame) -> Iterator[str]:
-    """Scores of a whole split; a mean over cases is undefined where no case has the structure."""
+    """Scores of a whole split; a mean over cases is undefined where no case has the structure.
+
+    A trivial baseline has scores that are undefined by its nature, such as the correlation of a
+    constant.
+    """
     of_cases = [name for name, metric in PRINTED.items() if metric.per_case]
-    undefined = means[means["value"].isna() & ~means["metric"].isin(of_cases)]
+    is_expected = means["metric"].isin(of_cases) | (means["variant"] == "trivial")
+    undefined = means[means["value"].isna() & ~is_expected]
     for run in undefined["run"].unique():
         yield f"a score of run {run} is undefined"
 

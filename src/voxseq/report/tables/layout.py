@@ -137,7 +137,8 @@ def _has_papers(tasks: Sequence[ReportTask], table: int) -> bool:
 def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
     """The paper's rows, then methods of the study that the paper lacks, ours last.
 
-    Rows of the paper that the study lacks are there only beside a column of the paper.
+    Rows of the paper that the study lacks are there only beside a column of the paper. In a study
+    without such columns Table 3 has the methods that are trained with fewer labels, no others.
 
     Args:
         study: gives the methods.
@@ -146,6 +147,9 @@ def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tu
     """
     kind = tasks[0].type
     methods = study.methods_of(kind)
+    if table == 3 and not study.is_papers:
+        fewer = {(run.task, run.method) for run in study.runs if run.stage == "label_ratio"}
+        methods = tuple(m for m in methods if any((task.name, m) in fewer for task in tasks))
     papers = [m.name for m in METHODS.values() if m.name in _paper_rows() and kind in m.networks]
     names = sorted(
         dict.fromkeys([*papers, *methods]),
