@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.calling import Call
 from voxseq.base.files import write_json
 from voxseq.base.locks import exclusive
@@ -38,3 +40,14 @@ def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
     assert by_id["pretrain/ours"]["progress"]["done"] == 40
     assert by_id["pretrain/simclr"]["log"] == log
     assert by_id["tables/all"]["state"] == "waiting"
+
+
+@pytest.mark.parametrize("command", ["status", "tables", "where"])
+def test_a_study_is_named_as_its_file(workspace: Path, call: Call, command: str) -> None:
+    folder = workspace / "studies"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("scale: mine\nresults: results/mine\n")
+    assert "mine" in call(command, "mine").out
+    refused = call(command, "yours", status=2)
+    assert "unknown study 'yours'" in refused.err
+    assert "studies here: mine" in refused.err

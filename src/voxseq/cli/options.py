@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +38,20 @@ root_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the data sets  [default: VOXSEQ_DATA, else data.root]",
 )
+
+
+def study_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command with overlays take the name of a study, which is laid over the others."""
+
+    @click.argument("study", required=False)
+    @functools.wraps(command)
+    def called(*, study: str | None, overlays: tuple[Path, ...], **options: Any) -> None:
+        from voxseq.study.launch import study_file
+
+        own = () if study is None else (study_file(study),)
+        command(overlays=(*overlays, *own), **options)
+
+    return called
 
 
 def load(params: Path, overlays: tuple[Path, ...] = ()) -> Config:

@@ -9,14 +9,21 @@ from pathlib import Path
 import click
 
 from voxseq.base.errors import IntegrityError, VoxseqError
-from voxseq.cli.options import check_stages, overlay_option, params_option, workspace_of
+from voxseq.cli.options import (
+    check_stages,
+    overlay_option,
+    params_option,
+    study_argument,
+    workspace_of,
+)
 
 
 @click.command()
 @params_option
 @overlay_option
+@study_argument
 def tables(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Print the tables of the results folder, and their cost."""
+    """Print the tables of STUDY, a file in studies/ or that of params.yaml, and their cost."""
     from voxseq.cli.show import printed
     from voxseq.plan.outputs import table_numbers
 
@@ -29,8 +36,9 @@ def tables(params: Path, overlays: tuple[Path, ...]) -> None:
 @click.command()
 @params_option
 @overlay_option
+@study_argument
 def where(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Show where tables, figures and the report are, and whether they are up to date."""
+    """Show where tables, figures and the report of STUDY are, and whether they are up to date."""
     print_places(params, overlays)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from voxseq.cli.options import load, overlay_option, params_option
+from voxseq.cli.options import load, overlay_option, params_option, study_argument
 
 if TYPE_CHECKING:
     from voxseq.engine.states import RunState, State
@@ -28,8 +28,12 @@ _LISTED = ("running", "stopped", "failed")
 @params_option
 @overlay_option
 @click.option("--json", "as_json", is_flag=True, help="Every run with its state and progress.")
+@study_argument
 def status(params: Path, overlays: tuple[Path, ...], as_json: bool) -> None:
-    """Show how far a study is, also while it runs: steps, loss, speed, time left, failures."""
+    """Show how far STUDY is, also while it runs: steps, loss, speed, time left, failures.
+
+    STUDY is the name of a file in studies/; without it, the study of params.yaml is meant.
+    """
     from voxseq.engine.journal import seconds_of_runs
     from voxseq.engine.states import states_of
     from voxseq.engine.workspace import Workspace
