@@ -42,7 +42,7 @@ def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
     assert by_id["tables/all"]["state"] == "waiting"
 
 
-@pytest.mark.parametrize("command", ["status", "tables", "where"])
+@pytest.mark.parametrize("command", ["status", "where"])
 def test_a_study_is_named_as_its_file(workspace: Path, call: Call, command: str) -> None:
     folder = workspace / "studies"
     folder.mkdir()
