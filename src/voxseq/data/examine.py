@@ -347,7 +347,7 @@ def _check_target(
     # Without an orientation of its own, it has that of its image.
     remarks += label.remarks if label.oriented else ()
     known = {*range(count + 1)}
-    ignored = {task.ignore_label, job.ignore} - {None}
+    ignored = {value for value in (task.ignore_label, job.ignore) if value is not None}
     values = checks.check_label(label, grid, entry.label_path, known | ignored)
     shown = [value for value in values if value not in ignored]
     return {"label_hash": checks.content_hash(label.array), CLASSES: shown}
