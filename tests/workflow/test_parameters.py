@@ -156,8 +156,11 @@ COUPLED = re.compile(
     r"|pretrain\.methods\.ours\.(attention|sequences|token_order)"
     r"|finetune\.(tasks\.\w+|defaults\.segmentation)\.roi\.\d"
     r"|ablation\.variants\.\w+\.(without|sequences|attention)"
+    # The demo's images have one channel: their only choice is a list, of the first.
+    r"|sequences\.sources\.\d+\.channels|finetune\.(tasks|defaults)\.\w+\.data\.channels"
 )
 JOINT: list[dict[str, Any]] = [
+    {"finetune.tasks.la.data.channels": [0]},
     {"finetune.tasks.la.precision": "bf16-mixed"},
     {"sequences.volume_shape": [16, 16, 32], "sequences.spatial.window_shape": [16, 16, 32]},
     {"sequences.volume_shape": [32, 16, 16], "sequences.spatial.window_shape": [32, 16, 16]},
