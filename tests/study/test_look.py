@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -35,6 +36,19 @@ def test_structures_are_named_counted_and_held(tmp_path: Path) -> None:
     table = dict(cells(found))
     assert table["channels"] == "T1, T2"
     assert table["label 2"].startswith("medulla: ")
+
+
+def test_the_decathlon_keeps_channels_along_a_fourth_axis(tmp_path: Path) -> None:
+    own_images.decathlon(tmp_path)
+    for path in (tmp_path / "imagesTr").iterdir():
+        image = np.asarray(nibabel.load(path).dataobj)
+        trees.write_nifti(path, np.stack([image, image], axis=-1))
+    listed = tmp_path / "dataset.json"
+    listed.write_text(listed.read_text().replace('{"0": "MRI"}', '{"0": "T1", "1": "T2"}'))
+    found = seen(tmp_path)
+    assert not found.unreadable
+    assert (found.channels, found.contrasts) == (2, ("T1", "T2"))
+    assert found.shape == own_images.SHAPE
 
 
 def test_ct_is_told_by_air_and_bone(tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def test_a_folder_of_segmentations_beside_one_of_images(tmp_path: Path, name: st
         ),
         ({"channel_names": {"0": "CT"}, "labels": {}}, "nnunet", {}),
         ({"training": [], "modality": {"0": "CT"}}, "msd", {}),
+        (
+            {"training": [], "modality": {"0": "FLAIR", "1": "T1w"}},
+            "msd",
+            {"options": {"channels": ["FLAIR", "T1w"]}},
+        ),
     ],
 )
 @pytest.mark.parametrize("named", ["", "imagesTr"])

@@ -22,6 +22,7 @@ from voxseq.base.failures import read_named
 from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts
+from voxseq.data.channels import read_channels
 from voxseq.data.checks import check_image
 from voxseq.data.volume import Entry, Volume
 
@@ -89,7 +90,7 @@ class Look:
     @property
     def channels(self) -> int:
         """Channels of an image."""
-        return max((len(entry.channels) for entry in self.entries), default=0) or 1
+        return len(self.dataset.channels)
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -182,7 +183,7 @@ def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
     began = time.process_time()
     for entry in track(chosen, f"looking at {dataset.name}", len(chosen)):
         try:
-            opened.append(_facts(adapter, folder, entry))
+            opened.append(_facts(adapter, folder, entry, dataset.channels))
         except DataError as error:
             unreadable.append((entry.path, error.what))
     if not opened:
@@ -215,8 +216,11 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
     return [entries[place] for place in places]
 
 
-def _facts(adapter: layouts.Adapter, folder: Path, entry: Entry) -> ImageFacts:
-    image = adapter.read_image(folder, entry)
+def _facts(
+    adapter: layouts.Adapter, folder: Path, entry: Entry, channels: Sequence[str]
+) -> ImageFacts:
+    """Facts of an image by its first channel, and of its segmentation."""
+    image = next(read_channels(adapter, folder, entry, channels))
     check_image(image, entry.path)
     label = adapter.read_label(folder, entry)
     voxels: dict[int, int] = {}

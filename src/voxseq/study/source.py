@@ -66,7 +66,7 @@ def facts_of(
         raise DataError(f"{images} is no folder", f"layout {layout} needs the folder of the images")
     if layout in ("nnunet", "msd"):
         top = images.parent if images.name == IMAGES else images
-        names = _channels(top) if layout == "nnunet" else []
+        names = _channels(top)
         options = {"options": {"channels": names}} if len(names) > 1 else {}
         return {"folder": _folder(top), **facts, **options}
     if layout == "files" and labels is not None:
