@@ -28,9 +28,10 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import read_json
 from voxseq.config.data import IGNORED
 from voxseq.config.finetune import RegressionRecipe, Task
-from voxseq.config.registry import ENCODER_NETWORKS, METHODS, PROBED, TaskType
+from voxseq.config.registry import ENCODER_NETWORKS, METHODS
 from voxseq.config.report_run import METRICS
 from voxseq.config.runs import BaselineRun, ProbeRun
+from voxseq.config.task_types import PROBED, TaskType
 from voxseq.data.targets import TARGETS
 from voxseq.data.task_volumes import Volumes
 from voxseq.finetune import run

@@ -59,11 +59,12 @@ def candidates(path: Path_, value: Any) -> list[Any]:
         names = list(CATALOGUE) if "dataset" in str(path[-1]) else []
         return [*names, *(word for word in WORDS if word != value), f"{value}x", f"{value}/x"]
     if isinstance(value, list):
-        lists = [value[:-1], value[1:], [*value, 7], value[::-1], [*value, "la"], [*value, "ours"]]
+        further = (7, "la", "ours", "tensorboard")
+        lists = [value[:-1], value[1:], value[::-1], *([*value, word] for word in further)]
         if value and all(isinstance(v, int | float) for v in value):
             lists += [[v * 2 for v in value], [v + 1 for v in value], [v / 2 for v in value]]
         return lists
-    numbers = [0, 1, 0.5, "elsewhere", [2, 2, 2], [16, 16, 16], [0, 9], [1] * 2, [1] * 3]
+    numbers = [0, 1, 0.5, 200, "elsewhere", [2, 2, 2], [16, 16, 16], [0, 9], [1] * 2, [1] * 3]
     return [*numbers, "prefix", "raster", "spatial", ["ours"]]
 
 

@@ -17,11 +17,11 @@ from voxseq.config.feasible import of_phantoms
 from voxseq.config.finetune import ClassificationTask, RegressionTask, SegmentationTask, Task
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import OptimiserConfig
-from voxseq.config.outside import of_outside, study_methods
 from voxseq.config.problems import Problem
 from voxseq.config.registry import METHODS, scratch
 from voxseq.config.root import Config
 from voxseq.config.study_checks import FULL, of_studies
+from voxseq.config.study_rows import of_outside, study_methods
 
 #: Bytes of a batch, weights of an encoder, and tokens of a volume: far beyond what machines hold.
 MOST_BYTES, MOST_WEIGHTS, MOST_TOKENS = 2**40, 10**11, 2**18

@@ -25,7 +25,7 @@ from voxseq.config.data import IGNORED, TaskDataConfig
 from voxseq.config.model import OptimiserConfig, Precision
 from voxseq.config.outside import OutsideEncoder
 from voxseq.config.overlay import merge
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 
 Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]

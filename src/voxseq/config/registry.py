@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.methods.dino import DINOSettings
@@ -14,10 +13,7 @@ from voxseq.config.methods.moco_v3 import MoCoV3Settings
 from voxseq.config.methods.ours import OursSettings
 from voxseq.config.methods.pcrlv2 import PCRLv2Settings
 from voxseq.config.methods.simclr import SimCLRSettings
-
-TaskType = Literal["segmentation", "classification", "regression"]
-#: Types of task with one answer per image; a frozen encoder is scored on them by a linear probe.
-PROBED: frozenset[TaskType] = frozenset({"classification", "regression"})
+from voxseq.config.task_types import TaskType
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from voxseq.catalogue import CATALOGUE, DECATHLON
 from voxseq.config.base import Model
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
-from voxseq.config.registry import METHODS, TaskType
+from voxseq.config.registry import METHODS
 from voxseq.config.studies import AblationVariant, ReportConfig
+from voxseq.config.task_types import TaskType
 
 #: The method of the paper, with which the others are compared.
 REFERENCE = "ours"

@@ -29,7 +29,7 @@ from voxseq.config.finetune import (
 from voxseq.config.methods.base import MethodSettings
 from voxseq.config.model import EncoderConfig, OptimiserConfig, PretrainTraining
 from voxseq.config.outside import OutsideFacts
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 
 NetworkSettings = UNet3DSettings | ResNetSettings
 

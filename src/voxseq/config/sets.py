@@ -16,8 +16,8 @@ from voxseq.catalogue import CATALOGUE, DataSet
 from voxseq.catalogue.model import LISTS
 from voxseq.catalogue.rows import completed
 from voxseq.config.base import Name
-from voxseq.config.registry import TaskType
 from voxseq.config.runs import OwnFacts
+from voxseq.config.task_types import TaskType
 
 #: Facts about how a published data set is obtained and what its publishers promise.
 _PUBLISHED = ("access", "client", "download", "files", "lists", "phantoms", "steps", "terms")

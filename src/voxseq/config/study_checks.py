@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voxseq.config.data import check_stride
-from voxseq.config.outside import study_methods
 from voxseq.config.problems import Problem
 from voxseq.config.root import Config
 from voxseq.config.studies import AblationVariant
+from voxseq.config.study_rows import study_methods
 
 #: Title of our method's own row in Table 4.
 FULL = "Full method"

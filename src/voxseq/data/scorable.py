@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from voxseq.base.errors import DataError
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 from voxseq.data.targets import TARGETS, Held
 
 #: What every task here uses.

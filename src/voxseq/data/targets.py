@@ -11,7 +11,7 @@ import numpy as np
 
 from voxseq.catalogue.splits import TRAIN
 from voxseq.config.data import IGNORED
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 
 #: Column of an examined image: the classes that its segmentation holds.
 CLASSES = "classes"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from voxseq.base.errors import DataError
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 from voxseq.data.grid import to_native
 from voxseq.data.store import VolumeStore
 from voxseq.data.targets import TARGETS, Held

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 from voxseq.finetune import classification, regression, segmentation
 from voxseq.finetune.training import TaskTraining
 from voxseq.training.rows import Rows

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from voxseq.config import Config
-from voxseq.config.outside import study_methods
-from voxseq.config.registry import ENCODER_NETWORKS, PROBED, Method, TaskType
+from voxseq.config.registry import ENCODER_NETWORKS, Method
 from voxseq.config.report_run import ControlRow, is_papers, title_of
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
+from voxseq.config.study_rows import study_methods
+from voxseq.config.task_types import PROBED, TaskType
 from voxseq.plan.builder import Builder
 from voxseq.plan.training import (
     FinetuneSpec,

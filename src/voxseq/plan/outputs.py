@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from voxseq.config.registry import PROBED
 from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
+from voxseq.config.task_types import PROBED
 from voxseq.plan.model import Run
 
 #: Pages of curves and the stage whose runs each shows.

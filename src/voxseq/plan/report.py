@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from voxseq.config import Config
-from voxseq.config.outside import study_methods
 from voxseq.config.report_run import (
     ControlRow,
     FinetunedRun,
@@ -13,6 +12,7 @@ from voxseq.config.report_run import (
     ReportRun,
     ReportTask,
 )
+from voxseq.config.study_rows import study_methods
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Run

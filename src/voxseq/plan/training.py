@@ -13,7 +13,7 @@ from voxseq.base.files import sha256
 from voxseq.config import Config
 from voxseq.config.data import chosen_channels
 from voxseq.config.model import PretrainTraining
-from voxseq.config.outside import OutsideEncoder, file_of, study_methods
+from voxseq.config.outside import OutsideEncoder, file_of
 from voxseq.config.registry import METHODS, Method
 from voxseq.config.runs import (
     AdoptRun,
@@ -25,6 +25,7 @@ from voxseq.config.runs import (
     TaskRun,
 )
 from voxseq.config.studies import AblationVariant
+from voxseq.config.study_rows import study_methods
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Stage

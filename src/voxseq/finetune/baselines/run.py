@@ -12,7 +12,7 @@ import numpy as np
 
 from voxseq.base.errors import ConfigError
 from voxseq.config.finetune import ClassificationRecipe, RegressionRecipe, SegmentationRecipe
-from voxseq.config.registry import TaskType
+from voxseq.config.task_types import TaskType
 from voxseq.data.task_volumes import Volumes
 from voxseq.data.volume import Array
 from voxseq.evaluation.segmentation import DICE

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from voxseq.config.registry import TaskType
 from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
+from voxseq.config.task_types import TaskType
 from voxseq.evaluation.statistics import (
     DELONG,
     WILCOXON,

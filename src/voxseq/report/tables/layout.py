@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from voxseq.catalogue import CATALOGUE, DECATHLON
-from voxseq.config.registry import METHODS, TaskType
+from voxseq.config.registry import METHODS
 from voxseq.config.report_run import (
     MAIN_TABLES,
     PAPER_COLUMNS,
@@ -16,6 +16,7 @@ from voxseq.config.report_run import (
     ReportTask,
 )
 from voxseq.config.studies import AblationVariant
+from voxseq.config.task_types import TaskType
 from voxseq.report.tables.paper import AVERAGE as AVERAGE_COLUMN
 from voxseq.report.tables.paper import paper_values
 

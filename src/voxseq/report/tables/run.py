@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from voxseq.base.files import write_json, write_text
-from voxseq.config.registry import TaskType
 from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
+from voxseq.config.task_types import TaskType
 from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, lasting, table_numbers
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.metrics import sentence
