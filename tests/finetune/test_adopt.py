@@ -78,7 +78,9 @@ FORMATS: list[tuple[Callable[[Path], None], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("write", "name", "facts"), FORMATS, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("write", "name", "facts"), FORMATS, ids=[write.__name__ for write, _, _ in FORMATS]
+)
 def test_every_format_becomes_an_encoder_of_the_study(
     write: Callable[[Path], None], name: str, facts: dict[str, Any], tmp_path: Path
 ) -> None:
