@@ -201,19 +201,20 @@ def test_the_state_of_the_precision_is_in_the_checkpoint(
     assert seen == [{"scale": 8.0}]
 
 
-def test_a_lost_terminal_is_a_request_unless_somebody_said_nohup() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_comes_from_a_terminal_stays_ignored_in_the_background(number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with stop_requests() as stop:
-            send(signal.SIGHUP)
+            send(number)
             assert not stop.requested
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
         # A batch system's warnings are ignored by the workflow, and not by the work.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         with pytest.raises(Interrupted, match="SIGUSR1"), stop_requests():
             send(signal.SIGUSR1)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 

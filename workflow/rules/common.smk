@@ -151,11 +151,11 @@ def command(*options):
     """The one command behind every job, with further options of ``voxseq job``.
 
     The paths are the workspace's own and are quoted; all other words are names that the
-    configuration has checked. The shell outlives SIGTERM and SIGHUP, so that voxseq has its time to
+    configuration has checked. The shell outlives requests to stop, so that voxseq has its time to
     write a checkpoint and its status is seen.
     """
     return (
-        f"trap : TERM HUP; PYTHONPATH={shlex.quote(str(SOURCE))} "
+        f"trap : TERM HUP INT; PYTHONPATH={shlex.quote(str(SOURCE))} "
         f"{{params.launcher}}{shlex.quote(PYTHON)} -m voxseq job {{params.stage}} {{params.job}}"
         f" --params {RESOLVED} --fingerprint {{params.fingerprint}}"
         f"{''.join(f' {option}' for option in options)} > {{log}} 2>&1"

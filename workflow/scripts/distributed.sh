@@ -11,7 +11,7 @@ shift 2
 # Slurm signals all processes of a job step. torchrun would die of the warning that is meant for the
 # command; what is ignored here is ignored by it too, until the command sets its own handler.
 trap '' USR1
-trap : TERM HUP
+trap : TERM HUP INT
 # torchrun would take notice of a lost terminal even where nohup has it ignored.
 if [ "$(trap -p HUP)" = "trap -- '' SIGHUP" ]; then
     export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGQUIT
@@ -32,7 +32,7 @@ rm -f "$stopped"
 export VOXSEQ_STOPPED=$stopped
 # The shell around each process notes its status, and outlives the signal that torchrun sends to all
 # when the first has ended.
-note='trap : TERM HUP; "$@" || { s=$?; [ "$s" -ne 75 ] || : >"$VOXSEQ_STOPPED"; exit "$s"; }'
+note='trap : TERM HUP INT; "$@" || { s=$?; [ "$s" -ne 75 ] || : >"$VOXSEQ_STOPPED"; exit "$s"; }'
 each=(bash -c "$note" each "$@")
 
 status=0

@@ -1,8 +1,8 @@
-"""Requests to stop: SIGTERM, SIGUSR1 and SIGHUP end the work at the next safe point.
+"""Requests to stop: SIGTERM, SIGUSR1, SIGHUP and SIGINT end the work at the next safe point.
 
-Schedulers send the first two before they kill, a lost terminal the third. Most work can be dropped
-anywhere, because a run without its marker is recomputed; a training step is finished first, so that
-a checkpoint can follow it.
+Schedulers send the first two before they kill, a lost terminal the third, Ctrl-C the last. Most
+work can be dropped anywhere, because a run without its marker is recomputed; a training step is
+finished first, so that a checkpoint can follow it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from types import FrameType
 
 from voxseq.base.errors import Interrupted
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
+#: Those of a terminal, which nohup and shells ignore on behalf of what runs in the background.
+_OF_TERMINALS = (signal.SIGHUP, signal.SIGINT)
 #: Seconds that a held block may still take after a request; a scheduler waits 20 or more.
 GRACE = 12.0
 #: Seconds after which a request that nobody took notice of is made again.
@@ -87,13 +89,14 @@ class StopRequests:
 def stop_requests() -> Iterator[StopRequests]:
     """Turn :data:`SIGNALS` into :class:`Interrupted` for the length of the block.
 
-    A signal that nohup ignores stays ignored.
+    A signal that nohup or a shell ignores stays ignored.
 
     An error that follows a request, such as that of a worker which the same signal ended, counts as
     the interruption.
     """
     stop = StopRequests()
-    heeded = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    ignored = [n for n in _OF_TERMINALS if signal.getsignal(n) == signal.SIG_IGN]
+    heeded = [n for n in SIGNALS if n not in ignored]
     before = {number: signal.signal(number, stop.arrived) for number in heeded}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop.expired)
     try:

@@ -71,12 +71,8 @@ def _fetch_all(rows: list[DataSet], root: Path, parallel: int) -> list[VoxseqErr
     from voxseq.base.stopping import stop_requests
 
     setup_logging()
-    try:
-        with stop_requests():
-            return [error for row in rows if (error := _fetch(row, root, parallel)) is not None]
-    except KeyboardInterrupt:
-        click.echo("stopped; what has arrived is kept, the same command continues", err=True)
-        raise
+    with stop_requests():
+        return [error for row in rows if (error := _fetch(row, root, parallel)) is not None]
 
 
 def _fetch(dataset: DataSet, root: Path, parallel: int) -> VoxseqError | None:

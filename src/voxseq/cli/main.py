@@ -181,7 +181,8 @@ def job(
 ) -> None:
     """Do one job of the plan (the workflow calls this).
 
-    SIGTERM, SIGUSR1 and SIGHUP end it at the next safe point with status 75: to be started again.
+    SIGTERM, SIGUSR1, SIGHUP and Ctrl-C end it at the next safe point with status 75: to be started
+    again.
     """
     from voxseq.base.stopping import stop_requests
 
