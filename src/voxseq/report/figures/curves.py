@@ -19,6 +19,8 @@ from voxseq.report.metrics import PRINTED, Metric, printed
 from voxseq.report.tables.curves import mean_over_seeds
 
 _COLUMNS = 4
+#: Columns that titles and legends need.
+_FEWEST = 2
 _PANEL = (2.5, 1.95)
 _RATIO_PANEL = (4.1, 3.3)
 _RATIO_COLUMNS = 3
@@ -67,15 +69,16 @@ def curves_page(
     scored = list(dict.fromkeys((run.task, run.ratio) for run in trained))
     if not scored and not pretrained:
         return None
-    heights = [math.ceil(len(part) / _COLUMNS) for part in (pretrained, scored)]
+    columns = max(_FEWEST, min(_COLUMNS, max(len(pretrained), len(scored))))
+    heights = [math.ceil(len(part) / columns) for part in (pretrained, scored)]
     inches = [h * _PANEL[1] + 0.55 for h in heights if h]
-    figure = new_figure(_COLUMNS * _PANEL[0], sum(inches) + 0.3)
+    figure = new_figure(columns * _PANEL[0], sum(inches) + 0.3)
     parts = list(figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0])
     if pretrained:
-        _loss_part(parts.pop(0), study, pretrained, pretrain)
+        _loss_part(parts.pop(0), study, pretrained, pretrain, columns)
     if scored:
         chosen = validation[validation["stage"] == stage]
-        _score_part(parts.pop(0), study, scored, chosen, _series(study, stage, palette))
+        _score_part(parts.pop(0), study, scored, chosen, _series(study, stage, palette), columns)
     return figure
 
 
@@ -140,11 +143,15 @@ def _series(study: ReportRun, stage: str, palette: Palette) -> list[_Series]:
 
 
 def _loss_part(
-    figure: FigureBase, study: ReportRun, runs: list[PretrainedRun], losses: pd.DataFrame
+    figure: FigureBase,
+    study: ReportRun,
+    runs: list[PretrainedRun],
+    losses: pd.DataFrame,
+    columns: int,
 ) -> None:
     """The losses of each pre-training in a panel of its own."""
     figure.suptitle("Pre-training loss", fontsize=10, fontweight="bold")
-    for axes, run in zip(panels(figure, len(runs), _COLUMNS), runs, strict=True):
+    for axes, run in zip(panels(figure, len(runs), _grid(len(runs), columns)), runs, strict=True):
         axes.set_title(study.series_title(run.method, run.variant))
         data = losses[losses["run"] == run.id]
         if data.empty:
@@ -159,12 +166,18 @@ def _loss_part(
     _legend(figure, lines, 2)
 
 
+def _grid(count: int, columns: int) -> int:
+    """Columns of the panels of a part: a single one has a narrow page to itself."""
+    return min(count, columns) if columns == _FEWEST else columns
+
+
 def _score_part(
     figure: FigureBase,
     study: ReportRun,
     scored: list[tuple[str, float]],
     scores: pd.DataFrame,
     planned: list[_Series],
+    columns: int,
 ) -> None:
     """The validation scores of each task and share of the labels in a panel of its own."""
     ran = set(zip(scores["method"], scores["variant"], strict=True))
@@ -172,15 +185,17 @@ def _score_part(
     lines = "thin: seeds, thick: mean" if len(series) <= FEW else "mean over seeds"
     title = f"Validation score during fine-tuning ({lines})"
     figure.suptitle(title, fontsize=10, fontweight="bold")
-    for axes, (name, ratio) in zip(panels(figure, len(scored), _COLUMNS), scored, strict=True):
+    grid = panels(figure, len(scored), _grid(len(scored), columns))
+    for axes, (name, ratio) in zip(grid, scored, strict=True):
         near = (scores["ratio"].astype(float) - ratio).abs() < 1e-9
         _score_panel(
             axes, scores[(scores["task"] == name) & near], study.tasks[name], ratio, series
         )
     longest = max((len(item.title) for item in series), default=0)
-    columns = 6 if longest <= 14 else 4 if longest <= 28 else 3
+    # Titles that fit beside each other on a page of four columns.
+    titles = 6 if longest <= 14 else 4 if longest <= 28 else 3
     handles = [Line2D([], [], label=item.title, **item.line) for item in series]
-    _legend(figure, handles, columns, handlelength=3.0)
+    _legend(figure, handles, max(1, titles * columns // _COLUMNS), handlelength=3.0)
 
 
 def _score_panel(

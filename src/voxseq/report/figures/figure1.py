@@ -26,6 +26,8 @@ _MASKED = "#F4F4F4"
 _CAUSAL = "#0072B2"
 _SEQUENCES_RUN = "sequences/all"
 _SOURCE = "preprocess/source/"
+#: Inches below which the texts of the mask would lie upon each other.
+_MASK_HEIGHT = 4.7
 _TITLES = {"spatial": "Spatial", "contrast": "Contrast", "semantic": "Semantic"}
 
 
@@ -126,7 +128,9 @@ def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Fig
     if any(size % n for shape in shapes for size, n in zip(shape, geometry.grid, strict=True)):
         raise ValueError(f"volumes of {shapes}: no multiple of the grid {geometry.grid}")
     rows, side = max(len(examples), 1), 1.75
-    figure = new_figure(geometry.length * side + 4.9, rows * (side + 0.22) + 0.35)
+    # The mask with its labels and legend needs the height of two rows.
+    height = max(rows * (side + 0.22) + 0.35, _MASK_HEIGHT)
+    figure = new_figure(geometry.length * side + 4.9, height)
     widths = [geometry.length * side, 4.6]
     left, right = figure.subfigures(1, 2, width_ratios=widths, wspace=0.02, squeeze=False)[0]
     grid = left.subplots(rows, geometry.length if examples else 1, squeeze=False)
