@@ -123,7 +123,9 @@ def test_classes_and_numbers_are_a_table(
             assert float(one[column]) == pytest.approx(float(line[column]), abs=1e-6, rel=1e-6)
 
 
-def test_channels_are_told_by_their_numbers(tmp_path: Path) -> None:
+def test_channels_are_told_by_their_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a_0000", "a_0001", "b_0000", "c"):
         (tmp_path / f"{name}.nii.gz").touch()
     cases = {case.name: case for case in find_cases([tmp_path], (2,))}
@@ -132,8 +134,13 @@ def test_channels_are_told_by_their_numbers(tmp_path: Path) -> None:
     assert cases["c"].paths == (tmp_path / "c.nii.gz",)
     # For one channel these are four images; nnU-Net's "_0000" is told where all have it.
     assert {case.name for case in find_cases([tmp_path])} == {"a_0000", "a_0001", "b_0000", "c"}
-    (tmp_path / "a_0001.nii.gz").unlink()
     (tmp_path / "c.nii.gz").unlink()
+    assert "as the channels" not in caplog.text
+    (tmp_path / "b_0001.nii.gz").touch()
+    assert len(find_cases([tmp_path])) == 4
+    assert "as the channels of nnU-Net's images do" in caplog.text
+    (tmp_path / "a_0001.nii.gz").unlink()
+    (tmp_path / "b_0001.nii.gz").unlink()
     assert {case.name for case in find_cases([tmp_path])} == {"a", "b"}
     assert {case.name for case in find_cases([f"{tmp_path}/a_*.nii.gz"])} == {"a_0000"}
 

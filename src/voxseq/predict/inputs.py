@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +24,7 @@ from voxseq.data.volume import Entry, Volume
 #: Endings of files that hold one image, or one channel of it.
 ENDINGS = (*NIFTI, ".mha", ".nrrd")
 #: Channel of an image at the end of its name, as nnU-Net has it.
+_LOG = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
@@ -186,6 +188,13 @@ def _grouped(folder: Path, found: Sequence[str], channels: Collection[int]) -> I
     is_dataset = numbered and all(set(group) == {0} for group in groups.values())
     most = max(channels)
     if most == 1 and not is_dataset:
+        if numbered and len(groups) > 1 and len({*map(frozenset, groups.values())}) == 1:
+            _LOG.warning(
+                "%s: files end in _0000, _0001, … as the channels of nnU-Net's images do; the "
+                "model takes one channel, and each file is taken for an image of its own. If they "
+                "are channels, name those of one: 'FOLDER/*_0000.nii.gz'",
+                folder,
+            )
         groups = {}
     taken = {path for group in groups.values() for path in group.values()}
     for name, group in sorted(groups.items()):
