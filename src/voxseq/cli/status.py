@@ -109,11 +109,12 @@ def _left_in_words(left: TimeLeft) -> str:
     from voxseq.base.progress import duration
 
     source = "partly an estimate" if left.is_estimated else "as runs took here"
-    told = f"time left: about {duration(left.seconds)}, {source}"
     if not left.unknown:
-        return told
+        return f"time left: about {duration(left.seconds)}, {source}"
     unknown = f"no run of {', '.join(left.unknown)} has told yet how long it takes"
-    return f"{told}, without some: {unknown}" if left.seconds else f"time left: {unknown}"
+    if not left.seconds:
+        return f"time left: {unknown}"
+    return f"time left: more than {duration(left.seconds)}, {source}; {unknown}"
 
 
 def _relative(path: Path) -> Path:
