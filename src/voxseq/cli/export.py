@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     help="safetensors, monai: an encoder; bundle: a trained model.",
 )
 @click.option(
-    "-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="New folder."
+    "-o", "--out", "folder", type=click.Path(path_type=Path), required=True, help="New folder."
 )
 @click.option(
     "--image-size",

@@ -182,7 +182,11 @@ def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace
     workspace = workspace_of(params, overlays)
     run = workspace.plan.runs.get(word)
     if run is None:
-        raise DataError(f"{word}: no run of this configuration", "`voxseq plan` lists all runs")
+        raise DataError(
+            f"{word}: no run of this configuration",
+            "name the study of the run, --overlay studies/NAME.yaml, or the run's folder in "
+            "artifacts; `voxseq plan` lists all runs",
+        )
     if not workspace.is_finished(run):
         raise DataError(
             f"{word}: not finished",
