@@ -91,7 +91,7 @@ def test_values_with_gaps_become_classes_in_their_order(
         (("mine", "--images", "own"), "no labels to fine-tune on"),
         (("old", "--images", "own"), "--force"),
         (("la", "--images", "own"), "the catalogue has a data set of this name"),
-        (("a b", "--images", "own"), "a b"),
+        (("a-b", "--images", "own"), "use letters, digits and underscores"),
     ],
     ids=str,
 )

@@ -117,12 +117,13 @@ def init(
     from rich.console import Console
 
     from voxseq.base.files import write_text
-    from voxseq.study.init import make, require_new, require_sound
+    from voxseq.study.init import make, require_name, require_new, require_sound
     from voxseq.study.launch import STUDIES
     from voxseq.study.machine import this_machine
     from voxseq.study.settings import Wishes
     from voxseq.study.source import facts_of
 
+    require_name(name)
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
     facts = facts_of(images, labels, like=like, modality=modality, target=target)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import Config, load_config
+from voxseq.config.base import Name
 from voxseq.config.datasets import DataConfig
 from voxseq.config.problems import Sources, of_validation, refuse
 from voxseq.config.reading import Document
@@ -123,6 +124,21 @@ def _data_config(wishes: Wishes) -> DataConfig:
     except ValidationError as error:
         refuse(of_validation(error, "data"), Sources(f"the study {wishes.name}"))
         raise
+
+
+def require_name(name: str) -> None:
+    """Refuse what cannot be the name of a study, which is that of its data set and folders too.
+
+    Raises:
+        ConfigError: other characters, or too many.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a study",
+            "use letters, digits and underscores, at most 64",
+        ) from None
 
 
 def require_new(path: Path, *, force: bool) -> None:
