@@ -21,10 +21,10 @@ from voxseq.data.readers import itk, nifti
 from voxseq.data.readers.dicom_volume import read_volume
 from voxseq.data.volume import Entry, Volume
 
+_LOG = logging.getLogger(__name__)
 #: Endings of files that hold one image, or one channel of it.
 ENDINGS = (*NIFTI, ".mha", ".nrrd")
 #: Channel of an image at the end of its name, as nnU-Net has it.
-_LOG = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
