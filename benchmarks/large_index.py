@@ -119,6 +119,8 @@ def _row(dataset: str, subject: str, image: str, rng: np.random.Generator) -> di
         # Of no thumbnails at random are any candidates: nobody reads it.
         "detail": "",
         "files": [],
+        "channels": [],
+        "value": None,
         "p1": -1000.0,
         "p999": 1200.0,
         "voxels": "{}",

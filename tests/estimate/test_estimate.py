@@ -324,7 +324,7 @@ def test_an_unknown_scale_is_refused_with_those_there_are() -> None:
     result = call("--scale", "papr")
     assert isinstance(result.exception, VoxseqError)
     assert "papr" in result.exception.what
-    assert "demo, open, paper, smoke" in result.exception.hint
+    assert "demo, open, paper, quick, smoke" in result.exception.hint
     assert overlay_of("demo") == ()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,14 +111,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 if path.suffix == ".safetensors"
                 else torch.load(path, map_location="cpu", weights_only=True)
             )
-    except pickle.UnpicklingError as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
+        raise IntegrityError(f"{path}: not readable as weights: {error}", _HINT) from error
+    except Exception as error:
+        # The error of torch's safe loader is of a module that nothing here imports.
+        if type(error).__name__ != "UnpicklingError":
+            raise
         raise IntegrityError(
             f"{path}: it holds more than tensors, and nothing in it is executed: "
             f"{str(error).splitlines()[0]}",
             "save its weights alone where it was made: torch.save(model.state_dict(), FILE)",
         ) from error
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-        raise IntegrityError(f"{path}: not readable as weights: {error}", _HINT) from error
     for name in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
