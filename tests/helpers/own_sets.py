@@ -18,7 +18,6 @@ from voxseq.config.runs import SplitSettings, TaskNeeds
 from voxseq.config.sets import own_for
 from voxseq.data import layouts
 from voxseq.data.examine import Examination, examine
-from voxseq.data.readers.split_lists import divided
 from voxseq.data.volume import Scan
 
 NAME = "mine"
@@ -37,7 +36,7 @@ def own(
 def scanned(dataset: DataSet) -> Scan:
     """What its layout lists, divided by its list."""
     folder = Path(dataset.folder)
-    return divided(layouts.get(dataset.layout).scan(folder, dataset), folder, dataset)
+    return layouts.listed(dataset, folder)
 
 
 def examined(dataset: DataSet, labels: int = 1) -> Examination:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.calling import Call, Called
+from tests.helpers.calling import Call, caller
 from tests.helpers.trained import RECIPES, Trained, train
-from voxseq.cli import main as cli
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +28,4 @@ def ensemble(trained: dict[str, Trained]) -> list[Path]:
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """The entry point, as from a shell."""
-
-    def called(*words: str | Path, status: int = 0) -> Called:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["voxseq", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        done = Called(int(stop.value.code or 0), printed.out, printed.err)
-        assert done.status == status, done
-        return done
-
-    return called
+    return caller(monkeypatch, capsys)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
@@ -21,7 +21,6 @@ from voxseq.evaluation.statistics import (
     WILCOXON,
     Draws,
     Pairing,
-    compare_accuracy,
     compare_auc,
     compare_dice,
     compare_mean_dice,
@@ -100,8 +99,11 @@ def test_auc_and_accuracy_agree_with_scikit_learn() -> None:
     assert found.difference == pytest.approx(expected)
     assert found.low < found.difference < found.high
     assert 0 < found.p <= 1
-    right = [((p > 0.5) == target).mean() for p in (ours, other)]
-    assert compare_accuracy(pair, DRAWS).difference == pytest.approx(right[0] - right[1])
+    # As the report has it: of each case, whether its class is right.
+    right = [((p > 0.5) == target)[..., None].astype(float) for p in (ours, other)]
+    expected = accuracy_score(np.tile(target, 2), ours.ravel() > 0.5)
+    expected -= accuracy_score(np.tile(target, 2), other.ravel() > 0.5)
+    assert compare_dice(*right, DRAWS).difference == pytest.approx(expected)
 
 
 def test_auc_of_one_class_is_undefined() -> None:

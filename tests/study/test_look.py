@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -36,6 +37,16 @@ def test_structures_are_named_counted_and_held(tmp_path: Path) -> None:
     table = dict(cells(found))
     assert table["channels"] == "T1, T2"
     assert table["label 2"].startswith("medulla: ")
+
+
+def test_a_list_of_the_user_divides_the_subjects(tmp_path: Path) -> None:
+    own_images.nnunet(tmp_path)
+    names = sorted({entry.subject for entry in seen(tmp_path).entries})
+    fold = {"train": names[:5], "val": names[5:7]}
+    (tmp_path / "splits_final.json").write_text(json.dumps([fold]))
+    parts = {entry.subject: entry.split for entry in seen(tmp_path).entries}
+    # Without a test part, the validation part is the test; who is not listed is not used.
+    assert parts == dict.fromkeys(names[:5], "train") | dict.fromkeys(names[5:7], "test")
 
 
 def test_the_decathlon_keeps_channels_along_a_fourth_axis(tmp_path: Path) -> None:

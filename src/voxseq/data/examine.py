@@ -35,7 +35,6 @@ from voxseq.data.index import index_row
 from voxseq.data.journal import Journal, States, require_unchanged, state_of
 from voxseq.data.own import named_facts, own_needs, require_own
 from voxseq.data.readers.files import dangling
-from voxseq.data.readers.split_lists import divided
 from voxseq.data.scorable import require_scorable
 from voxseq.data.targets import CLASSES, TARGETS
 from voxseq.data.volume import Entry, Remark, Scan, Volume, volume_id
@@ -169,9 +168,8 @@ def examine(
         DataError: the folder does not hold the published layout.
     """
     with read_named(folder):
-        found = layouts.get(dataset.layout).scan(folder, dataset)
+        found = layouts.listed(dataset, folder)
         if dataset.own:
-            found = divided(found, folder, dataset)
             task = own_needs(found, dataset, task)
         read = {path for entry in found.entries for path in (entry.path, entry.label_path)}
         remarks = [*found.remarks, *dangling(folder, read)]

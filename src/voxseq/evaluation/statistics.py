@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 WILCOXON = "Wilcoxon signed-rank"
 DELONG = "DeLong"
-_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -169,16 +168,6 @@ def compare_mean_dice(
         seeds,
         seeds_other,
     )
-
-
-def compare_accuracy(pair: Pairing, draws: Draws) -> Comparison:
-    """Compare accuracies at threshold 0.5; the test is over cases, averaged over seeds."""
-    positive = pair.target[None] > 0
-    ours, other = (
-        ((side > _THRESHOLD) == positive).astype(np.float64)[..., None]
-        for side in (pair.ours, pair.other)
-    )
-    return compare_dice(ours, other, draws, paired=pair.paired)
 
 
 def compare_auc(pair: Pairing, draws: Draws) -> Comparison:

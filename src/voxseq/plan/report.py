@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from voxseq.config import Config
+from voxseq.config.finetune import RegressionTask, SegmentationTask, Task
 from voxseq.config.report_run import (
     ControlRow,
     FinetunedRun,
@@ -92,14 +94,21 @@ def _tasks(config: Config) -> dict[str, ReportTask]:
             title=task.title,
             type=task.type,
             dataset=task.dataset,
-            labels=getattr(task, "labels", ()),
-            score_grid=task.score_grid if task.type == "segmentation" else "",
-            surface=getattr(task, "surface", False),
-            target=getattr(task, "target", ""),
-            unit=getattr(task, "unit", ""),
+            labels=task.labels,
+            **_facts(task),
         )
         for name, task in sorted(config.finetune.tasks.items())
     }
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    """What the report tells of a type of task beside its labels."""
+    match task:
+        case SegmentationTask():
+            return {"score_grid": task.score_grid, "surface": task.surface}
+        case RegressionTask():
+            return {"target": task.target, "unit": task.unit}
+    return {}
 
 
 def _pretrained(run: Run) -> PretrainedRun:

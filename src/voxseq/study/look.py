@@ -176,7 +176,7 @@ def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
     """
     adapter = layouts.get(dataset.layout)
     with read_named(folder):
-        found = adapter.scan(folder, dataset)
+        found = layouts.listed(dataset, folder)
     opened: list[ImageFacts] = []
     unreadable = [(entry.path, reason) for entry, reason in found.rejected]
     chosen = spread(found.entries, sample)

@@ -16,6 +16,7 @@ from pathlib import Path
 from voxseq.catalogue import DataSet
 from voxseq.catalogue.model import LAYOUTS
 from voxseq.data.readers import nifti
+from voxseq.data.readers.split_lists import divided
 from voxseq.data.volume import Entry, Scan, Volume
 
 #: Modules of this package that read a layout.
@@ -46,6 +47,16 @@ class Adapter:
     read_image: Callable[[Path, Entry], Volume] = _read_nifti
     read_label: Callable[[Path, Entry], Volume | None] = _no_label
     look: Callable[[Path, DataSet], Scan] | None = None
+
+
+def listed(dataset: DataSet, folder: Path) -> Scan:
+    """The images of a data set, those of a user divided by their own list.
+
+    Raises:
+        DataError: the folder does not hold the layout, or the list cannot be used.
+    """
+    found = get(dataset.layout).scan(folder, dataset)
+    return divided(found, folder, dataset) if dataset.own else found
 
 
 def get(name: str) -> Adapter:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxseq.config.finetune import ClassificationRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.classification import Array
-from voxseq.finetune.classification import SplitScore, scored, write_scores
+from voxseq.finetune.baselines.penalties import best_penalty
+from voxseq.finetune.classification import scored, write_scores
 from voxseq.finetune.recipe import Splits
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 #: Inverse strength of the L2 penalty; features have unit variance.
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -44,32 +42,25 @@ def fit_logistic(
     """
     # Importing it takes a second, which every fine-tuning would wait for.
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    target = [volumes.target(row) for row in splits.train]
-    best: tuple[float, Pipeline, SplitScore] | None = None
-    for penalty in PENALTIES:
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(
-                C=penalty,
-                class_weight="balanced" if recipe.class_balanced_loss else None,
-                max_iter=_ITERATIONS,
-            ),
-        ).fit(features["train"], target)
-        validation = scored(volumes, splits.val, model.predict_proba(features["val"]))
-        if best is None or validation.scores["auc"] > best[2].scores["auc"]:
-            best = penalty, model, validation
-    assert best is not None, "there are penalties"
-    penalty, model, validation = best
-    test = scored(volumes, splits.test, model.predict_proba(features["test"]))
-    write_scores(out, validation, test, recipe, volumes)
+    weight = "balanced" if recipe.class_balanced_loss else None
+    best = best_penalty(
+        (
+            (strength, LogisticRegression(C=strength, class_weight=weight, max_iter=_ITERATIONS))
+            for strength in PENALTIES
+        ),
+        features["train"],
+        [volumes.target(row) for row in splits.train],
+        lambda model: scored(volumes, splits.val, model.predict_proba(features["val"])),
+        lambda split: split.scores["auc"],
+    )
+    test = scored(volumes, splits.test, best.model.predict_proba(features["test"]))
+    write_scores(out, best.validation, test, recipe, volumes)
     parts = 1 if recipe.outputs == 2 else recipe.outputs
     return {
         "selected_by": "auc",
         "selected_step": 0,
-        "validation_score": validation.scores["auc"],
-        "penalty": penalty,
+        "validation_score": best.validation.scores["auc"],
+        "penalty": best.penalty,
         "parameters": parts * (features["train"].shape[1] + 1),
     }

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxseq.config.finetune import RegressionRecipe
 from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.regression import Array
+from voxseq.finetune.baselines.penalties import best_penalty
 from voxseq.finetune.recipe import Splits
-from voxseq.finetune.regression import SplitScore, scored, write_scores
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from voxseq.finetune.regression import scored, write_scores
 
 #: Strengths of the L2 penalty, the strongest first; features have unit variance.
 PENALTIES = (1e4, 1e3, 1e2, 10.0, 1.0, 1e-1, 1e-2)
@@ -42,24 +40,20 @@ def fit_ridge(
     """
     # Importing it takes a second, which every fine-tuning would wait for.
     from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    target = [volumes.value(row) for row in splits.train]
-    best: tuple[float, Pipeline, SplitScore] | None = None
-    for penalty in PENALTIES:
-        model = make_pipeline(StandardScaler(), Ridge(alpha=penalty)).fit(features["train"], target)
-        validation = scored(volumes, splits.val, model.predict(features["val"]))
-        if best is None or validation.scores["mae"] < best[2].scores["mae"]:
-            best = penalty, model, validation
-    assert best is not None, "there are penalties"
-    penalty, model, validation = best
-    test = scored(volumes, splits.test, model.predict(features["test"]))
-    write_scores(out, validation, test, volumes)
+    best = best_penalty(
+        ((penalty, Ridge(alpha=penalty)) for penalty in PENALTIES),
+        features["train"],
+        [volumes.value(row) for row in splits.train],
+        lambda model: scored(volumes, splits.val, model.predict(features["val"])),
+        lambda split: -split.scores["mae"],
+    )
+    test = scored(volumes, splits.test, best.model.predict(features["test"]))
+    write_scores(out, best.validation, test, volumes)
     return {
         "selected_by": "mae",
         "selected_step": 0,
-        "validation_score": validation.scores["mae"],
-        "penalty": penalty,
+        "validation_score": best.validation.scores["mae"],
+        "penalty": best.penalty,
         "parameters": features["train"].shape[1] + 1,
     }
