@@ -53,7 +53,8 @@ def test_exponents(power: float) -> None:
 
 def test_memory_is_that_of_the_work_alone() -> None:
     held = np.ones(2**23)
-    grown = peak_mib(lambda: np.ones(2**22).sum())
+    # Pages that the system takes back meanwhile are missing in the growth, never too many in it.
+    grown = max(peak_mib(lambda: np.ones(2**22).sum()) for _ in range(3))
     assert held.nbytes == 2**26
     assert 31 < grown < 48
     grown, found = in_process(partial(sum, [1, 2]), "spawn")

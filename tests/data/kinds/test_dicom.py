@@ -334,10 +334,18 @@ def test_memory_is_that_of_one_series(tmp_path: Path) -> None:
         root = tmp_path / str(count)
         for number in range(count):
             write(root / "dicom/all", array, f"{number}", SeriesInstanceUID=f"1.2.8.{number}")
-        layout, folder = layouts.get("dicom_tree"), root / "dicom"
-        tracemalloc.start()
+        # What other threads allocate meanwhile is counted too: the smallest figure is the work's.
+        peaks.append(min(_peak_of_reading(root / "dicom") for _ in range(3)))
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def _peak_of_reading(folder: Path) -> int:
+    """Bytes at most while the first series of a tree is found and read."""
+    layout = layouts.get("dicom_tree")
+    tracemalloc.start()
+    try:
         entry, *_ = layout.scan(folder, catalogue.get("dicom_ct")).entries
         layout.read_image(folder, entry)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
         tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0]
