@@ -125,10 +125,10 @@ def test_every_wrong_value_is_named_at_once() -> None:
         with_overlays({"pretrain": {"steps": -1}, "encoder": {"depth": 0}})
 
 
-def test_an_empty_file_lacks_required_keys(tmp_path: Path) -> None:
+def test_an_empty_file_lacks_its_name(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
-    with pytest.raises(ConfigError, match=r"(?s)scale: Field required.*finetune: Field required"):
+    with pytest.raises(ConfigError, match="scale: Field required"):
         load_config(path)
 
 

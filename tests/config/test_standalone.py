@@ -94,6 +94,16 @@ def test_without_pre_training_no_sequences_are_asked_for() -> None:
     assert "nothing would be trained" in str(error.value)
 
 
+def test_a_part_that_a_study_does_without_need_not_be_there() -> None:
+    without_tasks = load_config(PARAMS, [without("finetune")])
+    assert not without_tasks.finetune.tasks
+    tasks = {"finetune": read_yaml(PARAMS)["finetune"]}
+    study = {k: v for k, v in WHOLE.items() if k not in ("sequences", "pretrain")}
+    found = load_config(PARAMS, [study | tasks])
+    assert not found.pretrain.methods
+    assert not found.sequences.sources
+
+
 @pytest.mark.parametrize("word", ["yes please", 1, None])
 def test_a_word_that_is_neither_true_nor_false_is_refused(word: object) -> None:
     with pytest.raises(ConfigError, match="standalone: expected true or false"):

@@ -312,7 +312,7 @@ class FinetuneConfig(Model):
     """networks trained from random weights"""
     encoders: dict[Name, OutsideEncoder] = Field(default_factory=dict)
     """encoders trained elsewhere: name of the row: its file, see docs/exporting.md"""
-    tasks: dict[Name, Task]
+    tasks: dict[Name, Task] = Field(default_factory=dict)
     """the downstream tasks; none: the study ends with pre-training"""
     networks: NetworksConfig = NetworksConfig()
     """settings of networks without the shared encoder, all tasks"""

@@ -24,13 +24,13 @@ class Config(Model):
     """where volumes come from"""
     store: StoreConfig = StoreConfig()
     """layout of the volume store"""
-    sequences: SequencesConfig
+    sequences: SequencesConfig = SequencesConfig()
     """patch sequences for pre-training"""
     encoder: EncoderConfig = EncoderConfig()
     """geometry of the encoder"""
-    pretrain: PretrainConfig
+    pretrain: PretrainConfig = PretrainConfig()
     """pre-training of every method"""
-    finetune: FinetuneConfig
+    finetune: FinetuneConfig = FinetuneConfig()
     """fine-tuning of every method on every task"""
     ablation: AblationConfig = AblationConfig()
     """Table 4"""
