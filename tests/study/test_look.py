@@ -85,16 +85,18 @@ def test_classes_and_numbers_come_from_a_table(tmp_path: Path) -> None:
 
 
 def test_unreadable_images_and_other_grids_are_named(tmp_path: Path) -> None:
-    for number in range(3):
+    for number in range(4):
         trees.write_nifti(tmp_path / f"images/x{number}.nii.gz", trees.image())
         trees.write_nifti(tmp_path / f"labels/x{number}.nii.gz", trees.label())
     (tmp_path / "images/x1.nii.gz").write_bytes(b"nothing")
     trees.write_nifti(tmp_path / "labels/x2.nii.gz", trees.label((5, 8, 7)))
+    trees.write_nifti(tmp_path / "labels/x3.nii.gz", trees.label(), np.diag([1, 1, 2, 1]))
     found = seen(tmp_path / "images", tmp_path / "labels")
     assert len(found.opened) == 1
     reasons = dict(found.unreadable)
     assert "x1.nii.gz" in reasons["images/x1.nii.gz"]
     assert "(5, 8, 7)" in reasons["images/x2.nii.gz"]
+    assert "grid is not that of its image" in reasons["images/x3.nii.gz"]
 
 
 def test_a_folder_in_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:

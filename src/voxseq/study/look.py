@@ -23,7 +23,7 @@ from voxseq.base.progress import track
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts
 from voxseq.data.channels import read_channels
-from voxseq.data.checks import check_image
+from voxseq.data.checks import check_image, count_label
 from voxseq.data.volume import Entry, Volume
 
 #: Images that are opened, at most, and voxels of one that are looked at.
@@ -226,20 +226,10 @@ def _facts(
     voxels: dict[int, int] = {}
     inside: tuple[float, ...] = ()
     if label is not None:
-        _require_same_grid(image, label, entry)
-        values, counts = np.unique(label.array, return_counts=True)
-        voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+        voxels = count_label(label, image, entry.label_path)
         within = image.array[label.array > 0]
         inside = _quantiles(within) if within.size else ()
     return ImageFacts(_shape(image), image.spacing, _quantiles(image.array), voxels, inside)
-
-
-def _require_same_grid(image: Volume, label: Volume, entry: Entry) -> None:
-    if image.array.shape != label.array.shape:
-        raise DataError(
-            f"{entry.label_path}: {label.array.shape} voxels, but its image {entry.path} has "
-            f"{image.array.shape}"
-        )
 
 
 def _shape(image: Volume) -> Shape:
