@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,8 +18,8 @@ from voxseq.study.look import Look, cells, look, spread
 from voxseq.study.source import facts_of
 
 
-def seen(images: Path, labels: Path | None = None, *, target: str | None = None) -> Look:
-    facts = facts_of(images, labels, target=target)
+def seen(images: Path, labels: Path | None = None, **words: Any) -> Look:
+    facts = facts_of(images, labels, **words)
     dataset = DataConfig.model_validate({"sets": {"mine": facts}}).dataset("mine")
     return look(dataset, Path(facts["folder"]))
 
@@ -60,6 +61,18 @@ def test_the_decathlon_keeps_channels_along_a_fourth_axis(tmp_path: Path) -> Non
     assert not found.unreadable
     assert (found.channels, found.contrasts) == (2, ("T1", "T2"))
     assert found.shape == own_images.SHAPE
+
+
+def test_files_with_a_fourth_axis_need_names_of_their_channels(tmp_path: Path) -> None:
+    for number in range(2):
+        both = np.stack([trees.image(seed=number), trees.image(seed=number + 9)], axis=-1)
+        trees.write_nifti(tmp_path / f"x{number}.nii.gz", both)
+    with pytest.raises(DataError, match="2 volumes along its fourth axis") as raised:
+        seen(tmp_path)
+    assert "options.channels" in raised.value.hint
+    assert "--channels T1,T2" in raised.value.hint
+    found = seen(tmp_path, channels=["T1", "T2"])
+    assert (found.channels, found.shape, found.unreadable) == (2, (9, 8, 7), ())
 
 
 def test_ct_is_told_by_air_and_bone(tmp_path: Path) -> None:

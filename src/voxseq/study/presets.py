@@ -8,7 +8,7 @@ weights of the classes follow from how rare they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,19 +146,17 @@ def median_spacing(look: Look) -> Spacing:
     return _spacing(median)
 
 
-def class_weights(look: Look, values: list[int]) -> list[float]:
+def class_weights(counts: Sequence[int]) -> list[float]:
     """Weights of the cross-entropy: 1 for the background, 2 for the largest structure.
 
     A structure that is n times as rare weighs the square root of n more, up to 8. Without weights
     UNETR may miss a small structure entirely.
 
     Args:
-        look: at the images.
-        values: of the structures, in the order of the classes.
+        counts: voxels of each structure, in the order of the classes.
     """
-    counts = [max(look.voxels.get(value, 0), 1) for value in values]
-    largest = max(counts)
-    rare = (min(2.0 * math.sqrt(largest / count), _MOST_WEIGHT) for count in counts)
+    least = [max(count, 1) for count in counts]
+    rare = (min(2.0 * math.sqrt(max(least) / count), _MOST_WEIGHT) for count in least)
     return [1.0, *(round(weight, 1) for weight in rare)]
 
 
