@@ -19,7 +19,7 @@ from voxseq.transforms.augment import (
 )
 
 SHAPE = (12, 12, 8)
-NAMES = ("msd", "la", "nodule", "none")
+NAMES = ("msd", "la", "unflipped", "nodule", "none")
 
 
 def crop(seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +55,7 @@ def test_a_chain_is_a_function_of_its_stream_and_leaves_its_input(name: str, cha
     np.testing.assert_array_equal(image, crop(channels=channels)[0])
 
 
-@pytest.mark.parametrize("name", ["msd", "la", "nodule"])
+@pytest.mark.parametrize("name", ["msd", "la", "unflipped", "nodule"])
 def test_chain_is_its_steps_one_after_the_other_to_the_bit(name: str) -> None:
     """Each step gets what the one before gave; the label only moves."""
     chain = build_augmentation(name, SHAPE)
@@ -151,6 +151,16 @@ def test_probabilities_are_the_published_ones() -> None:
     assert [s.probability for s in msd_steps()] == [0.2, 0.2, 0.2, 0.2, 0.1, 0.1]
     la = [s.probability for s in la_steps()]
     assert la == [1.0, 0.1, 0.1, 0.15, 0.075, 0.15, 0.125, 0.15, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("name", "keeps"), [("unflipped", True), ("la", False)])
+def test_left_stays_left_without_flips(name: str, keeps: bool) -> None:
+    image = np.zeros((1, *SHAPE), np.float32)
+    half = SHAPE[0] // 2
+    image[:, :half] = 1.0
+    chain = build_augmentation(name, SHAPE)
+    made = [chain.image(image, numpy_generator(4, number)) for number in range(20)]
+    assert all(one[:, :half].mean() > one[:, half:].mean() for one in made) == keeps
 
 
 def test_scale_and_shift_stay_in_their_ranges() -> None:

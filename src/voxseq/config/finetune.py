@@ -123,8 +123,9 @@ class SegmentationRecipe(Model):
     """volumes of a step"""
     crop_sampling: Literal["uniform", "class_balanced"] = "class_balanced"
     """class_balanced: centred on a voxel of a class drawn with equal chances; uniform: anywhere"""
-    augmentation: Literal["msd", "la", "none"] = "msd"
-    """chain of random transforms: that of the MSD tasks, that of LA, or none"""
+    augmentation: Literal["msd", "la", "unflipped", "none"] = "msd"
+    """chain of random transforms: that of the MSD tasks, that of LA, the latter without its flips
+    (for structures that their side tells apart, such as spleen and liver), or none"""
     class_weights: tuple[Moderate, ...] | None = None
     """cross-entropy weights, background first"""
     decoder_features: Channels = 16
@@ -192,8 +193,9 @@ class ClassificationRecipe(Model):
     """names of the classes 0, 1, …"""
     batch_size: Positive = 16
     """images of a step"""
-    augmentation: Literal["la", "nodule", "none"] = "nodule"
-    """chain of random transforms: that of LA and RICORD, flips only, or none"""
+    augmentation: Literal["la", "unflipped", "nodule", "none"] = "nodule"
+    """chain of random transforms: that of LA and RICORD, the same without its flips, flips only,
+    or none"""
     class_balanced_loss: bool = False
     """mean cross-entropy of each class in the batch, summed and divided by the number of classes
     (RICORD, published code)"""
@@ -226,8 +228,9 @@ class RegressionRecipe(Model):
     """its unit"""
     batch_size: Positive = 16
     """images of a step"""
-    augmentation: Literal["la", "nodule", "none"] = "nodule"
-    """chain of random transforms: that of LA and RICORD, flips only, or none"""
+    augmentation: Literal["la", "unflipped", "nodule", "none"] = "nodule"
+    """chain of random transforms: that of LA and RICORD, the same without its flips, flips only,
+    or none"""
     select_by: Literal["mae", "r2"] = "mae"
     """validation score by which the weights are chosen: least mean absolute error, or greatest
     share of the variance that is explained"""

@@ -181,7 +181,12 @@ def msd_steps() -> list[Step]:
 
 
 def la_steps() -> list[Step]:
-    """Chain of left atrium and RICORD, in the published order.
+    """Chain of left atrium and RICORD, in the published order."""
+    return [*unflipped_steps(), *_flips(0.5)]
+
+
+def unflipped_steps() -> list[Step]:
+    """The chain of :func:`la_steps` up to its flips, which come last: left stays left.
 
     Probabilities are those of the published chain for one channel; where it has one probability
     for the transform and one per channel, their product, drawn for each channel. The published
@@ -208,7 +213,6 @@ def la_steps() -> list[Step]:
         Step(0.15, change=_monai(contrast)),
         Step(0.125, change=_monai(low_resolution)),
         Step(0.15, change=_gamma((0.7, 1.5))),
-        *_flips(0.5),
     ]
 
 
@@ -216,7 +220,7 @@ def build_augmentation(name: str, shape: Shape3) -> Augmentation:
     """The chain of a task.
 
     Args:
-        name: "msd", "la", "nodule" or "none".
+        name: "msd", "la", "unflipped", "nodule" or "none".
         shape: of the crops.
 
     Raises:
@@ -234,6 +238,10 @@ def build_augmentation(name: str, shape: Shape3) -> Augmentation:
         return Augmentation(msd_steps(), recipe)
     if name == "la":
         return Augmentation(la_steps(), recipe)
+    if name == "unflipped":
+        return Augmentation(unflipped_steps(), recipe)
     if name == "nodule":
         return Augmentation(_flips(0.5), recipe)
-    raise ConfigError(f"unknown augmentation {name!r}", "expected msd, la, nodule or none")
+    raise ConfigError(
+        f"unknown augmentation {name!r}", "expected msd, la, unflipped, nodule or none"
+    )
