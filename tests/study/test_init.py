@@ -88,9 +88,7 @@ def test_dataset_json_tells_the_modality(
     assert found.data.dataset("mine").modality == name
 
 
-def test_channels_of_a_fourth_axis_are_written(
-    workspace: Path, tmp_path: Path, call: Call
-) -> None:
+def test_channels_of_a_fourth_axis_are_written(workspace: Path, tmp_path: Path, call: Call) -> None:
     for number in range(3):
         both = [trees.image((16, 16, 16), seed) for seed in (number, number + 9)]
         trees.write_nifti(tmp_path / f"images/x{number}.nii.gz", np.stack(both, axis=-1))

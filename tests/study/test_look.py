@@ -40,6 +40,17 @@ def test_structures_are_named_counted_and_held(tmp_path: Path) -> None:
     assert table["label 2"].startswith("medulla: ")
 
 
+def test_ignored_voxels_are_no_part_of_the_structures(tmp_path: Path) -> None:
+    own_images.nnunet(tmp_path)
+    listed = tmp_path / "dataset.json"
+    plain = seen(tmp_path)
+    listed.write_text(listed.read_text().replace('"cyst"', '"ignore"'))
+    found = seen(tmp_path)
+    assert (found.ignore, found.structures) == (3, {1: "cortex", 2: "medulla"})
+    # The brightest box of the second channel is not; the first tells nothing apart.
+    assert [one.inside for one in found.opened] != [one.inside for one in plain.opened]
+
+
 def test_a_list_of_the_user_divides_the_subjects(tmp_path: Path) -> None:
     own_images.nnunet(tmp_path)
     names = sorted({entry.subject for entry in seen(tmp_path).entries})

@@ -17,6 +17,7 @@ from voxseq.study.presets import (
     geometry,
     median_spacing,
     pretraining_steps,
+    segmentation_steps,
     window,
 )
 
@@ -44,6 +45,19 @@ def test_grids_fit_the_token_the_budget_and_the_image(
     thickness = found.volume[2] // 4
     assert thickness % found.token == 0
     assert 3 * found.stride + thickness <= found.volume[2]
+
+
+@pytest.mark.parametrize(
+    ("image", "preset", "steps"),
+    [(HIPPOCAMPUS, "small", 400), (HIPPOCAMPUS, "base", 4000), (TORSO, "small", 1600)],
+)
+def test_steps_grow_where_a_crop_shows_little(
+    seen: Seen, image: tuple[Shape, Spacing], preset: str, steps: int
+) -> None:
+    size = PRESETS[preset]
+    grids = geometry(seen(shape=image[0], spacing=image[1]), size)
+    assert segmentation_steps(size, grids) == steps
+    assert 0 < grids.share <= 1
 
 
 def test_small_images_stay_as_they_are(seen: Seen) -> None:

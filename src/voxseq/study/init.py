@@ -194,7 +194,8 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
         f"{task}.roi": f"voxels of a crop; a typical image has {shape} on this grid",
         f"{task}.class_weights": "background first; rare structures weigh more",
         f"{task}.surface_tolerance": "mm; raise it where readers differ more",
-        f"{task}.steps": "raise it if the curves still rise at the end",
+        f"{task}.augmentation": "mirrors and turns; unflipped: left is told from right",
+        f"{task}.steps": _said_of_steps(seen, grids),
         f"{task}.data.spacing": _said_of_spacing(grids),
         f"{task}.data.merge_labels": "value in the files: number of the class",
         f"{task}.data.window": "intensities of most of the structures, and a margin"
@@ -203,6 +204,15 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
         "execution": "resources of one training; no part of any result",
     }
     return said
+
+
+def _said_of_steps(seen: Look, grids: Geometry) -> str:
+    advice = "raise it if the curves still rise at the end"
+    return (
+        f"{advice}; a crop shows {grids.share:.0%} of an image"
+        if seen.kind == "segmentation"
+        else advice
+    )
 
 
 def _said_of_spacing(grids: Geometry) -> str:

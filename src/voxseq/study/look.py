@@ -186,7 +186,7 @@ def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
     began = time.process_time()
     for entry in track(chosen, f"looking at {dataset.name}", len(chosen)):
         try:
-            opened.append(_facts(adapter, folder, entry, dataset.channels))
+            opened.append(_facts(adapter, folder, entry, dataset.channels, found.ignore))
         except DataError as error:
             unreadable.append((entry.path, error.what))
             hints.append(error.hint)
@@ -223,7 +223,11 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
 
 
 def _facts(
-    adapter: layouts.Adapter, folder: Path, entry: Entry, channels: Sequence[str]
+    adapter: layouts.Adapter,
+    folder: Path,
+    entry: Entry,
+    channels: Sequence[str],
+    ignore: int | None,
 ) -> ImageFacts:
     """Facts of an image by its first channel, and of its segmentation."""
     image = next(read_channels(adapter, folder, entry, channels))
@@ -233,7 +237,10 @@ def _facts(
     inside: tuple[float, ...] = ()
     if label is not None:
         voxels = count_label(label, image, entry.label_path)
-        within = image.array[label.array > 0]
+        held = label.array > 0
+        if ignore is not None:
+            held &= label.array != ignore
+        within = image.array[held]
         inside = _quantiles(_taken(within)) if within.size else ()
     taken = _taken(image.array)
     return ImageFacts(

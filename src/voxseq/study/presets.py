@@ -27,6 +27,9 @@ LENGTH = 4
 _MOST_WEIGHT = 8.0
 #: Images for which the steps of a preset are meant.
 _USUAL_IMAGES = 100
+#: Share of an image that a crop shows for which they are meant (hippocampi), and at most so many
+#: times the steps where it shows less.
+_USUAL_SHARE, _MOST_STEPS = 0.5, 4.0
 #: Memory of a GPU from which on a preset is chosen, and images that a large encoder needs.
 _BASE_MEMORY, _LARGE_MEMORY, _LARGE_IMAGES = 7e9, 38e9, 300
 
@@ -105,6 +108,12 @@ class Geometry:
     crop: Shape
     stride: int
     coarser: float = 1.0
+
+    @property
+    def share(self) -> float:
+        """Part of a typical image that a crop shows."""
+        shown = [min(r, n) for r, n in zip(self.roi, self.shape, strict=True)]
+        return math.prod(shown) / math.prod(self.shape)
 
 
 def geometry(look: Look, preset: Preset) -> Geometry:
@@ -224,6 +233,15 @@ def _sequence_side(preset: Preset, shape: Shape) -> int:
 def pretraining_steps(preset: Preset, images: int) -> int:
     """Optimiser steps of a pre-training: more for more images, up to five times as many."""
     return round(preset.pretrain_steps * min(max(images / _USUAL_IMAGES, 1.0), 5.0))
+
+
+def segmentation_steps(preset: Preset, grids: Geometry) -> int:
+    """Optimiser steps of a segmentation: more where a crop shows less of an image.
+
+    A training sees each part of an image as often, up to four times the steps of the preset.
+    """
+    factor = min(max(_USUAL_SHARE / grids.share, 1.0), _MOST_STEPS)
+    return round(preset.steps * factor)
 
 
 def _spacing(values: NDArray[np.float64]) -> Spacing:

@@ -18,6 +18,7 @@ from voxseq.study.presets import (
     class_weights,
     geometry,
     pretraining_steps,
+    segmentation_steps,
     window,
 )
 
@@ -152,9 +153,10 @@ def _pretrain(look: Look, wishes: Wishes, preset: Preset) -> dict[str, Any]:
 def _finetune(look: Look, wishes: Wishes, preset: Preset, grids: Geometry) -> dict[str, Any]:
     if wishes.pretrain_only:
         return {"scratch": [], "tasks": {}}
-    steps = wishes.steps or preset.steps
-    task: dict[str, Any] = {"type": look.kind, "title": wishes.name, "dataset": wishes.name}
     is_segmentation = look.kind == "segmentation"
+    usual = segmentation_steps(preset, grids) if is_segmentation else preset.steps
+    steps = wishes.steps or usual
+    task: dict[str, Any] = {"type": look.kind, "title": wishes.name, "dataset": wishes.name}
     if is_segmentation:
         task |= _segmentation(look, preset, grids)
     else:
@@ -191,6 +193,7 @@ def _segmentation(look: Look, preset: Preset, grids: Geometry) -> dict[str, Any]
         "volumes_per_batch": preset.volumes,
         "crops_per_volume": 2,
         "crop_sampling": "class_balanced",
+        "augmentation": "msd",
         "class_weights": class_weights([voxels[name] for name in names]),
         "decoder_features": preset.decoder_features,
         "overlap": 0.5,
