@@ -47,7 +47,6 @@ def test_ignored_voxels_are_no_part_of_the_structures(tmp_path: Path) -> None:
     listed.write_text(listed.read_text().replace('"cyst"', '"ignore"'))
     found = seen(tmp_path)
     assert (found.ignore, found.structures) == (3, {1: "cortex", 2: "medulla"})
-    # The brightest box of the second channel is not; the first tells nothing apart.
     assert [one.inside for one in found.opened] != [one.inside for one in plain.opened]
 
 

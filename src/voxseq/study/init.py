@@ -208,11 +208,9 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
 
 def _said_of_steps(seen: Look, grids: Geometry) -> str:
     advice = "raise it if the curves still rise at the end"
-    return (
-        f"{advice}; a crop shows {grids.share:.0%} of an image"
-        if seen.kind == "segmentation"
-        else advice
-    )
+    if seen.kind != "segmentation":
+        return advice
+    return f"{advice}; a crop shows {grids.share:.0%} of an image"
 
 
 def _said_of_spacing(grids: Geometry) -> str:
