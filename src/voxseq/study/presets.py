@@ -238,10 +238,11 @@ def pretraining_steps(preset: Preset, images: int) -> int:
 def segmentation_steps(preset: Preset, grids: Geometry) -> int:
     """Optimiser steps of a segmentation: more where a crop shows less of an image.
 
-    A training sees each part of an image as often, up to four times the steps of the preset.
+    A training sees each part of an image as often, up to four times the steps of the preset; two
+    digits are enough.
     """
     factor = min(max(_USUAL_SHARE / grids.share, 1.0), _MOST_STEPS)
-    return round(preset.steps * factor)
+    return int(float(f"{preset.steps * factor:.2g}"))
 
 
 def _spacing(values: NDArray[np.float64]) -> Spacing:
