@@ -72,7 +72,9 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
     help="Layout of the folder  [default: the one that it looks like]",
 )
 @click.option(
-    "--modality", type=click.Choice(["CT", "MRI"]), help="[default: as the intensities look]"
+    "--modality",
+    type=click.Choice(["CT", "MRI"]),
+    help="[default: as headers, names or intensities tell]",
 )
 @click.option(
     "--channels",
