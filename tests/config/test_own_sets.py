@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,21 +105,55 @@ def test_place_and_title_are_no_part_of_a_fingerprint_and_lists_are(tmp_path: Pa
         fingerprint(places[0], "none.json")
 
 
-def test_a_task_gives_its_classes_unless_it_merges_labels(tmp_path: Path) -> None:
-    base = load_config(ROOT / "params.yaml")
-    task = base.model_dump(mode="json")["finetune"]["tasks"]
-    name = next(n for n, t in task.items() if t["type"] == "segmentation")
+def with_task(facts: Any, labels: Sequence[str] = ("kidney",), **data: Any) -> Config:
+    """The demo with a segmentation of own data as its only task."""
+    base = load_config(ROOT / "params.yaml").model_dump(mode="json")["finetune"]["tasks"]
+    usual = next(task for task in base.values() if task["type"] == "segmentation")
+    held = {**usual, "dataset": "mine", "labels": list(labels), "class_weights": None}
+    held["data"] = {**held["data"], "merge_labels": {}, **data}
+    alone: dict[str, Any] = {"label_ratio": {"tasks": []}, "beyond!": {}, "ablation": {"tasks": []}}
+    return study(facts, finetune={"tasks!": {"t": held}}, **alone)
 
+
+@pytest.mark.parametrize(
+    ("options", "stated", "labels", "data", "value"),
+    [
+        ({}, {"kidney": 1, "ignore": 2}, ["kidney"], {}, 2),
+        ({}, {"kidney": 1, "Ignore": 7}, ["kidney"], {}, 7),
+        ({}, {"kidney": 1}, ["kidney"], {}, None),
+        ({"ignore": 9}, {"kidney": 1, "ignore": 2}, ["kidney"], {}, 9),
+        # What the task uses is a class.
+        ({}, {"kidney": 1, "ignore": 2}, ["kidney"], {"merge_labels": {2: 1}}, None),
+        ({}, {"kidney": 1, "ignore": 2}, ["kidney", "rest"], {}, None),
+        # Others say what is wrong with the file.
+        ({}, "nothing", ["kidney"], {}, None),
+    ],
+)
+def test_voxels_that_a_data_set_leaves_out_are_known_without_being_named_again(
+    options: dict[str, Any],
+    stated: Any,
+    labels: list[str],
+    data: dict[str, Any],
+    value: int | None,
+    tmp_path: Path,
+) -> None:
+    folder = own_sets.nnunet(tmp_path / "own", labels=stated)
+    facts = {"folder": str(folder), "layout": "nnunet", "modality": "CT", "options": options}
+    config = with_task(facts, labels, **data)
+    runs = build_plan(config).runs
+    assert runs["preprocess/task/t"].config.task.ignore_label == value
+    assert {run.config.recipe.ignore_label for run in runs.values() if run.stage == "finetune"} == {
+        value
+    }
+    # A job that reads the resolved configuration takes no other value, whatever the file says now.
+    path = write_resolved(config, tmp_path)
+    (folder / "dataset.json").unlink()
+    assert load_config(path) == config
+
+
+def test_a_task_gives_its_classes_unless_it_merges_labels(tmp_path: Path) -> None:
     def needed(**data: Any) -> tuple[Any, Any]:
-        held = {**task[name], "dataset": "mine", "labels": ["kidney"]}
-        held["data"] = {**held["data"], "merge_labels": {}, **data}
-        alone: dict[str, Any] = {
-            "label_ratio": {"tasks": []},
-            "beyond!": {},
-            "ablation": {"tasks": []},
-        }
-        config = study(FACTS, finetune={"tasks!": {"t": held}}, **alone)
-        run = build_plan(config).runs["download/mine"].config
+        run = build_plan(with_task(FACTS, **data)).runs["download/mine"].config
         return run.task.labels, dataset_of(run).classes
 
     assert needed() == (1, ("kidney",))

@@ -65,9 +65,9 @@ def test_files_of_their_own_are_read_as_those_of_a_fourth_axis(tmp_path: Path) -
     ("channels", "names", "said"),
     [
         (("0.nii.gz", "1.nii.gz"), ("a", "b", "c"), "2 files, .*3 channels: a, b, c"),
-        ((), ("a", "b", "c"), r"both.nii.gz: .* 4 axes, shape \(9, 8, 7, 2\), .*3 channels"),
-        ((), ("",), r"4 axes, .*names one channel\n  next: name what .* in options.channels"),
-        (("0.nii.gz", "both.nii.gz"), NAMES, "both.nii.gz: .* 4 axes, .*one channel"),
+        ((), ("a", "b", "c"), r"both.nii.gz: .*2 volumes.*, shape \(9, 8, 7, 2\), .*3 channels"),
+        ((), ("",), r"2 volumes along .*names one channel\n  next: .*options.channels.*--channels"),
+        (("0.nii.gz", "both.nii.gz"), NAMES, "both.nii.gz: .*2 volumes along .*one channel"),
     ],
 )
 def test_another_number_of_channels_is_refused(

@@ -140,12 +140,27 @@ def test_nnunet_of_the_first_version_has_the_cases_that_it_lists(tmp_path: Path)
     assert found.labels == {1: "kidney"}
 
 
-def test_regions_are_named_as_classes_of_their_own(tmp_path: Path) -> None:
-    labels = {"background": 0, "whole": [1, 2], "core": 2}
-    folder = own_sets.nnunet(tmp_path, labels=labels)
+@pytest.mark.parametrize(
+    ("labels", "names", "overlapping"),
+    [
+        ({"whole": [1, 2], "core": 2}, {1: "whole without core", 2: "core"}, "(whole)"),
+        (
+            {"whole": [1, 2, 3], "core": [2, 3], "rim": 3},
+            {1: "whole without core", 2: "core without rim", 3: "rim"},
+            "(whole, core)",
+        ),
+        ({"lesion": [1, 2], "vessel": 3}, {1: "lesion", 2: "lesion", 3: "vessel"}, ""),
+        ({"a": [1, 2], "b": 1, "c": 2}, {1: "b", 2: "c"}, "(a)"),
+    ],
+    ids=str,
+)
+def test_overlapping_regions_become_their_parts(
+    labels: dict[str, Any], names: dict[int, str], overlapping: str, tmp_path: Path
+) -> None:
+    folder = own_sets.nnunet(tmp_path, labels={"background": 0, **labels})
     found = scanned(own(folder, "nnunet"))
-    assert found.labels == {1: "whole", 2: "core"}
-    assert "regions (whole)" in found.remarks[0].reason
+    assert found.labels == names
+    assert [overlapping in remark.reason for remark in found.remarks] == [True] * bool(overlapping)
 
 
 def test_msd_under_any_name(tmp_path: Path) -> None:
@@ -299,7 +314,7 @@ def test_an_ignored_value_is_no_class_and_no_fault(tmp_path: Path) -> None:
     own_sets.write_image(folder / "labelsTr/a.nii.gz", voxels)
     found = own_sets.examined(own(folder, "nnunet", "segmentation", ["kidney"]))
     assert (len(found.rows), found.aside, found.found.ignore) == (4, [], 2)
-    assert "ignore_label: 2" in found.remarks[0].next
+    assert found.remarks == []
 
 
 def test_a_source_is_not_divided_and_a_task_is(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from tests.helpers.failing import fail_open
 from tests.helpers.tiny_study import Actions, do, job_of, run_of
+from voxseq.base import checksums as checksums_module
+from voxseq.base.checksums import Memory, read_checksums
 from voxseq.base.errors import IntegrityError
-from voxseq.engine import checksums as checksums_module
-from voxseq.engine.checksums import Memory, read_checksums
 from voxseq.engine.session import tidy_up
 from voxseq.engine.workspace import Workspace
 

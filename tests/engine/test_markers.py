@@ -11,9 +11,9 @@ import pytest
 
 from tests.helpers.failing import fail_open
 from tests.helpers.tiny_study import Actions, do, files_of, job_marker, job_of, run_of, tiny_plan
+from voxseq.base.checksums import read_checksums
 from voxseq.base.errors import ResourceError
 from voxseq.engine import markers
-from voxseq.engine.checksums import read_checksums
 from voxseq.engine.session import tidy_up
 from voxseq.engine.workspace import Workspace
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import ROOT
+from voxseq.base.checksums import read_checksums
 from voxseq.base.files import write_json
 from voxseq.config import load_config, merge, read_yaml
-from voxseq.engine.checksums import read_checksums
 from voxseq.engine.markers import problem
 from voxseq.plan import Job, Plan, build_plan
 

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
+from voxseq.base import checksums
+from voxseq.base.checksums import Memory
 from voxseq.base.errors import ConfigError
+from voxseq.base.files import sha256
 from voxseq.config import Config, merge, read_yaml
 from voxseq.config.load import validate
 from voxseq.plan import Plan, build_plan
@@ -72,6 +75,25 @@ def test_its_content_decides_not_its_place(file: Path, tmp_path: Path) -> None:
         for path in (file, moved, other)
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_an_old_file_that_did_not_change_is_read_once(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_old: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = Memory._now
+    monkeypatch.setattr(Memory, "_now", lambda self: now(self) + is_old * 10**12)
+    read: list[Path] = []
+    monkeypatch.setattr(checksums, "sha256", lambda path: read.append(path) or sha256(path))
+
+    def adopted() -> Any:
+        return build_plan(study(theirs(file))).runs["pretrain/theirs"].config
+
+    assert adopted() == adopted()
+    assert len(read) == (1 if is_old else 2)
+    file.write_bytes(b"changes")
+    assert adopted().sha256 == sha256(file)
 
 
 def test_the_demo_keeps_all_other_runs(file: Path) -> None:

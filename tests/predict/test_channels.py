@@ -63,10 +63,25 @@ def test_chosen_channels_are_taken_from_all(images: Path, tmp_path: Path) -> Non
     first, second, third = sorted(images.iterdir())
     expected = labels(loaded, [third, first])
     np.testing.assert_array_equal(labels(loaded, [first, second, third]), expected)
-    with pytest.raises(DataError, match="has 1 channels, expected 2: flair, t1"):
+    with pytest.raises(DataError, match=r"takes 2 channels \(flair, t1\), .*has 1 channel"):
         loaded.predict(first)
     single = TrainedModel.load(model(tmp_path / "single", "t2"))
     assert labels(single, second).shape == SHAPE
+
+
+def test_a_model_of_one_channel_says_how_to_choose_one(images: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "model", network_of(card("unetr")), card("unetr"))
+    loaded = TrainedModel.load(tmp_path / "model")
+    parts = [np.asarray(nibabel.load(path).dataobj) for path in sorted(images.iterdir())]
+    several = tmp_path / "several.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.stack(parts, axis=3), AFFINE), several)
+    with pytest.raises(DataError, match=r"one channel, but the image has 3 channels") as raised:
+        loaded.predict(several)
+    # What it advises works.
+    assert ".slicer[..., 0].to_filename(" in raised.value.hint
+    nibabel.load(several).slicer[..., 0].to_filename(tmp_path / "channel.nii.gz")
+    expected = labels(loaded, images / "a_0000.nii.gz")
+    np.testing.assert_array_equal(labels(loaded, tmp_path / "channel.nii.gz"), expected)
 
 
 def test_channels_of_other_grids_are_named(images: Path, tmp_path: Path, call: Call) -> None:

@@ -32,7 +32,7 @@ def seen() -> Seen:
     ) -> Look:
         values = {0: 60_000, 1: 1_600, 2: 1_600} if voxels is None else voxels
         inside = quantiles if any(values) else ()
-        one = ImageFacts(shape, spacing, quantiles, values, inside)
+        one = ImageFacts(shape, spacing, quantiles, voxels=values, inside=inside)
         dataset = DataSet("mine", "mine", "both", modality, "msd", "mine")
         entries = tuple(
             Entry(f"p{n}", "image", f"p{n}.nii.gz", **(entry or {})) for n in range(count)

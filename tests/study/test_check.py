@@ -48,8 +48,9 @@ def test_what_ends_a_study_is_said_first(seen: Seen, facts: dict[str, Any], word
     ("facts", "word"),
     [
         ({"count": 12}, "scores come from"),
-        ({"names": {1: "a", 2: "b", 3: "c"}}, "c (label 3) is in none"),
+        ({"names": {1: "a", 2: "b", 3: "c"}}, "no image shows c (label 3), of 8"),
         ({"voxels": {0: 60_000, 1: 1_600, 2: 3}}, "has 3 voxels in an image"),
+        ({"voxels": {0: 60_000, 1: 1_600, 2: 1}}, "has 1 voxel in an image"),
         ({"quantiles": (-1000.0, 0.0, 900.0)}, "--modality CT"),
         ({"modality": "CT"}, "--modality MRI"),
         ({"unreadable": (("x.nii", "x.nii: damaged"),)}, "x.nii: damaged"),
@@ -66,7 +67,7 @@ def test_what_a_study_can_live_with_is_a_note(seen: Seen, facts: dict[str, Any],
 def test_images_without_a_segmentation_among_others_are_counted(seen: Seen) -> None:
     whole = seen().opened
     bare = ImageFacts(whole[0].shape, whole[0].spacing, whole[0].quantiles)
-    assert "2 of 10 images have no segmentation" in said(seen(opened=(*whole, bare, bare)))[0][0]
+    assert "2 of 10 images without a segmentation" in said(seen(opened=(*whole, bare, bare)))[0][0]
 
 
 def test_few_images_are_said_to_teach_little(seen: Seen) -> None:

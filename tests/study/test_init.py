@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import call, workspace
@@ -57,6 +58,45 @@ def test_a_study_is_written_that_can_be_planned(
     assert text.startswith("# A study of ")
     assert len(text.splitlines()) < 100
     assert max(map(len, text.splitlines()[3:])) <= 120
+
+
+@pytest.mark.parametrize(
+    ("words", "modality"), [((), "CT"), (("--modality", "MRI"), "MRI")], ids=["found", "told"]
+)
+def test_ct_that_was_cropped_to_soft_tissue_is_ct_unless_told_otherwise(
+    workspace: Path, tmp_path: Path, call: Call, words: tuple[str, ...], modality: str
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        tissue = rng.choice((-90, 45, 60), (16, 16, 16)) + rng.normal(0, 20, (16, 16, 16))
+        trees.write_nifti(tmp_path / f"images/x{number}.nii.gz", np.rint(tissue).astype(np.int16))
+    given = ("--images", str(tmp_path / "images"), "--pretrain-only", "--preset", "tiny")
+    call("init", "mine", *given, *words)
+    found = load_config(Path("params.yaml"), [read_yaml(STUDIES / "mine.yaml")])
+    assert found.data.dataset("mine").modality == modality
+
+
+@pytest.mark.parametrize("name", ["CT", "MRI"])
+def test_dataset_json_tells_the_modality(
+    workspace: Path, tmp_path: Path, call: Call, name: str
+) -> None:
+    own_images.decathlon(tmp_path)
+    listed = tmp_path / "dataset.json"
+    listed.write_text(listed.read_text().replace('{"0": "MRI"}', f'{{"0": "{name}"}}'))
+    call("init", "mine", "--images", str(tmp_path), "--preset", "tiny")
+    found = load_config(Path("params.yaml"), [read_yaml(STUDIES / "mine.yaml")])
+    assert found.data.dataset("mine").modality == name
+
+
+def test_channels_of_a_fourth_axis_are_written(workspace: Path, tmp_path: Path, call: Call) -> None:
+    for number in range(3):
+        both = [trees.image((16, 16, 16), seed) for seed in (number, number + 9)]
+        trees.write_nifti(tmp_path / f"images/x{number}.nii.gz", np.stack(both, axis=-1))
+    given = ("--images", str(tmp_path / "images"), "--pretrain-only", "--preset", "tiny")
+    assert "--channels T1,T2" in call("init", "mine", *given, status=2).err
+    call("init", "mine", *given, "--channels", "T1, T2")
+    found = load_config(Path("params.yaml"), [read_yaml(STUDIES / "mine.yaml")])
+    assert found.data.dataset("mine").channels == ("T1", "T2")
 
 
 def test_steps_and_sizes_can_be_told(workspace: Path, tmp_path: Path, call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,8 +18,8 @@ from voxseq.study.look import Look, cells, look, spread
 from voxseq.study.source import facts_of
 
 
-def seen(images: Path, labels: Path | None = None, *, target: str | None = None) -> Look:
-    facts = facts_of(images, labels, target=target)
+def seen(images: Path, labels: Path | None = None, **words: Any) -> Look:
+    facts = facts_of(images, labels, **words)
     dataset = DataConfig.model_validate({"sets": {"mine": facts}}).dataset("mine")
     return look(dataset, Path(facts["folder"]))
 
@@ -37,6 +38,16 @@ def test_structures_are_named_counted_and_held(tmp_path: Path) -> None:
     table = dict(cells(found))
     assert table["channels"] == "T1, T2"
     assert table["label 2"].startswith("medulla: ")
+
+
+def test_ignored_voxels_are_no_part_of_the_structures(tmp_path: Path) -> None:
+    own_images.nnunet(tmp_path)
+    listed = tmp_path / "dataset.json"
+    plain = seen(tmp_path)
+    listed.write_text(listed.read_text().replace('"cyst"', '"ignore"'))
+    found = seen(tmp_path)
+    assert (found.ignore, found.structures) == (3, {1: "cortex", 2: "medulla"})
+    assert [one.inside for one in found.opened] != [one.inside for one in plain.opened]
 
 
 def test_a_list_of_the_user_divides_the_subjects(tmp_path: Path) -> None:
@@ -62,6 +73,18 @@ def test_the_decathlon_keeps_channels_along_a_fourth_axis(tmp_path: Path) -> Non
     assert found.shape == own_images.SHAPE
 
 
+def test_files_with_a_fourth_axis_need_names_of_their_channels(tmp_path: Path) -> None:
+    for number in range(2):
+        both = np.stack([trees.image(seed=number), trees.image(seed=number + 9)], axis=-1)
+        trees.write_nifti(tmp_path / f"x{number}.nii.gz", both)
+    with pytest.raises(DataError, match="2 volumes along its fourth axis") as raised:
+        seen(tmp_path)
+    assert "options.channels" in raised.value.hint
+    assert "--channels T1,T2" in raised.value.hint
+    found = seen(tmp_path, channels=["T1", "T2"])
+    assert (found.channels, found.shape, found.unreadable) == (2, (9, 8, 7), ())
+
+
 def test_ct_is_told_by_air_and_bone(tmp_path: Path) -> None:
     own_images.scans(tmp_path)
     found = seen(tmp_path)
@@ -85,16 +108,18 @@ def test_classes_and_numbers_come_from_a_table(tmp_path: Path) -> None:
 
 
 def test_unreadable_images_and_other_grids_are_named(tmp_path: Path) -> None:
-    for number in range(3):
+    for number in range(4):
         trees.write_nifti(tmp_path / f"images/x{number}.nii.gz", trees.image())
         trees.write_nifti(tmp_path / f"labels/x{number}.nii.gz", trees.label())
     (tmp_path / "images/x1.nii.gz").write_bytes(b"nothing")
     trees.write_nifti(tmp_path / "labels/x2.nii.gz", trees.label((5, 8, 7)))
+    trees.write_nifti(tmp_path / "labels/x3.nii.gz", trees.label(), np.diag([1, 1, 2, 1]))
     found = seen(tmp_path / "images", tmp_path / "labels")
     assert len(found.opened) == 1
     reasons = dict(found.unreadable)
     assert "x1.nii.gz" in reasons["images/x1.nii.gz"]
     assert "(5, 8, 7)" in reasons["images/x2.nii.gz"]
+    assert "grid is not that of its image" in reasons["images/x3.nii.gz"]
 
 
 def test_a_folder_in_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from voxseq.study.presets import (
     geometry,
     median_spacing,
     pretraining_steps,
+    segmentation_steps,
     window,
 )
 
@@ -44,6 +45,19 @@ def test_grids_fit_the_token_the_budget_and_the_image(
     thickness = found.volume[2] // 4
     assert thickness % found.token == 0
     assert 3 * found.stride + thickness <= found.volume[2]
+
+
+@pytest.mark.parametrize(
+    ("image", "preset", "steps"),
+    [(HIPPOCAMPUS, "small", 400), (HIPPOCAMPUS, "base", 4000), (TORSO, "small", 1600)],
+)
+def test_steps_grow_where_a_crop_shows_little(
+    seen: Seen, image: tuple[Shape, Spacing], preset: str, steps: int
+) -> None:
+    size = PRESETS[preset]
+    grids = geometry(seen(shape=image[0], spacing=image[1]), size)
+    assert segmentation_steps(size, grids) == steps
+    assert 0 < grids.share <= 1
 
 
 def test_small_images_stay_as_they_are(seen: Seen) -> None:
@@ -93,18 +107,17 @@ def test_more_images_are_pretrained_on_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("voxels", "weights"),
+    ("counts", "weights"),
     [
-        ({0: 90, 1: 5, 2: 5}, [1, 2, 2]),
-        ({0: 900, 1: 40, 2: 10}, [1, 2, 4]),
-        ({0: 9000, 1: 4000, 2: 1}, [1, 2, 8]),
-        ({0: 9000, 1: 4000}, [1, 2, 8]),
+        ([5, 5], [1, 2, 2]),
+        ([40, 10], [1, 2, 4]),
+        ([4000, 1], [1, 2, 8]),
+        ([4000, 0], [1, 2, 8]),
+        ([0], [1, 2]),
     ],
 )
-def test_rare_structures_weigh_more(
-    seen: Seen, voxels: dict[int, int], weights: list[float]
-) -> None:
-    assert class_weights(seen(voxels=voxels), [1, 2]) == weights
+def test_rare_structures_weigh_more(counts: list[int], weights: list[float]) -> None:
+    assert class_weights(counts) == weights
 
 
 def test_the_window_holds_the_structures_and_a_margin(seen: Seen) -> None:

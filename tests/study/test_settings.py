@@ -45,6 +45,14 @@ def test_classes_that_are_ignored_are_none(seen: Seen) -> None:
     assert task["class_weights"] == [1.0, 2.0]
 
 
+def test_values_of_one_name_are_one_class(seen: Seen) -> None:
+    names = {1: "lesion", 2: "lesion", 3: "core"}
+    task = made(seen(names=names, voxels={0: 9000, 1: 300, 2: 100, 3: 100}))["finetune"]["tasks"]
+    assert task["mine"]["labels"] == ["lesion", "core"]
+    assert task["mine"]["data"]["merge_labels"] == {2: 1, 3: 2}
+    assert task["mine"]["class_weights"] == [1.0, 2.0, 4.0]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 100])
 def test_few_steps_are_warmed_up_and_validated_too(seen: Seen, steps: int) -> None:
     found = made(seen(), steps=steps)
@@ -63,12 +71,20 @@ def test_the_text_reads_back_as_the_keys_with_remarks_beside_them(seen: Seen) ->
         "finetune.tasks.mine.roi": "deep",
         "pretrain.methods.ours.optimiser.lr": "inside",
         "absent.key": "nowhere",
+        "finetune.seeds": "each",
+        "finetune.runs_per_job": "few",
+        "finetune.keep_models": "so",
     }
     text = text_of(tree, ["One.", "Two."], said)
     assert parse_yaml(text)[0] == tree
     assert text.startswith("# One.\n# Two.\n")
-    for remark in ("first", "above a mapping", "deep", "inside"):
+    for remark in ("first", "deep"):
+        assert text.count(f"  # {remark}") == 1
+    for remark in ("above a mapping", "inside"):
         assert text.count(f"# {remark}") == 1
+    # Whatever is above it, two blanks come before a remark.
+    assert "\n  runs_per_job: 1  # few\n" in text
+    assert "\n  keep_models: all  # so\n" in text
     assert "nowhere" not in text
     assert not [line for line in text.splitlines() if line != line.rstrip()]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from voxseq.base.devices import CONVOLUTIONS, DEVICES, KINDS, PRODUCTS, USABLE
+from voxseq.base.words import several
 from voxseq.config import Config
 from voxseq.config.amounts import content, sequence_counts
 from voxseq.config.execution import Resources
@@ -101,7 +102,7 @@ def _pretrainings(config: Config, estimate: Estimate) -> Section:
         )
     return Section(
         "pretrain",
-        f"pre-trainings, each in {_several(processes, 'process')}; a checkpoint is there while one "
+        f"pre-trainings, each in {several(processes, 'process')}; a checkpoint is there while one "
         "is under way",
         ("run", "GFLOP/item", "GPU hours", "validation", "items/s", "checkpoint"),
         tuple(rows),
@@ -131,8 +132,8 @@ def _memory(config: Config, estimate: Estimate) -> Section:
         rows.append((run.config.method, f"{need.rows}", *sizes, fits, *memory))
     return Section(
         "memory",
-        f"memory of a pre-training in {_several(asked.processes, 'process')} on "
-        f"{_several(asked.nodes, 'machine')}, and whether it fits "
+        f"memory of a pre-training in {several(asked.processes, 'process')} on "
+        f"{several(asked.nodes, 'machine')}, and whether it fits "
         f"{estimate.assumptions.device.name}",
         (
             *("method", "items", "weights", "training", "validation", "device", "fits"),
@@ -169,7 +170,7 @@ def _reading(config: Config, estimate: Estimate) -> Section:
         )
     return Section(
         "reading",
-        f"reading of a pre-training by {_several(workers, 'worker')}",
+        f"reading of a pre-training by {several(workers, 'worker')}",
         (
             *("method", "items/s", "workers/s", "read", "touched", "read/s", "handed over"),
             *("per second", "row"),
@@ -324,11 +325,6 @@ def _assumed(config: Config, estimate: Estimate) -> str:
             parts.setdefault(name, []).append(dataset)
     named = [f"{name} of {', '.join(sets)}" for name, sets in parts.items()]
     return "; ".join(["shapes of images", *named])
-
-
-def _several(count: int, name: str) -> str:
-    ending = "es" if name.endswith("s") else "s"
-    return f"{count} {name}{ending if count != 1 else ''}"
 
 
 def _number(value: float) -> str:

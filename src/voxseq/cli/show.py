@@ -28,17 +28,16 @@ _OWN_TITLES = {
     4: "ablation of the pre-training",
     5: "controls",
 }
-_LEGEND = (
-    "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
-    "{paper}in Table 5 the row that is the reference; ▲ ▼ clearly above or below the reference,\n"
-    "which is ours in Tables 1–3 and the full method in Table 4"
+_MEAN = "mean ± sd over seeds, (n) where the number of seeds is another than the table's"
+_MARKS = (
+    "▲ ▼ clearly above or below the reference, which is ours in Tables 1–3 and the full method in "
+    "Table 4"
 )
-_OWN_LEGEND = (
-    "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
-    "among the controls the row that is the reference; ▲ ▼ clearly better or worse than the\n"
-    "reference, which differences.md names"
-)
-_PAPER = "the paper's value, "
+_OWN_MARKS = "▲ ▼ clearly better or worse than the reference, which differences.md names"
+_PAPER = "the paper's value"
+#: The table whose rows have references of their own.
+_CONTROLS = 5
+_LEGEND_WIDTH = 95
 _ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
 _COST = {
     "row": "",
@@ -97,11 +96,21 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
         if path.is_file():
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
     said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
-    paper = _PAPER if any(line.get("paper", "n/a") != "n/a" for line in cells) else ""
-    is_own = bool(cells) and "paper" not in cells[0]
-    legend = [_OWN_LEGEND if is_own else _LEGEND.format(paper=paper)] if numbers else []
+    legend = [_legend(numbers, cells)] if numbers else []
     text = "\n\n".join([*said, *parts, *legend]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
+
+
+def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
+    """What the cells of these tables hold, in lines."""
+    is_own = bool(cells) and "paper" not in cells[0]
+    bracketed = [_PAPER] if any(line.get("paper", "n/a") != "n/a" for line in cells) else []
+    if _CONTROLS in numbers:
+        where = "among the controls" if is_own else f"in Table {_CONTROLS}"
+        bracketed.append(f"{where} the row that is the reference")
+    brackets = [f"in brackets {', '.join(bracketed)}"] if bracketed else []
+    said = "; ".join([_MEAN, *brackets, _OWN_MARKS if is_own else _MARKS])
+    return "\n".join(textwrap.wrap(said, _LEGEND_WIDTH))
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxseq.base.words import several
 from voxseq.cli.options import load
 
 if TYPE_CHECKING:
@@ -71,7 +72,13 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
     help="Layout of the folder  [default: the one that it looks like]",
 )
 @click.option(
-    "--modality", type=click.Choice(["CT", "MRI"]), help="[default: as the intensities look]"
+    "--modality",
+    type=click.Choice(["CT", "MRI"]),
+    help="[default: as headers, names or intensities tell]",
+)
+@click.option(
+    "--channels",
+    help="Names of the channels of an image, separated by commas  [default: the data set's own]",
 )
 @click.option("--target", help="Column of the table that is to be predicted.")
 @click.option("--pretrain-only", is_flag=True, help="An encoder alone; labels play no part.")
@@ -102,6 +109,7 @@ def init(
     labels: Path | None,
     like: str | None,
     modality: str | None,
+    channels: str | None,
     target: str | None,
     pretrain_only: bool,
     preset: str | None,
@@ -126,7 +134,10 @@ def init(
     require_name(name)
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
-    facts = facts_of(images, labels, like=like, modality=modality, target=target)
+    named = [name.strip() for name in (channels or "").split(",") if name.strip()]
+    facts = facts_of(
+        images, labels, like=like, modality=modality, target=target, channels=named or None
+    )
     wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)
@@ -166,7 +177,7 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
     )
     console.print(
         f"on this machine ({machine}): about {_duration(cost.seconds)} for "
-        f"{_several(cost.runs, 'training')}, "
+        f"{several(cost.runs, 'training')}, "
         f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
     )
     if not cost.fits(machine):
@@ -178,12 +189,8 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
 
 def _duration(seconds: float) -> str:
     if seconds < 5400:
-        return _several(max(round(seconds / 60), 1), "minute")
+        return several(max(round(seconds / 60), 1), "minute")
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
-
-
-def _several(count: int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from voxseq.base.digest import digest
 from voxseq.base.files import read_json, write_json
+from voxseq.config.finetune import SegmentationTask
 from voxseq.config.overlay import merge
 from voxseq.config.problems import Problem, Sources, of_texts, of_validation, refuse
 from voxseq.config.reading import Document, read_yaml
 from voxseq.config.root import Config
+from voxseq.config.sets import ignored_value
 from voxseq.config.standalone import SIZES_HINT, STANDALONE, is_standalone, of_standalone
 
 __all__ = ["load_config", "read_yaml", "validate", "write_resolved"]
@@ -76,7 +78,25 @@ def validate(content: Mapping[str, Any], origin: str | Sources) -> Config:
     complete, settings, wrong = with_settings(config)
     refuse(wrong, sources)
     refuse(problems(complete, settings), sources)
-    return complete
+    return _with_ignored(complete)
+
+
+def _with_ignored(config: Config) -> Config:
+    """The configuration with what data sets of the user say of voxels that count for nothing."""
+    tasks = dict(config.finetune.tasks)
+    for name, task in tasks.items():
+        row = config.data.sets.get(task.dataset)
+        if row is None or not isinstance(task, SegmentationTask) or task.ignore_label is not None:
+            continue
+        value = ignored_value(row)
+        # A value that the task uses itself is a class.
+        used = {*range(1, len(task.labels) + 1), *task.data.merge_labels}
+        if value is not None and value not in used:
+            tasks[name] = task.model_copy(update={"ignore_label": value})
+    if tasks == config.finetune.tasks:
+        return config
+    finetune = config.finetune.model_copy(update={"tasks": tasks})
+    return config.model_copy(update={"finetune": finetune})
 
 
 def write_resolved(config: Config, folder: Path = RESOLVED) -> Path:

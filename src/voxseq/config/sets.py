@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from voxseq.base.errors import ConfigError
-from voxseq.base.files import sha256, size_of
+from voxseq.base.files import read_json, sha256, size_of
 from voxseq.catalogue import CATALOGUE, DataSet
+from voxseq.catalogue.label_names import UNREADABLE, ignored_among, names_by_value
 from voxseq.catalogue.model import LISTS
 from voxseq.catalogue.rows import completed
 from voxseq.config.base import Name
@@ -23,6 +24,8 @@ from voxseq.config.task_types import TaskType
 _PUBLISHED = ("access", "client", "download", "files", "lists", "phantoms", "steps", "terms")
 #: Facts that decide about results; the rest is for people and for estimates.
 _ACTING = ("role", "modality", "layout", "intensities", "classes", "task", "options")
+#: List of some layouts that names the values of segmentations.
+_LABELS = "dataset.json"
 _MODEL = TypeAdapter(DataSet)
 
 
@@ -137,6 +140,26 @@ def lists_of(row: DataSet) -> dict[str, str]:
             )
         found["splits"] = sha256(path)
     return found
+
+
+def ignored_value(row: DataSet) -> int | None:
+    """Label value of an own data set's voxels that count for nothing; None without one.
+
+    ``options.ignore`` says so, else the label "ignore" in dataset.json. One that is missing or
+    cannot be understood is left to the stage that needs it.
+
+    Raises:
+        ResourceError: the machine failed.
+    """
+    stated = row.options.get("ignore")
+    if stated is not None or _LABELS not in LISTS.get(row.layout, ()):
+        return stated
+    folder = row.place(None)
+    assert folder is not None, "an own data set has a place"
+    try:
+        return ignored_among(names_by_value(read_json(folder / _LABELS)["labels"]))
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def splits_place(row: DataSet) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxseq.base.errors import DataError
+from voxseq.base.words import several
 from voxseq.data.headers import GRID_TOLERANCE, corner_distance, product
 from voxseq.data.volume import Array, Entry, Volume
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from voxseq.data.layouts import Adapter
 
 _ONE_GRID = "resample the channels of an image to one grid"
+_NAME_THEM = (
+    "if they are channels, name each in options.channels, in their order, such as [T1, T2] "
+    "(`voxseq init`: --channels T1,T2); else keep one of the volumes in a file of its own"
+)
 
 
 def read_channels(
@@ -67,12 +72,19 @@ def split_channels(
         DataError: it has another number of channels.
     """
     shape = volume.array.shape
-    held = shape[3] if len(shape) == 4 else 1
-    if len(shape) not in (3, 4) or held != len(names):
+    if len(shape) not in (3, 4):
         raise DataError(
-            f"{path}: the image has {len(shape)} axes, shape {shape}, but the data set names "
+            f"{path}: the image has {len(shape)} axes, shape {shape}; expected three, or four of "
+            "which the last has the channels",
+            "convert it, or leave it out",
+        )
+    held = shape[3] if len(shape) == 4 else 1
+    if held != len(names):
+        found = f"{several(held, 'volume')} along its fourth axis" if shape[3:] else "one channel"
+        raise DataError(
+            f"{path}: it has {found}, shape {shape}, but options.channels of the data set names "
             f"{_counted(names)}",
-            "name what stands along the fourth axis in options.channels of the data set",
+            _NAME_THEM if held > 1 else "correct options.channels: the images have one channel",
         )
     if len(shape) == 3:
         yield volume

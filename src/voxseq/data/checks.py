@@ -88,7 +88,25 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
         The classes that it holds.
 
     Raises:
-        DataError: another shape or grid, or values that are not in ``allowed``.
+        DataError: as :func:`count_label`, or values that are not in ``allowed``.
+    """
+    values = list(count_label(label, image, path))
+    unknown = [value for value in values if value not in allowed]
+    if unknown:
+        shown = ", ".join(str(v) for v in unknown[:5])
+        expected = ", ".join(str(v) for v in sorted(allowed))
+        raise DataError(f"{path}: unknown label values {shown}, expected {expected}")
+    return values
+
+
+def count_label(label: Volume, image: Volume, path: str) -> dict[int, int]:
+    """Check that a segmentation belongs to its image, and count the voxels of each value.
+
+    Returns:
+        Value → its voxels, values in rising order.
+
+    Raises:
+        DataError: another shape or grid, or values that are no class numbers.
     """
     array = label.array
     if array.ndim != 3:
@@ -108,13 +126,7 @@ def check_label(label: Volume, image: Volume, path: str, allowed: Collection[int
         if array.dtype.kind == "f" and not np.array_equal(whole, array[box]):
             raise DataError(f"{path}: label values are not whole numbers")
         counts += class_counts(whole)
-    values = np.flatnonzero(counts).tolist()
-    unknown = [value for value in values if value not in allowed]
-    if unknown:
-        shown = ", ".join(str(v) for v in unknown[:5])
-        expected = ", ".join(str(v) for v in sorted(allowed))
-        raise DataError(f"{path}: unknown label values {shown}, expected {expected}")
-    return values
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 def empty_label(values: Collection[int], path: str) -> list[Remark]:

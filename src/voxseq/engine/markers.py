@@ -15,8 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from voxseq.base.checksums import Checksums
 from voxseq.base.files import files_below, named, read_json, size_of, write_json
-from voxseq.engine.checksums import Checksums
 
 #: Every run writes this file; a marker without it is damaged.
 CONFIG = "config.json"

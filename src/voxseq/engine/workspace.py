@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voxseq.base.checksums import Memory
 from voxseq.base.errors import IntegrityError, ResourceError
 from voxseq.base.failures import failures_named
 from voxseq.base.files import named, write_json
@@ -35,7 +36,6 @@ from voxseq.base.progress import RECORD, recorded
 from voxseq.config.execution import DeviceConfig, TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
-from voxseq.engine.checksums import Memory
 from voxseq.engine.journal import LOG, keep_record, remember
 from voxseq.engine.markers import RUN_MARKERS, problem, verified
 from voxseq.engine.publishing import Difference, compare, publish, require_declared

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from voxseq.base.checksums import Memory
+from voxseq.base.digest import digest
 from voxseq.base.errors import ConfigError
-from voxseq.base.files import sha256
 from voxseq.config import Config
 from voxseq.config.data import chosen_channels
 from voxseq.config.model import PretrainTraining
@@ -29,6 +29,11 @@ from voxseq.config.study_rows import study_methods
 from voxseq.plan.builder import Builder
 from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Stage
+
+#: Where checksums of encoders from elsewhere are remembered.
+_REMEMBERED = Path(".voxseq/encoders")
+#: Their disks may have other clocks: nanoseconds by which a file must be older than now.
+_YOUNG = 600_000_000_000
 
 
 def add_pretrain_runs(builder: Builder, config: Config) -> None:
@@ -53,8 +58,7 @@ def add_variant(
 def _adopt_run(config: Config, name: str, encoder: OutsideEncoder) -> AdoptRun:
     path = file_of(encoder.path)
     try:
-        found = path.resolve().stat()
-        digest = _digest(path, found.st_size, found.st_mtime_ns)
+        checksum = _checksum(path.resolve())
     except OSError as error:
         raise ConfigError(
             f"finetune.encoders.{name}.path: {path} cannot be read: {error}",
@@ -63,16 +67,22 @@ def _adopt_run(config: Config, name: str, encoder: OutsideEncoder) -> AdoptRun:
     return AdoptRun(
         method=name,
         file=encoder.path,
-        sha256=digest,
+        sha256=checksum,
         facts=encoder.facts(),
         encoder=config.encoder,
     )
 
 
-@lru_cache(maxsize=64)
-def _digest(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file; size and time tell a changed one."""
-    return sha256(path)
+def _checksum(path: Path) -> str:
+    """SHA-256 of an encoder's file, which each job needs; a file that did not change is not read.
+
+    Raises:
+        ResourceError: the machine failed.
+        OSError: there is no such file.
+    """
+    memory = Memory(_REMEMBERED / f"{digest(str(path))}.json", _REMEMBERED, _YOUNG)
+    (found,) = memory.checksums(path.parent, [path.name])
+    return found
 
 
 def _add_pretrain(builder: Builder, stage: Stage, key: str, run: PretrainRun) -> str:

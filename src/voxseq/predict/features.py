@@ -27,6 +27,7 @@ from voxseq.models.bundle import ModelCard, is_model, load_model
 from voxseq.models.encoder import Encoder
 from voxseq.models.transfer import ENCODER_FILE, read_record
 from voxseq.models.transfer import load_encoder as load_into
+from voxseq.predict.inputs import require_channels
 from voxseq.predict.model import Image, prepare, volumes_of
 from voxseq.training.device import accelerator
 from voxseq.training.finite import require_finite
@@ -149,11 +150,7 @@ class FeatureExtractor:
             )
             turned = _ras_affine(volumes[0], oriented=bool(row["orientation"]))
             return made.image, turned @ _covering(start, extent, shape)
-        if len(volumes) != self.encoder.in_channels:
-            raise DataError(
-                f"the image has {len(volumes)} channels, expected {self.encoder.in_channels}",
-                "name the file of one channel",
-            )
+        require_channels(volumes, [f"channel {n}" for n in range(self.encoder.in_channels)])
         first, (array, _) = volumes[0], to_ras(volumes[0])
         pairs = zip(array.shape, self.zoom, strict=True)
         shape = tuple(max(round(size * zoom), 1) for size, zoom in pairs)

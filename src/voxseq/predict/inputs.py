@@ -13,6 +13,7 @@ from pathlib import Path
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.paths import NIFTI, ending_of, files, without_ending
+from voxseq.base.words import several
 from voxseq.catalogue import DataSet
 from voxseq.data.channels import split_channels
 from voxseq.data.checks import require_usable
@@ -24,6 +25,11 @@ from voxseq.data.volume import Entry, Volume
 _LOG = logging.getLogger(__name__)
 #: Endings of files that hold one image, or one channel of it.
 ENDINGS = (*NIFTI, ".mha", ".nrrd")
+_ONE_OF_SEVERAL = (
+    "name the file of that channel, such as 'FOLDER/*_0000.nii.gz'; one along a fourth axis has to "
+    "be in a file of its own, which nibabel writes: "
+    "load('scan.nii.gz').slicer[..., 0].to_filename('channel.nii.gz')"
+)
 #: Channel of an image at the end of its name, as nnU-Net has it.
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -114,6 +120,28 @@ def read_channels(case: Case) -> list[Volume]:
     for volume in volumes:
         require_usable(volume, case.entry.path)
     return volumes
+
+
+def require_channels(volumes: Sequence[Volume], wanted: Sequence[str]) -> None:
+    """Refuse an image of another number of channels than a network takes.
+
+    Args:
+        volumes: one for each channel of the image.
+        wanted: names of the channels, in their order.
+
+    Raises:
+        DataError: with the way to give it the right ones.
+    """
+    if len(volumes) == len(wanted):
+        return
+    found = several(len(volumes), "channel")
+    if len(wanted) == 1:
+        raise DataError(f"the model takes one channel, but the image has {found}", _ONE_OF_SEVERAL)
+    raise DataError(
+        f"the model takes {len(wanted)} channels ({', '.join(wanted)}), but the image has {found}",
+        "name one file for each channel, files that end in _0000, _0001, …, or one file with the "
+        "channels along a fourth axis, in this order",
+    )
 
 
 def split(volume: Volume, path: str) -> Iterator[Volume]:

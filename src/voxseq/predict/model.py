@@ -24,7 +24,7 @@ from voxseq.models.bundle import ModelCard, Standard
 from voxseq.models.bundle import load_model as read_model
 from voxseq.models.networks import channels_last
 from voxseq.predict.files import Place
-from voxseq.predict.inputs import find_cases, read_channels
+from voxseq.predict.inputs import find_cases, read_channels, require_channels
 from voxseq.predict.results import Classification, Prediction, Regression, Segmentation
 from voxseq.training.device import accelerator, autocast_of
 from voxseq.training.finite import is_finite
@@ -250,12 +250,7 @@ def prepare(volumes: Sequence[Volume], card: ModelCard) -> PreparedImage:
     """
     if len(volumes) == len(card.inputs) > len(card.channels):
         volumes = [volumes[card.inputs.index(name)] for name in card.channels]
-    if len(volumes) != len(card.channels):
-        raise DataError(
-            f"the image has {len(volumes)} channels, expected {len(card.channels)}: "
-            f"{', '.join(card.channels)}",
-            "name one file for each channel, or files that end in _0000, _0001, …",
-        )
+    require_channels(volumes, card.channels)
     if not card.oriented:
         # As in training, where no file stated an orientation.
         volumes = [replace(volume, oriented=False) for volume in volumes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from voxseq.base.words import several, were
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
 from voxseq.study.division import Division
 from voxseq.study.look import Look
@@ -53,11 +54,12 @@ def _images(look: Look) -> Iterator[Finding]:
     unreadable = look.unreadable
     if unreadable:
         shown = "; ".join(reason for _, reason in unreadable[:_SHOWN])
-        share = len(unreadable) / (len(unreadable) + len(look.opened))
+        tried = len(unreadable) + len(look.opened)
         yield Finding(
-            f"{len(unreadable)} of the images that were tried cannot be used: {shown}. They are "
-            "set aside; data.min_valid_fraction says how many may be",
-            is_fatal=share > 0.5,
+            f"{len(unreadable)} of {several(tried, 'image')} that {were(tried)} tried cannot be "
+            f"used: {shown}. Such images are set aside; data.min_valid_fraction says how many may "
+            "be",
+            is_fatal=2 * len(unreadable) > tried,
         )
     for remark in look.remarks[:_SHOWN]:
         yield Finding(remark)
@@ -84,7 +86,8 @@ def _splits(look: Look, division: Division) -> Iterator[Finding]:
     sizes = division.sizes
     if look.subjects < LEAST_SUBJECTS:
         yield Finding(
-            f"{look.subjects} subjects cannot be divided into training, validation and test cases: "
+            f"{several(look.subjects, 'subject')} cannot be divided into training, validation and "
+            "test cases: "
             f"{LEAST_SUBJECTS} are the least; --pretrain-only leaves the labels out",
             is_fatal=True,
         )
@@ -126,8 +129,8 @@ def _structures(look: Look) -> Iterator[Finding]:
     unlabelled = sum(not facts.voxels for facts in look.opened)
     if unlabelled:
         yield Finding(
-            f"{unlabelled} of {len(look.opened)} images have no segmentation and are set aside; "
-            "data.min_valid_fraction says how many may be"
+            f"{unlabelled} of {several(len(look.opened), 'image')} without a segmentation: such "
+            "images are set aside; data.min_valid_fraction says how many may be"
         )
     if not look.structures or not any(look.voxels.get(value) for value in look.structures):
         yield Finding("the segmentations show nothing but background", is_fatal=True)
@@ -136,20 +139,23 @@ def _structures(look: Look) -> Iterator[Finding]:
         stated = look.names
         if stated and value not in stated:
             yield Finding(
-                f"label {value} occurs in {look.holding[value]} images, but the data set names "
+                f"label {value} occurs in {several(look.holding[value], 'image')}, but the data "
+                "set names "
                 f"{', '.join(f'{v} {n}' for v, n in stated.items())}: name it there, or correct "
                 "the files",
                 is_fatal=True,
             )
         elif value not in look.voxels:
+            opened = len(look.opened)
             yield Finding(
-                f"{name} (label {value}) is in none of the {len(look.opened)} images that were "
-                "opened; a structure that no training case shows ends the study"
+                f"no image shows {name} (label {value}), of {opened} that {were(opened)} opened; a "
+                "structure that no training case shows ends the study"
             )
         elif look.voxels[value] < _FEW_VOXELS * look.holding[value]:
+            held = several(round(look.voxels[value] / look.holding[value]), "voxel")
             yield Finding(
-                f"{name} (label {value}) has {look.voxels[value] / look.holding[value]:.0f} voxels "
-                "in an image: check that it is no slip of the hand"
+                f"{name} (label {value}) has {held} in an image: check that it is no slip of the "
+                "hand"
             )
 
 
@@ -165,8 +171,8 @@ def _classes(look: Look) -> Iterator[Finding]:
     for value, name in look.groups.items():
         if counts.get(value, 0) < LEAST_SUBJECTS:
             yield Finding(
-                f"class {name} has {counts.get(value, 0)} images, but training, validation and "
-                "test need one each: join classes, or leave it out",
+                f"class {name} has {several(counts.get(value, 0), 'image')}, but training, "
+                "validation and test need one each: join classes, or leave it out",
                 is_fatal=True,
             )
     if min(counts.values()) * 10 < max(counts.values()):

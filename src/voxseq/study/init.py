@@ -20,9 +20,10 @@ from voxseq.study.cost import Cost, cost_of
 from voxseq.study.division import Division, divide
 from voxseq.study.look import Look, look
 from voxseq.study.machine import Machine
+from voxseq.study.modality import of_names
 from voxseq.study.presets import PRESETS, Geometry, choose, geometry
 from voxseq.study.settings import Wishes, settings
-from voxseq.study.source import BOTH
+from voxseq.study.source import BOTH, channel_names
 from voxseq.study.write import text_of
 
 #: Presets by size, the largest first.
@@ -64,7 +65,8 @@ def make(wishes: Wishes, machine: Machine, preset: str | None, *, is_told: bool)
         wishes: of the user.
         machine: that is to do it.
         preset: size; None: one that fits images and machine.
-        is_told: whether the user has named the modality; else the intensities tell it.
+        is_told: whether the user has named the modality; else headers, names or intensities
+            tell it.
 
     Raises:
         ConfigError: the name or the facts of the data set are not valid.
@@ -111,11 +113,11 @@ def _in_size(study: Study, machine: Machine, name: str) -> Study:
 
 
 def _modality(seen: Look) -> str:
-    """Modality of images as the headers of DICOM have it, else as their intensities look."""
+    """Modality by the headers of DICOM or by dataset.json, else as the intensities look."""
     if seen.dataset.modality == BOTH:
         stated = {entry.modality for entry in seen.entries}
         return stated.pop() if len(stated) == 1 else BOTH
-    return "CT" if seen.is_ct else "MRI"
+    return of_names(channel_names(seen.folder)) or ("CT" if seen.is_ct else "MRI")
 
 
 def _data_config(wishes: Wishes) -> DataConfig:
@@ -192,7 +194,8 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
         f"{task}.roi": f"voxels of a crop; a typical image has {shape} on this grid",
         f"{task}.class_weights": "background first; rare structures weigh more",
         f"{task}.surface_tolerance": "mm; raise it where readers differ more",
-        f"{task}.steps": "raise it if the curves still rise at the end",
+        f"{task}.augmentation": "mirrors and turns; unflipped: left is told from right",
+        f"{task}.steps": _said_of_steps(seen, grids),
         f"{task}.data.spacing": _said_of_spacing(grids),
         f"{task}.data.merge_labels": "value in the files: number of the class",
         f"{task}.data.window": "intensities of most of the structures, and a margin"
@@ -201,6 +204,13 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
         "execution": "resources of one training; no part of any result",
     }
     return said
+
+
+def _said_of_steps(seen: Look, grids: Geometry) -> str:
+    advice = "raise it if the curves still rise at the end"
+    if seen.kind != "segmentation":
+        return advice
+    return f"{advice}; a crop shows {grids.share:.0%} of an image"
 
 
 def _said_of_spacing(grids: Geometry) -> str:

@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.base.progress import track
+from voxseq.base.words import several, were
 from voxseq.catalogue import DataSet
 from voxseq.data import layouts
 from voxseq.data.channels import read_channels
-from voxseq.data.checks import check_image
+from voxseq.data.checks import check_image, count_label
 from voxseq.data.volume import Entry, Volume
+from voxseq.study.modality import looks_like_ct
 
 #: Images that are opened, at most, and voxels of one that are looked at.
 SAMPLE, _VOXELS = 32, 2**18
 #: Quantiles of the intensities of an image; the outer ones are those of nnU-Net's window.
 QUANTILES = (0.005, 0.5, 0.995)
-#: CT in Hounsfield units: air in most images, and bone above it.
-_AIR, _BONE = -500.0, 200.0
 
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -45,6 +45,7 @@ class ImageFacts:
         shape: voxels along the axes.
         spacing: mm.
         quantiles: intensities at :data:`QUANTILES`.
+        is_whole: whether all intensities are whole numbers.
         voxels: label value → its voxels; empty without a segmentation.
         inside: intensities at :data:`QUANTILES` inside the structures; empty where there are none.
     """
@@ -52,6 +53,7 @@ class ImageFacts:
     shape: Shape
     spacing: Spacing
     quantiles: tuple[float, ...]
+    is_whole: bool = False
     voxels: Mapping[int, int] = field(default_factory=dict)
     inside: tuple[float, ...] = ()
 
@@ -158,8 +160,8 @@ class Look:
 
     @property
     def is_ct(self) -> bool:
-        """Whether most images hold Hounsfield units: air far below zero, and bone above."""
-        hits = [f.quantiles[0] <= _AIR and f.quantiles[-1] >= _BONE for f in self.opened]
+        """Whether most images look as if they held Hounsfield units."""
+        hits = [looks_like_ct(f.quantiles, is_whole=f.is_whole) for f in self.opened]
         return 2 * sum(hits) > len(hits)
 
 
@@ -179,18 +181,22 @@ def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
         found = layouts.listed(dataset, folder)
     opened: list[ImageFacts] = []
     unreadable = [(entry.path, reason) for entry, reason in found.rejected]
+    hints: list[str] = []
     chosen = spread(found.entries, sample)
     began = time.process_time()
     for entry in track(chosen, f"looking at {dataset.name}", len(chosen)):
         try:
-            opened.append(_facts(adapter, folder, entry, dataset.channels))
+            opened.append(_facts(adapter, folder, entry, dataset.channels, found.ignore))
         except DataError as error:
             unreadable.append((entry.path, error.what))
+            hints.append(error.hint)
     if not opened:
         reasons = [f"  {reason}" for _, reason in unreadable[:5]]
+        # One cause may have one remedy.
+        remedy = hints[0] if len({*hints}) == 1 else ""
         raise DataError(
             "\n".join([f"{folder}: none of the images that were tried can be read:", *reasons]),
-            "repair or convert them, or name another folder or layout (--like)",
+            remedy or "repair or convert them, or name another folder or layout (--like)",
         )
     remarks = tuple(
         f"{remark.path}: {remark.reason}".removeprefix(": ") for remark in found.remarks
@@ -217,7 +223,11 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
 
 
 def _facts(
-    adapter: layouts.Adapter, folder: Path, entry: Entry, channels: Sequence[str]
+    adapter: layouts.Adapter,
+    folder: Path,
+    entry: Entry,
+    channels: Sequence[str],
+    ignore: int | None,
 ) -> ImageFacts:
     """Facts of an image by its first channel, and of its segmentation."""
     image = next(read_channels(adapter, folder, entry, channels))
@@ -226,20 +236,21 @@ def _facts(
     voxels: dict[int, int] = {}
     inside: tuple[float, ...] = ()
     if label is not None:
-        _require_same_grid(image, label, entry)
-        values, counts = np.unique(label.array, return_counts=True)
-        voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-        within = image.array[label.array > 0]
-        inside = _quantiles(within) if within.size else ()
-    return ImageFacts(_shape(image), image.spacing, _quantiles(image.array), voxels, inside)
-
-
-def _require_same_grid(image: Volume, label: Volume, entry: Entry) -> None:
-    if image.array.shape != label.array.shape:
-        raise DataError(
-            f"{entry.label_path}: {label.array.shape} voxels, but its image {entry.path} has "
-            f"{image.array.shape}"
-        )
+        voxels = count_label(label, image, entry.label_path)
+        held = label.array > 0
+        if ignore is not None:
+            held &= label.array != ignore
+        within = image.array[held]
+        inside = _quantiles(_taken(within)) if within.size else ()
+    taken = _taken(image.array)
+    return ImageFacts(
+        shape=_shape(image),
+        spacing=image.spacing,
+        quantiles=_quantiles(taken),
+        is_whole=bool(np.array_equal(taken, np.rint(taken))),
+        voxels=voxels,
+        inside=inside,
+    )
 
 
 def _shape(image: Volume) -> Shape:
@@ -247,11 +258,15 @@ def _shape(image: Volume) -> Shape:
     return (int(x), int(y), int(z))
 
 
-def _quantiles(values: NDArray[Any]) -> tuple[float, ...]:
+def _taken(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Evenly spread values, at most a quarter of a million."""
     flat = values.ravel()
     step = max(flat.size // _VOXELS, 1)
     # A prime step would do as well; an odd one does not follow rows of even length.
-    taken = flat[:: step | 1].astype(np.float64)
+    return flat[:: step | 1].astype(np.float64)
+
+
+def _quantiles(taken: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(value) for value in np.quantile(taken, QUANTILES))
 
 
@@ -259,7 +274,8 @@ def cells(look: Look) -> Iterator[tuple[str, str]]:
     """What was found, as lines of a table: what, and its value."""
     dataset, opened = look.dataset, look.opened
     yield "layout", dataset.layout
-    yield "images", f"{len(look.entries)}, of {look.subjects} subjects; {len(opened)} were opened"
+    subjects, tried = several(look.subjects, "subject"), len(opened)
+    yield "images", f"{len(look.entries)}, of {subjects}; {tried} {were(tried)} opened"
     if look.channels > 1:
         yield "channels", ", ".join(look.contrasts) or str(look.channels)
     yield "modality", dataset.modality
@@ -270,12 +286,14 @@ def cells(look: Look) -> Iterator[tuple[str, str]]:
     total = sum(look.voxels.values())
     for value, name in ({0: "background"} | look.structures if look.voxels else {}).items():
         share = look.voxels.get(value, 0) / total
-        yield f"label {value}", f"{name}: {share:.3%}, in {look.holding.get(value, 0)} images"
+        held = several(look.holding.get(value, 0), "image")
+        yield f"label {value}", f"{name}: {share:.3%}, in {held}"
     for value, name in (look.groups if look.classes else {}).items():
-        yield f"class {value}", f"{name}: {look.classes.get(value, 0)} images"
+        yield f"class {value}", f"{name}: {several(look.classes.get(value, 0), 'image')}"
     numbers = [entry.value for entry in look.entries if entry.value is not None]
     if numbers:
-        yield "target", f"{min(numbers):.4g} to {max(numbers):.4g}, {len(numbers)} images"
+        held = several(len(numbers), "image")
+        yield "target", f"{min(numbers):.4g} to {max(numbers):.4g}, {held}"
 
 
 def _range(values: NDArray[Any], median: Sequence[float], form: str) -> str:

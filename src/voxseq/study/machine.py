@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from voxseq.base.words import several
 from voxseq.estimate.run_cost import RunCost
 
 #: Seconds for which an operation is repeated.
@@ -59,8 +60,8 @@ class Machine:
     def __str__(self) -> str:
         memory = f"{self.memory / 2**30:.0f} GiB"
         if self.gpu:
-            return f"{self.gpu} with {memory}, {self.cores} cores"
-        return f"no GPU, {self.cores} cores, {memory} of memory"
+            return f"{self.gpu} with {memory}, {several(self.cores, 'core')}"
+        return f"no GPU, {several(self.cores, 'core')}, {memory} of memory"
 
 
 def this_machine() -> Machine:

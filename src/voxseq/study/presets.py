@@ -8,7 +8,7 @@ weights of the classes follow from how rare they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ LENGTH = 4
 _MOST_WEIGHT = 8.0
 #: Images for which the steps of a preset are meant.
 _USUAL_IMAGES = 100
+#: Share of an image that a crop shows for which they are meant (hippocampi), and at most so many
+#: times the steps where it shows less.
+_USUAL_SHARE, _MOST_STEPS = 0.5, 4.0
 #: Memory of a GPU from which on a preset is chosen, and images that a large encoder needs.
 _BASE_MEMORY, _LARGE_MEMORY, _LARGE_IMAGES = 7e9, 38e9, 300
 
@@ -106,6 +109,12 @@ class Geometry:
     stride: int
     coarser: float = 1.0
 
+    @property
+    def share(self) -> float:
+        """Part of a typical image that a crop shows."""
+        shown = [min(r, n) for r, n in zip(self.roi, self.shape, strict=True)]
+        return math.prod(shown) / math.prod(self.shape)
+
 
 def geometry(look: Look, preset: Preset) -> Geometry:
     """The grids for some images."""
@@ -146,19 +155,17 @@ def median_spacing(look: Look) -> Spacing:
     return _spacing(median)
 
 
-def class_weights(look: Look, values: list[int]) -> list[float]:
+def class_weights(counts: Sequence[int]) -> list[float]:
     """Weights of the cross-entropy: 1 for the background, 2 for the largest structure.
 
     A structure that is n times as rare weighs the square root of n more, up to 8. Without weights
     UNETR may miss a small structure entirely.
 
     Args:
-        look: at the images.
-        values: of the structures, in the order of the classes.
+        counts: voxels of each structure, in the order of the classes.
     """
-    counts = [max(look.voxels.get(value, 0), 1) for value in values]
-    largest = max(counts)
-    rare = (min(2.0 * math.sqrt(largest / count), _MOST_WEIGHT) for count in counts)
+    least = [max(count, 1) for count in counts]
+    rare = (min(2.0 * math.sqrt(max(least) / count), _MOST_WEIGHT) for count in least)
     return [1.0, *(round(weight, 1) for weight in rare)]
 
 
@@ -226,6 +233,16 @@ def _sequence_side(preset: Preset, shape: Shape) -> int:
 def pretraining_steps(preset: Preset, images: int) -> int:
     """Optimiser steps of a pre-training: more for more images, up to five times as many."""
     return round(preset.pretrain_steps * min(max(images / _USUAL_IMAGES, 1.0), 5.0))
+
+
+def segmentation_steps(preset: Preset, grids: Geometry) -> int:
+    """Optimiser steps of a segmentation: more where a crop shows less of an image.
+
+    A training sees each part of an image as often, up to four times the steps of the preset; two
+    digits are enough.
+    """
+    factor = min(max(_USUAL_SHARE / grids.share, 1.0), _MOST_STEPS)
+    return int(float(f"{preset.steps * factor:.2g}"))
 
 
 def _spacing(values: NDArray[np.float64]) -> Spacing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from voxseq.study.presets import (
     class_weights,
     geometry,
     pretraining_steps,
+    segmentation_steps,
     window,
 )
 
@@ -151,9 +153,10 @@ def _pretrain(look: Look, wishes: Wishes, preset: Preset) -> dict[str, Any]:
 def _finetune(look: Look, wishes: Wishes, preset: Preset, grids: Geometry) -> dict[str, Any]:
     if wishes.pretrain_only:
         return {"scratch": [], "tasks": {}}
-    steps = wishes.steps or preset.steps
-    task: dict[str, Any] = {"type": look.kind, "title": wishes.name, "dataset": wishes.name}
     is_segmentation = look.kind == "segmentation"
+    usual = segmentation_steps(preset, grids) if is_segmentation else preset.steps
+    steps = wishes.steps or usual
+    task: dict[str, Any] = {"type": look.kind, "title": wishes.name, "dataset": wishes.name}
     if is_segmentation:
         task |= _segmentation(look, preset, grids)
     else:
@@ -174,9 +177,14 @@ def _finetune(look: Look, wishes: Wishes, preset: Preset, grids: Geometry) -> di
 
 
 def _segmentation(look: Look, preset: Preset, grids: Geometry) -> dict[str, Any]:
-    values = list(look.structures)
-    merged = {v: n for n, v in enumerate(values, start=1) if v != n}
-    recipe: dict[str, Any] = {"labels": list(look.structures.values())}
+    # Values of one name, such as those of a region, are one class.
+    names = list(dict.fromkeys(look.structures.values()))
+    number = {value: 1 + names.index(name) for value, name in look.structures.items()}
+    merged = {value: n for value, n in number.items() if value != n}
+    voxels = Counter[str]()
+    for value, name in look.structures.items():
+        voxels[name] += look.voxels.get(value, 0)
+    recipe: dict[str, Any] = {"labels": names}
     if look.ignore is not None:
         recipe["ignore_label"] = look.ignore
     spacing = grids.spacing or look.spacing
@@ -185,7 +193,8 @@ def _segmentation(look: Look, preset: Preset, grids: Geometry) -> dict[str, Any]
         "volumes_per_batch": preset.volumes,
         "crops_per_volume": 2,
         "crop_sampling": "class_balanced",
-        "class_weights": class_weights(look, values),
+        "augmentation": "msd",
+        "class_weights": class_weights([voxels[name] for name in names]),
         "decoder_features": preset.decoder_features,
         "overlap": 0.5,
         "score_grid": "native",

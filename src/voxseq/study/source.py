@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def facts_of(
     like: str | None = None,
     modality: str | None = None,
     target: str | None = None,
+    channels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Facts of a data set for the configuration.
 
@@ -41,10 +42,24 @@ def facts_of(
         like: layout; None: the one that the folder looks like.
         modality: "CT" or "MRI"; None where the user has not said it.
         target: column of the table that is to be predicted; None: the usual names.
+        channels: names of the channels of an image; None: as the data set has it.
 
     Raises:
         DataError: something is not there, or does not go together.
     """
+    found = _found(images, labels, like, modality, target)
+    if channels:
+        found["options"] = {**found.get("options", {}), "channels": list(channels)}
+    return found
+
+
+def _found(
+    images: Path,
+    labels: Path | None,
+    like: str | None,
+    modality: str | None,
+    target: str | None,
+) -> dict[str, Any]:
     for path in filter(None, (images, labels)):
         if not path.exists():
             raise DataError(f"{path} does not exist", "correct the path")
@@ -66,7 +81,7 @@ def facts_of(
         raise DataError(f"{images} is no folder", f"layout {layout} needs the folder of the images")
     if layout in ("nnunet", "msd"):
         top = images.parent if images.name == IMAGES else images
-        names = _channels(top)
+        names = channel_names(top)
         options = {"options": {"channels": names}} if len(names) > 1 else {}
         return {"folder": _folder(top), **facts, **options}
     if layout == "files" and labels is not None:
@@ -118,10 +133,10 @@ def _is_nnunet(top: Path) -> bool:
     return folder.is_dir() and any(re.search(r"_0000\.", path.name) for path in folder.iterdir())
 
 
-def _channels(top: Path) -> list[str]:
-    """Names of the channels, in their order; none where dataset.json cannot be understood.
+def channel_names(top: Path) -> list[str]:
+    """Names of the channels in a folder's dataset.json, in their order.
 
-    The layout's own reader says then what is wrong with it.
+    There are none where it is missing or cannot be understood, which the layout's own reader says.
     """
     try:
         held = read_json(top / NAME)

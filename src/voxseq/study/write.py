@@ -8,7 +8,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import CommentMark
 from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.tokens import CommentToken
 
 _WIDTH = 100
 #: Mappings of so few plain values stand on one line.
@@ -56,7 +58,9 @@ def _commented(
         if isinstance(value, Mapping):
             made.yaml_set_comment_before_after_key(key, before=said, indent=2 * len(path))
         else:
-            made.yaml_add_eol_comment(said, key)
+            # The package's own method would put it where the comment above it begins.
+            token = CommentToken(f" # {said}", CommentMark(0))
+            made.ca.items[key] = [None, None, token, None]
     return made
 
 

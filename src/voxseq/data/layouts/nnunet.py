@@ -18,8 +18,8 @@ from voxseq.base.errors import DataError, ResourceError
 from voxseq.base.files import read_json
 from voxseq.base.paths import NIFTI, ending_of, inside, plain
 from voxseq.catalogue import DataSet
+from voxseq.catalogue.label_names import UNREADABLE
 from voxseq.data.readers import any_image
-from voxseq.data.readers.class_names import UNREADABLE
 from voxseq.data.readers.dataset_json import IMAGES, LABELS, NAME
 from voxseq.data.readers.files import Names
 from voxseq.data.readers.globs import case_of

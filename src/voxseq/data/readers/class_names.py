@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from voxseq.catalogue.label_names import UNREADABLE, names_by_value
 from voxseq.data.readers.dataset_json import NAME
 from voxseq.data.volume import Remark
 
 _WORD = re.compile(r"[^\W_]+")
 #: Words that data sets use for the same.
 _SAME = {"tumour": "tumor", "cancer": "tumor", "lesion": "tumor", "carcinoma": "tumor"}
-#: What labels that cannot be understood raise.
-UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, OverflowError)
 _BACKGROUND = {"", "background", "bg"}
 
 
@@ -49,27 +48,6 @@ def label_remarks(labels: Any, classes: Sequence[str], title: str) -> list[Remar
     kind = "in another order" if is_turned else "other classes"
     reason = f"its labels are {kind}: {stated}; those of {title} are {expected}"
     return [Remark(NAME, reason, look)]
-
-
-def names_by_value(labels: Any) -> dict[int, str]:
-    """Name of every value; of a region the name counts for values that no smaller one holds."""
-    if isinstance(labels, list):
-        return {value: str(name) for value, name in enumerate(labels)}
-    named: list[tuple[int, int, str]] = []
-    for key, held in labels.items():
-        if isinstance(held, str) and not _is_number(held):
-            named.append((1, int(key), held))
-            continue
-        values = held if isinstance(held, list) else [held]
-        named += [(len(values), int(value), str(key)) for value in values]
-    found: dict[int, str] = {}
-    for _, value, name in sorted(named, key=lambda item: item[0]):
-        found.setdefault(value, name)
-    return found
-
-
-def _is_number(text: str) -> bool:
-    return text.strip().isdigit()
 
 
 def _is_background(value: int, name: str) -> bool:

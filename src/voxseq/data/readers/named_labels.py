@@ -8,11 +8,10 @@ from typing import Any
 
 from voxseq.base.errors import DataError
 from voxseq.catalogue import DataSet
-from voxseq.data.readers.class_names import UNREADABLE, label_remarks, names_by_value
+from voxseq.catalogue.label_names import UNREADABLE, ignored_among, names_by_value
+from voxseq.data.readers.class_names import label_remarks
 from voxseq.data.readers.dataset_json import NAME
 from voxseq.data.volume import Remark
-
-_IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
@@ -45,27 +44,23 @@ def named_labels(labels: Any, dataset: DataSet) -> NamedLabels:
         return NamedLabels(ignore=dataset.options.get("ignore"))
     try:
         found = names_by_value(labels)
-        regions = [str(k) for k, v in _items(labels) if isinstance(v, list) and len(v) > 1]
     except UNREADABLE:
         raise DataError(
             f"{NAME}: its labels cannot be understood: {str(labels)[:80]}",
             'write names and values, such as {"background": 0, "kidney": 1}',
         ) from None
-    ignored = [value for value, name in found.items() if name.casefold() == _IGNORE]
-    ignore = dataset.options.get("ignore", ignored[0] if ignored else None)
+    ignore = dataset.options.get("ignore", ignored_among(found))
     values = {v: n for v, n in sorted(found.items()) if v not in (0, ignore)}
     is_wanted = dataset.task in ("", "segmentation")
     wanted = dict(enumerate(dataset.classes, start=1)) if is_wanted else {}
     remarks = label_remarks(labels, list(wanted.values()), "the study")
-    if wanted and ignore is not None:
-        reason = f"voxels of the label value {ignore} count for nothing"
-        remarks.append(Remark(NAME, reason, f"write ignore_label: {ignore} in the task"))
+    regions = _overlapping(labels, values)
     if regions:
         reason = (
-            f"it has regions ({', '.join(regions)}): each value is a class of its own here, "
-            f"{_shown(values)}"
+            f"regions that overlap are not scored as such ({', '.join(regions)}); the classes are "
+            f"their parts: {_shown(values)}"
         )
-        remarks.append(Remark(NAME, reason, "data.merge_labels of the task joins values"))
+        remarks.append(Remark(NAME, reason, "data.merge_labels of the task joins parts"))
     if wanted and set(wanted) != set(values):
         raise DataError(
             f"{NAME}: its labels are {_shown(values)}, but the study has {_shown(wanted)}",
@@ -75,8 +70,11 @@ def named_labels(labels: Any, dataset: DataSet) -> NamedLabels:
     return NamedLabels(values, ignore, tuple(remarks))
 
 
-def _items(labels: Any) -> list[tuple[Any, Any]]:
-    return list(labels.items()) if isinstance(labels, Mapping) else []
+def _overlapping(labels: Any, values: Mapping[int, str]) -> list[str]:
+    """Names of regions of several values that are no class as a whole."""
+    held = labels.items() if isinstance(labels, Mapping) else ()
+    regions = [str(name) for name, part in held if isinstance(part, list) and len(part) > 1]
+    return [name for name in regions if name not in values.values()]
 
 
 def _shown(values: Mapping[int, str]) -> str:

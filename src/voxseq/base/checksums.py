@@ -1,4 +1,4 @@
-"""Checksums of a run's files: read in parallel, and remembered for files that did not change.
+"""Checksums of files: read in parallel, and remembered for files that did not change.
 
 A file is known by what the file system says of it: size, inode, and the times of its last change.
 Nobody can set the time of the last change of an inode (ctime), so a file that was written, replaced
@@ -30,7 +30,7 @@ from voxseq.base.errors import ResourceError
 from voxseq.base.failures import read_named, write_named
 from voxseq.base.files import read_json, remove_temporaries, sha256, write_text
 
-_LOG = logging.getLogger("voxseq.engine.checksums")
+_LOG = logging.getLogger("voxseq.base.checksums")
 #: SHA-256 of files of a folder, by their names, in turn.
 Checksums = Callable[[Path, Sequence[str]], Generator[str, None, None]]
 #: Files read at a time: one is hashed while another waits for the disk; a server has its limits.
@@ -96,15 +96,18 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """Remembered checksums of one run's files.
+    """Remembered checksums of some files, such as those of a run.
 
     Attributes:
         path: the file that holds them; without it, or where it is damaged, all files are read.
-        clock: a folder on the disk that holds the run's files; it is made where it is missing.
+        clock: a folder on the disk that holds the files; it is made where it is missing.
+        young: nanoseconds from the last change of a file to the first reading that is remembered:
+            a tick; more where the clock is that of another disk than the files'.
     """
 
     path: Path
     clock: Path
+    young: int = _TICK
 
     def checksums(self, folder: Path, names: Sequence[str]) -> Generator[str, None, None]:
         """SHA-256 of files of a folder, in turn; only files that are not known are read.
@@ -140,7 +143,7 @@ class Memory:
                     yield unchanged[name].checksum
                     continue
                 checksum, stamp = next(read), stamps[name]
-                is_old = max(stamp.modified_ns, stamp.changed_ns) < now - _TICK
+                is_old = max(stamp.modified_ns, stamp.changed_ns) < now - self.young
                 if is_old and Stamp.of(folder / name) == stamp:
                     entries[name] = Entry(stamp, checksum)
                 yield checksum
