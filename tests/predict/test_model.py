@@ -125,5 +125,5 @@ def test_models_of_different_tasks_are_no_ensemble(trained: dict[str, Trained]) 
 def test_another_number_of_channels_is_refused(trained: dict[str, Trained]) -> None:
     model = TrainedModel.load(trained["segmentation"].folder)
     path = sorted(trained["segmentation"].images.iterdir())[0]
-    with pytest.raises(DataError, match="has 2 channels, expected 1: image"):
+    with pytest.raises(DataError, match="takes one channel, but the image has 2 channels"):
         model.predict([path, path])

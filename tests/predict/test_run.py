@@ -244,7 +244,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "prepared as the task asks, every voxel has one value",
     ),
     "plane.nii.gz": (lambda p: _image(p, np.ones((5, 5), np.int16)), "axes"),
-    "series.nii.gz": (lambda p: _image(p, _channels()), "has 3 channels, expected 1"),
+    "series.nii.gz": (
+        lambda p: _image(p, _channels()),
+        "takes one channel, but the image has 3 channels",
+    ),
     "nan.nii.gz": (lambda p: _image(p, np.full(SHAPE, np.nan, np.float32)), "voxels are NaN"),
     "bad.mha": (lambda p: p.write_bytes(b"ObjectType = Image\nNDims = 3\n"), "no MetaImage"),
     "worse.nrrd": (lambda p: p.write_bytes(b"NRRD0004\n"), "no NRRD"),

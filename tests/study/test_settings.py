@@ -53,6 +53,19 @@ def test_values_of_one_name_are_one_class(seen: Seen) -> None:
     assert task["mine"]["class_weights"] == [1.0, 2.0, 4.0]
 
 
+@pytest.mark.parametrize(
+    ("names", "augmentation"),
+    [
+        (("kidney_left", "kidney_right"), "unflipped"),
+        (("Left lung", "Right lung", "heart"), "unflipped"),
+        (("left atrium", "bright spot"), "msd"),
+    ],
+)
+def test_sides_are_not_mirrored(seen: Seen, names: tuple[str, ...], augmentation: str) -> None:
+    look = seen(names=dict(enumerate(names, 1)))
+    assert made(look)["finetune"]["tasks"]["mine"]["augmentation"] == augmentation
+
+
 @pytest.mark.parametrize("steps", [1, 2, 100])
 def test_few_steps_are_warmed_up_and_validated_too(seen: Seen, steps: int) -> None:
     found = made(seen(), steps=steps)

@@ -194,7 +194,7 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
         f"{task}.roi": f"voxels of a crop; a typical image has {shape} on this grid",
         f"{task}.class_weights": "background first; rare structures weigh more",
         f"{task}.surface_tolerance": "mm; raise it where readers differ more",
-        f"{task}.augmentation": "mirrors and turns; unflipped: left is told from right",
+        f"{task}.augmentation": "msd: mirrors and turns; unflipped: left is told from right",
         f"{task}.steps": _said_of_steps(seen, grids),
         f"{task}.data.spacing": _said_of_spacing(grids),
         f"{task}.data.merge_labels": "value in the files: number of the class",

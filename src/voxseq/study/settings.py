@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ _HELD_OUT, _SCORED = 20, 64
 _CHUNK, _LARGE_CROP = 16, 64
 #: mm within which a surface counts as met, as a share of the spacing.
 _TOLERANCE = 1.0
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 #: Memory in MB that a job asks for, besides that of the training on the CPU.
 _MEMORY = 3000
 
@@ -193,7 +195,7 @@ def _segmentation(look: Look, preset: Preset, grids: Geometry) -> dict[str, Any]
         "volumes_per_batch": preset.volumes,
         "crops_per_volume": 2,
         "crop_sampling": "class_balanced",
-        "augmentation": "msd",
+        "augmentation": "unflipped" if _has_sides(names) else "msd",
         "class_weights": class_weights([voxels[name] for name in names]),
         "decoder_features": preset.decoder_features,
         "overlap": 0.5,
@@ -205,6 +207,15 @@ def _segmentation(look: Look, preset: Preset, grids: Geometry) -> dict[str, Any]
     if merged:
         data["merge_labels"] = merged
     return {**recipe, "data": data}
+
+
+def _has_sides(names: Sequence[str]) -> bool:
+    """Whether two structures differ in their side alone, such as the left and the right kidney.
+
+    A mirror image of one is the other.
+    """
+    without = [_SIDE.sub("", name.lower()) for name in names]
+    return len(set(without)) < len(set(names))
 
 
 def _of_images(look: Look, wishes: Wishes, preset: Preset) -> dict[str, Any]:
