@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
-from voxseq.evaluation.statistics import (
+from voxseq.evaluation.bootstrap import (
     DELONG,
     WILCOXON,
     Draws,
@@ -25,10 +25,10 @@ from voxseq.evaluation.statistics import (
     compare_auc,
     compare_dice,
     compare_mean_dice,
-    holm,
     smallest_p,
     wilcoxon,
 )
+from voxseq.evaluation.statistics import holm
 from voxseq.report.results import collect, run_means
 from voxseq.report.tables.differences import (
     compare_rows,

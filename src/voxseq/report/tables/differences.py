@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from voxseq.config.registry import TaskType
 from voxseq.config.report_run import REFERENCE, ReportRun
-from voxseq.evaluation.statistics import (
+from voxseq.evaluation.bootstrap import (
     DELONG,
     WILCOXON,
     Array,
@@ -25,9 +25,9 @@ from voxseq.evaluation.statistics import (
     compare_accuracy,
     compare_auc,
     compare_mean_dice,
-    holm,
     smallest_p,
 )
+from voxseq.evaluation.statistics import holm
 from voxseq.report.metrics import PRINTED
 from voxseq.report.results import PREDICTION_COLUMNS, read_runs
 from voxseq.report.sheet import Sheet, text_block
