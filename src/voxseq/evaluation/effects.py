@@ -103,20 +103,16 @@ def seed_variances(means: Array) -> tuple[NDArray[np.bool_], Array]:
     from scipy import special
 
     rows, seeds = means.shape
-    noisy, own = np.zeros(rows, dtype=bool), np.zeros(rows)
     if rows < 3 or seeds < 2:
-        return noisy, own
-    for row in range(rows):
-        rest = np.delete(means, row, axis=0)
-        own[row] = (means[row] - rest.mean(axis=0)).var(ddof=1)
-        common = interaction(rest)
-        expected = common * rows / (rows - 1)
-        if expected > TINY**2:
-            level = special.fdtrc(seeds - 1, (rows - 2) * (seeds - 1), own[row] / expected)
-            noisy[row] = level < NOISY
-        else:
-            noisy[row] = own[row] > TINY**2
-    return noisy, own
+        return np.zeros(rows, dtype=bool), np.zeros(rows)
+    squares = (_interactions(means) ** 2).sum(axis=1)
+    # The distance from the mean of the others is rows / (rows - 1) times that from the mean of all.
+    scale = rows / (rows - 1)
+    own = scale**2 * squares / (seeds - 1)
+    df = (rows - 2) * (seeds - 1)
+    rest = np.maximum(squares.sum() - scale * squares, 0.0) / df
+    ratio = own / np.maximum(scale * rest, TINY**2)
+    return (special.fdtrc(seeds - 1, df, ratio) < NOISY) & (own > TINY**2), own
 
 
 def interaction(means: Array) -> float:
@@ -124,9 +120,13 @@ def interaction(means: Array) -> float:
     rows, seeds = means.shape
     if rows < 2 or seeds < 2:
         return 0.0
+    return float((_interactions(means) ** 2).sum() / ((rows - 1) * (seeds - 1)))
+
+
+def _interactions(means: Array) -> Array:
+    """What is left of means (rows, seeds) without the rows' and the seeds' own."""
     rest = means - means.mean(axis=0)
-    rest -= rest.mean(axis=1, keepdims=True)
-    return float((rest**2).sum() / ((rows - 1) * (seeds - 1)))
+    return np.asarray(rest - rest.mean(axis=1, keepdims=True))
 
 
 def case_part(share: Array, groups: Sequence[NDArray[np.intp]]) -> tuple[float, float]:
@@ -145,25 +145,23 @@ def case_part(share: Array, groups: Sequence[NDArray[np.intp]]) -> tuple[float, 
     return total, satterthwaite(total, parts)
 
 
-def residual_part(
-    share: Array, present: NDArray[np.bool_], groups: Sequence[NDArray[np.intp]]
-) -> float:
-    """The part of the variance of a difference that is in the seed part and in the case part.
+def residual_shares(column: Column, groups: Sequence[NDArray[np.intp]]) -> Array:
+    """What is in the seed part and in the case part, shape (rows, seeds, cases).
+
+    The sum of squares of the difference of two rows is that part of the difference's variance.
 
     Args:
-        share: how far each case moves the difference in each seed, shape (seeds, cases).
-        present: whether a seed has the case, shape (seeds, cases).
+        column: the scores.
         groups: of :meth:`Column.groups`.
     """
-    seeds = present.sum(axis=0)
-    centred = np.where(present, share - share.sum(axis=0) / np.maximum(seeds, 1), 0.0)
+    seeds = column.present.sum(axis=0)
+    middle = column.shares.sum(axis=1, keepdims=True) / np.maximum(seeds, 1)
+    centred = np.where(column.present, column.shares - middle, 0.0)
     # A case of a single seed says nothing about it; what it has of it stays counted twice.
-    factor = np.where(seeds > 1, seeds / np.maximum(seeds - 1, 1), 0.0)
-    squares = factor * (centred**2).sum(axis=0) / len(share) ** 2
-    return math.fsum(
-        len(members) / max(len(members) - 1, 1) * float(squares[members].sum())
-        for members in groups
-    )
+    factor = seeds / np.maximum(seeds - 1, 1)
+    for members in groups:
+        factor[members] *= len(members) / max(len(members) - 1, 1)
+    return np.asarray(centred * np.sqrt(factor) / len(column.present))
 
 
 def satterthwaite(total: float, parts: Sequence[tuple[float, float]]) -> float:

@@ -37,7 +37,7 @@ from voxseq.evaluation.effects import (
     divided,
     interaction,
     mean_column,
-    residual_part,
+    residual_shares,
     satterthwaite,
     seed_variances,
 )
@@ -183,7 +183,7 @@ def compare_pair(
     share = columns[0].shares[0].mean(axis=0) - columns[1].shares[0].mean(axis=0)
     groups = columns[0].groups()
     case, case_df = case_part(share, groups)
-    residual = sum(residual_part(c.shares[0], c.present, groups) for c in columns)
+    residual = sum(float((residual_shares(c, groups) ** 2).sum()) for c in columns)
     seed = sum(float(c.means.var(ddof=1)) / c.means.size for c in columns if c.means.size > 1)
     variance = max(seed + case - residual, seed, case)
     fewest, cases = min(seeds), int(common.any(axis=1).sum())
@@ -305,6 +305,8 @@ class _Rows:
     def __init__(self, column: Column) -> None:
         self._column = column
         self._groups = column.groups()
+        self._shares = column.shares.sum(axis=1) / max(len(column.present), 1)
+        self._residuals = residual_shares(column, self._groups)
         self._noisy, self._own = seed_variances(column.means)
         self._pooled = interaction(column.means)
 
@@ -312,12 +314,12 @@ class _Rows:
         """Row ``ours`` minus row ``other``."""
         rows, seeds = self._column.means.shape
         gaps = self._column.means[ours] - self._column.means[other]
-        share = self._column.shares[ours] - self._column.shares[other]
+        share = self._shares[ours] - self._shares[other]
         difference, cases = float(gaps.mean()), sum(len(members) for members in self._groups)
-        case, case_df = case_part(share.mean(axis=0), self._groups)
+        case, case_df = case_part(share, self._groups)
         if seeds == 1:
             return _finished(difference, case, case_df, NONE, seeds, cases)
-        residual = residual_part(share, self._column.present, self._groups)
+        residual = float(((self._residuals[ours] - self._residuals[other]) ** 2).sum())
         if rows == 2:
             seed = float(gaps.var(ddof=1)) / seeds
             variance = max(seed + case - residual, seed, case)
