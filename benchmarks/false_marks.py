@@ -42,7 +42,7 @@ _CASE_SD, _ROW_CASE_SD, _RESIDUAL_SD = 12.0, 2.0, 4.0
 _DISTANCE, _PER_POINT = 0.9539, 0.01 / 0.2247
 #: Shares of the variance of a latent score: case, row × case, row × case × seed.
 _LATENT = (0.5, 0.2, 0.3)
-_MARKS = ("<!-- simulation -->", "<!-- end of simulation -->")
+_MARKS = ("<!-- simulation -->", "<!-- end -->")
 
 
 @dataclass(frozen=True)
@@ -265,10 +265,10 @@ def main() -> None:
         return
     begin, end = _MARKS
     page = given.into.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(page):
         raise SystemExit(f"{given.into}: no lines {begin} and {end} to put the tables between")
-    write_text(given.into, pattern.sub(lambda _: f"{begin}\n\n{text}\n{end}", page))
+    write_text(given.into, pattern.sub(lambda _: f"{begin}\n{text}{end}", page))
 
 
 if __name__ == "__main__":

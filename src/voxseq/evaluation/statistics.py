@@ -87,7 +87,8 @@ def compare(scores: ArrayLike, reference: int) -> list[Comparison]:
     Args:
         scores: Dice or accuracy of rows with the same network, shape (rows, seeds, cases, classes),
             in 0..1. NaN where undefined: classes of a case are averaged where all rows have them.
-            A row without any value is left out and has NaN for a result.
+            A row without any value is left out and has NaN for a result. A row that draws nothing
+            is no such row: see :func:`compare_pair`.
         reference: number of the reference's row.
 
     Returns:
