@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
-from voxseq.evaluation.statistics import (
+from voxseq.evaluation.bootstrap import (
     DELONG,
     WILCOXON,
     Draws,
@@ -24,10 +22,10 @@ from voxseq.evaluation.statistics import (
     compare_auc,
     compare_dice,
     compare_mean_dice,
-    holm,
     smallest_p,
     wilcoxon,
 )
+from voxseq.evaluation.statistics import holm
 from voxseq.report.results import collect, run_means
 from voxseq.report.tables.differences import (
     compare_rows,
@@ -42,22 +40,6 @@ DRAWS = Draws(400, (0,))
 
 def rng() -> np.random.Generator:
     return np.random.default_rng([0])
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
-    adjusted = holm([0.01, math.nan, 0.02])
-    assert adjusted[0] == pytest.approx(0.02)
-    assert math.isnan(adjusted[1])
-
-
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_holm_keeps_order_and_never_lowers(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
-    pairs = sorted(zip(p_values, adjusted, strict=True))
-    assert [q for _, q in pairs] == sorted(adjusted)
 
 
 def test_dice_difference_is_that_of_the_table() -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
 from voxseq.config.task_types import TaskType
-from voxseq.evaluation.statistics import (
+from voxseq.evaluation.bootstrap import (
     DELONG,
     WILCOXON,
     Comparison,
@@ -22,9 +22,9 @@ from voxseq.evaluation.statistics import (
     Pairing,
     compare_auc,
     compare_mean_dice,
-    holm,
     smallest_p,
 )
+from voxseq.evaluation.statistics import holm
 from voxseq.report.metrics import PRINTED, printed
 from voxseq.report.sheet import Sheet, text_block
 from voxseq.report.tables import layout
