@@ -55,6 +55,7 @@ class Setting:
         sd: standard deviation over seeds in points, of each row, or one for all.
         score: Dice, Dice with every pair compared alone, or AUC.
         common: whether a seed does the same to all rows.
+        own_cases: whether each seed has other cases, as phantoms of its own.
         lead: points by which the reference is truly better.
     """
 
@@ -63,6 +64,7 @@ class Setting:
     sd: float | tuple[float, ...]
     score: Literal["dice", "pair", "auc"] = "dice"
     common: bool = False
+    own_cases: bool = False
     lead: float = 0.0
 
     @property
@@ -160,11 +162,16 @@ def auc_table(rng: np.random.Generator, setting: Setting) -> list[list[Compariso
 
 def _dice(rng: np.random.Generator, setting: Setting) -> Array:
     """Scores of one task, shape (rows, seeds, cases, 1)."""
-    cases = _CASE_SD * (1 - rng.exponential(size=setting.cases))
-    rows = rng.normal(0, _ROW_CASE_SD, (ROWS, 1, setting.cases))
-    residual = rng.normal(0, _RESIDUAL_SD, (ROWS, setting.seeds, setting.cases))
+    seeds = setting.seeds if setting.own_cases else 1
+    count = seeds * setting.cases
+    cases = _CASE_SD * (1 - rng.exponential(size=count))
+    rows = rng.normal(0, _ROW_CASE_SD, (ROWS, 1, count))
+    residual = rng.normal(0, _RESIDUAL_SD, (ROWS, setting.seeds, count))
     points = 60 + cases + rows + residual + _seed_effects(rng, setting)
     points[0] += setting.lead
+    if setting.own_cases:
+        own = np.repeat(np.arange(seeds), setting.cases) == np.arange(seeds)[:, None]
+        points = np.where(own, points, np.nan)
     return np.asarray(points[..., None] / 100)
 
 
@@ -183,6 +190,9 @@ def document(tables: int, processes: int) -> str:
     """The tables of docs/statistics.md."""
     unequal = [Setting(s, c, sd) for s in (3, 5, 10) for c in (16, 60) for sd in UNEQUAL]
     common = [Setting(s, c, 3.0, common=True) for s in (3, 5, 10) for c in (16, 60)]
+    own = [
+        Setting(s, c, sd, own_cases=True) for s in (3, 5, 10) for c in (16, 60) for sd in (0.0, 3.0)
+    ]
     pairs = [Setting(s, 16, sd, "pair") for s in (3, 5, 10) for sd in (0.0, 3.0, UNEQUAL[0])]
     auc = [Setting(s, 60, sd, "auc") for s in (3, 5, 10) for sd in (0.0, 1.0, 3.0, 5.0, UNEQUAL[0])]
     power = [
@@ -201,6 +211,7 @@ def document(tables: int, processes: int) -> str:
         parts = [
             *_block("Dice, equal methods", "seeds", EQUAL, outcomes, tables),
             *_block("Dice, a seed moves all rows alike", "seeds", common, outcomes, tables),
+            *_block("Dice, cases of its own for each seed", "seeds", own, outcomes, tables),
             *_block("Dice, unequal spread over seeds", "seeds (rows)", unequal, outcomes, tables),
             *_block("Dice, every pair alone", "seeds (rows)", pairs, outcomes, tables),
             *_block("AUC", "seeds (rows)", auc, outcomes, tables),

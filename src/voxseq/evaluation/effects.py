@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 #: A row has a seed variance of its own if the F test against the rest is below this level. It is
@@ -154,14 +154,16 @@ def residual_shares(column: Column, groups: Sequence[NDArray[np.intp]]) -> Array
         column: the scores.
         groups: of :meth:`Column.groups`.
     """
-    seeds = column.present.sum(axis=0)
-    middle = column.shares.sum(axis=1, keepdims=True) / np.maximum(seeds, 1)
-    centred = np.where(column.present, column.shares - middle, 0.0)
-    # A case of a single seed says nothing about it; what it has of it stays counted twice.
-    factor = seeds / np.maximum(seeds - 1, 1)
+    seeds = column.means.shape[1]
+    if not seeds:
+        return column.shares
+    # A case that a seed does not have moves its mean by nothing. Where no two seeds have a case in
+    # common, all that cases bring is in the seed part.
+    centred = column.shares - column.shares.mean(axis=1, keepdims=True)
+    factor = np.full(column.shares.shape[2], seeds / max(seeds - 1, 1))
     for members in groups:
         factor[members] *= len(members) / max(len(members) - 1, 1)
-    return np.asarray(centred * np.sqrt(factor) / len(column.present))
+    return np.asarray(centred * np.sqrt(factor) / seeds)
 
 
 def satterthwaite(total: float, parts: Sequence[tuple[float, float]]) -> float:
@@ -175,3 +177,15 @@ def divided(total: Array, count: Array) -> Array:
     quotient: Array = np.full(total.shape, np.nan)
     np.divide(total, count, out=quotient, where=np.asarray(count) > 0)
     return quotient
+
+
+def checked(values: ArrayLike, axes: int, meaning: str) -> Array:
+    """The values as an array.
+
+    Raises:
+        ValueError: another number of axes.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != axes:
+        raise ValueError(f"expected shape {meaning}, got {array.shape}")
+    return array

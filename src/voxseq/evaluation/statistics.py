@@ -22,18 +22,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from voxseq.evaluation.comparison import (
+    APART,
+    NONE,
+    POOLED,
+    UNPAIRED,
+    Comparison,
+    combined,
+    contrast_of,
+    finished,
+    unknown,
+)
 from voxseq.evaluation.effects import (
     NOISY,
-    TINY,
+    Array,
     Column,
     auc_column,
     averaged,
     case_part,
+    checked,
     divided,
     interaction,
     mean_column,
@@ -42,43 +53,10 @@ from voxseq.evaluation.effects import (
     seed_variances,
 )
 
-Array = NDArray[np.float64]
-#: Values of ``Comparison.test``.
-POOLED = "t, seeds pooled"
-APART = "t, noisy rows apart"
-PAIR = "t, paired seeds"
-UNPAIRED = "t, unpaired seeds"
-NONE = "one seed, no test"
 SIGNIFICANT = 0.05
 #: Seeds from which every comparison may be marked without a word, from which every one may with
 #: its assumption named, and from which those that were named beforehand may.
 SEEDS_SAFE, SEEDS_ALL, SEEDS_PRIMARY = 10, 5, 3
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Difference of two rows, the reference minus the other, in units of the score (0..1).
-
-    Attributes:
-        difference: mean over seeds of the means over cases; NaN where no case is common.
-        low: lower end of the 95 % interval; NaN where a variance cannot be estimated. With one seed
-            it is an interval over cases, of this run only.
-        high: upper end.
-        p: two-sided p value before correction; NaN with one seed.
-        df: degrees of freedom of t.
-        test: how the seeds' part of the variance was estimated.
-        seeds: seeds behind it, of the row that has fewer.
-        cases: cases behind it.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    df: float
-    test: str
-    seeds: int
-    cases: int
 
 
 def compare(scores: ArrayLike, reference: int) -> list[Comparison]:
@@ -111,7 +89,7 @@ def compare_average(tasks: Sequence[ArrayLike], reference: int) -> list[Comparis
     Raises:
         ValueError: as :func:`compare`, or tasks of different rows or seeds.
     """
-    arrays = [_checked(scores, 4, "(rows, seeds, cases, classes)") for scores in tasks]
+    arrays = [checked(scores, 4, "(rows, seeds, cases, classes)") for scores in tasks]
     if len({array.shape[:2] for array in arrays}) != 1:
         raise ValueError(f"rows and seeds of the tasks differ: {[a.shape[:2] for a in arrays]}")
     has_values = np.all([np.isfinite(a).any(axis=(1, 2, 3)) for a in arrays], axis=0)
@@ -137,7 +115,7 @@ def compare_auc(target: ArrayLike, probabilities: ArrayLike, reference: int) -> 
     Raises:
         ValueError: shapes that do not fit, another target than 0 and 1, or no such row.
     """
-    values = _checked(probabilities, 3, "(rows, seeds, cases)")
+    values = checked(probabilities, 3, "(rows, seeds, cases)")
     classes = np.asarray(target, dtype=np.float64)
     if classes.shape != values.shape[2:]:
         raise ValueError(f"{classes.shape} targets for probabilities of shape {values.shape}")
@@ -167,7 +145,7 @@ def compare_pair(
     Raises:
         ValueError: shapes that do not fit; paired rows with different numbers of seeds.
     """
-    sides = [_checked(side, 3, "(seeds, cases, classes)") for side in (ours, other)]
+    sides = [checked(side, 3, "(seeds, cases, classes)") for side in (ours, other)]
     seeds = [len(side) for side in sides]
     if sides[0].shape[1:] != sides[1].shape[1:]:
         raise ValueError(f"cases and classes differ: {sides[0].shape} and {sides[1].shape}")
@@ -179,17 +157,17 @@ def compare_pair(
     common = np.asarray(np.isfinite(np.concatenate(sides)).all(axis=0), dtype=bool)
     columns = [mean_column(np.where(common, side, np.nan)[None]) for side in sides]
     if not common.any():
-        return [_unknown(min(seeds))]
+        return [unknown(min(seeds))]
     difference = float(columns[0].means.mean() - columns[1].means.mean())
     share = columns[0].shares[0].mean(axis=0) - columns[1].shares[0].mean(axis=0)
     groups = columns[0].groups()
     case, case_df = case_part(share, groups)
     residual = sum(float((residual_shares(c, groups) ** 2).sum()) for c in columns)
     seed = sum(float(c.means.var(ddof=1)) / c.means.size for c in columns if c.means.size > 1)
-    variance = max(seed + case - residual, seed, case)
+    variance = combined(seed, case, residual)
     fewest, cases = min(seeds), int(common.any(axis=1).sum())
     df = min(fewest - 1, case_df) if fewest > 1 else case_df
-    return [_finished(difference, variance, df, UNPAIRED, fewest, cases)]
+    return [finished(difference, variance, df, UNPAIRED, fewest, cases)]
 
 
 def holm(p: Sequence[float] | Array) -> list[float]:
@@ -230,10 +208,8 @@ def marking_rule(seeds: int) -> str:
     return "No marks: one seed says nothing about another; an interval over cases is of this run."
 
 
-def marks(family: Sequence[Comparison], primary: Sequence[bool] | None = None) -> list[bool]:
-    """Which comparisons of a table are marked: corrected p below 0.05, where seeds allow it.
-
-    Comparisons that may not be marked are not counted by Holm's correction.
+def corrected(family: Sequence[Comparison], primary: Sequence[bool] | None = None) -> list[float]:
+    """p values after Holm's correction over those comparisons that may be marked; NaN for others.
 
     Args:
         family: comparisons of one table.
@@ -244,7 +220,12 @@ def marks(family: Sequence[Comparison], primary: Sequence[bool] | None = None) -
         one.p if may_be_marked(one.seeds, primary=first) else math.nan
         for one, first in zip(family, named, strict=True)
     ]
-    return [value < SIGNIFICANT for value in holm(p)]
+    return holm(p)
+
+
+def marks(family: Sequence[Comparison], primary: Sequence[bool] | None = None) -> list[bool]:
+    """Which comparisons of a table are marked: see :func:`corrected`; p below 0.05."""
+    return [value < SIGNIFICANT for value in corrected(family, primary)]
 
 
 def by_patient(
@@ -276,25 +257,18 @@ def by_patient(
     return np.moveaxis(divided(total, count), 0, axis), names
 
 
-def _checked(values: ArrayLike, axes: int, meaning: str) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != axes:
-        raise ValueError(f"expected shape {meaning}, got {array.shape}")
-    return array
-
-
 def _against(column: Column, has_values: NDArray[np.bool_], reference: int) -> list[Comparison]:
     """Every row against the reference; ``column`` has those rows that have values."""
     if not 0 <= reference < len(has_values):
         raise ValueError(f"no row {reference} among {len(has_values)}")
     kept = np.asarray(np.isfinite(column.means).all(axis=0), dtype=bool)
     rows = _Rows(column.of_seeds(kept))
-    unknown = _unknown(int(kept.sum()))
+    nothing = unknown(int(kept.sum()))
     if not kept.any() or not has_values[reference]:
-        return [unknown] * (len(has_values) - 1)
+        return [nothing] * (len(has_values) - 1)
     place = np.cumsum(has_values) - 1
     return [
-        rows.compared(int(place[reference]), int(place[row])) if has_values[row] else unknown
+        rows.compared(int(place[reference]), int(place[row])) if has_values[row] else nothing
         for row in range(len(has_values))
         if row != reference
     ]
@@ -314,23 +288,23 @@ class _Rows:
     def compared(self, ours: int, other: int) -> Comparison:
         """Row ``ours`` minus row ``other``."""
         rows, seeds = self._column.means.shape
+        if rows == 2:
+            weights = np.zeros(2)
+            weights[ours], weights[other] = 1, -1
+            return contrast_of(self._column, weights)
         gaps = self._column.means[ours] - self._column.means[other]
         share = self._shares[ours] - self._shares[other]
         difference, cases = float(gaps.mean()), sum(len(members) for members in self._groups)
         case, case_df = case_part(share, self._groups)
         if seeds == 1:
-            return _finished(difference, case, case_df, NONE, seeds, cases)
+            return finished(difference, case, case_df, NONE, seeds, cases)
         residual = float(((self._residuals[ours] - self._residuals[other]) ** 2).sum())
-        if rows == 2:
-            seed = float(gaps.var(ddof=1)) / seeds
-            variance = max(seed + case - residual, seed, case)
-            return _finished(difference, variance, min(seeds - 1, case_df), PAIR, seeds, cases)
         apart = [float(self._own[row]) / seeds for row in (ours, other) if self._noisy[row]]
         pooled = (2 - len(apart)) * self._pooled / seeds
         seed = sum(apart) + pooled
         parts = [(part, seeds - 1) for part in apart] + [(pooled, (rows - 1) * (seeds - 1))]
         seed_df = satterthwaite(seed, parts)
-        variance = max(seed + case - residual, seed, case)
+        variance = combined(seed, case, residual)
         if variance == seed:
             df = seed_df
         elif variance == case:
@@ -338,29 +312,4 @@ class _Rows:
         else:
             of_residual = (residual, (seeds - 1) * case_df)
             df = satterthwaite(variance, [(seed, seed_df), (case, case_df), of_residual])
-        return _finished(difference, variance, df, APART if apart else POOLED, seeds, cases)
-
-
-def _finished(
-    difference: float, variance: float, df: float, test: str, seeds: int, cases: int
-) -> Comparison:
-    from scipy import special
-
-    error = math.sqrt(variance)
-    p = math.nan
-    if error < TINY:
-        # Identical scores in all seeds: what a sign test over seeds gives, however many cases.
-        error = 0.0
-        p = 1.0 if abs(difference) < TINY else 2.0 ** (1 - seeds)
-    else:
-        p = 2 * float(special.stdtr(df, -abs(difference) / error))
-    half = float(special.stdtrit(df, 0.975)) * error
-    if seeds == 1:
-        p, test = math.nan, NONE
-    return Comparison(difference, difference - half, difference + half, p, df, test, seeds, cases)
-
-
-def _unknown(seeds: int) -> Comparison:
-    """Of rows that have no case in common."""
-    nan = math.nan
-    return Comparison(nan, nan, nan, nan, nan, NONE, seeds, 0)
+        return finished(difference, variance, df, APART if apart else POOLED, seeds, cases)
