@@ -6,6 +6,7 @@ import csv
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 
 from voxseq.base.errors import DataError
@@ -28,18 +29,19 @@ _OWN_TITLES = {
     4: "ablation of the pre-training",
     5: "controls",
 }
+_CELLS = (
+    "mean over seeds [95 % interval], (n) where the number of seeds is another than the table's;\n"
+)
 _LEGEND = (
-    "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
-    "{paper}in Table 5 the row that is the reference; ▲ ▼ clearly above or below the reference,\n"
-    "which is ours in Tables 1–3 and the full method in Table 4"
+    _CELLS + "in brackets {paper}in Table 5 the row that is the reference; ▲ ▼ above or below\n"
+    "the reference, which is ours in Tables 1–3 and the full method in Table 4"
 )
 _OWN_LEGEND = (
-    "mean ± sd over seeds, (n) where the number of seeds is another than the table's; in brackets\n"
-    "among the controls the row that is the reference; ▲ ▼ clearly better or worse than the\n"
-    "reference, which differences.md names"
+    _CELLS + "in brackets among the controls the row that is the reference; ▲ ▼ better or worse\n"
+    "than the reference, which differences.md names"
 )
 _PAPER = "the paper's value, "
-_ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
+_ASCII = str.maketrans({"▲": "^", "▼": "v", "–": "-"})
 _COST = {
     "row": "",
     "pretraining_seconds": "pre-training s",
@@ -97,7 +99,7 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
         if path.is_file():
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
     said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
-    paper = _PAPER if any(line.get("paper", "n/a") != "n/a" for line in cells) else ""
+    paper = _PAPER if any(line.get("paper", "none") != "none" for line in cells) else ""
     is_own = bool(cells) and "paper" not in cells[0]
     legend = [_OWN_LEGEND if is_own else _LEGEND.format(paper=paper)] if numbers else []
     text = "\n\n".join([*said, *parts, *legend]) + "\n"
@@ -141,7 +143,7 @@ def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
     ]
     body = [
         [
-            row if reference == "none" else f"{row} [{reference}]",
+            row if reference == "none" else f"{row} ({reference})",
             *(cells.get((row, reference, *column), "") for column in columns),
         ]
         for row, reference in rows
@@ -155,13 +157,11 @@ def _cell(line: Line, seeds: str) -> str:
     elif line["mean"] == "undefined":
         shown = "undefined"
     else:
-        digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
-        spread = line["sd"] not in ("n/a", "none", "undefined", "missing")
-        sd = f"{float(line['sd']):.{digits}f}" if spread else "–"
-        shown = f"{float(line['mean']):.{digits}f} ± {sd}"
+        ends = (float(line[end]) if line[end] != "none" else nan for end in ("low", "high"))
+        shown = PRINTED[line["metric"]].shown(float(line["mean"]), *ends)
         shown += "" if line["n"] == seeds else f" ({line['n']})"
-    value = line.get("paper", "n/a")
-    paper = "" if value == "n/a" else f" [{value}]"
+    value = line.get("paper", "none")
+    paper = "" if value == "none" else f" (paper {value})"
     return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
 
 
