@@ -112,8 +112,8 @@ def _of_seeds(runs: Sequence[FinetunedRun], seeds: Sequence[int]) -> list[Finetu
     found = []
     for run in (run for run in runs if not run.seed):
         name = run.id.removesuffix("s0")
-        for seed in seeds if name in drawn else (0,):
-            found.append(run.model_copy(update={"id": f"{name}s{seed}", "seed": seed}))
+        kept = seeds if name in drawn else (0,)
+        found += [run.model_copy(update={"id": f"{name}s{n}", "seed": n}) for n in kept]
     return found
 
 

@@ -72,7 +72,7 @@ def is_trained(stage: str, variant: str, kind: str) -> bool:
 def _tables(study: ReportRun) -> Iterator[str]:
     for number in table_numbers(study):
         yield from (f"tables/table{number}.{ending}" for ending in ("csv", "md", "tex"))
-    if tests_claims(study):
+    if has_claims(study):
         yield from ("tables/claims.csv", "tables/claims.md")
     if _is_compared(study):
         yield from ("tables/differences.csv", "tables/differences.md")
@@ -117,7 +117,7 @@ def detailed_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
     return tuple(task for kind in kinds for task in tasks if task.type == kind)
 
 
-def tests_claims(study: ReportRun) -> bool:
+def has_claims(study: ReportRun) -> bool:
     """Whether a study has a verdict on the paper's claims: if it has its tasks and its method."""
     return study.is_papers and any(run.method == REFERENCE for run in study.finetuned)
 

@@ -13,7 +13,7 @@ import pandas as pd
 from voxseq.base.files import write_json, write_text
 from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
 from voxseq.config.task_types import TaskType
-from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, lasting, table_numbers, tests_claims
+from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, has_claims, lasting, table_numbers
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.metrics import sentence
 from voxseq.report.results import class_means, collect, main_scores, missing_runs
@@ -59,7 +59,7 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
         "tables/structures.csv": structures,
         **dict(zip(PLOTS, plots, strict=True)),
     }
-    claimed = claims_frame(inputs.scores) if tests_claims(study) else None
+    claimed = claims_frame(inputs.scores) if has_claims(study) else None
     if claimed is not None:
         frames["tables/claims.csv"] = claimed
     published = lasting("tables", study)
