@@ -6,7 +6,6 @@ import csv
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import nan
 from pathlib import Path
 
 from voxseq.base.errors import DataError
@@ -30,18 +29,19 @@ _OWN_TITLES = {
     5: "controls",
 }
 _CELLS = (
-    "mean over seeds [95 % interval], (n) where the number of seeds is another than the table's;\n"
+    "mean over seeds ± half of its 95 % interval, (n) where the number of seeds is another than\n"
+    "the table's; in brackets "
 )
 _LEGEND = (
-    _CELLS + "in brackets {paper}in Table 5 the row that is the reference; ▲ ▼ above or below\n"
+    _CELLS + "{paper}in Table 5 the row that is the reference; ▲ ▼ above or below\n"
     "the reference, which is ours in Tables 1–3 and the full method in Table 4"
 )
 _OWN_LEGEND = (
-    _CELLS + "in brackets among the controls the row that is the reference; ▲ ▼ better or worse\n"
-    "than the reference, which differences.md names"
+    _CELLS + "among the controls the row that is the reference; ▲ ▼ better or\n"
+    "worse than the reference, which differences.md names"
 )
 _PAPER = "the paper's value, "
-_ASCII = str.maketrans({"▲": "^", "▼": "v", "–": "-"})
+_ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
 _COST = {
     "row": "",
     "pretraining_seconds": "pre-training s",
@@ -66,7 +66,7 @@ Line = Mapping[str, str]
 
 
 def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
-    """Tables, cost and collapse of the study whose results are in a folder.
+    """Tables, claims, cost and collapse of the study whose results are in a folder.
 
     Cost is left out where its folder is not there: it is no part of what is versioned.
 
@@ -92,6 +92,9 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
             f"Table {number}: {_TITLES[number]}" if is_papers else _OWN_TITLES[number].capitalize()
         )
         parts.append(f"{title}\n\n{_table(lines)}")
+    path = results / "tables/claims.csv"
+    if path.is_file():
+        parts.append(f"Claims of the paper at this scale\n\n{_claims(_read(path))}")
     for path, title, columns in (
         (results / "cost/cost.csv", "Cost", _COST),
         (results / "tables/collapse.csv", "Collapse", _COLLAPSE),
@@ -143,7 +146,7 @@ def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
     ]
     body = [
         [
-            row if reference == "none" else f"{row} ({reference})",
+            row if reference == "none" else f"{row} [{reference}]",
             *(cells.get((row, reference, *column), "") for column in columns),
         ]
         for row, reference in rows
@@ -157,12 +160,32 @@ def _cell(line: Line, seeds: str) -> str:
     elif line["mean"] == "undefined":
         shown = "undefined"
     else:
-        ends = (float(line[end]) if line[end] != "none" else nan for end in ("low", "high"))
-        shown = PRINTED[line["metric"]].shown(float(line["mean"]), *ends)
+        digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
+        shown = f"{float(line['mean']):.{digits}f}"
+        if line["low"] != "none":
+            shown += f" ± {(float(line['high']) - float(line['low'])) / 2:.{digits}f}"
         shown += "" if line["n"] == seeds else f" ({line['n']})"
     value = line.get("paper", "none")
-    paper = "" if value == "none" else f" (paper {value})"
+    paper = "" if value == "none" else f" [{value}]"
     return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
+
+
+def _claims(lines: Sequence[Line]) -> str:
+    """The differences that decide on the claims; Dice in percentage points."""
+    heads = [["paper"], ["here", "[95 % interval]"], ["seeds"], ["verdict"]]
+    body = []
+    for line in lines:
+        metric = PRINTED[line["metric"]]
+        has_run = line["difference"] not in ("", "nan")
+        here = (
+            metric.gap(*(float(line[name]) for name in ("difference", "low", "high")))
+            if has_run
+            else "–"
+        )
+        paper = f"{metric.factor * float(line['paper']):+.{2 if metric.unit else 4}f}"
+        contrast = f"{line['claim']} {line['decided_by'] or line['contrast']}"
+        body.append([contrast, paper, here, line["seeds"] if has_run else "–", line["verdict"]])
+    return _grid(["claim"], heads, body)
 
 
 def _plain_table(lines: Sequence[Line], columns: Mapping[str, str]) -> str:
