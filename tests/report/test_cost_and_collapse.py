@@ -13,7 +13,7 @@ from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
 from voxseq.base.errors import DataError
 from voxseq.cli import show
-from voxseq.plan.outputs import table_numbers
+from voxseq.plan.outputs import lasting, table_numbers
 from voxseq.report.tables import collapse
 
 METHODS = ("unetr", "vit", "simclr", "ours")
