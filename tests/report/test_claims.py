@@ -237,7 +237,7 @@ def test_what_has_not_run_is_named() -> None:
     scores = made(1, **options)
     found = judged(scores)
     assert found["C1", 0]["verdict"] == found["C5", 0]["verdict"] == "not run"
-    assert found["C1", 0]["remark"] == "missing: PCRLv2, average of six, MedCoSS"
+    assert found["C1", 0]["remark"] == "missing: PCRLv2, MedCoSS, column average of six"
     assert "SimCLR" in found["C5", 0]["remark"]
     assert math.isnan(found["C5", 0]["difference"])
     assert {row["verdict"] for row in found.values()} == {"not run"}

@@ -25,6 +25,8 @@ COLUMNS = (
     *("decided_by", "difference", "low", "high", "p_one_sided", "level", "margin"),
     *("seeds", "cases", "verdict", "claim_verdict", "detectable", "paper_in_interval", "remark"),
 )
+#: Word before the columns among what is missing, which rows come before.
+_COLUMN = "column"
 HEADER = (
     *("Claim", "Difference", "Paper", "Here [95 % interval]", "Seeds", "Cases"),
     *("Verdict", "Could have seen", "Remark"),
@@ -96,7 +98,8 @@ class _Judge:
             yield pieces
 
     def _judged(self, claim: Claim, paper: float, pieces: Sequence[Piece]) -> dict[str, Any]:
-        missing = list(dict.fromkeys(name for piece in pieces for name in piece.missing))
+        names = dict.fromkeys(name for piece in pieces for name in piece.missing)
+        missing = sorted(names, key=lambda name: name.startswith(_COLUMN))
         row = {
             **{"claim": claim.id, "text": claim.text, "table": claim.table, "test": claim.test},
             **{"contrast": claim.contrast, "metric": pieces[0].metric, "paper": paper},
@@ -262,7 +265,7 @@ class _Judge:
     def _tasks(self, column: str) -> tuple[list[str], list[str]]:
         """Tasks of a column, and its title where the study does not have it."""
         tasks = self._place.tasks(column)
-        return tasks, [] if tasks else [self._place.column_title(column)]
+        return tasks, [] if tasks else [f"{_COLUMN} {self._place.column_title(column)}"]
 
     def _label(
         self, claim: Claim, ones: Sequence[str], others: Sequence[str], column: str, metric: str
