@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, cast
 
 from voxseq.config.registry import METHODS
 from voxseq.config.report_run import PAPER_COLUMNS, REFERENCE, ReportRun, ReportTask
@@ -16,6 +16,7 @@ from voxseq.report.tables.paper import AVERAGE, paper_values
 from voxseq.report.tables.rows import RowKey
 
 Kind = Literal["lead", "gain", "groups", "interaction", "trend"]
+Parts = Literal["column", "row", ""]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Claim:
     columns: tuple[tuple[str, str], ...]
     reference: tuple[str, ...]
     rows: tuple[str, ...]
-    parts: Literal["column", "row", ""]
+    parts: Parts
     holm: tuple[str, ...]
     level: float
     margin: float
@@ -73,24 +74,33 @@ def claims() -> tuple[Claim, ...]:
 
 
 def _claim(line: dict[str, str]) -> Claim:
-    columns = [tuple(column.split(":")) for column in line["columns"].split()]
-    found = {name: tuple(filter(None, line[name].split(";"))) for name in ("reference", "holm")}
-    table = int(line["table"])
-    rows = tuple(line["rows"].split(";"))
+    table, rows = int(line["table"]), _names(line["rows"])
+    reference = _names(line["reference"])
     if rows == ("*",):
         names = dict.fromkeys(row for number, row, *_ in paper_values() if number == table)
-        rows = tuple(name for name in names if name not in found["reference"])
-    kept = ("id", "text", "contrast", "test", "kind", "parts", "named")
+        rows = tuple(name for name in names if name not in reference)
+    columns = [column.partition(":") for column in line["columns"].split()]
     return Claim(
-        **{name: line[name] for name in kept},  # type: ignore[arg-type]
-        **found,
+        id=line["id"],
+        text=line["text"],
         table=table,
-        paper_values=tuple(map(float, line["paper_value"].split(";"))),
-        columns=columns,  # type: ignore[arg-type]
+        contrast=line["contrast"],
+        paper_values=tuple(map(float, _names(line["paper_value"]))),
+        test=line["test"],
+        kind=cast(Kind, line["kind"]),
+        columns=tuple((name, metric) for name, _, metric in columns),
+        reference=reference,
         rows=rows,
+        parts=cast(Parts, line["parts"]),
+        holm=_names(line["holm"]),
         level=float(line["level"]),
         margin=float(line["margin"] or 0),
+        named=line["named"],
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(";")))
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ class _Judge:
         }
         found = [piece.found for piece in pieces if piece.found is not None]
         if missing or len(found) < len(pieces):
-            names = missing or [piece.label for piece in pieces if piece.found is None]
-            remark = f"missing: {', '.join(names)}"
+            gone = missing or [piece.label for piece in pieces if piece.found is None]
+            remark = f"missing: {', '.join(gone)}"
             of_part = pieces[0].label if claim.parts else ""
             nothing = {"decided_by": of_part, "seeds": 0, "cases": 0, "paper_in_interval": ""}
             return {**row, **nothing, "verdict": NOT_RUN, "remark": remark}

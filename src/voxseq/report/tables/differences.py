@@ -76,7 +76,7 @@ def compare_rows(scores: RowScores) -> pd.DataFrame:
     frame["primary"] = _primary(scores.study, frame)
     frame["p_holm"] = math.nan
     for _, part in frame.groupby("table", sort=False):
-        family = [Comparison(**one) for one in part[list(_RESULT)].to_dict("records")]
+        family = [Comparison(*one) for one in part[list(_RESULT)].itertuples(index=False)]
         frame.loc[part.index, "p_holm"] = corrected(family, list(part["primary"]))
     frame["marked"] = frame["p_holm"] < SIGNIFICANT
     return frame.loc[:, list(COLUMNS)]

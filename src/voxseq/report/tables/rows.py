@@ -15,6 +15,7 @@ import pandas as pd
 from voxseq.config.report_run import ReportRun
 from voxseq.evaluation.comparison import Comparison
 from voxseq.evaluation.contrasts import contrast, contrast_auc, over_seeds
+from voxseq.evaluation.effects import Array
 from voxseq.evaluation.statistics import compare, compare_auc, compare_average, compare_pair
 from voxseq.report.results import cell_values, run_means
 from voxseq.report.tables.sides import TRIVIAL, Aligned, Side, Sides, aligned, sides_of_metrics
@@ -159,7 +160,7 @@ class RowScores:
 
     def _by_seed(
         self, metric: str, tasks: Sequence[str], row: RowKey, seeds: Sequence[int]
-    ) -> np.ndarray[Any, Any]:
+    ) -> Array:
         """Mean over tasks of each seed."""
         parts = []
         for task in tasks:
@@ -167,7 +168,7 @@ class RowScores:
             if not self._depends(row):
                 values = pd.Series(values.iloc[0], index=list(seeds))
             parts.append(values.loc[list(seeds)].to_numpy(dtype=float))
-        return np.mean(parts, axis=0)
+        return np.asarray(np.mean(parts, axis=0))
 
 
 def row_scores(study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Path]) -> RowScores:
