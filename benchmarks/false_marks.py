@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxseq.base.files import write_text
+from voxseq.evaluation.comparison import Comparison
 from voxseq.evaluation.statistics import (
     SIGNIFICANT,
-    Comparison,
     compare,
     compare_auc,
     compare_average,
