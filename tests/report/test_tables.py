@@ -293,7 +293,9 @@ def test_no_run_at_all_is_all_missing(context: Context, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text()) == {}
 
 
-@pytest.mark.parametrize("text", ["case,label\n", "case,label,metric,value\na,b,dice,high\n"])
+@pytest.mark.parametrize(
+    "text", ["case,label\n", "case,subject,label,metric,value\na,a,b,dice,high\n"]
+)
 def test_broken_scores_are_named(text: str, tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "la", seeds=(0,))
     (context.inputs["finetune/la/ours/s0"] / "scores.csv").write_text(text)
