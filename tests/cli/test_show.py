@@ -21,7 +21,8 @@ CELL = {
     "planned": "3",
     "n": "3",
     "mean": "0.8",
-    "sd": "0.01",
+    "low": "0.79",
+    "high": "0.81",
     "mark": "",
 }
 
@@ -29,9 +30,9 @@ CELL = {
 @pytest.mark.parametrize(
     ("numbers", "columns", "said", "unsaid"),
     [
-        ((1,), {}, "clearly better or worse", "controls"),
+        ((1,), {}, "better or worse", "controls"),
         ((1, 5), {}, "in brackets among the controls the row that is the reference", "paper"),
-        ((1,), {"paper": "n/a"}, "ours in Tables 1–3", "in brackets"),
+        ((1,), {"paper": "none"}, "ours in Tables 1–3", "in brackets"),
         ((1,), {"paper": "83.1"}, "in brackets the paper's value;", "Table 5"),
         ((1, 5), {"paper": "83.1"}, "the paper's value, in Table 5 the row", "controls"),
     ],
@@ -44,6 +45,6 @@ def test_the_legend_names_what_the_tables_have(
         path = tmp_path / f"tables/table{number}.csv"
         write_csv(path, tuple(line), [tuple({**line, "table": str(number)}.values())])
     text = printed(tmp_path, numbers)
-    legend = " ".join(text[text.index("mean ± sd") :].split())
+    legend = " ".join(text[text.index("mean over seeds") :].split())
     assert said in legend
     assert unsaid not in legend

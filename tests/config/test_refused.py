@@ -210,7 +210,6 @@ execution: {pretrain: {threads: 0}} | execution.pretrain.threads | 0
 execution.pretrain.accumulate: {simclr: 2} | accumulate.simclr | ours | mae3d
 execution.pretrain.accumulate: {our: 1} | accumulate.our | no such
 execution.pretrain.processes: 3 | pretrain.batch_size | 16 | 3 equal parts
-report.bootstrap_samples: 1 | @ | 10
 report.dpi: 1 | @ | 20
 report.dpi: 2147483647 | @ | 2147483647 | 1200
 report.max_curve_points: 1 | @ | 2

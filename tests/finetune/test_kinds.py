@@ -100,13 +100,17 @@ def test_a_run_writes_its_scores_and_selects_by_the_best(
     written = {(r["metric"]) for r in table(out / "scores.csv")}
     # Scores of surfaces are those that a recipe asks for.
     assert written == {*METRICS[kind]} - {"surface_dice", "hd95"}
-    assert list(table(out / "validation.csv")[0]) == ["case", "label", "metric", "value"]
+    names = ["case", "subject", "label", "metric", "value"]
+    assert list(table(out / "validation.csv")[0]) == names
+    lines = table(out / "scores.csv")
     if kind in PROBED:
-        predictions = table(out / "predictions.csv")
-        assert list(predictions[0])[:2] == ["case", "target"]
+        lines = predictions = table(out / "predictions.csv")
+        assert list(predictions[0])[:3] == ["case", "subject", "target"]
         assert len(predictions) == read_json(out / "summary.json")["n_test"]
     given = context(tmp_path / "b", stores[kind], TASKS[kind]).config
     volumes = Volumes(stores[kind])
+    subjects = dict(zip(volumes.table["volume_id"], volumes.table["subject"], strict=True))
+    assert all(line["subject"] == subjects[line["case"]] for line in lines)
     splits = choose_splits(volumes, given)
     trainable = KINDS[kind].training.of(torch.nn.Linear(1, 1), given.recipe, volumes, splits)
     summary = read_json(out / "summary.json")

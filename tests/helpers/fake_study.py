@@ -77,15 +77,15 @@ def part(
     chosen = {"finetune": names, "label_ratio": ratios, "ablation": ablation, "beyond": beyond}
     runs = [
         run
-        for run in study.runs
-        if run.task in names and run.task in chosen[run.stage] and run.seed in seeds
+        for run in _of_seeds(study.runs, seeds)
+        if run.task in names and run.task in chosen[run.stage]
         and (run.method in methods or run.variant == "trivial")
     ]  # fmt: skip
     kept = {(run.stage, *run.series) for run in runs}
     variants = study.ablation if any(run.stage == "ablation" for run in runs) else {}
     update = {
         "phantoms": False,
-        "report": ReportConfig(bootstrap_samples=200, dpi=50),
+        "report": ReportConfig(dpi=50),
         "methods": tuple(m for m in study.methods if m in methods)
         + tuple(m for m in methods if m not in study.methods),
         "tasks": {name: study.tasks[name] for name in names},
@@ -104,6 +104,17 @@ def part(
         ),
     }
     return study.model_copy(update={**update, **changes})
+
+
+def _of_seeds(runs: Sequence[FinetunedRun], seeds: Sequence[int]) -> list[FinetunedRun]:
+    """The runs with these seeds, whatever seeds the demo has; a row of one seed keeps it."""
+    drawn = {run.id.removesuffix(f"s{run.seed}") for run in runs if run.seed}
+    found = []
+    for run in (run for run in runs if not run.seed):
+        name = run.id.removesuffix("s0")
+        kept = seeds if name in drawn else (0,)
+        found += [run.model_copy(update={"id": f"{name}s{n}", "seed": n}) for n in kept]
+    return found
 
 
 def build(
@@ -175,13 +186,13 @@ def _write_segmentation(
     dice[0, 1:] = np.nan
     cases = [f"case_{number:02d}" for number in range(CASES)]
     rows = [
-        (case, label, "dice", value)
+        (case, case, label, "dice", value)
         for case, values in zip(cases, dice, strict=True)
         for label, value in zip(task.labels, values, strict=True)
     ]
     if task.surface:
         rows += _surfaces(task, cases, dice)
-    write_csv(folder / "scores.csv", "case,label,metric,value", rows)
+    write_csv(folder / "scores.csv", "case,subject,label,metric,value", rows)
     x, y = np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 48), indexing="ij")
     truth = ((x - 0.1) ** 2 + (y + 0.1) ** 2 < 0.12).astype(np.uint8)
     truth[(x - 0.2) ** 2 + (y + 0.1) ** 2 < 0.02] = len(task.labels)
@@ -200,7 +211,8 @@ def _surfaces(task: ReportTask, cases: Sequence[str], dice: np.ndarray) -> list[
     for case, values in zip(cases, dice, strict=True):
         for label, value in zip(task.labels, values, strict=True):
             distance = np.nan if case == cases[-1] else 40 * (1 - value)
-            rows += [(case, label, "surface_dice", value / 2), (case, label, "hd95", distance)]
+            rows.append((case, case, label, "surface_dice", value / 2))
+            rows.append((case, case, label, "hd95", distance))
     return rows
 
 
@@ -222,13 +234,14 @@ def _write_many_classes(
     chance = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
     names = [f"p{i:03d}" for i in range(PATIENTS)]
     columns = [f"probability_{label}" for label in task.labels]
-    rows = [(n, t, *c) for n, t, c in zip(names, target, chance, strict=True)]
-    write_csv(folder / "predictions.csv", ["case", "target", *columns], rows)
+    rows = [(n, n, t, *c) for n, t, c in zip(names, target, chance, strict=True)]
+    write_csv(folder / "predictions.csv", ["case", "subject", "target", *columns], rows)
     areas = [roc_auc_score(target == k, chance[:, k]) for k in range(count)]
-    scores = [("", "", "auc", np.mean(areas))]
-    scores += [("", "", "accuracy", (chance.argmax(axis=1) == target).mean())]
-    scores += [("", label, "auc", area) for label, area in zip(task.labels, areas, strict=True)]
-    write_csv(folder / "scores.csv", "case,label,metric,value", scores)
+    scores = [("", "", "", "auc", np.mean(areas))]
+    scores += [("", "", "", "accuracy", (chance.argmax(axis=1) == target).mean())]
+    named = zip(task.labels, areas, strict=True)
+    scores += [("", "", label, "auc", area) for label, area in named]
+    write_csv(folder / "scores.csv", "case,subject,label,metric,value", scores)
     given = chance[np.arange(PATIENTS), target]
     worst = int(given.argmin())
     np.savez(
@@ -245,16 +258,16 @@ def _write_regression(
     target = 20 + 60 * np.random.default_rng([11]).random(PATIENTS)
     value = target + 25 * (1 - skill) * rng.normal(size=PATIENTS)
     names = [f"p{i:03d}" for i in range(PATIENTS)]
-    rows = list(zip(names, target, value, strict=True))
-    write_csv(folder / "predictions.csv", "case,target,value", rows)
+    rows = list(zip(names, names, target, value, strict=True))
+    write_csv(folder / "predictions.csv", "case,subject,target,value", rows)
     error = np.abs(value - target)
     scores = {
         "mae": error.mean(),
         "r2": 1 - np.square(error).sum() / np.square(target - target.mean()).sum(),
         "correlation": np.corrcoef(target, value)[0, 1],
     }
-    scored = [("", "", name, value) for name, value in scores.items()]
-    write_csv(folder / "scores.csv", "case,label,metric,value", scored)
+    scored = [("", "", "", name, value) for name, value in scores.items()]
+    write_csv(folder / "scores.csv", "case,subject,label,metric,value", scored)
     worst = int(error.argmax())
     np.savez(
         folder / "worst.npz", image=phantom_volume(1)[:, :, 8], truth=target[worst],
@@ -271,14 +284,15 @@ def _write_two_classes(
     hardness = np.random.default_rng([9, 3]).normal(0, 1, PATIENTS)
     logit = 3 * (skill - 0.3) * (target - 0.5) + 0.7 * hardness + 0.4 * rng.normal(size=PATIENTS)
     probability = (1 / (1 + np.exp(-logit))).round(6)
-    rows = [(f"p{i:03d}", t, p) for i, (t, p) in enumerate(zip(target, probability, strict=True))]
-    write_csv(folder / "predictions.csv", "case,target,probability", rows)
+    names = [f"p{i:03d}" for i in range(PATIENTS)]
+    rows = list(zip(names, names, target, probability, strict=True))
+    write_csv(folder / "predictions.csv", "case,subject,target,probability", rows)
     scores = {
         "auc": roc_auc_score(target, probability),
         "accuracy": ((probability > 0.5) == target).mean(),
     }
-    scored = [("", "", name, round(float(value), 6)) for name, value in scores.items()]
-    write_csv(folder / "scores.csv", "case,label,metric,value", scored)
+    scored = [("", "", "", name, round(float(value), 6)) for name, value in scores.items()]
+    write_csv(folder / "scores.csv", "case,subject,label,metric,value", scored)
     given = np.where(target, probability, 1 - probability)
     worst = int(np.argmin(given))
     np.savez(

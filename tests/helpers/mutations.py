@@ -62,7 +62,7 @@ SMALLEST: Tree = {
         "frozen": ["task06_lung", "nodule"],
         "trivial": ["task06_lung", "nodule"],
     },
-    "report": {"bootstrap_samples": 20, "dpi": 40},
+    "report": {"dpi": 40},
 }
 
 

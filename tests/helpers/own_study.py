@@ -62,7 +62,7 @@ def own(
     """
     found: dict[str, Any] = {
         "scale": "mine",
-        "report": ReportConfig(bootstrap_samples=20, dpi=20),
+        "report": ReportConfig(dpi=20),
         "methods": tuple(methods),
         "titles": {name: OUTSIDE[name] for name in methods if name in OUTSIDE},
         "tasks": {name: {"name": name, "dataset": f"my_{name}", **TASKS[name]} for name in tasks},

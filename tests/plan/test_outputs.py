@@ -66,11 +66,11 @@ RELIABILITY = {"reliability", "calibration", "calibration_bins"}
         ),
         (
             study(cell("finetune", CLS, "vit"), cell("finetune", CLS, "ours")),
-            {*TUNED, "table2", *RELIABILITY, "heatmap", "differences"},
+            {*TUNED, "table2", *RELIABILITY, "heatmap", "differences", "claims"},
         ),
         (
             study(cell("finetune", SEG, "unetr"), cell("finetune", CLS, "ours")),
-            {*TUNED, "table1", "table2", "figure2", *RELIABILITY, "heatmap"},
+            {*TUNED, "table1", "table2", "figure2", *RELIABILITY, "heatmap", "claims"},
         ),
         (study(pretrained=("pretrain/ours",)), PRETRAINED),
         (
@@ -92,7 +92,7 @@ RELIABILITY = {"reliability", "calibration", "calibration_bins"}
             ),
             {
                 *(*TUNED, *PRETRAINED, "table1", "figure2", "table4", "differences"),
-                "curves_ablation",
+                *("curves_ablation", "claims"),
             },
         ),
         (

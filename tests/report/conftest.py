@@ -18,7 +18,7 @@ def published(folder: Path, *, phantoms: bool) -> Path:
         ablation=("ricord",),
         beyond=("nodule",),
         phantoms=phantoms,
-        report=ReportConfig(dpi=40, bootstrap_samples=20),
+        report=ReportConfig(dpi=40),
     )
     if phantoms:
         study = odd_texts.spoilt(study)

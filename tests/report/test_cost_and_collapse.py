@@ -13,7 +13,7 @@ from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
 from voxseq.base.errors import DataError
 from voxseq.cli import show
-from voxseq.plan.outputs import table_numbers
+from voxseq.plan.outputs import lasting, table_numbers
 from voxseq.report.tables import collapse
 
 METHODS = ("unetr", "vit", "simclr", "ours")
@@ -155,11 +155,18 @@ def test_either_statistic_is_enough(values: tuple[str, ...], verdict: str, tmp_p
 
 def test_five_tables_cost_and_collapse_are_printed(context: Context) -> None:
     text = show.printed(context.out, NUMBERS)
-    for words in (*(f"Table {number}: " for number in NUMBERS), "Cost", "collapsed", "(1)"):
+    for words in (
+        *(f"Table {number}: " for number in NUMBERS),
+        "Cost",
+        "Claims",
+        "collapsed",
+        "(1)",
+    ):
         assert words in text
     with (context.out / "tables/table1.csv").open() as handle:
         line = next(x for x in csv.DictReader(handle) if (x["row"], x["column"]) == ("Ours", "LA"))
-    shown = f"{float(line['mean']):.2f} ± {float(line['sd']):.2f}"
+    low, mean, high = (float(line[name]) for name in ("low", "mean", "high"))
+    shown = f"{mean:.1f} ± {(high - low) / 2:.1f}"
     assert shown in next(x for x in text.splitlines() if x.startswith("Ours "))
     assert "Mean shape of the training labels [Ours]" in text
     assert max(map(len, text.splitlines())) < 200
@@ -186,4 +193,4 @@ def test_studies_of_other_methods_have_all_files(methods: tuple[str, ...], tmp_p
     text = "".join(path.read_text() for path in out.glob("tables/table*.md"))
     assert ("| toy" in text) == ("toy" in methods)
     # Without ours the first row with an encoder from elsewhere is what others are compared with.
-    assert ("▲" in text) == ("toy" in methods)
+    assert ("differences.csv" in "".join(lasting("tables", study))) == ("toy" in methods)

@@ -1,206 +1,63 @@
-"""Intervals and tests of ours against the others."""
+"""Rows against their references: who is compared with whom, by what, on which cases."""
 
 from __future__ import annotations
 
+import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
-from voxseq.evaluation.statistics import (
-    DELONG,
-    WILCOXON,
-    Draws,
-    Pairing,
-    compare_auc,
-    compare_dice,
-    compare_mean_dice,
-    holm,
-    smallest_p,
-    wilcoxon,
-)
+from tests.helpers.own_study import own
+from voxseq.evaluation.comparison import APART, NONE, OVER_SEEDS, PAIR, POOLED, Comparison
+from voxseq.evaluation.statistics import compare, compare_auc, compare_average, holm
 from voxseq.report.results import collect, run_means
-from voxseq.report.tables.differences import (
-    compare_rows,
-    differences_sheet,
-    is_clear,
-    out_of_reach,
-)
+from voxseq.report.tables.differences import compare_rows, differences_sheet
+from voxseq.report.tables.rows import RowKey, RowScores, row_scores
 from voxseq.report.writers import to_markdown
 
-DRAWS = Draws(400, (0,))
 
-
-def rng() -> np.random.Generator:
-    return np.random.default_rng([0])
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
-    adjusted = holm([0.01, math.nan, 0.02])
-    assert adjusted[0] == pytest.approx(0.02)
-    assert math.isnan(adjusted[1])
-
-
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_holm_keeps_order_and_never_lowers(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
-    pairs = sorted(zip(p_values, adjusted, strict=True))
-    assert [q for _, q in pairs] == sorted(adjusted)
-
-
-def test_dice_difference_is_that_of_the_table() -> None:
-    draw = rng()
-    ours, other = draw.uniform(0.4, 0.9, (3, 15, 2)), draw.uniform(0.3, 0.8, (3, 15, 2))
-    ours[:, 0, 1] = other[:, 0, 1] = np.nan
-    found = compare_dice(ours, other, DRAWS)
-    per_class = np.nanmean(ours, axis=1) - np.nanmean(other, axis=1)
-    assert found.difference == pytest.approx(per_class.mean())
-    assert found.low < found.difference < found.high
-    assert (found.cases, found.seeds, found.seeds_other, found.test) == (15, 3, 3, WILCOXON)
-
-
-def test_a_constant_gap_has_a_point_interval_and_equal_methods_no_difference() -> None:
-    ours = rng().uniform(0.2, 0.9, (2, 12, 1))
-    found = compare_dice(ours + 0.05, ours, DRAWS)
-    assert (found.low, found.high) == pytest.approx((0.05, 0.05))
-    assert found.p == pytest.approx(2 / 2**12)
-    same = compare_dice(ours, ours, DRAWS)
-    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
-
-
-def test_a_class_that_no_case_has_leaves_the_score_undefined() -> None:
-    nothing = np.full((1, 3, 1), np.nan)
-    found = compare_dice(nothing, nothing, DRAWS)
-    assert math.isnan(found.difference)
-    assert math.isnan(found.p)
-
-
-def test_auc_and_accuracy_agree_with_scikit_learn() -> None:
-    draw = rng()
-    target = (np.arange(40) % 2).astype(float)
-    ours = np.clip(0.5 + 0.2 * (target - 0.5) + draw.normal(0, 0.2, (2, 40)), 0, 1).round(2)
-    other = draw.uniform(0, 1, (2, 40)).round(2)
-    pair = Pairing(target, ours, other)
-    expected = np.mean([roc_auc_score(target, p) for p in ours])
-    expected -= np.mean([roc_auc_score(target, p) for p in other])
-    found = compare_auc(pair, DRAWS)
-    assert found.difference == pytest.approx(expected)
-    assert found.low < found.difference < found.high
-    assert 0 < found.p <= 1
-    # As the report has it: of each case, whether its class is right.
-    right = [((p > 0.5) == target)[..., None].astype(float) for p in (ours, other)]
-    expected = accuracy_score(np.tile(target, 2), ours.ravel() > 0.5)
-    expected -= accuracy_score(np.tile(target, 2), other.ravel() > 0.5)
-    assert compare_dice(*right, DRAWS).difference == pytest.approx(expected)
-
-
-def test_auc_of_one_class_is_undefined() -> None:
-    pair = Pairing(np.ones(4), np.full((1, 4), 0.5), np.full((1, 4), 0.2))
-    assert math.isnan(compare_auc(pair, DRAWS).difference)
-
-
-def test_the_p_value_of_auc_is_delongs() -> None:
-    draw = rng()
-    target = (np.arange(30) % 3 == 0).astype(float)
-    ours, other = (np.clip(0.4 * target + draw.normal(0.3, 0.3, 30), 0, 1) for _ in range(2))
-    positive, negative = np.flatnonzero(target), np.flatnonzero(target == 0)
-
-    def placements(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        wins = [
-            [(score[i] > score[j]) + 0.5 * (score[i] == score[j]) for j in negative]
-            for i in positive
-        ]
-        return np.mean(wins, axis=1), np.mean(wins, axis=0)
-
-    (v10_a, v01_a), (v10_b, v01_b) = placements(ours), placements(other)
-    # Variances and covariance of the two areas, as in the paper, written out.
-    s10, s01 = np.cov(v10_a, v10_b), np.cov(v01_a, v01_b)
-    s = s10 / len(positive) + s01 / len(negative)
-    z = (v10_a.mean() - v10_b.mean()) / math.sqrt(s[0, 0] + s[1, 1] - 2 * s[0, 1])
-    found = compare_auc(Pairing(target, ours[None], other[None]), DRAWS)
-    assert found.test == DELONG
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(z)))
-
-
-def test_equal_methods_are_rarely_told_apart_by_auc() -> None:
-    draw = rng()
-    target = (np.arange(60) % 2).astype(float)
-    p_values = []
-    for _ in range(200):
-        common = target + draw.normal(size=60)
-        both = common + draw.normal(0, 0.7, (2, 1, 60))
-        p_values.append(compare_auc(Pairing(target, both[0], both[1]), Draws(2, (0,))).p)
-    assert 0.01 < np.mean(np.array(p_values) < 0.05) < 0.1
-
-
-def test_auc_without_spread_is_not_certain() -> None:
-    target = np.array([0.0, 0.0, 1.0, 1.0])
-    pair = Pairing(target, target[None], np.full((1, 4), 0.5))
-    found = compare_auc(pair, DRAWS)
-    assert found.difference == 0.5
-    assert found.p == smallest_p(4) == 2 / 2**4
-
-
-def test_a_method_of_one_seed_is_compared_with_the_mean_over_seeds() -> None:
-    draw = rng()
-    ours, other = draw.uniform(0.4, 0.9, (3, 15, 2)), draw.uniform(0.3, 0.8, (1, 15, 2))
-    found = compare_dice(ours, other, DRAWS, paired=False)
-    assert found.difference == pytest.approx(ours.mean() - other.mean())
-    assert (found.seeds, found.seeds_other) == (3, 1)
-    gap = ours.mean(axis=(0, 2)) - other.mean(axis=(0, 2))
-    assert found.p == pytest.approx(wilcoxon(gap))
-    with pytest.raises(ValueError, match="3 and 1 seeds"):
-        compare_dice(ours, other, DRAWS)
-    target = (np.arange(15) % 2).astype(float)
-    pair = Pairing(target, ours[..., 0], other[..., 0], paired=False)
-    auc = [np.mean([roc_auc_score(target, p) for p in side]) for side in (pair.ours, pair.other)]
-    assert compare_auc(pair, DRAWS).difference == pytest.approx(auc[0] - auc[1])
-
-
-def test_seeds_that_agree_count_as_one() -> None:
-    draw = rng()
-    once, other = draw.uniform(0.4, 0.9, (1, 15, 2)), draw.uniform(0.3, 0.8, (1, 15, 2))
-    single = compare_dice(once, other, DRAWS)
-    repeated = compare_dice(np.repeat(once, 3, axis=0), other, DRAWS, paired=False)
-    for name in ("difference", "low", "high", "p", "cases"):
-        assert getattr(repeated, name) == pytest.approx(getattr(single, name))
-
-
-def test_the_average_is_over_tasks_and_its_test_over_all_their_cases() -> None:
-    draw = rng()
-    tasks = [
-        (draw.uniform(0.5, 0.9, (2, cases, 1)), draw.uniform(0.4, 0.8, (2, cases, 1)))
-        for cases in (6, 9)
-    ]
-    found = compare_mean_dice(tasks, DRAWS)
-    singles = [compare_dice(*task, DRAWS) for task in tasks]
-    assert found.difference == pytest.approx(np.mean([s.difference for s in singles]))
-    assert found.cases == 15
-    assert found.p == pytest.approx(
-        wilcoxon(np.concatenate([(a - b).mean(axis=(0, 2)) for a, b in tasks]))
-    )
-    assert found.high - found.low < np.mean([s.high - s.low for s in singles])
+def scores_of(context: Context) -> RowScores:
+    study = context.config
+    return row_scores(study, collect(study, context.inputs), context.inputs)
 
 
 def compared(context: Context) -> pd.DataFrame:
-    return compare_rows(context.config, collect(context.config, context.inputs), context.inputs)
+    return compare_rows(scores_of(context))
 
 
 def mean_of(means: pd.DataFrame, **keys: Any) -> pd.Series[float]:
     chosen = [means[name] == value for name, value in {"ratio": 1.0, **keys}.items()]
     return means.loc[np.logical_and.reduce(chosen), "value"]
+
+
+def row_of(table: pd.DataFrame, **keys: Any) -> dict[str, Any]:
+    chosen = [table[name] == value for name, value in keys.items()]
+    (row,) = table[np.logical_and.reduce(chosen)].to_dict("records")
+    return row
+
+
+def is_row(row: dict[str, Any], wanted: Comparison) -> bool:
+    names = ("difference", "low", "high", "p", "df")
+    same = [row[name] == pytest.approx(getattr(wanted, name), nan_ok=True) for name in names]
+    return all(same) and (row["test"], row["seeds"]) == (wanted.test, wanted.seeds)
+
+
+def edit(context: Context, run: str, file: str, change: Callable[[dict[str, str]], None]) -> None:
+    """Change every line of a run's table."""
+    path = context.inputs[run] / file
+    with path.open(newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    for line in lines:
+        change(line)
+    fake_study.write_csv(path, list(lines[0]), [list(line.values()) for line in lines])
 
 
 def test_differences_cover_every_pair_and_match_the_tables(tmp_path: Path) -> None:
@@ -223,15 +80,88 @@ def test_differences_cover_every_pair_and_match_the_tables(tmp_path: Path) -> No
         ours = mean_of(means, method="ours", variant="", **keys).mean()
         other = mean_of(means, method=row["other"], variant=row["variant"], **keys).mean()
         assert row["difference"] == pytest.approx(ours - other, abs=2e-6)
+        assert row["low"] < row["difference"] < row["high"]
     average = table[table["task"] == ""]["difference"].item()
     dice = table[(table["table"] == 1) & (table["task"] != "")]["difference"]
     assert average == pytest.approx(dice.mean())
-    for _, family in table.groupby("table"):
-        assert family["p_holm"].tolist() == pytest.approx(holm(family["p"].tolist()))
     assert table.equals(compared(context))
     text = to_markdown(differences_sheet(context.config, table))
     assert text.count("\n| ") == len(table) + 2 * table["table"].nunique()
     assert "missing" in to_markdown(differences_sheet(context.config, table.iloc[:0]))
+
+
+def test_rows_of_one_network_are_compared_together(tmp_path: Path) -> None:
+    """By the functions of voxseq.evaluation.statistics, on arrays that are put together by hand."""
+    methods = ("unetr", "unet3d", "simclr", "dino", "ours", "vit", "resnet")
+    tasks = ("la", "task07_pancreas", "task09_spleen", "nodule")
+    context = fake_study.quiet(tmp_path, *tasks, methods=methods)
+    table = compared(context)
+    together = ("ours", "unetr", "simclr", "dino")
+
+    def dice(task: str) -> np.ndarray:
+        frames = [
+            [
+                pd.read_csv(context.inputs[f"finetune/{task}/{m}/s{s}"] / "scores.csv")
+                for s in (0, 1, 2)
+            ]
+            for m in together
+        ]
+        wide = [
+            [f.pivot(index="case", columns="label", values="value") for f in of] for of in frames
+        ]
+        return np.array(wide, dtype=float)
+
+    for task in tasks[:3]:
+        for name, wanted in zip(together[1:], compare(dice(task), 0), strict=True):
+            found = row_of(table, task=task, other=name)
+            assert is_row(found, wanted)
+            assert found["test"] in (POOLED, APART)
+        assert row_of(table, task=task, other="unet3d")["test"] == PAIR
+    averages = compare_average([dice(task) for task in tasks[1:3]], 0)
+    for name, wanted in zip(together[1:], averages, strict=True):
+        assert is_row(row_of(table, task="", other=name), wanted)
+    rows = ("ours", "vit", "simclr", "dino")
+    frames = [
+        [
+            pd.read_csv(context.inputs[f"finetune/nodule/{m}/s{s}"] / "predictions.csv")
+            for s in (0, 1, 2)
+        ]
+        for m in rows
+    ]
+    chances = np.array([[f["probability"] for f in of] for of in frames])
+    areas = compare_auc(frames[0][0]["target"], chances, 0)
+    for name, wanted in zip(rows[1:], areas, strict=True):
+        assert is_row(row_of(table, task="nodule", metric="auc", other=name), wanted)
+    right = ((chances > 0.5) == frames[0][0]["target"].to_numpy())[..., None].astype(float)
+    for name, wanted in zip(rows[1:], compare(right, 0), strict=True):
+        assert is_row(row_of(table, task="nodule", metric="accuracy", other=name), wanted)
+    assert row_of(table, task="nodule", metric="auc", other="resnet")["test"] == PAIR
+
+
+def test_p_values_are_corrected_over_those_that_may_be_marked(tmp_path: Path) -> None:
+    options = {"methods": ("unetr", "simclr", "mae3d", "ours")}
+    tasks = [name for name in fake_study.demo().tasks if name.startswith("task")]
+    for seeds in (3, 5):
+        context = fake_study.quiet(tmp_path / str(seeds), *tasks, seeds=range(seeds), **options)
+        table = compared(context)
+        primary = table[table["primary"]]
+        assert primary[["task", "other"]].to_numpy().tolist() == [["", "unetr"], ["", "mae3d"]]
+        family = primary if seeds == 3 else table
+        assert family["p_holm"].tolist() == pytest.approx(holm(family["p"].tolist()))
+        assert table["p_holm"].notna().sum() == len(family)
+        assert (table["marked"] == (table["p_holm"] < 0.05)).all()
+
+
+def test_primary_contrasts_of_the_ablation(tmp_path: Path) -> None:
+    context = fake_study.build(tmp_path, tasks=("task06_lung", "ricord"), ratios=(), steps=40)
+    table = compared(context)
+    primary = table[table["primary"]]
+    found = set(zip(primary["task"], primary["metric"], primary["variant"], strict=True))
+    variants = ("no_sequences", "no_random_start")
+    assert found == {
+        *(("task06_lung", "dice", name) for name in variants),
+        *(("ricord", "auc", name) for name in variants),
+    }
 
 
 def test_rows_beyond_the_paper_are_compared_with_their_own_reference(tmp_path: Path) -> None:
@@ -246,13 +176,26 @@ def test_rows_beyond_the_paper_are_compared_with_their_own_reference(tmp_path: P
         reference, variant = row["reference"], row["reference_variant"]
         ours = mean_of(means, stage=stages[variant], method=reference, variant=variant, **keys)
         other = mean_of(means, stage="beyond", method=row["other"], variant=row["variant"], **keys)
-        assert row["difference"] == pytest.approx(ours.mean() - other.mean(), abs=2e-6)
-        assert (row["seeds"], row["seeds_other"]) == (len(ours), len(other))
-    probe = table[(table["other"] == "vit") & (table["variant"] == "frozen")].iloc[0]
-    assert (probe["seeds"], probe["seeds_other"]) == (1, 3)
+        if len(other) == len(ours) or row["variant"] == "trivial":
+            assert row["difference"] == pytest.approx(ours.mean() - other.mean(), abs=2e-6)
+    # A baseline draws nothing: it has every seed. A probe that was run once has that one.
+    shape = row_of(table, other="mean_shape", task="la")
+    assert (shape["seeds"], shape["test"]) == (3, PAIR)
+    probe = row_of(table, other="vit", variant="frozen", metric="auc")
+    assert (probe["seeds"], probe["test"], math.isnan(probe["p"])) == (1, NONE, True)
     text = to_markdown(differences_sheet(context.config, table))
     assert "Frozen encoder: ViT, random weights" in text
-    assert "1 and 3" in text
+    assert "n/a" not in text
+
+
+def test_rows_with_other_seeds_are_compared_on_those_that_both_have(tmp_path: Path) -> None:
+    context = fake_study.quiet(tmp_path, "la", seeds=range(4), missing=("la/unetr/s1",))
+    found = row_of(compared(context), other="unetr")
+    assert (found["seeds"], found["test"]) == (3, PAIR)
+    means = run_means(collect(context.config, context.inputs))
+    means = means[means["seed"] != 1]
+    gap = mean_of(means, method="ours").mean() - mean_of(means, method="unetr").mean()
+    assert found["difference"] == pytest.approx(gap)
 
 
 def test_a_study_without_ours_has_no_comparison(tmp_path: Path) -> None:
@@ -260,19 +203,61 @@ def test_a_study_without_ours_has_no_comparison(tmp_path: Path) -> None:
     assert compared(context).empty
 
 
-def test_a_difference_is_clear_when_test_and_interval_agree() -> None:
-    clear = {"p_holm": 0.01, "low": 0.02, "high": 0.1}
-    undefined = dict.fromkeys(clear, math.nan)
-    cases = ({}, {"low": -0.1, "high": -0.02}, {"low": -0.01}, {"p_holm": 0.05}, undefined)
-    assert [is_clear({**clear, **case}) for case in cases] == [True, True, False, False, False]
-
-
-def test_tasks_with_too_few_cases_are_named(tmp_path: Path) -> None:
-    context = fake_study.quiet(tmp_path, "la", "task06_lung", "ricord")
+def test_scores_that_are_no_mean_over_cases_have_an_interval_over_seeds(tmp_path: Path) -> None:
+    context = fake_study.build(tmp_path, own(("age", "grade"), ("vit", "ours"), seeds=(0, 1, 2)))
     table = compared(context)
-    first = table[table["table"] == 1]
-    assert out_of_reach(context.config, first) == ()
-    # Six cases give 1/32 at best; two comparisons of as many cases make that 1/16.
-    few = first.assign(cases=[6, 6, 12])
-    assert out_of_reach(context.config, few) == ("Task06 Lung", "LA")
-    assert out_of_reach(context.config, few.iloc[1:]) == ()
+    means = run_means(collect(context.config, context.inputs))
+    for task, metric in (("age", "r2"), ("age", "correlation"), ("grade", "auc")):
+        found = row_of(table, task=task, metric=metric)
+        sides = [
+            mean_of(means, task=task, metric=metric, method=m).to_numpy() for m in ("ours", "vit")
+        ]
+        assert found["difference"] == pytest.approx((sides[0] - sides[1]).mean())
+        assert (found["test"], math.isnan(found["p"]), found["marked"]) == (OVER_SEEDS, True, False)
+        assert found["low"] < found["high"]
+    assert row_of(table, task="age", metric="mae")["test"] == PAIR
+
+
+def test_scans_of_a_patient_count_once(tmp_path: Path) -> None:
+    """RICORD: the first two scans are of one patient, the others of patients of their own."""
+    context = fake_study.quiet(tmp_path, "ricord", methods=("vit", "ours"))
+
+    def one_patient(line: dict[str, str]) -> None:
+        # Cases 0 and 2 have the same class.
+        line["subject"] = "p000" if line["case"] in ("p000", "p002") else line["case"]
+
+    for run in context.inputs:
+        if run.startswith("finetune"):
+            edit(context, run, "predictions.csv", one_patient)
+    scores = scores_of(context)
+    assert scores.scans("ricord") == (fake_study.PATIENTS, fake_study.PATIENTS - 1)
+    frame = pd.read_csv(context.inputs["finetune/ricord/ours/s1"] / "predictions.csv")
+    patients = frame.groupby("subject")[["target", "probability"]].mean()
+    area = roc_auc_score(patients["target"], patients["probability"])
+    row = RowKey("finetune", "ours")
+    assert scores.values("auc", "ricord", row)[1] == pytest.approx(area)
+    right = ((frame["probability"] > 0.5) == frame["target"]).groupby(frame["subject"]).mean()
+    assert scores.values("accuracy", "ricord", row)[1] == pytest.approx(right.mean())
+    found = compared(context)
+    assert set(found["cases"]) == {fake_study.PATIENTS - 1}
+
+
+def test_scans_of_different_classes_are_not_averaged(tmp_path: Path) -> None:
+    context = fake_study.quiet(tmp_path, "ricord", methods=("vit", "ours"))
+    for run in context.inputs:
+        if run.startswith("finetune"):
+            edit(context, run, "predictions.csv", lambda line: line.update(subject="one"))
+    scores = scores_of(context)
+    assert scores.scans("ricord") == (fake_study.PATIENTS, 1)
+    assert set(scores.values("auc", "ricord", RowKey("finetune", "ours"))) == {1.0}
+
+
+@pytest.mark.parametrize("phantoms", [False, True])
+def test_phantoms_of_a_seed_are_cases_of_its_own(phantoms: bool, tmp_path: Path) -> None:
+    context = fake_study.quiet(tmp_path, "la", "ricord", phantoms=phantoms)
+    table = compared(context)
+    times = 3 if phantoms else 1
+    assert row_of(table, task="la")["cases"] == times * fake_study.CASES
+    found = row_of(table, task="ricord", metric="auc")
+    assert found["cases"] == times * fake_study.PATIENTS
+    assert (found["test"], found["seeds"]) == (PAIR, 3)

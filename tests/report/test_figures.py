@@ -138,7 +138,7 @@ def test_a_study_without_runs_still_has_a_page(tmp_path: Path) -> None:
 def test_collapsed_encoders_and_undefined_scores_are_warned_of(tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "ricord", methods=("simclr", "ours"), seeds=(0,))
     scores = context.inputs["finetune/ricord/ours/s0"] / "scores.csv"
-    scores.write_text("case,label,metric,value\n,,auc,nan\n,,accuracy,0.5\n")
+    scores.write_text("case,subject,label,metric,value\n,,,auc,nan\n,,,accuracy,0.5\n")
     context.make("tables", "figures")
     page = checked(context.out / "report/index.html")
     assert "2 warnings" in page

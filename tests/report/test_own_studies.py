@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
 from tests.helpers.own_study import METHOD_NAMES, OUTSIDE, TASKS, own
-from tests.report.test_tables import cell, tables_of
+from tests.report.test_tables import cell, inputs_of, tables_of
 from voxseq.base.errors import IntegrityError
 from voxseq.cli import show
-from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
+from voxseq.config.report_run import MAIN_TABLES, METRICS, ReportRun, ReportTask
 from voxseq.plan.outputs import lasting, table_numbers
 from voxseq.report import writers
 from voxseq.report.cases import case_scores, collect_worst, worst_of
@@ -32,7 +32,7 @@ from voxseq.report.metrics import PRINTED, printed, sentence
 from voxseq.report.predictions import class_columns, read_predictions
 from voxseq.report.results import collect, run_means
 from voxseq.report.sheet import Sheet, read_sheets
-from voxseq.report.tables.differences import compare_rows
+from voxseq.report.tables.run import all_tables
 from voxseq.report.tables.structures import structures_frame
 
 #: What no file of such a study says; a page's pictures are text that says nothing.
@@ -158,27 +158,36 @@ def test_the_best_of_a_column_is_the_best_in_the_metrics_direction(
                 assert [one.mean for one in cells if one.best] == [best]
 
 
-def test_marks_say_better_and_worse_where_lower_is_better(
-    context: Context, tables: dict[int, Sheet]
-) -> None:
+def test_marks_say_better_and_worse_where_lower_is_better(tmp_path: Path) -> None:
     """Ours has the highest Dice of the made-up scores, and HD95 falls with it."""
+    study = own(("organs", "age", "sick"), ("unetr", "vit", "ours"), seeds=range(5))
+    context = fake_study.build(tmp_path, study, steps=20)
+    inputs = inputs_of(context)
+    tables = {table.number: table for table in all_tables(inputs)}
     for metric in ("dice", "hd95"):
         assert cell(tables[1], "UNETR", "organs", metric).mark == "below"
-    found = compare_rows(context.config, collect(context.config, context.inputs), context.inputs)
+    found = inputs.differences
     organs = found[found["task"] == "organs"]
     gaps = {metric: set(np.sign(part)) for metric, part in organs.groupby("metric")["difference"]}
     assert gaps == {"dice": {1.0}, "surface_dice": {1.0}, "hd95": {-1.0}}
     notes = " ".join(tables[1].notes)
     assert "Lower is better: HD95." in notes
-    assert "clearly better, clearly worse than AR (autoregressive)" in notes
-    assert "Without a test, and so without marks: R², correlation." in tables[6].notes
-    assert set(found["metric"]) == {"dice", "surface_dice", "hd95", "auc", "accuracy", "mae"}
+    assert "better, worse than AR (autoregressive)" in notes
+    assert any(note.endswith("there are no marks: R², correlation.") for note in tables[6].notes)
+    assert set(found["metric"]) == {
+        *METRICS["segmentation"],
+        *METRICS["regression"],
+        "auc",
+        "accuracy",
+    }
+    marked = set(found.loc[found["p"].notna(), "metric"])
+    assert marked == {*METRICS["segmentation"], "auc", "accuracy", "mae"}
 
 
 def test_differences_of_new_metrics_are_those_of_the_cells(
     context: Context, tables: dict[int, Sheet]
 ) -> None:
-    found = compare_rows(context.config, collect(context.config, context.inputs), context.inputs)
+    found = inputs_of(context).differences
     titles = {name: context.config.title_of(name) for name in context.config.methods}
     for row in found[found["metric"].isin(["mae", "accuracy"])].to_dict("records"):
         own_cell = cell(tables[row["table"]], titles["ours"], row["task"], row["metric"])
@@ -293,9 +302,13 @@ def test_the_worst_case_of_a_regression_has_the_largest_error(context: Context) 
 @pytest.mark.parametrize(
     ("task", "text", "reason"),
     [
-        ("grade", "case,target,probability\na,0,0.5\n", "lacks the columns probability_none"),
-        ("age", "case,target,probability\na,0,0.5\n", "lacks the columns value"),
-        ("sick", "case,target,probability\na,7,0.5\n", "none of 2 classes"),
+        (
+            "grade",
+            "case,subject,target,probability\na,a,0,0.5\n",
+            "lacks the columns probability_none",
+        ),
+        ("age", "case,subject,target,probability\na,a,0,0.5\n", "lacks the columns value"),
+        ("sick", "case,subject,target,probability\na,a,7,0.5\n", "none of 2 classes"),
     ],
 )
 def test_predictions_of_another_type_are_refused(
@@ -320,7 +333,7 @@ def test_sheets_of_own_studies_are_read_as_they_were_written(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("value", "decimals"), [(123.4, 0), (12.34, 1), (1.234, 2), (0.0123, 4), (0.0, 4), (np.nan, 4)]
+    ("value", "decimals"), [(123.4, 0), (12.34, 1), (1.234, 2), (0.0123, 4), (0.0, 3), (np.nan, 3)]
 )
 def test_an_error_is_printed_with_three_digits(value: float, decimals: int) -> None:
     assert printed("mae", "years").decimals(value) == decimals

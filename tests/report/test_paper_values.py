@@ -90,7 +90,7 @@ def test_every_value_of_the_paper_stands_in_the_demos_tables() -> None:
         (4, "stride 4", "ricord", "accuracy", 1.0, None),
     ):
         assert cell(tables[number - 1], row, column, metric, ratio).paper == value
-    assert "missing [70.88]" in writers.to_markdown(tables[0])
+    assert "missing (paper 70.88)" in writers.to_markdown(tables[0])
 
 
 def test_values_are_found_by_data_sets_and_not_by_names_and_titles() -> None:
@@ -138,14 +138,15 @@ def test_a_study_of_other_tasks_says_nothing_of_the_paper(tmp_path: Path) -> Non
         for text in (writers.to_markdown(table), writers.to_latex(table)):
             assert "paper" not in text.lower()
             assert not re.search(r"(?i)\bours?\b|table \d", text)
-            assert "[" not in text.replace(r"\begin{table}[t]", "")
         header, *lines = writers.to_csv(table).splitlines()
         assert "paper" not in header
         assert not any("n/a" in line for line in lines)
+        assert all(one.paper is None for *_, one in cells(table))
     assert [row.cells[0].status for row in tables[3].blocks[0].rows] == ["complete"] * 8
-    shown = show.printed(context.make("tables"), [table.number for table in tables])
+    out = context.make("tables")
+    shown = show.printed(out, [table.number for table in tables])
     assert not re.search(r"paper|our pre|Table \d", shown)
-    assert "[" not in shown
+    assert not (out / "tables/claims.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,8 @@ def test_the_average_is_over_the_decathlon_as_in_the_paper(
     frame = inputs.differences
     found = frame[(frame["table"] == 1) & (frame["task"] == "")]
     gap = average.mean - (cell(table, "UNETR", "Average").mean or 0)
-    assert 100 * found["difference"].item() == pytest.approx(gap)
+    # Cases without a class weigh a little less there: classes are averaged in each case.
+    assert 100 * found["difference"].item() == pytest.approx(gap, abs=0.05)
     assert found["cases"].item() == len(members) * fake_study.CASES
 
 

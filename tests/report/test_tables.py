@@ -20,6 +20,7 @@ from tests.helpers.fake_study import Context
 from voxseq.base.errors import IntegrityError
 from voxseq.config.report_run import METRICS, ReportRun
 from voxseq.report import writers
+from voxseq.report.metrics import PRINTED
 from voxseq.report.results import collect, missing_runs, run_means
 from voxseq.report.sheet import Cell, Column, Row, Sheet, read_sheets, summarise
 from voxseq.report.tables.inputs import TableInputs, table_inputs
@@ -104,7 +105,9 @@ def test_dice_is_the_mean_over_cases_then_classes_then_seeds(
         values.append(np.mean([g["value"].mean() for _, g in frame.groupby("label")]))
     found = cell(tables[0], "Ours", "task07_pancreas")
     assert found.mean == pytest.approx(100 * np.mean(values), abs=1e-9)
-    assert found.sd == pytest.approx(100 * np.std(values, ddof=1), abs=1e-9)
+    assert found.low is not None and found.high is not None
+    assert found.low < found.mean < found.high
+    assert found.high - found.mean == pytest.approx(found.mean - found.low)
     assert (found.n, found.planned, found.status) == (3, 3, "complete")
 
 
@@ -119,20 +122,42 @@ def test_missing_and_partial_cells(context: Context, tables: tuple[Sheet, ...]) 
     assert {run.task for run in missing} == {"task10_colon", "la", "task08_hepaticvessel"}
 
 
-def test_marks_say_on_which_side_of_ours_a_row_clearly_lies(
-    inputs: TableInputs, tables: tuple[Sheet, ...]
-) -> None:
-    assert cell(tables[0], "UNETR", "task03_liver").mark == "below"
+def test_a_cell_without_a_comparison_has_no_mark(tables: tuple[Sheet, ...]) -> None:
+    assert cell(tables[0], "UNETR", "task03_liver").mark == "unclear"
     assert cell(tables[0], "Ours", "task03_liver").mark == ""
     assert cell(tables[0], "SimCLR", "task03_liver").mark == ""
-    for table in tables:
-        compared = [c for c in table.cells if c.mark]
-        family = inputs.differences[inputs.differences["table"] == table.number]
-        assert len(compared) == len(family) > 0
-        clear = (family["p_holm"] < 0.05) & (family["low"] * family["high"] > 0)
-        assert sum(c.mark in ("above", "below") for c in compared) == clear.sum()
-        assert sorted(c.p_holm or 0 for c in compared) == pytest.approx(sorted(family["p_holm"]))
-        assert f"{len(family)} comparisons" in writers.to_markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "marked", "words"),
+    [
+        (1, (), "No marks"),
+        (3, ("Average",), "Intervals only: 3"),
+        (5, ("Average", "task03_liver", "la"), "assuming"),
+    ],
+)
+def test_seeds_decide_what_is_marked(
+    seeds: int, marked: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    """UNETR is far below ours in all columns; the average is a primary contrast."""
+    options = {"seeds": range(seeds), "methods": ("unetr", "simclr", "ours")}
+    inputs = inputs_of(fake_study.quiet(tmp_path, *DECATHLON, "la", **options))
+    (table,) = all_tables(inputs)
+    found = [column.title for row, column, c in cells(table) if c.mark == "below"]
+    for name in ("Average", "task03_liver", "la"):
+        mark = cell(table, "UNETR", name).mark
+        assert mark == ("below" if name in marked else "unclear")
+    assert (not found) == (seeds == 1)
+    family = inputs.differences
+    assert family["marked"].sum() == len(found)
+    assert [math.isnan(p) for p in family["p_holm"]] == [
+        seeds < 3 or (seeds < 5 and not primary) for primary in family["primary"]
+    ]
+    text = writers.to_markdown(table)
+    assert words in text
+    assert ("of 16 comparisons" in text) == (seeds > 1)
+    assert ("of this run only" in text) == (seeds == 1)
+    assert f"{seeds} seed{'s' if seeds > 1 else ''}, 12 test cases" in text
 
 
 def test_every_format_prints_every_cell(tables: tuple[Sheet, ...]) -> None:
@@ -144,14 +169,15 @@ def test_every_format_prints_every_cell(tables: tuple[Sheet, ...]) -> None:
         assert [row["status"] for row in rows] == statuses
         assert [row["mark"] for row in rows] == [c.mark or "none" for c in table.cells]
         assert sum(row["mean"] == "missing" for row in rows) == missing
-        assert all(row[key] for row in rows for key in ("mean", "sd", "n", "paper", "status"))
+        keys = ("mean", "low", "high", "n", "paper", "status")
+        assert all(row[key] for row in rows for key in keys)
         markdown = writers.to_markdown(table)
         body = "".join(line for line in markdown.splitlines() if line.startswith("| "))
-        counts = [body.count(word) for word in ("missing", "[", "▼", "|  |")]
+        counts = [body.count(word) for word in ("missing", "(paper ", "▼", "|  |")]
         assert counts == [missing, brackets, below, 0]
         latex = writers.to_latex(table)
         assert latex.isascii()
-        assert latex.count(" {[") == brackets
+        assert latex.count(" {(paper ") == brackets
 
 
 def test_sheets_are_read_as_they_were_written(tables: tuple[Sheet, ...], tmp_path: Path) -> None:
@@ -167,14 +193,24 @@ def test_sheets_are_read_as_they_were_written(tables: tuple[Sheet, ...], tmp_pat
     )
 
 
-def test_one_seed_has_no_sd_and_undefined_is_said() -> None:
-    for values, planned_seeds, factor, metric, text in (
-        ([0.5], 1, 100.0, "dice", "50.00 ± – (n=1)"),
-        ([math.nan], 1, 1.0, "auc", "undefined (n=1)"),
-        ([], 3, 1.0, "auc", "missing"),
-        ([0.0, 0.0], 2, 1.0, "dice", "0.00 ± 0.00 (n=2)"),
-    ):
-        assert summarise(values, planned_seeds, factor, None).printed(metric) == text
+@pytest.mark.parametrize(
+    ("values", "planned_seeds", "half", "metric", "text"),
+    [
+        ([0.5], 1, 0.125, "dice", "50.0 [37.5, 62.5]"),
+        ([0.5], 2, math.nan, "dice", "50.0†"),
+        ([math.nan], 1, 0.1, "auc", "undefined"),
+        ([], 3, math.nan, "auc", "missing"),
+        ([0.9, 1.0], 2, 0.2, "auc", "0.950 [0.750, 1.000]"),
+        ([1.2, 1.3], 2, 0.5, "mae", "1.25 [0.75, 1.75]"),
+    ],
+)
+def test_a_cell_has_its_interval(
+    values: list[float], planned_seeds: int, half: float, metric: str, text: str
+) -> None:
+    """Shares end at 0 and 1; what has no interval is the mean alone."""
+    printed = PRINTED[metric]
+    made = summarise(values, planned_seeds, printed.factor, None, half, printed.bounds)
+    assert made.printed(metric) == text
 
 
 def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) -> None:
@@ -190,7 +226,8 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert named["ViT, random weights"] == "Frozen encoder: Ours"
     assert (named[shape], named["Ours"]) == ("Ours", "")
     ours, mean_shape = cell(one, "Ours", "la"), cell(table, shape, "la")
-    assert (mean_shape.n, mean_shape.planned, mean_shape.sd) == (1, 1, None)
+    assert (mean_shape.n, mean_shape.planned) == (1, 1)
+    assert mean_shape.low is not None
     assert mean_shape.reference == pytest.approx(ours.mean)
     assert cell(table, "Majority class", "la").status == "not applicable"
     vit = cell(table, "ViT, random weights", "nodule", "auc")
@@ -198,7 +235,7 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     gone = cell(table, "Ours, recipe for random weights", "la")
     assert (gone.status, gone.planned) == ("missing", 3)
     text = writers.to_markdown(table)
-    assert f"missing [{ours.mean:.2f}]" in text
+    assert f"missing (reference {ours.mean:.1f})" in text
     assert "Compared with" in text
     assert "n/a" not in "".join(x for x in text.splitlines() if x.startswith("|"))
 
@@ -236,7 +273,8 @@ def test_the_same_files_are_written_again(context: Context, tmp_path: Path) -> N
 def test_metrics_are_the_means_of_the_tables(tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "la", "task03_liver", "ricord", "nodule")
     metrics = json.loads((context.make("tables") / "metrics.json").read_text())
-    one, two = read_sheets(context.out / "tables/tables.json")[:2]
+    first, one, two = read_sheets(context.out / "tables/tables.json")[:3]
+    assert first.name == "claims"
     for table, name, factor, kind in (
         *((one, "mean_dice", 100, "segmentation"), (two, "mean_auc", 1, "classification")),
     ):
@@ -255,7 +293,9 @@ def test_no_run_at_all_is_all_missing(context: Context, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text()) == {}
 
 
-@pytest.mark.parametrize("text", ["case,label\n", "case,label,metric,value\na,b,dice,high\n"])
+@pytest.mark.parametrize(
+    "text", ["case,label\n", "case,subject,label,metric,value\na,a,b,dice,high\n"]
+)
 def test_broken_scores_are_named(text: str, tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "la", seeds=(0,))
     (context.inputs["finetune/la/ours/s0"] / "scores.csv").write_text(text)

@@ -61,7 +61,7 @@ class Reader:
         (study.root / ".venv/.ready").touch()
         editor = study.root.parent / "editor"
         editor.write_text(
-            "#!/bin/sh\nsed -i 's/bootstrap_samples: 20/bootstrap_samples: 30/' \"$1\"\n"
+            "#!/bin/sh\nsed -i 's/max_curve_points: 20/max_curve_points: 30/' \"$1\"\n"
         )
         editor.chmod(0o755)
         study.extra |= {"EDITOR": str(editor), "CORES": "2"}
@@ -105,7 +105,7 @@ def test_the_quickstart_is_followed(study: Study, tmp_path: Path) -> None:
     assert "scale tiny: 17 of 17 jobs finished" in said["make reproduce"]
     assert (study.root / "results/mine/report/index.html").is_file()
     assert "results/mine" not in study.git("status", "--porcelain", "--ignored=no")
-    assert "bootstrap_samples" in said["dvc params diff"]
+    assert "max_curve_points" in said["dvc params diff"]
     assert "pretrain/ours" in said["voxseq forget --yes pretrain/ours"]
     assert "1 finished" in said["voxseq plan --stage pretrain"]
     study.assert_nothing_to_do()

@@ -307,12 +307,12 @@ def test_links_to_the_cache(study: Study, tmp_path: Path, link: str, found: Foun
     study.push(str(tmp_path / "remote"), "another kind of link")
 
     # New results are put where links are, and the earlier ones come back.
-    study.change("report.bootstrap_samples", 30)
+    study.change("report.max_curve_points", 30)
     with study.computes(["tables/all", "figures/all"]):
         study.run("snakemake")
     study.assert_nothing_to_do()
     assert_cache_is_whole(study)
-    study.change("report.bootstrap_samples", 20)
+    study.change("report.max_curve_points", 20)
     with study.computes([]):
         study.run("dvc")
     assert study.state() == began
@@ -334,7 +334,7 @@ def test_links_to_the_cache(study: Study, tmp_path: Path, link: str, found: Foun
     moved.assert_nothing_to_do()
     moved.assert_whole()
     # What garbage collection removed is in the remote or is computed again, never taken for there.
-    moved.change("report.bootstrap_samples", 30)
+    moved.change("report.max_curve_points", 30)
     moved.run("snakemake")
     moved.assert_nothing_to_do()
     moved.assert_whole()

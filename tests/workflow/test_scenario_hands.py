@@ -123,7 +123,7 @@ def test_artefacts_on_another_disk(study: Study, tmp_path: Path, place: str, fou
     (study.root / place).rename(tmp_path / "disk")
     (study.root / place).symlink_to(tmp_path / "disk")
     study.assert_nothing_to_do()
-    study.change("report.bootstrap_samples", 30)
+    study.change("report.max_curve_points", 30)
     study.change("pretrain.methods.mae3d.mask_ratio", 0.5)
     study.run("snakemake")
     study.assert_nothing_to_do()

@@ -28,12 +28,14 @@ _OWN_TITLES = {
     4: "ablation of the pre-training",
     5: "controls",
 }
-_MEAN = "mean ± sd over seeds, (n) where the number of seeds is another than the table's"
-_MARKS = (
-    "▲ ▼ clearly above or below the reference, which is ours in Tables 1–3 and the full method in "
-    "Table 4"
+_MEAN = (
+    "mean over seeds ± half of its 95 % interval, (n) where the number of seeds is another than "
+    "the table's"
 )
-_OWN_MARKS = "▲ ▼ clearly better or worse than the reference, which differences.md names"
+_MARKS = (
+    "▲ ▼ above or below the reference, which is ours in Tables 1–3 and the full method in Table 4"
+)
+_OWN_MARKS = "▲ ▼ better or worse than the reference, which differences.md names"
 _PAPER = "the paper's value"
 #: The table whose rows have references of their own.
 _CONTROLS = 5
@@ -63,7 +65,7 @@ Line = Mapping[str, str]
 
 
 def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
-    """Tables, cost and collapse of the study whose results are in a folder.
+    """Tables, claims, cost and collapse of the study whose results are in a folder.
 
     Cost is left out where its folder is not there: it is no part of what is versioned.
 
@@ -89,6 +91,9 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
             f"Table {number}: {_TITLES[number]}" if is_papers else _OWN_TITLES[number].capitalize()
         )
         parts.append(f"{title}\n\n{_table(lines)}")
+    path = results / "tables/claims.csv"
+    if path.is_file():
+        parts.append(f"Claims of the paper at this scale\n\n{_claims(_read(path))}")
     for path, title, columns in (
         (results / "cost/cost.csv", "Cost", _COST),
         (results / "tables/collapse.csv", "Collapse", _COLLAPSE),
@@ -104,7 +109,7 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
 def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
     """What the cells of these tables hold, in lines."""
     is_own = bool(cells) and "paper" not in cells[0]
-    bracketed = [_PAPER] if any(line.get("paper", "n/a") != "n/a" for line in cells) else []
+    bracketed = [_PAPER] if any(line.get("paper", "none") != "none" for line in cells) else []
     if _CONTROLS in numbers:
         where = "among the controls" if is_own else f"in Table {_CONTROLS}"
         bracketed.append(f"{where} the row that is the reference")
@@ -165,13 +170,31 @@ def _cell(line: Line, seeds: str) -> str:
         shown = "undefined"
     else:
         digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
-        spread = line["sd"] not in ("n/a", "none", "undefined", "missing")
-        sd = f"{float(line['sd']):.{digits}f}" if spread else "–"
-        shown = f"{float(line['mean']):.{digits}f} ± {sd}"
+        shown = f"{float(line['mean']):.{digits}f}"
+        if line["low"] != "none":
+            shown += f" ± {(float(line['high']) - float(line['low'])) / 2:.{digits}f}"
         shown += "" if line["n"] == seeds else f" ({line['n']})"
-    value = line.get("paper", "n/a")
-    paper = "" if value == "n/a" else f" [{value}]"
+    value = line.get("paper", "none")
+    paper = "" if value == "none" else f" [{value}]"
     return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
+
+
+def _claims(lines: Sequence[Line]) -> str:
+    """The differences that decide on the claims; Dice in percentage points."""
+    heads = [["paper"], ["here", "[95 % interval]"], ["seeds"], ["verdict"]]
+    body = []
+    for line in lines:
+        metric = PRINTED[line["metric"]]
+        has_run = line["difference"] not in ("", "nan")
+        here = (
+            metric.gap(*(float(line[name]) for name in ("difference", "low", "high")))
+            if has_run
+            else "–"
+        )
+        paper = f"{metric.factor * float(line['paper']):+.{2 if metric.unit else 4}f}"
+        contrast = f"{line['claim']} {line['decided_by'] or line['contrast']}"
+        body.append([contrast, paper, here, line["seeds"] if has_run else "–", line["verdict"]])
+    return _grid(["claim"], heads, body)
 
 
 def _plain_table(lines: Sequence[Line], columns: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from voxseq.catalogue import CATALOGUE, DECATHLON
 from voxseq.config.base import Model
 from voxseq.config.data import SequencesConfig
 from voxseq.config.model import EncoderConfig
-from voxseq.config.registry import METHODS
+from voxseq.config.registry import ENCODER_NETWORKS, METHODS
 from voxseq.config.studies import AblationVariant, ReportConfig
 from voxseq.config.task_types import TaskType
 
@@ -220,6 +220,12 @@ class ReportRun(Model):
     def methods_of(self, kind: TaskType) -> tuple[str, ...]:
         """The methods that have a network for this type of task."""
         return tuple(m for m in self.methods if m not in METHODS or kind in METHODS[m].networks)
+
+    def network_of(self, method: str, kind: TaskType) -> str:
+        """Network of a method on a type of task; that of a baseline is its own."""
+        if method in METHODS:
+            return METHODS[method].networks.get(kind, "")
+        return ENCODER_NETWORKS[kind] if method in self.methods else method
 
     def runs_of(self, task: str, method: str, variant: str, ratio: float) -> list[FinetunedRun]:
         """The planned runs of one cell."""

@@ -82,8 +82,6 @@ class BeyondConfig(Model):
 class ReportConfig(Model):
     """Tables and figures."""
 
-    bootstrap_samples: Quantity = Field(2000, ge=10)
-    """resamples behind a confidence interval"""
     figure_seed: NonNegative = 0
     """seed of the choice of examples in figures"""
     dpi: Positive = Field(130, ge=20, le=1200)

@@ -57,6 +57,10 @@ class Volumes(VolumeStore):
         """Volume id of a row."""
         return str(self.table["volume_id"].iloc[row])
 
+    def subject(self, row: int) -> str:
+        """Patient of a row; several images may be of one."""
+        return str(self.table["subject"].iloc[row])
+
     def target(self, row: int) -> int:
         """Class of a row."""
         return self._targets[row]

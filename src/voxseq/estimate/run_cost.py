@@ -27,7 +27,7 @@ SINGLE_PRECISION = "32-true"
 #: Bytes of a voxel in an example slice: image, truth, prediction.
 _SLICE_VOXEL = 6
 #: Bytes of a row of metrics.csv, of predictions.csv and of scores.csv, and of a run's small files.
-_METRIC, _ROW, _SMALL = 30, 60, 20_000
+_METRIC, _ROW, _SMALL = 30, 80, 20_000
 #: Bytes of a row of a store: strings, affine, 512 numbers of the thumbnail; of an index with the
 #: packed detail, 10 to 30 kB, besides.
 _STORE_ROW, _INDEX_ROW = 2_600, 22_600

@@ -72,11 +72,12 @@ class SplitScore:
     def score_rows(self, labels: Sequence[str]) -> list[results.ScoreRow]:
         """Scores of the split; of more than two classes AUC of each against the rest, too."""
         rows: list[results.ScoreRow] = [
-            ("", "", name, value) for name, value in self.scores.items()
+            ("", "", "", name, value) for name, value in self.scores.items()
         ]
         if len(labels) > 2:
             areas = evaluation.auc_per_class(self.target, self.probability)
-            rows += [("", name, "auc", float(v)) for name, v in zip(labels, areas, strict=True)]
+            named = zip(labels, areas, strict=True)
+            rows += [("", "", name, "auc", float(value)) for name, value in named]
         return rows
 
 
@@ -178,7 +179,8 @@ def write_scores(
         columns, shown = [f"probability_{name}" for name in recipe.labels], test.probability
     results.write_predictions(
         out / "predictions.csv",
-        [volumes.name(row) for row in test.rows],
+        volumes,
+        test.rows,
         [str(target) for target in test.target],
         dict(zip(columns, shown.T, strict=True)),
     )

@@ -163,11 +163,12 @@ def write_scores(out: Path, validation: SplitScore, test: SplitScore, volumes: V
     test case with the largest error, which is its score; truth and prediction are float64).
     """
     for name, split in (("validation.csv", validation), ("scores.csv", test)):
-        rows = [("", "", metric, value) for metric, value in split.scores.items()]
+        rows = [("", "", "", metric, value) for metric, value in split.scores.items()]
         results.write_scores(out / name, rows)
     results.write_predictions(
         out / "predictions.csv",
-        [volumes.name(row) for row in test.rows],
+        volumes,
+        test.rows,
         [results.number(value) for value in test.target],
         {"value": test.value},
     )

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from voxseq.plan.context import RunContext
 
 Array = NDArray[Any]
-#: Case ("" for a whole split), label ("" where there is none), metric and value of a score.
-ScoreRow = tuple[str, str, str, float]
-_SCORES = ("case", "label", "metric", "value")
+#: Case and its patient ("" for a whole split), label ("" where there is none), metric and value.
+ScoreRow = tuple[str, str, str, str, float]
+_SCORES = ("case", "subject", "label", "metric", "value")
 
 
 def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
@@ -30,19 +30,25 @@ def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
 
 
 def write_predictions(
-    path: Path, cases: Sequence[str], targets: Sequence[str], columns: Mapping[str, Array]
+    path: Path,
+    volumes: Volumes,
+    rows: Sequence[int],
+    targets: Sequence[str],
+    columns: Mapping[str, Array],
 ) -> None:
     """Write what was predicted of each case of the test split.
 
     Args:
         path: of the table.
-        cases: names.
+        volumes: the store, which knows names and patients.
+        rows: of the cases.
         targets: of the cases, as they are to be written.
         columns: name → (n,) predicted numbers.
     """
     values = ([number(value) for value in column] for column in columns.values())
-    rows = list(zip(cases, targets, *values, strict=True))
-    write_csv(path, ("case", "target", *columns), rows)
+    names, subjects = map(volumes.name, rows), map(volumes.subject, rows)
+    lines = list(zip(names, subjects, targets, *values, strict=True))
+    write_csv(path, ("case", "subject", "target", *columns), lines)
 
 
 def number(value: float) -> str:

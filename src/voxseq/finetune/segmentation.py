@@ -250,7 +250,7 @@ def write_scores(
         lowest = math.inf
         for case in score_cases(predict, volumes, rows, recipe, surface=recipe.surface):
             lines += [
-                (volumes.name(case.row), label, metric, value)
+                (volumes.name(case.row), volumes.subject(case.row), label, metric, value)
                 for metric, values in case.scores.items()
                 for label, value in zip(recipe.labels, values, strict=True)
             ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
+from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun, ReportTask
 from voxseq.config.task_types import PROBED
 from voxseq.plan.model import Run
 
@@ -72,6 +72,8 @@ def is_trained(stage: str, variant: str, kind: str) -> bool:
 def _tables(study: ReportRun) -> Iterator[str]:
     for number in table_numbers(study):
         yield from (f"tables/table{number}.{ending}" for ending in ("csv", "md", "tex"))
+    if has_claims(study):
+        yield from ("tables/claims.csv", "tables/claims.md")
     if _is_compared(study):
         yield from ("tables/differences.csv", "tables/differences.md")
     if study.pretrain_runs:
@@ -113,6 +115,11 @@ def detailed_tasks(study: ReportRun) -> tuple[ReportTask, ...]:
     kinds = ("segmentation", "classification")
     tasks = [task for task in _finetuned(study) if not task.is_papers]
     return tuple(task for kind in kinds for task in tasks if task.type == kind)
+
+
+def has_claims(study: ReportRun) -> bool:
+    """Whether a study has a verdict on the paper's claims: if it has its tasks and its method."""
+    return study.is_papers and any(run.method == REFERENCE for run in study.finetuned)
 
 
 def _finetuned(study: ReportRun) -> list[ReportTask]:

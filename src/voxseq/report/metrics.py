@@ -25,7 +25,7 @@ class Metric:
     title: str
     words: str = ""
     unit: str = ""
-    digits: int = 4
+    digits: int = 3
     factor: float = 1.0
     lower_is_better: bool = False
     is_share: bool = True
@@ -53,11 +53,34 @@ class Metric:
         """The unit, or the range of a value without one."""
         return self.unit or ("0-1" if self.is_share else "none")
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and largest value in the files."""
+        if self.unit == "%" or (self.is_share and not self.unit):
+            return 0.0, 1.0
+        return (0.0 if self.lower_is_better else -math.inf), math.inf
+
     def decimals(self, value: float) -> int:
         """Decimals of a printed value, and of what is printed beside it."""
         if not self.significant or not math.isfinite(value) or value == 0.0:
             return self.digits
         return min(max(self.significant - 1 - math.floor(math.log10(abs(value))), 0), 9)
+
+    def shown(
+        self, value: float, low: float = math.nan, high: float = math.nan, *, signed: bool = False
+    ) -> str:
+        """A value and its interval in the printed unit: "57.9 [55.2, 60.6]"."""
+        if math.isnan(value):
+            return "undefined"
+        form = f"{'+' if signed else ''}z.{self.decimals(value)}f"
+        text = format(value, form)
+        known = math.isfinite(low) and math.isfinite(high)
+        return f"{text} [{format(low, form)}, {format(high, form)}]" if known else text
+
+    def gap(self, difference: float, low: float, high: float) -> str:
+        """A difference of values in the files, and its interval: "+2.1 [-0.3, +4.5]"."""
+        scaled = (self.factor * value for value in (difference, low, high))
+        return self.shown(*scaled, signed=True)
 
     def best(self, values: Iterable[float]) -> float:
         """The best of some values, at least one."""
@@ -68,11 +91,12 @@ class Metric:
         return difference < 0.0 if self.lower_is_better else difference > 0.0
 
 
-#: Dice is printed in percent; AUC and accuracy between 0 and 1, as in the paper.
+#: Dice is printed in percent; AUC and accuracy between 0 and 1, as in the paper. Digits are those
+#: that an interval leaves room for.
 PRINTED: Mapping[str, Metric] = {
-    "dice": Metric("Dice", "", "%", 2, 100.0, per_case=True),
-    "surface_dice": Metric("Surface Dice", "surface Dice", "%", 2, 100.0, per_case=True),
-    "hd95": Metric("HD95", "", "mm", 2, lower_is_better=True, per_case=True),
+    "dice": Metric("Dice", "", "%", 1, 100.0, per_case=True),
+    "surface_dice": Metric("Surface Dice", "surface Dice", "%", 1, 100.0, per_case=True),
+    "hd95": Metric("HD95", "", "mm", 1, lower_is_better=True, per_case=True),
     "auc": Metric("AUC"),
     "accuracy": Metric("ACC", "accuracy"),
     "mae": Metric(
@@ -83,8 +107,8 @@ PRINTED: Mapping[str, Metric] = {
         is_share=False,
         in_unit_of_task=True,
     ),
-    "r2": Metric("R²", digits=3, is_share=False),
-    "correlation": Metric("Correlation", "correlation", digits=3, is_share=False),
+    "r2": Metric("R²", is_share=False),
+    "correlation": Metric("Correlation", "correlation", is_share=False),
 }
 
 

@@ -31,29 +31,32 @@ def read_predictions(
         stages: of the runs; none: all.
 
     Returns:
-        One row per run × case: ``KEYS``, case, target (index of the class, or a value), then
-        :data:`VALUE` of a regression, or one column of :func:`class_columns` for each class: its
-        probability, 0..1. Cases without a finite target or prediction are left out.
+        One row per run × case: ``KEYS``, case, subject (its patient), target (index of the class,
+        or a value), then :data:`VALUE` of a regression, or one column of :func:`class_columns` for
+        each class: its probability, 0..1. Cases without a finite target or prediction are left out.
 
     Raises:
         IntegrityError: a file that cannot be read, lacks a column or has another class.
     """
     runs = [r for r in study.runs if r.task == task.name and (not stages or r.stage in stages)]
     if task.type == "regression":
-        frame, columns = read_runs(runs, inputs, FILE, ("case", "target", VALUE)), [VALUE]
+        frame, columns = (
+            read_runs(runs, inputs, FILE, ("case", "subject", "target", VALUE)),
+            [VALUE],
+        )
     elif task.has_two_classes:
-        frame = read_runs(runs, inputs, FILE, ("case", "target", "probability"))
+        frame = read_runs(runs, inputs, FILE, ("case", "subject", "target", "probability"))
         columns = class_columns(task)
         positive = frame.pop("probability").astype(float)
         frame = frame.assign(**dict(zip(columns, (1.0 - positive, positive), strict=True)))
     else:
         names = [f"probability_{label}" for label in task.labels]
         columns = class_columns(task)
-        frame = read_runs(runs, inputs, FILE, ("case", "target", *names))
+        frame = read_runs(runs, inputs, FILE, ("case", "subject", "target", *names))
         frame = frame.rename(columns=dict(zip(names, columns, strict=True)))
     frame[["target", *columns]] = frame[["target", *columns]].astype(float)
     known = np.isfinite(frame[["target", *columns]].to_numpy()).all(axis=1)
-    frame = pd.DataFrame(frame[known], columns=[*KEYS, "case", "target", *columns])
+    frame = pd.DataFrame(frame[known], columns=[*KEYS, "case", "subject", "target", *columns])
     if task.type == "classification":
         strange = frame.loc[~frame["target"].isin(range(len(columns))), "run"]
         if len(strange):

@@ -14,11 +14,11 @@ from voxseq.base.files import read_json, size_of
 from voxseq.config.report_run import FinetunedRun, ReportRun
 
 KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")
-SCORE_COLUMNS = ("case", "label", "metric", "value")
+SCORE_COLUMNS = ("case", "subject", "label", "metric", "value")
 MEAN_COLUMNS = (*KEYS, "metric", "value", "cases")
 #: The run whose results the figures read besides those of the trainings.
 TABLES_RUN = "tables/all"
-_TEXTS = {*KEYS[:5], "title", "case", "label", "metric", "split", "name"}
+_TEXTS = {*KEYS[:5], "title", "case", "subject", "label", "metric", "split", "name"}
 
 
 def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
@@ -26,8 +26,8 @@ def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
 
     Returns:
         One row per run × case × label × metric: columns run, stage, task, method, variant (empty:
-        the method itself), ratio (share of the labels, 0..1), seed, case, label, metric, value
-        (NaN where undefined, such as Dice of a class that the case lacks).
+        the method itself), ratio (share of the labels, 0..1), seed, case, subject (its patient),
+        label, metric, value (NaN where undefined, such as Dice of a class that the case lacks).
 
     Raises:
         IntegrityError: a scores.csv that cannot be read or lacks a column.

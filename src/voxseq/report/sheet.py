@@ -32,7 +32,8 @@ class Column:
         task: task name in the configuration; empty for the average over tasks.
         metric: a key of ``PRINTED``; empty for a column of texts.
         ratio: share of the training labels, 0..1.
-        cases: number of test cases; ``None`` where nothing has run.
+        cases: number of test cases of a seed; ``None`` where nothing has run.
+        seeds: number of seeds; ``None`` where nothing has run.
         detail: further words of the header.
         paper: column of paper_values.csv, which is the task's data set; empty where the paper has
             none.
@@ -44,27 +45,31 @@ class Column:
     metric: str = ""
     ratio: float = 1.0
     cases: int | None = None
+    seeds: int | None = None
     detail: str = ""
     paper: str = ""
     unit: str = ""
 
     @property
     def header(self) -> tuple[str, ...]:
-        """Lines of the header: title, metric and unit, detail, number of test cases."""
+        """Lines of the header: title, metric and unit, detail, seeds and test cases."""
         score = printed(self.metric, self.unit).header if self.metric else ""
+        seeds = "" if self.seeds is None else f"{self.seeds} seed{'s' if self.seeds != 1 else ''}"
         cases = "" if self.cases is None else f"{self.cases} test cases"
-        return one_line(self.title), *filter(None, (score, self.detail, cases))
+        counts = ", ".join(filter(None, (seeds, cases)))
+        return one_line(self.title), *filter(None, (score, self.detail, counts))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, or mean and sample standard deviation over seeds in the printed unit (Dice in %).
+    """A text, or mean over seeds with its 95 % interval in the printed unit (Dice in %).
 
     Attributes:
         n: number of seeds that the mean is made of; 0: the run is missing.
         planned: number of seeds that the study plans for the cell.
         mean: ``None`` where missing, NaN where the score is undefined.
-        sd: ``None`` with fewer than two seeds.
+        low: lower end of the interval; ``None`` where there is none.
+        high: upper end.
         paper: the paper's value in the printed unit, ``None`` where the paper has none.
         best: whether the mean is the best of its column, or the text is emphasised.
         mark: the row against its reference.
@@ -79,7 +84,8 @@ class Cell:
     n: int = 0
     planned: int = 0
     mean: float | None = None
-    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
     paper: str | None = None
     best: bool = False
     mark: Mark = ""
@@ -105,26 +111,23 @@ class Cell:
         return "best" if self.best else ""
 
     def printed(self, metric: str) -> str:
-        """The cell as printed: "72.31 ± 0.52 (n=3) ▲", "missing", "–" or "undefined (n=1)"."""
+        """The cell as printed: "72.3 [70.1, 74.5] ▲", "missing", "–" or "undefined"."""
         if self.text is not None:
             return self.text
         if not self.exists:
             return NOT_APPLICABLE
         if self.mean is None:
             return "missing"
-        if math.isnan(self.mean):
-            return f"undefined (n={self.n})"
-        digits = PRINTED[metric].decimals(self.mean)
-        sd = "–" if self.sd is None else f"{self.sd:.{digits}f}"
+        ends = (math.nan if end is None else end for end in (self.low, self.high))
         partial = "†" if self.status == "partial" else ""
         sign = f" {SIGNS[self.mark]}" if SIGNS[self.mark] else ""
-        return f"{self.mean:.{digits}f} ± {sd} (n={self.n}){partial}{sign}"
+        return f"{PRINTED[metric].shown(self.mean, *ends)}{partial}{sign}"
 
     def bracket(self, metric: str) -> str:
-        """In brackets the mean of the reference or the paper's value; empty without either."""
+        """In brackets the paper's value or the mean of the reference; empty without either."""
         if self.reference is not None:
-            return f"[{self.reference:.{PRINTED[metric].decimals(self.reference)}f}]"
-        return "" if self.paper is None else f"[{self.paper}]"
+            return f"(reference {PRINTED[metric].shown(self.reference)})"
+        return "" if self.paper is None else f"(paper {self.paper})"
 
 
 @dataclass(frozen=True)
@@ -232,15 +235,34 @@ def text_block(title: str, header: Iterable[str], rows: Iterable[Iterable[str | 
     return Block(title, tuple(map(Column, columns)), tuple(Row(*m) for m in made), corner)
 
 
-def summarise(values: Iterable[float], planned: int, factor: float, paper: str | None) -> Cell:
-    """Mean and sample standard deviation of one value per seed, times ``factor``."""
+def summarise(
+    values: Iterable[float],
+    planned: int,
+    factor: float,
+    paper: str | None,
+    half: float = math.nan,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Cell:
+    """Mean of one value per seed and its interval, times ``factor``.
+
+    Args:
+        values: one per seed.
+        planned: number of seeds.
+        factor: of the printed unit.
+        paper: the paper's value.
+        half: half the width of the interval; NaN: there is none.
+        bounds: of the score, where the interval ends.
+    """
     scaled = [factor * float(value) for value in values]
     n = len(scaled)
     if not n:
         return Cell(0, planned, paper=paper)
     mean = math.fsum(scaled) / n
-    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in scaled) / (n - 1)) if n > 1 else None
-    return Cell(n, planned, mean, sd, paper)
+    if not math.isfinite(half) or math.isnan(mean):
+        return Cell(n, planned, mean, paper=paper)
+    low, high = (factor * bound for bound in bounds)
+    ends = max(mean - factor * half, low), min(mean + factor * half, high)
+    return Cell(n, planned, mean, *ends, paper)
 
 
 def mark_best(block: Block) -> Block:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 #: ``mark`` is the row against its reference: above, below, unclear, or none (not compared).
 CSV_COLUMNS = (
     *("table", "block", "group", "row", "reference", "column", "metric", "unit", "detail"),
-    *("label_ratio", "mean", "sd", "n", "planned", "cases", "paper", "status", "mark", "p_holm"),
+    *("label_ratio", "mean", "low", "high", "n", "planned", "cases"),
+    *("paper", "status", "mark", "p_holm"),
 )
 
 
@@ -55,10 +56,11 @@ def to_csv(sheet: Sheet) -> str:
             *(sheet.number, block.title, row.group, row.title, row.reference or "none"),
             *(column.title, column.metric, printed(column.metric, column.unit).range),
             *(column.detail or "none", f"{column.ratio:g}"),
-            *(_number(cell.mean, cell), _deviation(cell), cell.n, cell.planned),
-            *("n/a" if value is None else value for value in (column.cases, cell.paper)),
+            *(_number(cell.mean, cell), _end(cell.low, cell), _end(cell.high, cell)),
+            *(cell.n, cell.planned),
+            *("none" if value is None else value for value in (column.cases, cell.paper)),
             *(cell.status, cell.mark or "none"),
-            "n/a" if cell.p_holm is None else f"{cell.p_holm:.6f}",
+            "none" if cell.p_holm is None else f"{cell.p_holm:.6f}",
         )
         for block in sheet.blocks
         for row in block.rows
@@ -66,7 +68,7 @@ def to_csv(sheet: Sheet) -> str:
     ]
     frame = pd.DataFrame(rows, columns=list(CSV_COLUMNS), dtype=object)
     if not sheet.papers:
-        frame = frame.drop(columns="paper").replace("n/a", "none")
+        frame = frame.drop(columns="paper")
     return frame_to_csv(frame, phantoms=sheet.phantoms)
 
 
@@ -175,14 +177,14 @@ def _latex_cell(pair: tuple[Column, Cell]) -> str:
 
 def _number(value: float | None, cell: Cell) -> str:
     if not cell.exists:
-        return "n/a"
+        return "none"
     if not cell.n or value is None:
         return "missing"
     return "undefined" if math.isnan(value) else f"{value:.6f}"
 
 
-def _deviation(cell: Cell) -> str:
-    return "n/a" if cell.n and cell.sd is None else _number(cell.sd, cell)
+def _end(value: float | None, cell: Cell) -> str:
+    return "none" if cell.n and value is None else _number(value, cell)
 
 
 def _field(value: object) -> object:

@@ -13,12 +13,13 @@ import pandas as pd
 
 from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import cell_values, read_record, run_means
+from voxseq.report.results import read_record
 from voxseq.report.sheet import Cell, Column, summarise
 from voxseq.report.tables import layout
-from voxseq.report.tables.differences import compare_rows, is_clear
+from voxseq.report.tables.differences import compare_rows
 from voxseq.report.tables.layout import RowSpec
 from voxseq.report.tables.paper import PaperValues, in_percent, paper_values
+from voxseq.report.tables.rows import RowKey, RowScores, row_scores
 
 #: Stages whose runs fill the cells of each table.
 STAGES: Mapping[int, tuple[str, ...]] = {
@@ -34,18 +35,23 @@ class TableInputs:
     """Inputs of all tables.
 
     Attributes:
-        means: frame of ``run_means``.
+        scores: of all rows.
         training_cases: (task, label ratio) → number of training cases, where known.
         test_cases: task → number of test cases, where known.
         differences: frame of ``compare_rows``.
     """
 
-    means: pd.DataFrame
+    scores: RowScores
     study: ReportRun
     paper: PaperValues
     training_cases: Mapping[tuple[str, float], int]
     test_cases: Mapping[str, int]
     differences: pd.DataFrame
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """One value for every run and metric."""
+        return self.scores.means
 
     @cached_property
     def _compared(self) -> Mapping[tuple[Any, ...], Mapping[Any, Any]]:
@@ -54,10 +60,6 @@ class TableInputs:
             (*(row[k] for k in ("table", "task", "metric", "ratio", "other", "variant")),): row
             for row in self.differences.to_dict("records")
         }
-
-    @cached_property
-    def _by_cell(self) -> Mapping[tuple[Any, ...], pd.Series[Any]]:
-        return cell_values(self.means)
 
     def columns(self, tasks: tuple[ReportTask, ...]) -> tuple[Column, ...]:
         """A column for each task and metric, at full labels."""
@@ -70,7 +72,15 @@ class TableInputs:
         cases = int(scored) if math.isfinite(scored) else self.test_cases.get(task.name)
         paper = layout.paper_column(task)
         unit = task.unit if PRINTED[metric].in_unit_of_task else ""
-        return Column(task.title, task.name, metric, cases=cases, paper=paper, unit=unit)
+        seeds = self.seeds_of(task.name)
+        return Column(
+            task.title, task.name, metric, cases=cases, seeds=seeds, paper=paper, unit=unit
+        )
+
+    def seeds_of(self, *tasks: str) -> int | None:
+        """Number of seeds of the rows of some tasks; ``None`` where nothing has run."""
+        chosen = self.means[self.means["task"].isin(tasks)]
+        return int(chosen["seed"].nunique()) or None
 
     def cell(self, table: int, row: RowSpec, column: Column) -> Cell:
         """One cell; ``row.method`` None or a run that is not there gives a missing cell."""
@@ -80,24 +90,32 @@ class TableInputs:
         if column.task:
             runs = self.study.runs_of(column.task, row.method, row.variant, column.ratio)
             planned = len({run.seed for run in runs if run.stage in STAGES[table]})
-            values = list(self._values(table, column, row.method, row.variant))
         else:
             planned = len(self.study.seeds)
-            values = self._averages(table, column, row.method)
-        cell = summarise(values, planned, PRINTED[column.metric].factor, paper)
-        return self._marked(table, row, column, cell)
+        cell = self._summary(table, column, (row.method, row.variant), planned)
+        return self._marked(table, row, column, replace(cell, paper=paper))
 
     def mean_of(self, series: tuple[str, str], column: Column) -> float | None:
         """Mean over seeds of a row of Table 1, 2 or 5 in the printed unit; None: not run."""
-        values = self._values(5 if series[1] else 1, column, *series)
-        return summarise(values, 0, PRINTED[column.metric].factor, None).mean
+        return self._summary(5 if series[1] else 1, column, series, 0).mean
 
-    def _averages(self, table: int, column: Column, method: str) -> list[float]:
-        """Mean over the tasks of the average for every seed that all of them have."""
-        names = [task.name for task in layout.average_tasks(self.study)]
-        parts = [self._values(table, replace(column, task=name), method, "") for name in names]
-        seeds = set.intersection(*(set(part.index) for part in parts))
-        return [sum(float(part[seed]) for part in parts) / len(parts) for seed in sorted(seeds)]
+    def _summary(self, table: int, column: Column, series: tuple[str, str], planned: int) -> Cell:
+        """Mean over seeds, and its interval."""
+        average = [task.name for task in layout.average_tasks(self.study)]
+        tasks = [column.task] if column.task else average
+        metric = PRINTED[column.metric]
+        for stage in STAGES[table]:
+            row = RowKey(stage, *series, column.ratio)
+            seeds = self.scores.seeds(column.metric, tasks, row)
+            if not seeds:
+                continue
+            parts = [self.scores.values(column.metric, task, row) for task in tasks]
+            values = [sum(float(part[seed]) for part in parts) / len(parts) for seed in seeds]
+            found = self.scores.alone(column.metric, tasks, row)
+            # The interval is around the mean as it is printed: over cases, then classes.
+            half = math.nan if found is None else found.half
+            return summarise(values, planned, metric.factor, None, half, metric.bounds)
+        return Cell(0, planned)
 
     def _paper(self, table: int, row: RowSpec, column: Column) -> str | None:
         """The paper's value of a cell in the printed unit."""
@@ -105,21 +123,13 @@ class TableInputs:
         value = self.paper.get((table, name, column.paper, column.metric))
         return in_percent(value) if value and PRINTED[column.metric].unit == "%" else value
 
-    def _values(self, table: int, column: Column, method: str, variant: str) -> pd.Series[Any]:
-        """One score per seed, with the seed as index."""
-        for stage in STAGES[table]:
-            key = (stage, column.task, column.metric, method, variant, column.ratio)
-            if key in self._by_cell:
-                return self._by_cell[key]
-        return pd.Series(dtype=float)
-
     def _marked(self, table: int, row: RowSpec, column: Column, cell: Cell) -> Cell:
         key = (table, column.task, column.metric, column.ratio, row.method, row.variant)
         found = self._compared.get(key)
         if found is None:
             return cell
         p = None if math.isnan(found["p_holm"]) else float(found["p_holm"])
-        if not is_clear(found):
+        if not found["marked"]:
             return replace(cell, mark="unclear", p_holm=p)
         # The difference is the reference minus this row.
         is_worse = PRINTED[column.metric].is_better(found["difference"])
@@ -145,5 +155,5 @@ def table_inputs(study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Pa
             training.setdefault((run.task, run.ratio), int(record["n_train"]))
         if "n_test" in record:
             test.setdefault(run.task, int(record["n_test"]))
-    differences = compare_rows(study, scores, inputs)
-    return TableInputs(run_means(scores), study, paper_values(), training, test, differences)
+    rows = row_scores(study, scores, inputs)
+    return TableInputs(rows, study, paper_values(), training, test, compare_rows(rows))

@@ -9,7 +9,7 @@ from voxseq.config.report_run import SURFACE_METRICS, ReportTask
 from voxseq.report.metrics import PRINTED, sentence
 from voxseq.report.sheet import Sheet
 from voxseq.report.tables import layout
-from voxseq.report.tables.differences import SIGNIFICANT, out_of_reach
+from voxseq.report.tables.differences import rules
 from voxseq.report.tables.inputs import TableInputs
 from voxseq.report.tables.sides import tested_metrics
 from voxseq.report.writers import notes
@@ -50,9 +50,13 @@ def with_notes(
         # Only where the table has tasks that the average is not over.
         average=average if has_average and len(average) < len(tasks) else (),
         reference=reference,
-        significant=SIGNIFICANT,
         comparisons=len(compared),
-        unreachable=out_of_reach(study, compared),
+        primary=int(compared["primary"].sum()),
+        has_marks=bool(compared["p_holm"].notna().any()),
+        rules=rules(compared),
+        one_seed=max((cell.n for cell in sheet.cells), default=0) == 1,
+        own_cases=study.phantoms and len(study.seeds) > 1,
+        repeated=list(_repeated(inputs, tasks.values())),
     )
     return replace(sheet, notes=lines)
 
@@ -64,3 +68,11 @@ def _untested(tasks: Iterable[ReportTask]) -> Iterator[str]:
             if name not in tested_metrics(task):
                 of_many = " of more than two classes" if name == "auc" else ""
                 yield f"{PRINTED[name].name}{of_many}"
+
+
+def _repeated(inputs: TableInputs, tasks: Iterable[ReportTask]) -> Iterator[tuple[str, int, int]]:
+    """Title, scans and patients of the tasks that have several scans of a patient."""
+    for task in tasks:
+        scans, patients = inputs.scores.scans(task.name)
+        if scans > patients:
+            yield task.title, scans, patients

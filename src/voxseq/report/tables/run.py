@@ -13,13 +13,14 @@ import pandas as pd
 from voxseq.base.files import write_json, write_text
 from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
 from voxseq.config.task_types import TaskType
-from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, lasting, table_numbers
+from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, has_claims, lasting, table_numbers
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.metrics import sentence
 from voxseq.report.results import class_means, collect, main_scores, missing_runs
 from voxseq.report.sheet import Block, Column, Row, Sheet, mark_best, write_sheets
 from voxseq.report.tables import curves, layout
 from voxseq.report.tables.beyond import table5
+from voxseq.report.tables.claims import claims_frame, claims_sheet
 from voxseq.report.tables.collapse import collapse_frame, collapse_sheet
 from voxseq.report.tables.differences import differences_sheet
 from voxseq.report.tables.inputs import TableInputs, table_inputs
@@ -58,10 +59,14 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
         "tables/structures.csv": structures,
         **dict(zip(PLOTS, plots, strict=True)),
     }
+    claimed = claims_frame(inputs.scores) if has_claims(study) else None
+    if claimed is not None:
+        frames["tables/claims.csv"] = claimed
     published = lasting("tables", study)
     for name in (name for name in frames if name in published):
         write_text(context.out / name, frame_to_csv(frames[name], phantoms=study.phantoms))
     tables = all_tables(inputs)
+    first = () if claimed is None else (claims_sheet(study, claimed),)
     texts = [
         structures_sheet(study, structures),
         differences_sheet(study, inputs.differences),
@@ -70,10 +75,10 @@ def execute_tables(context: RunContext[ReportRun]) -> None:
     texts = [sheet for sheet in texts if f"tables/{sheet.name}.md" in published]
     for sheet in tables:
         write(sheet, context.out / "tables", ("csv", "md", "tex"))
-    for sheet in texts:
+    for sheet in (*first, *texts):
         write(sheet, context.out / "tables", ("md",))
     head = {DATA_FIELD: PHANTOM_DATA} if study.phantoms else {}
-    write_sheets(context.out / SHEETS, (*tables, *texts), head)
+    write_sheets(context.out / SHEETS, (*first, *tables, *texts), head)
     write_json(context.out / METRICS, {**head, **metrics_of(study, inputs.means, losses)})
 
 
@@ -88,22 +93,29 @@ def main_table(inputs: TableInputs, kind: TaskType) -> Sheet:
     """Tables 1, 2 and 6: scores of every method on every task of a type, and the average."""
     number, study = MAIN_TABLES[kind], inputs.study
     tasks = layout.ordered_tasks(study, kind)
-    columns = (*inputs.columns(tasks), *_average(study, kind))
+    columns = (*inputs.columns(tasks), *_average(inputs, kind))
     block = _block(inputs, number, "", columns, layout.method_rows(study, tasks, number))
     scores = sentence(metric for task in tasks for metric in task.metrics)
     title = f"{kind.capitalize()}: {scores} after fine-tuning with all labels"
     return _sheet(inputs, number, title, (block,), layout.absent_columns(tasks, number))
 
 
-def _average(study: ReportRun, kind: TaskType) -> tuple[Column, ...]:
+def _average(inputs: TableInputs, kind: TaskType) -> tuple[Column, ...]:
     """The columns of the average, if there are any; the header says of how many tasks."""
+    study = inputs.study
     tasks = layout.average_tasks(study, kind)
     if not tasks:
         return ()
     detail = f"of {len(tasks)} tasks" + (" (MSD)" if all(t.is_decathlon for t in tasks) else "")
     papers = {tasks[0].metrics[0]: layout.average_column(study)}
     return tuple(
-        Column(layout.AVERAGE, metric=metric, detail=detail, paper=papers.get(metric, ""))
+        Column(
+            layout.AVERAGE,
+            metric=metric,
+            seeds=inputs.seeds_of(*(task.name for task in tasks)),
+            detail=detail,
+            paper=papers.get(metric, ""),
+        )
         for metric in layout.common_metrics(tasks)
     )
 
