@@ -93,7 +93,7 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
     default=3,
     show_default=True,
     envvar="VOXSEQ_SEEDS",
-    help="Trainings of each row.",
+    help="Whole chains: pre-training, and fine-tunings of each row.",
 )
 @click.option("--force", is_flag=True, help="Replace a study of this name.")
 def init(
@@ -127,7 +127,7 @@ def init(
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
     facts = facts_of(images, labels, like=like, modality=modality, target=target)
-    wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
+    wishes = Wishes(name, facts, target, pretrain_only, steps, seeds)
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
@@ -169,6 +169,12 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
         f"{_several(cost.runs, 'training')}, "
         f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
     )
+    if config.seeds > 1:
+        own = "pre-training and fine-tunings" if config.finetune.tasks else "pre-training"
+        console.print(
+            f"{config.seeds} seeds, each with its own {own}: about "
+            f"{_duration(cost.seconds / config.seeds)} each; --seeds 1 takes a single one"
+        )
     if not cost.fits(machine):
         console.print(
             "note: the largest training may not fit the memory of this machine; a smaller preset "

@@ -150,12 +150,14 @@ def _numbers(runs: pd.DataFrame) -> dict[str, Any]:
     """The numbers of a row from its own runs."""
     numbers: dict[str, Any] = {}
     is_pretraining = runs["kind"] == "pretraining"
-    for run in runs[is_pretraining].to_dict("records"):
+    trained = runs[is_pretraining]
+    if len(trained):
         numbers |= {
-            "pretraining_seconds": run["seconds"],
-            "pretraining_peak_memory_mb": run["peak_memory_mb"],
-            "pretraining_parameters": run["parameters"],
-            "encoder_parameters": run["encoder_parameters"],
+            "pretraining_seconds": trained["seconds"].mean(),
+            "pretraining_peak_memory_mb": trained["peak_memory_mb"].max(),
+            # All seeds have as many weights.
+            "pretraining_parameters": trained["parameters"].max(),
+            "encoder_parameters": trained["encoder_parameters"].max(),
         }
     tuned = runs[~is_pretraining]
     if len(tuned):

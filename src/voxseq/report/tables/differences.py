@@ -77,7 +77,7 @@ def compare_rows(
     Args:
         study: what was planned.
         scores: frame of ``collect``.
-        inputs: run id → folder, for predictions.csv of the classification runs.
+        inputs: run id → folder, for the files of the seeds.
 
     Returns:
         One row per comparison, columns ``COLUMNS``; difference = reference − other in 0..1; p_holm

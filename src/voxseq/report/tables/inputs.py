@@ -13,7 +13,7 @@ import pandas as pd
 
 from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import cell_values, read_record, run_means
+from voxseq.report.results import cell_values, run_means, sizes_of
 from voxseq.report.sheet import Cell, Column, summarise
 from voxseq.report.tables import layout
 from voxseq.report.tables.differences import compare_rows, is_clear
@@ -132,18 +132,19 @@ def table_inputs(study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Pa
     Args:
         study: what was planned.
         scores: frame of ``collect``.
-        inputs: run id → folder, for predictions.csv and summary.json.
+        inputs: run id → folder, for the files of the seeds.
     """
     training: dict[tuple[str, float], int] = {}
     test: dict[str, int] = {}
+    sizes = sizes_of(study, inputs)
     # Baselines without a network may count their cases otherwise, and come last.
     for run in sorted(study.runs, key=lambda run: run.stage == "beyond"):
         if (run.task, run.ratio) in training and run.task in test:
             continue
-        record = read_record(inputs, run.id, "summary.json")
+        record = sizes.get(run.id, {})
         if "n_train" in record:
-            training.setdefault((run.task, run.ratio), int(record["n_train"]))
+            training.setdefault((run.task, run.ratio), record["n_train"])
         if "n_test" in record:
-            test.setdefault(run.task, int(record["n_test"]))
+            test.setdefault(run.task, record["n_test"])
     differences = compare_rows(study, scores, inputs)
     return TableInputs(run_means(scores), study, paper_values(), training, test, differences)

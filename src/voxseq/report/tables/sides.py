@@ -64,7 +64,7 @@ def sides_of_metrics(
     Args:
         study: what was planned.
         scores: frame of ``collect``.
-        inputs: run id → folder, for predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
     """
     found = {name: sides_of(scores[scores["metric"] == name]) for name in SCORED}
     for task in (task for task in study.tasks.values() if task.type in PREDICTING):
