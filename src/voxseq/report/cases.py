@@ -20,7 +20,8 @@ from voxseq.report.predictions import (
     of_true_class,
     read_predictions,
 )
-from voxseq.report.results import collect, run_file
+from voxseq.report.reading import run_file
+from voxseq.report.results import collect
 from voxseq.report.slices import Slice, read_worst
 
 CASE_COLUMNS = ("task", "method", "label", "case", "value", "seeds")

@@ -10,7 +10,8 @@ import pandas as pd
 
 from voxseq.base.errors import IntegrityError
 from voxseq.config.report_run import ReportRun, ReportTask
-from voxseq.report.results import KEYS, predicted
+from voxseq.report.reading import KEYS
+from voxseq.report.results import predicted
 
 #: Column of the value of a regression.
 VALUE = "value"

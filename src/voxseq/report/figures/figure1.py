@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from voxseq.config.report_run import ReportRun
 from voxseq.report.figures.style import bare, missing, new_figure, outlined
-from voxseq.report.results import read_record
+from voxseq.report.reading import read_record
 
 _PREFIX = "#56B4E9"
 _SCORED = "#E69F00"

@@ -25,7 +25,8 @@ from voxseq.report.figures.style import Palette, save, small_png, styled
 from voxseq.report.figures.worst_figure import worst_figure
 from voxseq.report.pages.cases import render_cases
 from voxseq.report.pages.index import render_index
-from voxseq.report.results import TABLES_RUN, read_csv, read_means
+from voxseq.report.reading import read_csv
+from voxseq.report.results import TABLES_RUN, read_means
 from voxseq.report.seeds.agree import seeds_of, with_further
 from voxseq.report.tables.curves import CURVE_COLUMNS, RATIO_COLUMNS, validation_curves
 from voxseq.report.writers import frame_to_csv

@@ -11,7 +11,8 @@ import pandas as pd
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import SHEETS
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import TABLES_RUN, missing_runs, read_means, read_record, sizes_of
+from voxseq.report.reading import read_record
+from voxseq.report.results import TABLES_RUN, missing_runs, read_means, sizes_of
 from voxseq.report.seeds.agree import Seeds, seeds_of
 from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
 from voxseq.report.writers import to_html

@@ -15,7 +15,7 @@ from voxseq.base.environment import environment
 from voxseq.config.report_run import FinetunedRun, PretrainedRun, ScoresRun
 from voxseq.plan.outputs import seed_file
 from voxseq.report.escape import PHANTOM_DATA
-from voxseq.report.results import SCORE_COLUMNS, read_csv, read_record, run_file
+from voxseq.report.reading import SCORE_COLUMNS, read_csv, read_record, run_file
 from voxseq.report.seeds.model import (
     Numbers,
     ScoredRun,

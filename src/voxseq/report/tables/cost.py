@@ -16,7 +16,7 @@ import pandas as pd
 from voxseq.base.errors import IntegrityError
 from voxseq.base.files import write_text
 from voxseq.config.report_run import REFERENCE, ReportRun
-from voxseq.report.results import read_record
+from voxseq.report.reading import read_record
 from voxseq.report.sheet import NOT_APPLICABLE, Block, Sheet, text_block
 from voxseq.report.tables.layout import ABLATION_GROUP, group_of
 from voxseq.report.writers import frame_to_csv, notes, to_html, write

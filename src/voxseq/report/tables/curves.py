@@ -12,7 +12,8 @@ import pandas as pd
 
 from voxseq.config.report_run import FinetunedRun, PretrainedRun, ReportRun
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import KEYS, cell_values, read_csv, run_file
+from voxseq.report.reading import KEYS, read_csv, run_file
+from voxseq.report.results import cell_values
 
 METRIC_COLUMNS = ("step", "split", "name", "value")
 CURVE_COLUMNS = (*KEYS, "split", "name", "step", "value")
