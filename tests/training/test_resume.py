@@ -30,7 +30,7 @@ def plan(root: Path) -> Plan:
         {"dataset": "brats23", "kind": "contrast"},
         {"dataset": "deeplesion", "kind": "semantic"},
     ]
-    overlay["finetune"]["seeds"] = [0]
+    overlay["seeds"] = 1
     return build_plan(load_config(root / "params.yaml", [overlay]))
 
 

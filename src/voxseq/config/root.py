@@ -22,7 +22,7 @@ class Config(Model):
     """name of this size of the study; artefacts are in artifacts/SCALE, logs in logs/SCALE"""
     results: str = Field("results", pattern=r"^results(/[A-Za-z0-9_]+)?$")
     """folder of tables, figures and the report; each scale needs its own"""
-    seeds: Annotated[Positive, Field(le=1000)] = 1
+    seeds: Annotated[Positive, Field(le=100)] = 1
     """chains of the study, numbered from 0: each has its own phantoms, pre-trainings and
     fine-tunings; real images and their split are the same in all. More of them leave those that are
     done as they are"""
