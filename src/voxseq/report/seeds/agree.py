@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -99,3 +100,23 @@ def with_further(study: ReportRun, seeds: Seeds) -> ReportRun:
 def _plain(run: _Run, kind: type[_Run]) -> _Run:
     """What the plan says of a run, without its scores."""
     return kind.model_validate({name: getattr(run, name) for name in kind.model_fields})
+
+
+def of_files(study: ReportRun, paths: Sequence[Path]) -> ReportRun:
+    """The study of the seeds in some files, whatever was planned.
+
+    Seeds of the present configuration come first; where there are none, those that agree with the
+    first file.
+
+    Args:
+        study: for its rows and tables.
+        paths: of the files.
+    """
+    words = []
+    for path in paths:
+        with suppress(IntegrityError):
+            words.append(read_seed(path).study)
+    word = study.study if study.study in words else next(iter(words), study.study)
+    none = {"seeds": (), "runs": (), "pretrain_runs": ()}
+    further = {path.as_posix(): "" for path in paths}
+    return study.model_copy(update={**none, "study": word, "further": further})

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
-from voxseq.base.files import read_json, write_text
+from voxseq.base.files import read_text, write_text
 from voxseq.config.base import Model
 from voxseq.config.report_run import FinetunedRun, PretrainedRun
 
@@ -141,16 +141,32 @@ _NEXT = "restore it from version control, or have it made again by the stage sco
 def _read(path: Path, size: int, changed: int) -> SeedScores:
     """A file of this size and time, which many tables read."""
     try:
-        scores = SeedScores.model_validate(read_json(path))
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}", _NEXT) from None
+    return parse_seed(text, str(path))
+
+
+def parse_seed(text: str, name: str) -> SeedScores:
+    """The scores that the text of a file holds.
+
+    Args:
+        text: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        IntegrityError: it is damaged, or its parts do not agree.
+    """
+    try:
+        scores = SeedScores.model_validate_json(text)
         _check(scores)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise IntegrityError(
-            f"{path} is not a seed's scores: {place}: {first['msg']}", _NEXT
-        ) from None
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} is not a seed's scores: {error}", _NEXT) from None
+        place = ".".join(map(str, first["loc"])) or "its text"
+        message = f"{name} is not a seed's scores: {place}: {first['msg']}"
+        raise IntegrityError(message, _NEXT) from None
+    except ValueError as error:
+        raise IntegrityError(f"{name} is not a seed's scores: {error}", _NEXT) from None
     return scores
 
 
