@@ -57,7 +57,8 @@ pretrain.methods.ours.optimiser.momentum: 0.9 | pretrain.methods.ours | optimise
 pretrain.methods.ours.optimiser.schedule: linear | optimiser.schedule | linear | cosine | poly |
     constant
 pretrain.methods.ours.optimiser.warmup_steps: 1001 | ours.optimiser.warmup | 1001 | 1000
-pretrain.methods.ours.token_order: raster, beyond.token_order: [la] | beyond.token_order | raster | nothing
+pretrain.methods.ours.token_order: raster, beyond.token_order: [la]
+    | beyond.token_order | raster | nothing
 pretrain.methods.pcrlv2.decoder_channels: [8, 8] | decoder_channels | (8, 8) | need 3
 pretrain.methods.pcrlv2.global_shape: [12, 12, 10] | pcrlv2.global_shape: (12, 12, 10) | (4, 4, 4)
 pretrain.methods.pcrlv2.local_shape: [12, 12, 10] | pcrlv2.local_shape: (12, 12, 10) | (4, 4, 4)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
-from voxseq.config import Config, load_config, merge, read_yaml
+from voxseq.config import Config, merge, read_yaml
 from voxseq.config.load import validate
 from voxseq.config.registry import METHODS
 from voxseq.config.runs import TaskRun
@@ -295,7 +295,7 @@ def test_a_seed_does_not_depend_on_the_number_of_seeds(number: int) -> None:
 
 
 def seed_of(name: str) -> str:
-    return name.rsplit("/", 1)[1].rsplit("_")[-1]
+    return name.rsplit("/", 1)[1].rsplit("_", 1)[-1]
 
 
 def test_jobs_and_inputs_never_mix_seeds() -> None:

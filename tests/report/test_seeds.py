@@ -99,7 +99,7 @@ def changed(**changes: Any) -> Callable[[Path], None]:
 
 def with_one_number_less(path: Path) -> None:
     content = json.loads(path.read_text())
-    run = next(run for run in content["runs"] if run["scores"])
+    run = next(run for run in content["runs"] if run.get("scores"))
     (by_label,) = run["scores"].values()
     by_label[next(iter(by_label))].pop()
     path.write_text(json.dumps(content))
