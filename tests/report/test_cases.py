@@ -101,6 +101,7 @@ def test_a_classification_is_scored_by_the_probability_of_the_true_class(tmp_pat
     for seed in (0, 1):
         path = context.inputs[f"finetune/ricord/ours/s{seed}"] / "predictions.csv"
         path.write_text(f"case,target,probability\na,0,0.{seed + 1}\nb,1,0.9\nc,0,0.8\n")
+    context.gather()
     cases = case_scores(context.config, context.inputs)
     mine = cases[(cases["task"] == "ricord") & (cases["method"] == "ours")]
     assert mine.set_index("case")["value"].to_dict() == pytest.approx(

@@ -303,6 +303,7 @@ def test_predictions_of_another_type_are_refused(
 ) -> None:
     context = fake_study.build(tmp_path, own((task,), ("vit",), seeds=(0,)), steps=20)
     (context.inputs[f"finetune/{task}/vit/s0"] / "predictions.csv").write_text(text)
+    context.gather()
     with pytest.raises(IntegrityError, match=reason):
         read_predictions(context.config, context.config.tasks[task], context.inputs)
 

@@ -84,7 +84,7 @@ def predicted(
             lacking = [name for name in columns if name not in run.predicted]
             if lacking:
                 raise IntegrityError(
-                    f"the predictions of run {run.id} lack the columns {', '.join(lacking)}",
+                    f"predictions.csv of run {run.id} lacks the columns {', '.join(lacking)}",
                     "delete the run's folder and start the workflow again",
                 )
             named = by_case(scores, run)

@@ -7,6 +7,7 @@ the validation images, see :mod:`voxseq.models.features`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def collapse_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
 def _validations(run: TrainedRun | None) -> list[tuple[int, float, float]]:
     """Step, feature sd and effective rank of the validations that logged them."""
     points = run.validations if run is not None else ()
-    return [(step, sd, rank) for step, _, sd, rank in points if None not in (sd, rank)]  # type: ignore[misc]
+    logged = ((step, sd, rank) for step, _, sd, rank in points if (sd, rank) != (None, None))
+    return [(step, *(math.nan if n is None else n for n in pair)) for step, *pair in logged]
 
 
 def _reasons(point: Sequence[Any]) -> list[str]:
