@@ -86,8 +86,8 @@ def verify_lock(params: Path, overlays: tuple[Path, ...], revision: str) -> None
             continue
         own = seed_scores(run.config, {one.id: workspace.folder(one) for one in finished})
         found = list(unlike(own, there))
-        for one in found:
-            click.echo(f"unlike: {one.run}: {one.reason}")
+        for differing_run in found:
+            click.echo(f"unlike: {differing_run.run}: {differing_run.reason}")
         count = len(own.runs) + len(own.pretrainings)
         versions = ", ".join(f"{name} {value}" for name, value in there.versions.items())
         click.echo(

@@ -43,9 +43,8 @@ def committed(root: Path, path: Path, revision: str = "HEAD") -> SeedScores | No
 
 def unlike(own: SeedScores, other: SeedScores) -> Iterator[Unlike]:
     """Runs of ``own`` that the other has not, has of another fingerprint or with other numbers."""
-    found: dict[str, ScoredRun | TrainedRun] = {run.id: run for run in other.runs}
-    found |= {run.id: run for run in other.pretrainings}
-    for run in (*own.pretrainings, *own.runs):
+    found = {run.id: run for run in _all(other)}
+    for run in _all(own):
         one = found.get(run.id)
         if one is None:
             yield Unlike(run.id, "it is not in the committed file")
@@ -57,6 +56,10 @@ def unlike(own: SeedScores, other: SeedScores) -> Iterator[Unlike]:
             )
         elif run != one or _cases(own, run) != _cases(other, one):
             yield Unlike(run.id, f"other numbers: {_difference(run, one)}")
+
+
+def _all(scores: SeedScores) -> list[ScoredRun | TrainedRun]:
+    return [*scores.pretrainings, *scores.runs]
 
 
 def _cases(scores: SeedScores, run: ScoredRun | TrainedRun) -> object:

@@ -85,8 +85,11 @@ def collapse_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
 def _validations(run: TrainedRun | None) -> list[tuple[int, float, float]]:
     """Step, feature sd and effective rank of the validations that logged them."""
     points = run.validations if run is not None else ()
-    logged = ((step, sd, rank) for step, _, sd, rank in points if (sd, rank) != (None, None))
-    return [(step, *(math.nan if n is None else n for n in pair)) for step, *pair in logged]
+    return [
+        (step, math.nan if sd is None else sd, math.nan if rank is None else rank)
+        for step, _, sd, rank in points
+        if (sd, rank) != (None, None)
+    ]
 
 
 def _reasons(point: Sequence[Any]) -> list[str]:
