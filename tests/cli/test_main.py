@@ -134,11 +134,11 @@ def test_plan_prints_every_run(workspace: Path, call: Call) -> None:
 
 def test_plan_of_one_stage(workspace: Path, call: Call) -> None:
     out = call("plan", "--stage", "pretrain").out
-    assert "pretrain/ours" in out
-    assert "pretrain/simclr" in out
+    assert "pretrain/ours/s0" in out
+    assert "pretrain/simclr/s0" in out
     assert "finetune/" not in out
     assert [r["id"] for r in json.loads(call("plan", "--stage", "pretrain", "--json").out)] == [
-        f"pretrain/{name}" for name in pretrained()
+        f"pretrain/{name}/s0" for name in pretrained()
     ]
 
 
@@ -237,7 +237,7 @@ def test_run_does_a_job_and_its_marker_appears(
     call(*words)
     assert (workspace / plan.marker(job)).exists()
     error = call("job", "preprocess", "task.la", status=2).err
-    assert "download/la is needed" in error
+    assert "download/la/s0 is needed" in error
     assert "snakemake --cores all download" in error
     run = job.runs[0]
     record = workspace / ".voxseq/records/smoke" / run.id / run.fingerprint
@@ -303,14 +303,14 @@ def test_code_versions_are_kept_bumped_and_checked(
 
 def test_plan_tells_what_is_running(workspace: Path, call: Call) -> None:
     works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    ours, simclr = (works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr"))
+    ours, simclr = (works.plan.runs[f"pretrain/{name}/s0"] for name in ("ours", "simclr"))
     works.state(ours).mkdir(parents=True)
     with exclusive(works.lock(ours), ours.id), exclusive(works.lock(simclr), simclr.id):
         out = call("plan", "--stage", "pretrain").out
     states = {row.split()[0]: row for row in out.splitlines()}
-    assert states["pretrain/ours"].rstrip().endswith("running")
+    assert states["pretrain/ours/s0"].rstrip().endswith("running")
     # Another configuration of that run is at work.
-    assert states["pretrain/simclr"].rstrip().endswith("to do")
+    assert states["pretrain/simclr/s0"].rstrip().endswith("to do")
     assert states["7"].endswith("0 finished, 1 running, scale demo")
     assert "running" not in call("plan", "--stage", "pretrain").out
 
@@ -334,11 +334,11 @@ def test_every_stage_of_dvc_ends_so(root: Path) -> None:
 
 def test_runs_are_forgotten(workspace: Path, call: Call) -> None:
     works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    checkpoint = works.state(works.plan.runs["pretrain/ours"]) / "checkpoint.pt"
+    checkpoint = works.state(works.plan.runs["pretrain/ours/s0"]) / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("x")
     assert call("forget", "--yes", "--only", "pretrain/ours").out.splitlines()[:2] == [
-        "pretrain/ours  not finished",
+        "pretrain/ours/s0  not finished",
         "1 runs of scale demo: 1 of pretrain",
     ]
     assert not checkpoint.exists()

@@ -133,14 +133,14 @@ def said(root: Path, checkout: Path) -> dict[str, str]:
 
 def test_the_method_is_part_of_the_plan(said: dict[str, str]) -> None:
     planned = said["voxseq plan --stage pretrain"]
-    assert "pretrain/denoising" in planned
-    assert "pretrain/ours" in planned
+    assert "pretrain/denoising/s0" in planned
+    assert "pretrain/ours/s0" in planned
 
 
 def test_its_cost_is_counted(checkout: Path, said: dict[str, str]) -> None:
     def operations(printed: str, method: str) -> float:
         """GFLOP of an item, of which the star of a stand-in would take the place."""
-        (row,) = (r.split() for r in printed.splitlines() if r.startswith(f"pretrain/{method} "))
+        (row,) = (r.split() for r in printed.splitlines() if r.startswith(f"pretrain/{method}/s0 "))
         return float(row[1].replace(",", ""))
 
     counted = said["voxseq plan --scale demo"]

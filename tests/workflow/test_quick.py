@@ -41,7 +41,7 @@ def test_it_predicts_a_test_image_with_a_network_that_is_kept() -> None:
     assert variable("QUICK") == OVERLAY
     (run,) = set(re.findall(r"voxseq predict (\S+)", MAKEFILE))
     assert plan.runs[run].config.kept is not None
-    data = plan.runs["download/task09_spleen"]
+    data = plan.runs["download/task09_spleen/s0"]
     assert variable("QUICK_RAW") == f"{plan.artefacts}/{data.id}/raw"
     # Numbers as the phantoms have them, with gaps.
     cases = range(config.data.phantoms.segmentation_cases)
