@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -386,3 +387,22 @@ def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.Mo
         assert "tables/all" in moved
     monkeypatch.setattr(module, "versions", lambda: {**real, "another": 99})
     assert differing(DEMO) == (set(), set(), set())
+
+
+def test_further_seeds_in_the_results_reach_the_report_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results/table5/scores"
+    folder.mkdir(parents=True)
+    for name in ("seed-1.json", "seed-x.json", "notes.json"):
+        (folder / name).write_text("planned, or no seed")
+    assert differing(DEMO) == (set(), set(), set())
+    prints = set()
+    for content in ("one", "another"):
+        (folder / "seed-7.json").write_text(content)
+        assert differing(DEMO) == (REPORT, set(), set())
+        further = build_plan(DEMO).runs["tables/all"].config.further
+        assert list(further) == ["results/table5/scores/seed-7.json"]
+        prints |= set(further.values())
+    assert len(prints) == 2
