@@ -271,14 +271,9 @@ def test_seeds_are_done_one_after_the_other_and_their_tables_last(
 ) -> None:
     slurm.command("voxseq", "seeds: 2")
     slurm.command("snakemake", status=status)
-    done = subprocess.run(
-        ["bash", SCRIPTS / "seed_by_seed.sh", "study.yaml", "4"],
-        env={**os.environ, "PATH": f"{slurm.folder}:{os.environ['PATH']}"},
-        capture_output=True,
-        check=False,
-    )
+    done = slurm.run("bash", SCRIPTS / "seed_by_seed.sh", "study.yaml", "4")
     assert done.returncode == status
-    calls = [line.split(" -- ") for line in (slurm.folder / "calls").read_text().splitlines()[1:]]
+    calls = [line.split(" -- ") for line in slurm.calls[1:]]
     assert {words for words, _ in calls} == {"snakemake --cores 4 --configfile study.yaml"}
     targets = ["seed_0", "seed_1", "reproduce_tables"]
     assert [target for _, target in calls] == (targets[:1] if status else targets)
