@@ -232,7 +232,7 @@ def test_run_does_a_job_and_its_marker_appears(
     caplog.set_level(logging.INFO)
     call("config", "use", str(SMOKE))
     plan = build_plan(load_config(workspace / "params.yaml"))
-    job = plan.jobs["download", "task07_pancreas"]
+    job = plan.jobs["download", "task07_pancreas.s0"]
     words = ("job", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
     call(*words)
     assert (workspace / plan.marker(job)).exists()

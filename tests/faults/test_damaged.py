@@ -17,8 +17,8 @@ INPUTS = {
     ("pretrain", "ours"): (
         ("preprocess/source/amos22/s0/volumes-000.bin", "preprocess"),
         ("preprocess/source/deeplesion/s0/store.parquet", "preprocess"),
-        ("sequences/all/spatial.parquet", "sequences"),
-        ("sequences/all/sources.json", "sequences"),
+        ("sequences/all/s0/spatial.parquet", "sequences"),
+        ("sequences/all/s0/sources.json", "sequences"),
     ),
     ("finetune", "ours.part0"): (
         ("preprocess/task/task06_lung/s0/volumes-000.bin", "preprocess"),

@@ -61,9 +61,9 @@ def straight(plan: Plan, prepared: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def jobs(plan: Plan) -> list[Job]:
-    finetuning = plan.jobs["finetune", "ours.part0"]
+    finetuning = plan.jobs["finetune", "ours.s0.part0"]
     one = tuple(run for run in finetuning.runs if f"/{TASK}/" in run.id)
-    return [plan.jobs["pretrain", "ours"], replace(finetuning, runs=one)]
+    return [plan.jobs["pretrain", "ours.s0"], replace(finetuning, runs=one)]
 
 
 def results(folder: Path, job: Job) -> dict[str, bytes]:
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_stops_the_run_by_name(
     folder = tmp_path / "x"
     shutil.copytree(prepared, folder)
     workspace = Workspace(folder, plan)
-    job = plan.jobs["pretrain", "ours"]
+    job = plan.jobs["pretrain", "ours.s0"]
     path = workspace.state(job.runs[0]) / "checkpoint.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")

@@ -193,7 +193,7 @@ class PretrainRun(PretrainTraining):
 
     licences: dict[str, str] = Field(default_factory=dict, exclude=True)
     method: str
-    seed: int
+    seed: int = 0
     settings: SerializeAsAny[MethodSettings]
     encoder: EncoderConfig
     sequences: SequencesConfig
