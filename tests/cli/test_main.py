@@ -74,10 +74,10 @@ def test_help_is_there_for_every_command(call: Call, words: list[str]) -> None:
         (["close", "pretrain", "smoke", "results"], ["scale smoke", "scale demo"]),
         (["forget", "pretrain/nobody"], ["pretrain/nobody", "voxseq plan"]),
         (["forget", "pretrain/ours"], ["nobody to ask", "--yes"]),
-        (["job", "finetune", "nobody"], ["nobody", "ours.part0"]),
+        (["job", "finetune", "nobody"], ["nobody", "ours.s0.part0"]),
         (["job", "training", "x"], ["training", "none"]),
         (
-            ["job", "finetune", "ours.part0", "--fingerprint", "0" * 16],
+            ["job", "finetune", "ours.s0.part0", "--fingerprint", "0" * 16],
             ["0" * 16, "start it again"],
         ),
         (["code", "bump", "nothing"], ["nothing", "actions"]),
@@ -233,10 +233,10 @@ def test_run_does_a_job_and_its_marker_appears(
     call("config", "use", str(SMOKE))
     plan = build_plan(load_config(workspace / "params.yaml"))
     job = plan.jobs["download", "task07_pancreas.s0"]
-    words = ("job", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
+    words = ("job", "download", job.name, "--fingerprint", job.fingerprint)
     call(*words)
     assert (workspace / plan.marker(job)).exists()
-    error = call("job", "preprocess", "task.la", status=2).err
+    error = call("job", "preprocess", "task.la.s0", status=2).err
     assert "download/la/s0 is needed" in error
     assert "snakemake --cores all download" in error
     run = job.runs[0]
@@ -251,10 +251,10 @@ def test_run_does_a_job_and_its_marker_appears(
 @pytest.mark.parametrize(
     ("words", "asked", "is_leased"),
     [
-        (("pretrain", "ours"), "auto", True),
-        (("pretrain", "ours"), "cuda", True),
-        (("pretrain", "ours"), "cpu", False),
-        (("preprocess", "task.la"), "auto", False),
+        (("pretrain", "ours.s0"), "auto", True),
+        (("pretrain", "ours.s0"), "cuda", True),
+        (("pretrain", "ours.s0"), "cpu", False),
+        (("preprocess", "task.la.s0"), "auto", False),
     ],
 )
 def test_a_training_leases_a_gpu_before_it_begins(

@@ -25,7 +25,10 @@ INPUTS = {
         ("preprocess/task/task06_lung/s0/places.parquet", "preprocess"),
         ("pretrain/ours/s0/encoder.safetensors", "pretrain"),
     ),
-    ("tables", "all"): (("finetune/task06_lung/ours/s0/scores.csv", "finetune"),),
+    ("tables", "all"): (
+        ("finetune/task06_lung/ours/s0/scores.csv", "finetune"),
+        ("scores/s0/scores/seed-0.json", "scores"),
+    ),
 }
 
 

@@ -63,7 +63,7 @@ def try_all(
     for fault in faults:
         if not done:
             place.forget(stage, name)
-        ended, found = disturb(place, fault, "job", stage, name)
+        ended, found = disturb(place, fault, "job", stage, place.job(stage, name).name)
         if not ended.calls:
             break
         tried += 1
@@ -86,7 +86,7 @@ def test_calls_spread_over_a_job(
     complete: Place, workspace: Place, scenario: Say, stage: str, name: str
 ) -> None:
     workspace.forget(stage, name)
-    count = len(calls(workspace, "job", stage, name))
+    count = len(calls(workspace, "job", stage, workspace.job(stage, name).name))
     first = JOBS.index((stage, name))
     faults = (
         Fault(n, CODES[(first + i) % len(CODES)]) for i, n in enumerate(spread(count, PLACES))

@@ -42,7 +42,7 @@ def test_two_processes_make_nothing_stale_and_give_the_same_losses(
 def test_a_request_to_stop_ends_two_processes_with_status_75(study: Study, tmp_path: Path) -> None:
     study.change("pretrain.steps", 20_000)
     log = tmp_path / "log"
-    command = ("python", "-m", "voxseq", "job", "pretrain", "ours")
+    command = ("python", "-m", "voxseq", "job", "pretrain", "ours.s0")
     script = ("bash", "workflow/scripts/distributed.sh", "1", "2")
     before = study.computed()
     with study.working(*script, *command, log=log) as process:
