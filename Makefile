@@ -44,7 +44,7 @@ reproduce: $(READY)
 
 # A test image of the quick study, and what its network makes of it.
 QUICK := workflow/scales/quick.yaml
-QUICK_RAW := artifacts/quick/download/task09_spleen/raw
+QUICK_RAW := artifacts/quick/download/task09_spleen/s0/raw
 QUICK_CASE := spleen_004.nii.gz
 quick: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(QUICK) -- reproduce_tables

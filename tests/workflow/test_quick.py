@@ -32,7 +32,7 @@ def test_it_compares_ours_with_random_initialisation_and_nothing_else() -> None:
     }
     counts = Counter(run.stage for run in plan.runs.values())
     assert counts["pretrain"] == 1
-    assert counts["finetune"] == 12
+    assert counts["finetune"] == 4
     assert not {"ablation", "label_ratio", "beyond"} & set(counts)
 
 
