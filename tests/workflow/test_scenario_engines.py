@@ -301,7 +301,7 @@ def test_links_to_the_cache(study: Study, tmp_path: Path, link: str, found: Foun
     began = study.state()
     study.dvc("config", "cache.type", link)
     study.dvc("checkout", "--relink")
-    linked = study.root / "artifacts/tiny/sequences/all/config.json"
+    linked = study.root / "artifacts/tiny/sequences/all/s0/config.json"
     assert linked.is_symlink() == (link == "symlink")
     assert (linked.stat().st_nlink > 1) == (link == "hardlink")
     study.assert_nothing_to_do()
