@@ -61,7 +61,8 @@ def test_tables_are_made_of_the_files_alone(trained: Workspace, call: Call, tmp_
 def test_files_that_cannot_be_used_are_named(call: Call, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "has no seed-*.json" in call("report", str(empty), "-o", "x", status=2).err
+    for folder in (empty, tmp_path / "nowhere"):
+        assert "has no seed-*.json" in call("report", str(folder), "-o", "x", status=2).err
     (empty / "seed-0.json").write_text("{")
     refused = call("report", str(empty), "-o", "x", status=2).err
     assert "left out: " in refused

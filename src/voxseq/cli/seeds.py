@@ -13,7 +13,7 @@ from voxseq.cli.options import overlay_option, params_option, study_argument, wo
 @click.command()
 @params_option
 @overlay_option
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "-o",
     "--into",
