@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,55 +279,6 @@ def test_removing_something_removes_its_runs_and_moves_only_the_report(
     assert not added
 
 
-@pytest.mark.parametrize("number", [1, 5])
-def test_a_seed_does_not_depend_on_the_number_of_seeds(number: int) -> None:
-    other = build_plan(changed_config({"seeds": number}))
-    fewer, more = sorted((PLAN, other), key=lambda plan: len(plan.runs))
-    kept = fewer.runs.keys() - REPORT
-    assert {name: more.runs[name] for name in kept} == {name: fewer.runs[name] for name in kept}
-    further = more.runs.keys() - fewer.runs.keys()
-    first = min(number, DEMO.seeds)
-    assert {int(name.rsplit("s", 1)[1]) for name in further} == set(
-        range(first, max(number, DEMO.seeds))
-    )
-    reports = {key for key in fewer.jobs if key[0] in ("tables", "figures")}
-    assert {k: j for k, j in fewer.jobs.items() if k not in reports}.items() <= more.jobs.items()
-
-
-def seed_of(name: str) -> str:
-    return name.rsplit("/", 1)[1].rsplit("_", 1)[-1]
-
-
-def test_jobs_and_inputs_never_mix_seeds() -> None:
-    for job in PLAN.jobs.values():
-        assert len({seed_of(run.id) for run in job.runs}) == 1
-    for run in PLAN.runs.values():
-        if run.id not in REPORT:
-            assert {seed_of(name) for name in run.inputs} <= {seed_of(run.id)}
-
-
-def test_each_seed_has_phantoms_and_trainings_of_its_own() -> None:
-    for seed, name in ((0, "s0"), (1, "s1")):
-        phantoms = PLAN.runs[f"download/la/{name}"].config.phantoms
-        assert phantoms.seed == DEMO.data.phantoms.seed + seed
-        assert PLAN.runs[f"pretrain/ours/{name}"].config.seed == seed
-        run = PLAN.runs[f"finetune/la/ours/{name}"]
-        assert (run.config.seed, run.config.pretrained) == (seed, f"pretrain/ours/{name}")
-        assert PLAN.runs[f"label_ratio/la/ours/r10_{name}"].config.seed == seed
-    assert len({PLAN.runs[name].config.study for name in SCORES}) == 1
-
-
-def test_real_images_are_prepared_once_for_all_seeds() -> None:
-    plan = build_plan(changed_config({"data.root": "data/here"}))
-    shared = {r.id for r in plan.runs.values() if r.stage in ("download", "preprocess")}
-    assert {"download/la", "preprocess/task/la", "preprocess/source/amos22"} <= shared
-    assert not any(name.endswith(("/s0", "/s1")) for name in shared)
-    for seed in range(2):
-        inputs = plan.runs[f"pretrain/ours/s{seed}"].inputs
-        assert {"sequences/all", "preprocess/source/amos22"} <= set(inputs)
-        assert "preprocess/task/la" in plan.runs[f"finetune/la/unetr/s{seed}"].inputs
-
-
 @pytest.mark.parametrize(("keep", "seeds"), [("one_seed", {0}), ("all", {0, 1}), ("none", set())])
 def test_networks_are_kept_of_the_seeds_that_are_asked_for(keep: str, seeds: set[int]) -> None:
     plan = build_plan(changed_config({"finetune.keep_models": keep}))
@@ -387,22 +337,3 @@ def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.Mo
         assert "tables/all" in moved
     monkeypatch.setattr(module, "versions", lambda: {**real, "another": 99})
     assert differing(DEMO) == (set(), set(), set())
-
-
-def test_further_seeds_in_the_results_reach_the_report_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "results/table5/scores"
-    folder.mkdir(parents=True)
-    for name in ("seed-1.json", "seed-x.json", "notes.json"):
-        (folder / name).write_text("planned, or no seed")
-    assert differing(DEMO) == (set(), set(), set())
-    prints = set()
-    for content in ("one", "another"):
-        (folder / "seed-7.json").write_text(content)
-        assert differing(DEMO) == (REPORT, set(), set())
-        further = build_plan(DEMO).runs["tables/all"].config.further
-        assert list(further) == ["results/table5/scores/seed-7.json"]
-        prints |= set(further.values())
-    assert len(prints) == 2
