@@ -40,12 +40,12 @@ def prepared(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     needed = {"amos22", "brats23", "deeplesion", TASK}
     for job in plan.jobs.values():
-        if job.stage in ("download", "preprocess") and job.name.split(".")[-1] in needed:
+        if job.stage in ("download", "preprocess") and needed & {*job.name.split(".")}:
             Workspace(folder, plan).execute(job)
     # The index asks for every task's list of held-out images; here the one task's will do.
     (sequences,) = plan.of_stage("sequences")
     run = sequences.runs[0]
-    known = tuple(name for name in run.inputs if name.split("/")[-1] in needed)
+    known = tuple(name for name in run.inputs if needed & {*name.split("/")})
     Workspace(folder, plan).execute(replace(sequences, runs=(replace(run, inputs=known),)))
     return folder
 
