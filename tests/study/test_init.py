@@ -69,6 +69,13 @@ def test_steps_and_sizes_can_be_told(workspace: Path, tmp_path: Path, call: Call
     assert config.finetune.tasks["mine"].labels == ("liver",)
 
 
+def test_an_encoder_alone_is_trained_once(workspace: Path, tmp_path: Path, call: Call) -> None:
+    own_images.scans(tmp_path / "own")
+    said = call("init", "mine", "--images", str(tmp_path / "own"), "--pretrain-only").out
+    assert load_config(Path("params.yaml"), [read_yaml(STUDIES / "mine.yaml")]).seeds == 1
+    assert "seeds, each" not in said
+
+
 def test_values_with_gaps_become_classes_in_their_order(
     workspace: Path, tmp_path: Path, call: Call
 ) -> None:

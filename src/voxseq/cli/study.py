@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EVERYTHING = "reproduce_tables"
 #: The workspace's own configuration, over which the workflow lays others.
 PARAMS = Path("params.yaml")
+#: Chains of a study that compares rows.
+_SEEDS = 3
 #: Columns where the output is not a terminal.
 WIDTH = 100
 
@@ -90,10 +92,8 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
 @click.option(
     "--seeds",
     type=click.IntRange(1, 100),
-    default=3,
-    show_default=True,
     envvar="VOXSEQ_SEEDS",
-    help="Whole chains: pre-training, and fine-tunings of each row.",
+    help="Whole chains, each with its own pre-training  [default: 3; 1 with --pretrain-only]",
 )
 @click.option("--force", is_flag=True, help="Replace a study of this name.")
 def init(
@@ -106,7 +106,7 @@ def init(
     pretrain_only: bool,
     preset: str | None,
     steps: int | None,
-    seeds: int,
+    seeds: int | None,
     force: bool,
 ) -> None:
     """Look at images and write a study of them: studies/NAME.yaml.
@@ -127,7 +127,8 @@ def init(
     path = STUDIES / f"{name}.yaml"
     require_new(path, force=force)
     facts = facts_of(images, labels, like=like, modality=modality, target=target)
-    wishes = Wishes(name, facts, target, pretrain_only, steps, seeds)
+    chains = seeds or (1 if pretrain_only else _SEEDS)
+    wishes = Wishes(name, facts, target, pretrain_only, steps, chains)
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
