@@ -6,13 +6,15 @@ CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help environment quick reproduce open test test-fast test-faults faults-of-runs \
+.PHONY: help environment quick reproduce beyond study open test test-fast test-faults faults-of-runs \
 	faults-of-engines test-bundles lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench \
 	bench-gpu clean
 
 help:
 	@echo "make quick       minutes: pre-train, fine-tune and predict on generated phantoms"
 	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
+	@echo "make beyond      Table 5: rows beyond the paper, on top of the demo"
+	@echo "make study       the demo with five seeds, one after the other"
 	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "make test        environment and the whole test suite"
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
@@ -42,7 +44,7 @@ reproduce: $(READY)
 
 # A test image of the quick study, and what its network makes of it.
 QUICK := workflow/scales/quick.yaml
-QUICK_RAW := artifacts/quick/download/task09_spleen/raw
+QUICK_RAW := artifacts/quick/download/task09_spleen/s0/raw
 QUICK_CASE := spleen_004.nii.gz
 quick: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(QUICK) -- reproduce_tables
@@ -54,9 +56,20 @@ quick: $(READY)
 		results/quick/prediction/$(QUICK_CASE) --truth $(QUICK_RAW)/labelsTr/$(QUICK_CASE) \
 		--name spleen --title "A generated phantom that no training saw, with its predicted spleen"
 
+beyond: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile workflow/scales/beyond.yaml -- reproduce_tables
+	@$(BIN)/voxseq tables --overlay workflow/scales/beyond.yaml
+	@$(BIN)/voxseq where --overlay workflow/scales/beyond.yaml
+
+SEED_BY_SEED := PATH="$(CURDIR)/$(BIN):$$PATH" bash workflow/scripts/seed_by_seed.sh
+study: $(READY)
+	$(SEED_BY_SEED) workflow/scales/study.yaml $(CORES)
+	@$(BIN)/voxseq tables --overlay workflow/scales/study.yaml
+	@$(BIN)/voxseq where --overlay workflow/scales/study.yaml
+
 open: $(READY)
 	@mkdir -p data/open
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile workflow/scales/open.yaml -- reproduce_tables
+	$(SEED_BY_SEED) workflow/scales/open.yaml $(CORES)
 	@$(BIN)/voxseq tables --overlay workflow/scales/open.yaml
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
 

@@ -33,6 +33,7 @@ TARGETS = {
     "ablation": (["ablation"], "The ablation is done"),
     "label_ratio": (["label_ratio"], "The label ratios are done"),
     "beyond": (["beyond"], "All rows beyond the paper are done"),
+    "scores": (["scores"], "The scores of all seeds are in {RESULTS}/scores"),
     "tables": (["tables"], "The tables are in {RESULTS}/tables"),
     "figures": (["figures"], "The figures are in {RESULTS}/figures"),
 }
@@ -51,6 +52,20 @@ for _target, (_stages, _said) in TARGETS.items():
             f"{LOGS}/{_target}.log",
         message:
             _said
+
+
+for _seed in range(CONFIG.seeds):
+
+    rule:
+        name:
+            f"seed_{_seed}"
+        localrule: True
+        input:
+            PLAN.marker(PLAN.jobs["scores", f"s{_seed}"]),
+        log:
+            f"{LOGS}/seed_{_seed}.log",
+        message:
+            f"Seed {_seed} is done: {RESULTS}/scores/seed-{_seed}.json"
 
 
 rule recorded:

@@ -160,7 +160,7 @@ def _write(folder: Path, count: int) -> None:
 
 
 def _plan(folder: Path, factor: int) -> Callable[[], object]:
-    overlay: dict[str, Any] = {"finetune": {"seeds": list(range(_SEEDS * factor))}}
+    overlay: dict[str, Any] = {"seeds": _SEEDS * factor}
     config = load_config(ROOT / "params.yaml", [overlay])
     return lambda: build_plan(config)
 

@@ -250,7 +250,7 @@ def measure(folder: Path, share: float = 1.0) -> Report:
     began = time.perf_counter()
     prefix = "preprocess/source/"
     stores = {n.removeprefix(prefix): p for n, p in inputs.items() if n.startswith(prefix)}
-    sampler = SequenceSampler(out, stores, config.sequences, KINDS, config.pretrain.seed)
+    sampler = SequenceSampler(out, stores, config.sequences, KINDS, seed=0)
     for position in range(1000):
         sampler._choose(position, np.random.default_rng(position))
     report.add("open sampler", began)

@@ -75,7 +75,7 @@ def phantoms() -> Iterator[Image]:
     plan = build_plan(load_config(ROOT / "params.yaml"))
     for name, run in plan.runs.items():
         if name.startswith("download/") and run.config.phantoms is not None:
-            dataset = catalogue.get(name.removeprefix("download/"))
+            dataset = catalogue.get(run.config.dataset)
             with tempfile.TemporaryDirectory() as folder:
                 place = Path(folder) / "data"
                 generate(dataset.name, place, run.config.phantoms)

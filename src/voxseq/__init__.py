@@ -3,8 +3,8 @@
 >>> import voxseq
 >>> model = voxseq.load_model("artifacts/demo/finetune/task09_spleen/ours/s0")  # doctest: +SKIP
 >>> model.predict("scan.nii.gz").save("mask.nii.gz")                            # doctest: +SKIP
->>> encoder = voxseq.load_encoder("artifacts/demo/pretrain/ours")               # doctest: +SKIP
->>> voxseq.features("artifacts/demo/pretrain/ours", "scan.nii.gz").pooled       # doctest: +SKIP
+>>> encoder = voxseq.load_encoder("artifacts/demo/pretrain/ours/s0")            # doctest: +SKIP
+>>> voxseq.features("artifacts/demo/pretrain/ours/s0", "scan.nii.gz").pooled    # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -74,10 +74,10 @@ def test_help_is_there_for_every_command(call: Call, words: list[str]) -> None:
         (["close", "pretrain", "smoke", "results"], ["scale smoke", "scale demo"]),
         (["forget", "pretrain/nobody"], ["pretrain/nobody", "voxseq plan"]),
         (["forget", "pretrain/ours"], ["nobody to ask", "--yes"]),
-        (["job", "finetune", "nobody"], ["nobody", "ours.part0"]),
+        (["job", "finetune", "nobody"], ["nobody", "ours.s0.part0"]),
         (["job", "training", "x"], ["training", "none"]),
         (
-            ["job", "finetune", "ours.part0", "--fingerprint", "0" * 16],
+            ["job", "finetune", "ours.s0.part0", "--fingerprint", "0" * 16],
             ["0" * 16, "start it again"],
         ),
         (["code", "bump", "nothing"], ["nothing", "actions"]),
@@ -134,11 +134,11 @@ def test_plan_prints_every_run(workspace: Path, call: Call) -> None:
 
 def test_plan_of_one_stage(workspace: Path, call: Call) -> None:
     out = call("plan", "--stage", "pretrain").out
-    assert "pretrain/ours" in out
-    assert "pretrain/simclr" in out
+    assert "pretrain/ours/s0" in out
+    assert "pretrain/simclr/s0" in out
     assert "finetune/" not in out
     assert [r["id"] for r in json.loads(call("plan", "--stage", "pretrain", "--json").out)] == [
-        f"pretrain/{name}" for name in pretrained()
+        f"pretrain/{name}/s0" for name in pretrained()
     ]
 
 
@@ -232,12 +232,12 @@ def test_run_does_a_job_and_its_marker_appears(
     caplog.set_level(logging.INFO)
     call("config", "use", str(SMOKE))
     plan = build_plan(load_config(workspace / "params.yaml"))
-    job = plan.jobs["download", "task07_pancreas"]
-    words = ("job", "download", "task07_pancreas", "--fingerprint", job.fingerprint)
+    job = plan.jobs["download", "task07_pancreas.s0"]
+    words = ("job", "download", job.name, "--fingerprint", job.fingerprint)
     call(*words)
     assert (workspace / plan.marker(job)).exists()
-    error = call("job", "preprocess", "task.la", status=2).err
-    assert "download/la is needed" in error
+    error = call("job", "preprocess", "task.la.s0", status=2).err
+    assert "download/la/s0 is needed" in error
     assert "snakemake --cores all download" in error
     run = job.runs[0]
     record = workspace / ".voxseq/records/smoke" / run.id / run.fingerprint
@@ -251,10 +251,10 @@ def test_run_does_a_job_and_its_marker_appears(
 @pytest.mark.parametrize(
     ("words", "asked", "is_leased"),
     [
-        (("pretrain", "ours"), "auto", True),
-        (("pretrain", "ours"), "cuda", True),
-        (("pretrain", "ours"), "cpu", False),
-        (("preprocess", "task.la"), "auto", False),
+        (("pretrain", "ours.s0"), "auto", True),
+        (("pretrain", "ours.s0"), "cuda", True),
+        (("pretrain", "ours.s0"), "cpu", False),
+        (("preprocess", "task.la.s0"), "auto", False),
     ],
 )
 def test_a_training_leases_a_gpu_before_it_begins(
@@ -303,14 +303,14 @@ def test_code_versions_are_kept_bumped_and_checked(
 
 def test_plan_tells_what_is_running(workspace: Path, call: Call) -> None:
     works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    ours, simclr = (works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr"))
+    ours, simclr = (works.plan.runs[f"pretrain/{name}/s0"] for name in ("ours", "simclr"))
     works.state(ours).mkdir(parents=True)
     with exclusive(works.lock(ours), ours.id), exclusive(works.lock(simclr), simclr.id):
         out = call("plan", "--stage", "pretrain").out
     states = {row.split()[0]: row for row in out.splitlines()}
-    assert states["pretrain/ours"].rstrip().endswith("running")
+    assert states["pretrain/ours/s0"].rstrip().endswith("running")
     # Another configuration of that run is at work.
-    assert states["pretrain/simclr"].rstrip().endswith("to do")
+    assert states["pretrain/simclr/s0"].rstrip().endswith("to do")
     assert states["7"].endswith("0 finished, 1 running, scale demo")
     assert "running" not in call("plan", "--stage", "pretrain").out
 
@@ -334,11 +334,11 @@ def test_every_stage_of_dvc_ends_so(root: Path) -> None:
 
 def test_runs_are_forgotten(workspace: Path, call: Call) -> None:
     works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    checkpoint = works.state(works.plan.runs["pretrain/ours"]) / "checkpoint.pt"
+    checkpoint = works.state(works.plan.runs["pretrain/ours/s0"]) / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("x")
     assert call("forget", "--yes", "--only", "pretrain/ours").out.splitlines()[:2] == [
-        "pretrain/ours  not finished",
+        "pretrain/ours/s0  not finished",
         "1 runs of scale demo: 1 of pretrain",
     ]
     assert not checkpoint.exists()

@@ -16,9 +16,9 @@ from voxseq.plan import build_plan
 
 
 def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
-    assert "scale demo: 0 of 580 runs finished, 580 waiting" in call("status").out
+    assert "scale demo: 0 of 213 runs finished, 213 waiting" in call("status").out
     works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
-    runs = {name: works.plan.runs[f"pretrain/{name}"] for name in ("ours", "simclr", "dino")}
+    runs = {name: works.plan.runs[f"pretrain/{name}/s0"] for name in ("ours", "simclr", "dino")}
     under_way = {"doing": "training", "done": 40, "total": 1000, "loss": 0.5, "seconds_left": 90}
     write_json(works.state(runs["ours"]) / "progress.json", {"state": "running", **under_way})
     failed = {"state": "failed", "reason": "no room\n  next: make some"}
@@ -28,17 +28,17 @@ def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
     with exclusive(works.lock(runs["ours"]), runs["ours"].id):
         out = call("status").out
         content = json.loads(call("status", "--json").out)
-    assert "0 of 580 runs finished, 1 running, 577 waiting, 1 stopped, 1 failed" in out
-    assert "running  pretrain/ours: training, 40 of 1000, loss 0.5, 90 s left" in out
-    assert "failed   pretrain/simclr: no room\n" in out
-    log = f".voxseq/state/demo/pretrain/simclr/{runs['simclr'].fingerprint}/log.txt"
+    assert "0 of 213 runs finished, 1 running, 210 waiting, 1 stopped, 1 failed" in out
+    assert "running  pretrain/ours/s0: training, 40 of 1000, loss 0.5, 90 s left" in out
+    assert "failed   pretrain/simclr/s0: no room\n" in out
+    log = f".voxseq/state/demo/pretrain/simclr/s0/{runs['simclr'].fingerprint}/log.txt"
     assert f"log: {log}" in out
-    assert "stopped  pretrain/dino: its process was killed" in out
-    # Fourteen more trainings of the same length, as fast as the one that has told.
-    assert "time left: more than 23 min, as runs took here; no run of download" in out
+    assert "stopped  pretrain/dino/s0: its process was killed" in out
+    # Thirteen more trainings of the same length, as fast as the one that has told.
+    assert "time left: more than 22 min, as runs took here; no run of download" in out
     by_id = {run["run"]: run for run in content["runs"]}
-    assert by_id["pretrain/ours"]["progress"]["done"] == 40
-    assert by_id["pretrain/simclr"]["log"] == log
+    assert by_id["pretrain/ours/s0"]["progress"]["done"] == 40
+    assert by_id["pretrain/simclr/s0"]["log"] == log
     assert by_id["tables/all"]["state"] == "waiting"
 
 

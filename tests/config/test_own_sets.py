@@ -65,13 +65,13 @@ def test_a_name_of_the_catalogue_and_an_unknown_one_are_refused() -> None:
 def test_an_own_set_is_real_beside_phantoms(tmp_path: Path) -> None:
     config = study(FACTS)
     runs = build_plan(config).runs
-    own, other = runs["download/mine"].config, runs["download/amos22"].config
+    own, other = runs["download/mine"].config, runs["download/amos22/s0"].config
     assert (own.phantoms, other.phantoms is None) == (None, False)
     row = dataset_of(own)
     assert (row.own, row.role, row.folder, row.modality) == (True, "source", "somewhere", "CT")
     assert dataset_of(runs["preprocess/source/mine"].config) == row
     assert other.own is None
-    assert "own" not in runs["download/amos22"].settings
+    assert "own" not in runs["download/amos22/s0"].settings
     assert content("mine", config).assumed == ("images",)
     stated = study({**FACTS, "volumes": 7, "assumed": {"shape": [9, 8, 7]}})
     assert content("mine", stated).voxels == 7 * 9 * 8 * 7

@@ -124,9 +124,9 @@ def line_of(text: str) -> int:
     ("overlays", "words"),
     [
         # A value, an unknown key, an item of a list, a key that replaces what lies below.
-        (("pretrain:\n  seed: 1\n  steps: -1\n",), ["pretrain.steps", "[a.yaml, line 3]"]),
-        (("pretrain: {seed: 1}\nstre: 1\n",), ["stre", "[a.yaml, line 2]"]),
-        (("finetune:\n  seeds:\n    - 1\n    - -1\n",), ["finetune.seeds.1", "[a.yaml, line 4]"]),
+        (("pretrain:\n  threads: 1\n  steps: -1\n",), ["pretrain.steps", "[a.yaml, line 3]"]),
+        (("pretrain: {threads: 1}\nstre: 1\n",), ["stre", "[a.yaml, line 2]"]),
+        (("beyond:\n  frozen:\n    - la\n    - 1.5\n",), ["beyond.frozen.1", "[a.yaml, line 4]"]),
         (("report!:\n  dpi: 1\n",), ["report.dpi", "[a.yaml, line 2]"]),
         # Of several files each is named, in whatever order it is laid.
         (
@@ -134,7 +134,7 @@ def line_of(text: str) -> int:
             ["[a.yaml, line 1]", "[b.yaml, line 1]"],
         ),
         (("report: {dpi: 1}\n", "\n\nreport: {dpi: 2}\n"), ["given: 2", "[b.yaml, line 3]"]),
-        (("\nreport: {dpi: 1}\n", "pretrain: {seed: 1}\n"), ["given: 1", "[a.yaml, line 2]"]),
+        (("\nreport: {dpi: 1}\n", "pretrain: {threads: 1}\n"), ["given: 1", "[a.yaml, line 2]"]),
         # What all tasks of a type share stands elsewhere in the file.
         (
             ("finetune:\n  defaults:\n    segmentation:\n      overlap: 2\n",),

@@ -57,7 +57,8 @@ pretrain.methods.ours.optimiser.momentum: 0.9 | pretrain.methods.ours | optimise
 pretrain.methods.ours.optimiser.schedule: linear | optimiser.schedule | linear | cosine | poly |
     constant
 pretrain.methods.ours.optimiser.warmup_steps: 1001 | ours.optimiser.warmup | 1001 | 1000
-pretrain.methods.ours.token_order: raster | beyond.token_order | raster | nothing
+pretrain.methods.ours.token_order: raster, beyond.token_order: [la]
+    | beyond.token_order | raster | nothing
 pretrain.methods.pcrlv2.decoder_channels: [8, 8] | decoder_channels | (8, 8) | need 3
 pretrain.methods.pcrlv2.global_shape: [12, 12, 10] | pcrlv2.global_shape: (12, 12, 10) | (4, 4, 4)
 pretrain.methods.pcrlv2.local_shape: [12, 12, 10] | pcrlv2.local_shape: (12, 12, 10) | (4, 4, 4)
@@ -81,9 +82,11 @@ finetune.defaults.segmentation: 3 | defaults | mapping | segmentation
 finetune.networks.unet3d.features: [8, 8, 8, 8, 8, 1] | networks.unet3d.features.5 | 1 | 2
 finetune.scratch: [swin] | @ | swin | unetr, unet3d, resnet, vit
 finetune.scratch: [ours] | @ | ours | unetr, unet3d, resnet, vit
-finetune.seeds: [0, 0] | @ | 0 occurs more than once | distinct
-finetune.seeds: [] | @ | at least 1 item
-finetune.seeds: {a: 1} | @
+finetune.seeds: [0, 1, 2] | @ | is gone | at the top of the file: seeds: 3
+pretrain.seed: 42 | @ | is gone | at the top of the file: seeds: 1
+seeds: 0 | @ | greater than 0
+seeds: [0, 1] | @ | integer
+seeds: true | @ | not true or false
 finetune.tasks: {} | label_ratio.tasks: unknown task 'la' | finetune.tasks has none
 finetune.tasks: [1] | @ | dictionary
 finetune.tasks.$(id): {type: segmentation} | $(id) | pattern

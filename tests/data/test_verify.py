@@ -214,7 +214,7 @@ def workspace(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path)
     overlay = read_yaml(tmp_path / "smoke.yaml")
     built = build_plan(load_config(tmp_path / "params.yaml", [overlay]))
-    for key in (("download", "la"), ("preprocess", "task.la")):
+    for key in (("download", "la.s0"), ("preprocess", "task.la.s0")):
         Workspace(tmp_path, built).execute(built.jobs[key])
     return tmp_path
 
@@ -224,7 +224,7 @@ def test_stores_are_compared_with_their_checksums(workspace: Path) -> None:
     fine = call(*words)
     assert fine.exit_code == 0, fine.output
     assert re.search(r"^2 of \d+ results are there: 0 faults$", fine.output, re.MULTILINE)
-    path = next((workspace / "artifacts").rglob("preprocess/task/la/volumes-000.bin"))
+    path = next((workspace / "artifacts").rglob("preprocess/task/la/s0/volumes-000.bin"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.chmod(0o644)
@@ -232,7 +232,7 @@ def test_stores_are_compared_with_their_checksums(workspace: Path) -> None:
     bad = call(*words)
     assert bad.exit_code == 1
     assert f"{path.name} does not have its recorded checksum" in bad.output
-    assert "next: remove artifacts/smoke/preprocess/task/la, then: snakemake" in bad.output
+    assert "next: remove artifacts/smoke/preprocess/task/la/s0, then: snakemake" in bad.output
     content = json.loads(call(*words, "--json").output)
     assert content["finished"] == 2
-    assert [f["run"] for f in content["faults"]] == ["preprocess/task/la"]
+    assert [f["run"] for f in content["faults"]] == ["preprocess/task/la/s0"]

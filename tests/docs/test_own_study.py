@@ -40,7 +40,7 @@ class Section:
     results: tuple[str, ...]
 
 
-ENCODER = "artifacts/{name}/pretrain/ours/encoder.safetensors"
+ENCODER = "artifacts/{name}/pretrain/ours/s0/encoder.safetensors"
 MODEL = "artifacts/{name}/finetune/{name}/ours/s0/model.safetensors"
 SECTIONS = {
     "CT scans without labels": Section(

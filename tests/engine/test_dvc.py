@@ -80,6 +80,7 @@ def unrecorded(workspace: Workspace) -> list[str]:
 def test_only_complete_stages_are_recorded(workspace: Workspace, dvc: Dvc) -> None:
     (job,) = workspace.plan.of_stage("finetune")
     (workspace.root / workspace.plan.marker(job)).unlink()
+    (workspace.root / workspace.plan.artefacts / "scores").mkdir()
     assert "finetune" not in complete_stages(workspace.root, workspace.plan)
     record_stages(workspace.root, workspace.plan)
     (command,) = dvc.calls

@@ -299,3 +299,20 @@ def test_a_line_of_history_that_cannot_be_written_is_no_failure(
     do_all(empty)
     assert all(empty.is_finished(run) for run in empty.plan.runs.values())
     assert "history.jsonl lacks tables/all" in caplog.text
+
+
+def test_one_run_takes_the_place_of_those_of_all_seeds_and_the_other_way_round(
+    tmp_path: Path, actions: Actions
+) -> None:
+    grids = ({"download/a": ()}, {"download/a/s0": (), "download/a/s1": ()})
+    shared, seeds = (Workspace(tmp_path, tiny_plan(grid=grid)) for grid in grids)
+    for workspace in (shared, seeds, shared, seeds):
+        do_all(workspace)
+        workspace.recheck()
+    assert actions.done == ["download/a", "download/a/s0", "download/a/s1"]
+    assert all(seeds.is_finished(run) for run in seeds.plan.runs.values())
+    assert files_of(tmp_path / "artifacts/tiny/download/a").keys() == {
+        f"s{seed}/{name}"
+        for seed, run in enumerate(seeds.plan.runs.values())
+        for name in ("config.json", "part.txt", "tables/table1.csv", seeds.marker(run).name)
+    }

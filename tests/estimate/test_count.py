@@ -130,7 +130,7 @@ def test_a_step_of_every_network(
 
 def test_the_paper_by_hand() -> None:
     """ViT-B: 86 million weights; 293 GFLOP for a sequence of 512 tokens, worked out in the docs."""
-    own = trainings("paper")["pretrain/ours"]
+    own = trainings("paper")["pretrain/ours/s0"]
     plain = count.encoder(own.encoder, (128, 128, 128))
     weights = 4096 * 768 + 12 * (4 * 768**2 + 2 * 768 * 3072)
     assert plain.parameters == pytest.approx(weights, rel=0.002)

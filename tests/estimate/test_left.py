@@ -54,7 +54,7 @@ def took(plan: Plan, **seconds: float) -> dict[str, float]:
         # Another of its task; another of its type; per step of another method.
         ({f"finetune/la/ours/s{n}": "waiting" for n in (0, 1)}, {"la": 4.0}, 8.0),
         ({f"finetune/nodule/ours/s{n}": "waiting" for n in (0, 1)}, {"ricord": 5.0}, 10.0),
-        ({"pretrain/ours": "waiting"}, {"mae3d": 7.0}, 7.0),
+        ({"pretrain/ours/s0": "waiting"}, {"mae3d": 7.0}, 7.0),
     ],
 )
 def test_a_run_takes_what_the_likest_took(
@@ -71,7 +71,7 @@ def test_a_run_takes_what_the_likest_took(
 
 
 def test_what_nobody_has_done_is_named(config: Config, plan: Plan) -> None:
-    found = time_left(config, plan, states(plan, {"pretrain/ours": "waiting"}), {})
+    found = time_left(config, plan, states(plan, {"pretrain/ours/s0": "waiting"}), {})
     assert (found.seconds, found.unknown) == (0.0, ("pretrain",))
     done = time_left(config, plan, states(plan, {}), {})
     assert (done.seconds, done.unknown) == (0.0, ())
@@ -79,17 +79,17 @@ def test_what_nobody_has_done_is_named(config: Config, plan: Plan) -> None:
 
 def test_a_run_under_way_tells_its_own_time_and_that_of_others(config: Config, plan: Plan) -> None:
     record = {"doing": "training", "done": 2, "total": 6, "seconds_left": 40.0}
-    known: dict[str, State] = {"pretrain/ours": "running"}
+    known: dict[str, State] = {"pretrain/ours/s0": "running"}
     found = time_left(config, plan, states(plan, known, record), {})
     assert found.seconds == pytest.approx(40.0)
     others = [
-        RunState(s.run, "waiting") if s.run.id == "pretrain/mae3d" else s
+        RunState(s.run, "waiting") if s.run.id == "pretrain/mae3d/s0" else s
         for s in states(plan, known, record)
     ]
     # 10 s per step.
     assert time_left(config, plan, others, {}).seconds == pytest.approx(40.0 + 60.0)
     # Two at once take half the time; what comes between two stages says nothing of the steps.
-    known = {f"pretrain/{name}": "running" for name in ("ours", "mae3d")}
+    known = {f"pretrain/{name}/s0": "running" for name in ("ours", "mae3d")}
     assert time_left(config, plan, states(plan, known, record), {}).seconds == pytest.approx(40.0)
     aside = {**record, "doing": "features"}
     told = time_left(config, plan, states(plan, known, aside), took(plan, simclr=12.0))
@@ -98,7 +98,7 @@ def test_a_run_under_way_tells_its_own_time_and_that_of_others(config: Config, p
 
 def test_a_stopped_training_has_its_last_steps_left(config: Config, plan: Plan) -> None:
     record = {"doing": "training", "done": 3, "total": 6}
-    stopped = states(plan, {"pretrain/ours": "stopped"}, record)
+    stopped = states(plan, {"pretrain/ours/s0": "stopped"}, record)
     assert time_left(config, plan, stopped, took(plan, mae3d=8.0)).seconds == pytest.approx(4.0)
 
 
@@ -109,7 +109,7 @@ def test_a_study_on_gpus_is_estimated_before_it_begins(
     execution = config.execution.model_copy(update={"pretrain": asked})
     on_gpu = config.model_copy(update={"execution": execution})
     monkeypatch.setattr("voxseq.estimate.estimate.estimate", lambda *_, **__: Hours())
-    waiting = states(plan, {"pretrain/ours": "waiting", "tables/all": "waiting"})
+    waiting = states(plan, {"pretrain/ours/s0": "waiting", "tables/all": "waiting"})
     found = time_left(on_gpu, plan, waiting, {})
     assert (found.seconds, found.unknown, found.is_estimated) == (7200.0, ("tables",), True)
 

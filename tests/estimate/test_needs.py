@@ -35,7 +35,7 @@ PAPER, SMOKE = scale("paper"), scale("smoke")
 
 
 def pretraining(config: Config, method: str) -> PretrainRun:
-    run: PretrainRun = build_plan(config).runs[f"pretrain/{method}"].config
+    run: PretrainRun = build_plan(config).runs[f"pretrain/{method}/s0"].config
     return run
 
 
@@ -192,7 +192,7 @@ class TestNeeds:
         assert found.remedies == ()
 
     def test_recomputation_takes_another_forward_pass(self, counts: Counts) -> None:
-        run = build_plan(SMOKE).runs["pretrain/mae3d"]
+        run = build_plan(SMOKE).runs["pretrain/mae3d/s0"]
         kept, again = (
             RunCosts(asked(SMOKE, recompute=recompute), Packing(), counts)(run)
             for recompute in (False, True)
@@ -226,7 +226,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Estimate:
 
 def test_a_misfit_names_the_key_to_change(small: Estimate) -> None:
     config = asked(SMOKE, gpu=1, mem_mb=1)
-    texts = [text for text in misfits(config, small) if text.startswith("pretrain/ours")]
+    texts = [text for text in misfits(config, small) if text.startswith("pretrain/ours/s0")]
     assert len(texts) == 2
     assert "execution.pretrain.processes and gpu: 2 or" in texts[0]
     assert "execution.pretrain.accumulate: {ours: 2}" in texts[0]
@@ -238,9 +238,9 @@ def test_work_besides_the_steps(small: Estimate) -> None:
     assert set(listed) == {
         "hash all sources",
         "ranges of all sequences",
-        "pretrain/medcoss: change of stage",
+        *(f"pretrain/medcoss/s{seed}: change of stage" for seed in range(SMOKE.seeds)),
     }
-    stage = listed["pretrain/medcoss: change of stage"]
+    stage = listed["pretrain/medcoss/s0: change of stage"]
     assert stage.gpu_hours >= stage.hours == stage.core_hours > 0
-    cost = small.costs["pretrain/medcoss"]
+    cost = small.costs["pretrain/medcoss/s0"]
     assert stage.gpu_hours >= small.assumptions.staging_hours(cost) > 0

@@ -55,7 +55,7 @@ def straight(prepared: Place, tmp_path_factory: pytest.TempPathFactory) -> Place
 def complete(straight: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The whole study, up to tables and figures."""
     place = straight.copy(tmp_path_factory.mktemp("complete") / "x")
-    for stage in ("finetune", "beyond", "tables", "figures"):
+    for stage in ("finetune", "beyond", "scores", "tables", "figures"):
         for job in place.plan.of_stage(stage):  # type: ignore[arg-type]
             place.do(stage, job.name)
     return place

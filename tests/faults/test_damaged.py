@@ -15,17 +15,20 @@ from tests.helpers.places import Place, Say
 #: Inputs of a training: the file and the stage that makes it.
 INPUTS = {
     ("pretrain", "ours"): (
-        ("preprocess/source/amos22/volumes-000.bin", "preprocess"),
-        ("preprocess/source/deeplesion/store.parquet", "preprocess"),
-        ("sequences/all/spatial.parquet", "sequences"),
-        ("sequences/all/sources.json", "sequences"),
+        ("preprocess/source/amos22/s0/volumes-000.bin", "preprocess"),
+        ("preprocess/source/deeplesion/s0/store.parquet", "preprocess"),
+        ("sequences/all/s0/spatial.parquet", "sequences"),
+        ("sequences/all/s0/sources.json", "sequences"),
     ),
     ("finetune", "ours.part0"): (
-        ("preprocess/task/task06_lung/volumes-000.bin", "preprocess"),
-        ("preprocess/task/task06_lung/places.parquet", "preprocess"),
-        ("pretrain/ours/encoder.safetensors", "pretrain"),
+        ("preprocess/task/task06_lung/s0/volumes-000.bin", "preprocess"),
+        ("preprocess/task/task06_lung/s0/places.parquet", "preprocess"),
+        ("pretrain/ours/s0/encoder.safetensors", "pretrain"),
     ),
-    ("tables", "all"): (("finetune/task06_lung/ours/s0/scores.csv", "finetune"),),
+    ("tables", "all"): (
+        ("finetune/task06_lung/ours/s0/scores.csv", "finetune"),
+        ("scores/s0/scores/seed-0.json", "scores"),
+    ),
 }
 
 
@@ -91,10 +94,10 @@ def test_checksums_on_demand(complete: Place, tmp_path: Path, scenario: Say) -> 
     count = len(place.plan.runs)
     assert f"of {count} compared, 0 damaged" in sound.output
     base = place.folder / place.plan.artefacts
-    flip(base / "preprocess/source/amos22/volumes-000.bin")
-    flip(base / "pretrain/dino/encoder.safetensors")
+    flip(base / "preprocess/source/amos22/s0/volumes-000.bin")
+    flip(base / "pretrain/dino/s0/encoder.safetensors")
     found = place.command("verify")
-    found.refused("damaged: preprocess/source/amos22: ", "damaged: pretrain/dino: ")
+    found.refused("damaged: preprocess/source/amos22/s0: ", "damaged: pretrain/dino/s0: ")
     found.refused("snakemake --cores all preprocess pretrain")
     place.do("preprocess", "source.amos22")
     place.do("pretrain", "dino")

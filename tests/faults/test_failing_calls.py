@@ -63,7 +63,7 @@ def try_all(
     for fault in faults:
         if not done:
             place.forget(stage, name)
-        ended, found = disturb(place, fault, "job", stage, name)
+        ended, found = disturb(place, fault, "job", stage, place.job(stage, name).name)
         if not ended.calls:
             break
         tried += 1
@@ -86,7 +86,7 @@ def test_calls_spread_over_a_job(
     complete: Place, workspace: Place, scenario: Say, stage: str, name: str
 ) -> None:
     workspace.forget(stage, name)
-    count = len(calls(workspace, "job", stage, name))
+    count = len(calls(workspace, "job", stage, workspace.job(stage, name).name))
     first = JOBS.index((stage, name))
     faults = (
         Fault(n, CODES[(first + i) % len(CODES)]) for i, n in enumerate(spread(count, PLACES))
@@ -159,10 +159,10 @@ def test_some_calls_of_one_training(prepared: Place, tmp_path: Path, scenario: S
     whole.do("pretrain", "ours")
     place = whole.copy(tmp_path / "x")
     place.forget("pretrain", "ours")
-    count = len(calls(place, "job", "pretrain", "ours", pattern=DECISIVE))
+    count = len(calls(place, "job", "pretrain", "ours.s0", pattern=DECISIVE))
     faults = [Fault(n, CODES[n % len(CODES)], DECISIVE) for n in spread(count, 20)]
     place.forget("pretrain", "ours")
-    rest = len(calls(place, "job", "pretrain", "ours"))
+    rest = len(calls(place, "job", "pretrain", "ours.s0"))
     faults += [Fault(n, CODES[i % len(CODES)]) for i, n in enumerate(spread(rest, 10))]
     tried, wrong = try_all(place, whole, "pretrain", "ours", faults)
     assert wrong == []

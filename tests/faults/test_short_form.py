@@ -22,7 +22,7 @@ def test_killed_stopped_out_of_room_and_damaged_once_each(
     def disturbed(**request: Any) -> Ended:
         return place.run("pretrain", "medcoss", **request)
 
-    path = place.folder / place.plan.artefacts / "preprocess/source/amos22/volumes-000.bin"
+    path = place.folder / place.plan.artefacts / "preprocess/source/amos22/s0/volumes-000.bin"
     sound = path.read_bytes()
     flip(path)
     disturbed().refused(f"{path} does not have its recorded checksum")

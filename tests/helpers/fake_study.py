@@ -15,11 +15,14 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from tests.helpers import ROOT
-from voxseq.config import load_config
-from voxseq.config.report_run import FinetunedRun, PretrainedRun, ReportRun, ReportTask
+from voxseq.config import load_config, read_yaml
+from voxseq.config.report_run import FinetunedRun, PretrainedRun, ReportRun, ReportTask, ScoresRun
 from voxseq.config.studies import ReportConfig
 from voxseq.plan import build_plan
+from voxseq.plan.outputs import seed_file
 from voxseq.report.figures.run import execute_figures
+from voxseq.report.seeds.gather import seed_scores
+from voxseq.report.seeds.model import write_seed
 from voxseq.report.tables.cost import execute_costs
 from voxseq.report.tables.run import execute_tables
 
@@ -29,7 +32,10 @@ PATIENTS = 40
 
 @dataclass(frozen=True)
 class Context:
-    """The part of a run's context that the report reads; the folder of a run is its record too."""
+    """The part of a run's context that the report reads; the folder of a run is its record too.
+
+    The seeds' files lie beside ``out``.
+    """
 
     config: ReportRun
     out: Path
@@ -41,8 +47,32 @@ class Context:
         """Run id → folder with cost.json."""
         return self.inputs
 
+    def gather(self) -> Context:
+        """Write the files of the seeds from what is in the runs' folders now."""
+        study = self.config
+        for seed in study.seeds:
+            runs = tuple(run for run in study.runs if run.seed == seed)
+            trained = tuple(run for run in study.pretrain_runs if run.seed == seed)
+            ids = [run.id for run in (*runs, *trained)]
+            if not self.inputs.keys() & ids:
+                continue
+            config = ScoresRun(
+                scale=study.scale,
+                seed=seed,
+                study=study.study,
+                phantoms=study.phantoms,
+                runs=runs,
+                pretrain_runs=trained,
+                fingerprints=dict.fromkeys(ids, "0" * 16),
+            )
+            folder = self.out.parent / f"{self.out.name}_seeds/s{seed}"
+            write_seed(folder / seed_file(seed), seed_scores(config, self.inputs))
+            self.inputs[f"scores/s{seed}"] = folder
+        return self
+
     def make(self, *stages: str) -> Path:
         """Run some of "tables", "costs" and "figures"; returns the folder with what they wrote."""
+        self.gather()
         execute = {"tables": execute_tables, "costs": execute_costs, "figures": execute_figures}
         for stage in stages:
             execute[stage](self)  # type: ignore[operator]
@@ -53,9 +83,10 @@ class Context:
 
 @cache
 def demo() -> ReportRun:
-    """The demo's study, as its figures read it."""
-    run = build_plan(load_config(ROOT / "params.yaml")).runs["figures/all"]
-    return run.config
+    """The demo's study with three seeds and the rows beyond the paper, as its figures read it."""
+    beyond = read_yaml(ROOT / "workflow/scales/beyond.yaml")
+    config = load_config(ROOT / "params.yaml", [beyond, {"seeds": 3}])
+    return build_plan(config).runs["figures/all"].config
 
 
 def part(
@@ -100,6 +131,7 @@ def part(
             run
             for run in study.pretrain_runs
             if run.method in methods
+            and run.seed in seeds
             and (run.variant in variants or not run.variant or ("beyond", "ours", "raster") in kept)
         ),
     }
@@ -138,7 +170,7 @@ def build(
         else:
             _write_pretrain(inputs[run.id], run, steps)
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    return Context(study, folder / "out", inputs)
+    return Context(study, folder / "out", inputs).gather()
 
 
 def quiet(folder: Path, *tasks: str, **options: Any) -> Context:

@@ -58,7 +58,7 @@ FLAVOURS: dict[str, dict[str, Any]] = {
         "sequences": {"sources!": []},
         "finetune": {"tasks!": _CLASSIFICATION, "scratch": ["resnet"]},
     },
-    "several seeds": {**_NO_STUDIES, "finetune": {"seeds": [0, 1], "tasks!": _CLASSIFICATION}},
+    "several seeds": {**_NO_STUDIES, "seeds": 2, "finetune": {"tasks!": _CLASSIFICATION}},
     "two test cases": {
         "data": {"phantoms": {"segmentation_cases": 5, "classification_cases": [4, 2, 2]}}
     },

@@ -21,6 +21,7 @@ MISSING = object()
 SMALLEST: Tree = {
     "scale": "mutated",
     "results": "results/mutated",
+    "seeds": 1,
     "data": {
         "phantoms": {
             "volume_shape": [16, 16, 16],
@@ -32,7 +33,6 @@ SMALLEST: Tree = {
     "encoder": {"width": 12, "depth": 1, "heads": 2, "mlp_width": 24},
     "pretrain": {"steps": 4, "validation_sequences": 4},
     "finetune": {
-        "seeds": [0],
         "tasks!": {
             "task06_lung": {
                 "type": "segmentation",

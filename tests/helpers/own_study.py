@@ -54,7 +54,7 @@ def own(
     Args:
         tasks: names of tasks.
         methods: names of methods, of ``OUTSIDE`` or of voxseq.
-        seeds: of the fine-tuning.
+        seeds: whole chains.
         ratios: tasks with fewer labels.
         ablation: tasks of the ablation, if "ours" is a method.
         beyond: tasks of the controls.
@@ -71,7 +71,8 @@ def own(
         "ratio_tasks": tuple(ratios),
         "runs": (),
         "pretrain_runs": [
-            {"id": f"pretrain/{name}", "method": name, "stride": 8}
+            {"id": f"pretrain/{name}/s{seed}", "method": name, "seed": seed, "stride": 8}
+            for seed in seeds
             for name in methods
             if name in METHODS and METHODS[name].is_pretrained
         ],
@@ -82,9 +83,13 @@ def own(
     if "ours" in methods and ablation:
         found["ablation_tasks"] = tuple(ablation)
         found["ablation"] = {"causal": {"title": "Causal attention", "attention": "causal"}}
-        found["pretrain_runs"].append(
-            {"id": "ablation/pretrain/causal", "method": "ours", "variant": "causal", "stride": 8}
-        )
+        found["pretrain_runs"] += [
+            {
+                "id": f"ablation/pretrain/causal/s{seed}",
+                **{"method": "ours", "variant": "causal", "seed": seed, "stride": 8},
+            }
+            for seed in seeds
+        ]
         runs += [
             _run("ablation", task, "ours", seed, "causal") for task in ablation for seed in seeds
         ]

@@ -185,8 +185,11 @@ class Place:
         return path
 
     def job(self, stage: str, name: str) -> Job:
-        """One job of the plan."""
-        return self.plan.jobs[stage, name]  # type: ignore[index]
+        """One job of the plan; its name may lack the seed, which is 0."""
+        jobs = {job.name: job for job in self.plan.of_stage(stage)}  # type: ignore[arg-type]
+        row, _, part = name.partition(".part")
+        seeded = f"{row}.s0.part{part}" if part else f"{name}.s0"
+        return jobs[name] if name in jobs else jobs[seeded]
 
     def command(self, *argv: str, **request: Any) -> Ended:
         """A command of voxseq with this configuration as a process of its own."""
@@ -197,7 +200,8 @@ class Place:
         kind = "finetune" if stage in ("finetune", "beyond") else stage
         overlay = self.zygote.folder / f"workers{workers}.json"
         write_json(overlay, {"execution": {kind: {"workers": workers}}} if workers else {})
-        words = ("job", stage, name, "--params", str(self.params), "--overlay", str(overlay))
+        job = self.job(stage, name).name
+        words = ("job", stage, job, "--params", str(self.params), "--overlay", str(overlay))
         return self.zygote.run(self.folder, *words, **request)
 
     def do(self, stage: str, name: str, **request: Any) -> Ended:

@@ -14,16 +14,21 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
-from voxseq.config import Config, load_config, read_yaml
+from voxseq.config import Config, merge, read_yaml
 from voxseq.config.load import validate
 from voxseq.config.registry import METHODS
 from voxseq.config.runs import TaskRun
 from voxseq.plan import STAGES, Plan, build_plan
 
-RAW = read_yaml(ROOT / "params.yaml")
-DEMO = load_config(ROOT / "params.yaml")
+#: The demo with the rows beyond the paper, and two seeds.
+RAW = merge(
+    read_yaml(ROOT / "params.yaml"),
+    {**read_yaml(ROOT / "workflow/scales/beyond.yaml"), "seeds": 2},
+)
+DEMO = validate(RAW, "the demo")
 PLAN = build_plan(DEMO)
 REPORT = {"tables/all", "figures/all"}
+SCORES = {"scores/s0", "scores/s1"}
 #: Runs that load no pre-trained weights.
 WITHOUT_ENCODER = re.compile(r"/(unetr|vit|unet3d|resnet)(/|_)|_trivial/")
 
@@ -118,25 +123,24 @@ def test_configurations_of_runs_are_plain_json() -> None:
 def test_the_grid_of_the_demo() -> None:
     """Rows by tasks by seeds, worked out by hand from params.yaml."""
     count = Counter(run.stage for run in PLAN.runs.values())
-    tasks, sources, seeds, variants = 9, 14, 3, 7
-    assert count["download"] == tasks + sources
-    assert count["preprocess"] == tasks + sources
-    assert count["sequences"] == count["tables"] == count["figures"] == 1
+    tasks, sources, seeds, variants = 9, 14, 2, 7
+    assert count["download"] == count["preprocess"] == (tasks + sources) * seeds
+    assert count["sequences"] == count["scores"] == seeds
+    assert count["tables"] == count["figures"] == 1
     methods = len(DEMO.pretrain.methods)
-    assert count["pretrain"] == methods
+    assert count["pretrain"] == methods * seeds
     rows = 2 + methods  # two networks from scratch for each type of task
     assert count["finetune"] == tasks * rows * seeds
     assert count["label_ratio"] == 2 * rows * 3 * seeds
-    assert count["ablation"] == variants + variants * 2 * seeds
-    raster = 1 + 2 * seeds
-    recipes = 3 * 2 * seeds
-    # A random encoder and every method on LA; probes of given weights have one seed.
-    frozen = (1 + methods) * seeds + seeds + methods
+    assert count["ablation"] == (variants + variants * 2) * seeds
+    raster = 1 + 2
+    recipes = 3 * 2
+    frozen = 2 * (1 + methods)  # a random encoder and every method, on LA and on nodules
     trivial = 7 + 2 * 2
-    assert count["beyond"] == raster + recipes + frozen + trivial
+    assert count["beyond"] == (raster + recipes + frozen + trivial) * seeds
     assert "finetune/la/unetr/s0" in PLAN.runs
     assert "finetune/la/vit/s0" not in PLAN.runs
-    assert "finetune/nodule/vit/s2" in PLAN.runs
+    assert "finetune/nodule/vit/s1" in PLAN.runs
     assert "label_ratio/ricord/ours/r25_s1" in PLAN.runs
     assert "ablation/finetune/task06_lung/stride12/s0" in PLAN.runs
 
@@ -156,9 +160,10 @@ def printed(code: str, **environment: str) -> list[Any]:
 
 PLANNING = (
     "import json, sys, voxseq.cli.main; from pathlib import Path\n"
-    "from voxseq.config import load_config\n"
+    "from voxseq.config import load_config, read_yaml\n"
     "from voxseq.plan import build_plan\n"
-    "plan = build_plan(load_config(Path('params.yaml')))\n"
+    "beyond = read_yaml(Path('workflow/scales/beyond.yaml'))\n"
+    "plan = build_plan(load_config(Path('params.yaml'), [beyond, {'seeds': 2}]))\n"
 )
 
 
@@ -201,7 +206,7 @@ def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str, value: 
     if task == "ricord":
         assert any(name.startswith("ablation/") for name in expected)
     assert expected
-    assert moved == expected | REPORT
+    assert moved == expected | SCORES | REPORT
     assert not removed | added
 
 
@@ -214,7 +219,7 @@ def test_a_recipe_of_one_task_reaches_that_task_and_the_report(key: str, value: 
 )
 def test_a_change_reaches_its_own_run_and_what_reads_it(key: str, value: Any, first: str) -> None:
     moved, removed, added = differing(changed_config({key: value}))
-    assert moved == followers(PLAN, {first})
+    assert moved == followers(PLAN, {f"{first}/s{seed}" for seed in range(2)})
     assert not removed | added
 
 
@@ -223,7 +228,7 @@ def test_a_pretraining_parameter_reaches_the_method_and_what_follows() -> None:
     moved, removed, added = differing(changed_config(changes))
     trainings = [run for run in PLAN.runs.values() if run.action == "pretrain"]
     ours = {run.id for run in trainings if run.config.method == "ours"}
-    assert ours > {"pretrain/ours", "ablation/pretrain/stride4"}
+    assert ours > {"pretrain/ours/s0", "ablation/pretrain/stride4/s1"}
     assert moved == followers(PLAN, ours)
     assert not removed | added
     assert not any(WITHOUT_ENCODER.search(name) for name in moved)
@@ -236,9 +241,9 @@ def test_training_from_scratch_does_not_depend_on_pretraining() -> None:
         method = METHODS[run.config.method]
         pretrained = [name for name in run.inputs if PLAN.runs[name].action == "pretrain"]
         assert bool(pretrained) == method.is_pretrained == (run.config.pretrained is not None)
-    for changes in ({"pretrain.steps": 900}, {"sequences.seed": 9}, {"pretrain.seed": 9}):
+    for changes in ({"pretrain.steps": 900}, {"sequences.seed": 9}):
         moved, _, _ = differing(changed_config(changes))
-        assert "pretrain/ours" in moved
+        assert {"pretrain/ours/s0", "pretrain/ours/s1"} <= moved
         assert not any(WITHOUT_ENCODER.search(name) for name in moved)
 
 
@@ -256,7 +261,6 @@ TRAINED = {r.id for r in PLAN.runs.values() if r.action in ("pretrain", "finetun
         ({"finetune.scratch": [n for n in NETWORKS if n != "vit"]}, r"/vit(/|_)"),
         ({"finetune.scratch": [n for n in NETWORKS if n != "unetr"]}, r"/unetr(/|_)"),
         ({"pretrain.methods": {}, "ablation.variants": {}}, None),
-        ({"finetune.seeds": [0, 1]}, r"/(r\d+_)?s2$"),
         ({"ablation.variants": without(RAW["ablation"]["variants"], "stride4")}, "stride4"),
         ({"label_ratio.ratios": [0.5, 0.25]}, "r10_"),
     ],
@@ -271,21 +275,11 @@ def test_removing_something_removes_its_runs_and_moves_only_the_report(
     else:
         assert removed == {name for name in PLAN.runs if re.search(gone, name)}
     assert removed
-    assert moved == REPORT
+    assert moved == SCORES | REPORT
     assert not added
 
 
-def test_a_new_seed_adds_runs_and_trains_none_again() -> None:
-    moved, removed, added = differing(changed_config({"finetune.seeds": [3, 0, 1, 2]}))
-    assert moved == REPORT
-    assert not removed
-    assert added
-    assert all(name.endswith("s3") for name in added)
-
-
-@pytest.mark.parametrize(
-    ("keep", "seeds"), [("one_seed", {0}), ("all", {0, 1, 2}), ("none", set())]
-)
+@pytest.mark.parametrize(("keep", "seeds"), [("one_seed", {0}), ("all", {0, 1}), ("none", set())])
 def test_networks_are_kept_of_the_seeds_that_are_asked_for(keep: str, seeds: set[int]) -> None:
     plan = build_plan(changed_config({"finetune.keep_models": keep}))
     trained = [run for run in plan.runs.values() if run.action == "finetune"]
@@ -315,7 +309,7 @@ def test_where_the_data_lie_is_no_part_of_any_run() -> None:
     assert one == two
     phantoms = build_plan(changed_config({}))
     assert all(
-        one.runs[name].fingerprint != phantoms.runs[name].fingerprint
+        one.runs[name.rsplit("/", 1)[0]].fingerprint != phantoms.runs[name].fingerprint
         for name in PLAN.runs
         if name.startswith("download/")
     )

@@ -59,7 +59,7 @@ def on_age(plan: Plan, action: str) -> set[str]:
 def test_a_regression_has_every_row_and_control() -> None:
     plan = build_plan(config())
     tuned = on_age(plan, "finetune")
-    assert {"finetune/age/ours/s0", "finetune/age/resnet/s0", "finetune/age/vit/s2"} <= tuned
+    assert {"finetune/age/ours/s0", "finetune/age/resnet/s0", "finetune/age/vit/s0"} <= tuned
     assert not any("unetr" in run or "unet3d" in run for run in tuned)
     assert on_age(plan, "baseline") == {
         f"beyond/finetune/age/{name}_trivial/s0" for name in ("mean_value", "intensity_ridge")
@@ -91,12 +91,12 @@ def test_scores_of_surfaces_need_the_native_labels(
 ) -> None:
     study = merge(read_yaml(ROOT / "params.yaml"), {"finetune": {"tasks": {"la": changes}}})
     plan = build_plan(validate(study, "test"))
-    assert plan.runs["preprocess/task/la"].config.task.native_labels is native
+    assert plan.runs["preprocess/task/la/s0"].config.task.native_labels is native
     assert plan.runs["tables/all"].config.tasks["la"].metrics == metrics
 
 
 def test_the_value_of_the_unknown_reaches_the_stages_of_the_data() -> None:
     overlay = {"finetune": {"tasks": {"la": {"ignore_label": 9}}}}
     plan = build_plan(validate(merge(read_yaml(ROOT / "params.yaml"), overlay), "test"))
-    for run in ("download/la", "preprocess/task/la"):
+    for run in ("download/la/s0", "preprocess/task/la/s0"):
         assert plan.runs[run].config.task.ignore_label == 9

@@ -103,6 +103,7 @@ def test_a_classification_is_scored_by_the_probability_of_the_true_class(tmp_pat
         path.write_text(
             f"case,subject,target,probability\na,a,0,0.{seed + 1}\nb,b,1,0.9\nc,c,0,0.8\n"
         )
+    context.gather()
     cases = case_scores(context.config, context.inputs)
     mine = cases[(cases["task"] == "ricord") & (cases["method"] == "ours")]
     assert mine.set_index("case")["value"].to_dict() == pytest.approx(

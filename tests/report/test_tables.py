@@ -226,8 +226,7 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert named["ViT, random weights"] == "Frozen encoder: Ours"
     assert (named[shape], named["Ours"]) == ("Ours", "")
     ours, mean_shape = cell(one, "Ours", "la"), cell(table, shape, "la")
-    assert (mean_shape.n, mean_shape.planned) == (1, 1)
-    assert mean_shape.low is not None
+    assert (mean_shape.n, mean_shape.planned) == (3, 3)
     assert mean_shape.reference == pytest.approx(ours.mean)
     assert cell(table, "Majority class", "la").status == "not applicable"
     vit = cell(table, "ViT, random weights", "nodule", "auc")
@@ -300,7 +299,7 @@ def test_broken_scores_are_named(text: str, tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "la", seeds=(0,))
     (context.inputs["finetune/la/ours/s0"] / "scores.csv").write_text(text)
     with pytest.raises(IntegrityError, match=r"scores\.csv"):
-        collect(context.config, context.inputs)
+        context.gather()
 
 
 def test_tables_need_neither_torch_nor_matplotlib() -> None:

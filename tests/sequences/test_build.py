@@ -203,7 +203,7 @@ def test_la_test_and_validation_images_never_enter_pretraining(root: Path, tmp_p
     overlay["pretrain"]["methods!"] = {"ours": {}}
     plan = build_plan(load_config(root / "params.yaml", [overlay]))
     folders: dict[str, Path] = {}
-    for name in ("download/la", "preprocess/source/la", "sequences/all"):
+    for name in ("download/la/s0", "preprocess/source/la/s0", "sequences/all/s0"):
         run = plan.runs[name]
         folders[name] = tmp_path / name
         folders[name].mkdir(parents=True)
@@ -214,15 +214,15 @@ def test_la_test_and_validation_images_never_enter_pretraining(root: Path, tmp_p
         {"download": download, "preprocess": preprocess, "sequences": build}[run.action].execute(
             context
         )
-    rows = read_index(folders["download/la"])
+    rows = read_index(folders["download/la/s0"])
     by_split = {s: set(rows.loc[rows["split"] == s, "content_hash"]) for s in set(rows["split"])}
     assert set(by_split) == {"train", "val", "test"}
-    store = VolumeStore(folders["preprocess/source/la"])
-    table = pd.read_parquet(folders["sequences/all"] / "spatial.parquet")
+    store = VolumeStore(folders["preprocess/source/la/s0"])
+    table = pd.read_parquet(folders["sequences/all/s0"] / "spatial.parquet")
     used = store.table.iloc[sorted(set(table["row"]))]
     assert set(used["content_hash"]) == by_split["train"]
     assert not set(used["content_hash"]) & (by_split["val"] | by_split["test"])
     # Nor do they lie in the store unnoticed: each is left out of it, or listed as excluded.
-    excluded = pd.read_csv(folders["sequences/all"] / "excluded.csv")
+    excluded = pd.read_csv(folders["sequences/all/s0"] / "excluded.csv")
     stored = store.table.loc[~store.table["volume_id"].isin(excluded["volume_id"])]
     assert not set(stored["content_hash"]) & (by_split["val"] | by_split["test"])

@@ -181,7 +181,7 @@ def test_the_content_of_a_list_decides_and_not_its_name(root: Path, tmp_path: Pa
 
     without = build_plan(load_config(root / "params.yaml"))
     one, same, other = plan("b", "a"), plan("a", "b", "b", name="b.txt"), plan("a")
-    run = "sequences/all"
+    run = "sequences/all/s0"
     assert without.runs[run].config.exclude == {}
     assert one.runs[run].config.exclude == {"flare22": ("a", "b")}
     assert {n: r.fingerprint for n, r in one.runs.items()} == {
@@ -190,8 +190,8 @@ def test_the_content_of_a_list_decides_and_not_its_name(root: Path, tmp_path: Pa
     assert one.runs[run].fingerprint != other.runs[run].fingerprint
     assert one.runs[run].fingerprint != without.runs[run].fingerprint
     # Where nothing is read but the lists, nothing changes.
-    assert one.runs["preprocess/source/flare22"] == without.runs["preprocess/source/flare22"]
-    assert one.runs["pretrain/ours"].config == without.runs["pretrain/ours"].config
+    assert one.runs["preprocess/source/flare22/s0"] == without.runs["preprocess/source/flare22/s0"]
+    assert one.runs["pretrain/ours/s0"].config == without.runs["pretrain/ours/s0"].config
 
 
 LISTS = {

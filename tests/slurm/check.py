@@ -35,17 +35,20 @@ class Job:
         return float(memory[:-1]) * {"M": 1, "G": 1024}[memory[-1]]
 
 
+RESUMED = ("pretrain/mae3d", "pretrain/ours", "ablation/pretrain/no_sequences")
+
+
 def main() -> int:
     """Print what is wrong; status 1 when anything is."""
     workspace = Path(sys.argv[1])
     jobs = sorted((Job.read(x) for x in Path(sys.argv[2]).read_text().splitlines()), key=_number)
     problems = [
-        *_checked("pretrain_method_wildcards_mae3d_", jobs, "CANCELLED", "FAILED"),
-        *_checked("pretrain_method_wildcards_ours_", jobs, "COMPLETED", gone_back=True),
-        *_checked("pretrain_variant_wildcards_pretrain.no_sequences_", jobs, "CANCELLED"),
+        *_checked("pretrain_method_wildcards_mae3d.s0_", jobs, "CANCELLED", "FAILED"),
+        *_checked("pretrain_method_wildcards_ours.s0_", jobs, "COMPLETED", gone_back=True),
+        *_checked("pretrain_variant_wildcards_pretrain.no_sequences.s0_", jobs, "CANCELLED"),
         *_checked("verify_volumes", jobs, "COMPLETED"),
         *_checked("make_figures", jobs, "FAILED", "OUT_OF_MEMORY"),
-        *_resumed(workspace, "pretrain/mae3d", "pretrain/ours", "ablation/pretrain/no_sequences"),
+        *_resumed(workspace, *(f"{name}/s0" for name in RESUMED)),
         *[
             f"Slurm job {job.number} ({job.comment}) asked for {job.requested} as GPUs"
             for job in jobs

@@ -35,9 +35,9 @@ def main() -> int:
     """Run all disturbances beside each other."""
     workspace, log = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
     disturbances = {
-        "job killed": killed(workspace, "pretrain", "mae3d"),
-        "time limit": time_limit(workspace, "pretrain", "ours"),
-        "job cancelled": cancelled(workspace, "ablation", "pretrain.no_sequences"),
+        "job killed": killed(workspace, "pretrain", "mae3d.s0"),
+        "time limit": time_limit(workspace, "pretrain", "ours.s0"),
+        "job cancelled": cancelled(workspace, "ablation", "pretrain.no_sequences.s0"),
         "controller killed": controller(workspace),
     }
     return beside_each_other(disturbances, log)
@@ -90,7 +90,7 @@ def time_limit(workspace: Path, stage: str, job: str) -> Disturbance:
 
 def controller(workspace: Path) -> Disturbance:
     """The controller is killed while jobs run, and comes back later."""
-    process = yield from frozen(workspace, "finetune", "ours.part0")
+    process = yield from frozen(workspace, "finetune", "ours.s0.part0")
     # The controller writes its state every few seconds; jobs that are younger would be lost.
     while since_last_submission() < SAVED:
         yield from waited(1)

@@ -147,7 +147,7 @@ def _other_losses(one: Path, two: Path, method: str) -> Iterator[str]:
 
 def _losses(workspace: Path, method: str) -> dict[tuple[str, str], float]:
     """Losses of a training by step and split."""
-    (path,) = workspace.glob(f"artifacts/nodes/pretrain/{method}/metrics.csv")
+    (path,) = workspace.glob(f"artifacts/nodes/pretrain/{method}/s0/metrics.csv")
     with path.open() as handle:
         rows = [row for row in csv.DictReader(handle) if row["name"] == "loss"]
     kept = SPLITS[method]
@@ -155,7 +155,7 @@ def _losses(workspace: Path, method: str) -> dict[tuple[str, str], float]:
 
 
 def _not_resumed(workspace: Path, method: str) -> list[str]:
-    logs = workspace.glob(f".voxseq/records/nodes/pretrain/{method}/*/log.txt")
+    logs = workspace.glob(f".voxseq/records/nodes/pretrain/{method}/s0/*/log.txt")
     if any("resuming at step" in log.read_text() for log in logs):
         return []
     return [f"{method}: did not resume from a checkpoint"]

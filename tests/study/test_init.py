@@ -46,7 +46,8 @@ def test_a_study_is_written_that_can_be_planned(
     assert config.data.dataset("mine").volumes
     assert [task.type for task in config.finetune.tasks.values()] == ([kind] if kind else [])
     runs = build_plan(config).runs
-    assert "pretrain/ours" in runs
+    assert {"pretrain/ours/s0", "pretrain/ours/s1"} <= set(runs)
+    assert "2 seeds, each with its own pre-training" in " ".join(said.split())
     assert sum(run.action == "finetune" for run in runs.values()) == (4 if kind else 0)
     assert {"layout", "spacing", "on this machine", "voxseq run mine"} <= {
         word
@@ -104,8 +105,15 @@ def test_steps_and_sizes_can_be_told(workspace: Path, tmp_path: Path, call: Call
     call("init", "mine", "--images", str(tmp_path / "own"), "--preset", "tiny", "--steps", "7")
     config = load_config(Path("params.yaml"), [read_yaml(STUDIES / "mine.yaml")])
     assert config.pretrain.steps == config.finetune.tasks["mine"].steps == 7
-    assert config.finetune.seeds == (0, 1, 2)
+    assert config.seeds == 3
     assert config.finetune.tasks["mine"].labels == ("liver",)
+
+
+def test_an_encoder_alone_is_trained_once(workspace: Path, tmp_path: Path, call: Call) -> None:
+    own_images.scans(tmp_path / "own")
+    said = call("init", "mine", "--images", str(tmp_path / "own"), "--pretrain-only").out
+    assert load_config(Path("params.yaml"), [read_yaml(STUDIES / "mine.yaml")]).seeds == 1
+    assert "seeds, each" not in said
 
 
 def test_values_with_gaps_become_classes_in_their_order(

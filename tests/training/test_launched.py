@@ -75,7 +75,7 @@ def test_a_job_ends_with_a_message(root: Path, tmp_path: Path, value: str) -> No
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "WORLD_SIZE": value}
     params = str(root / "params.yaml")
     done = subprocess.run(
-        [sys.executable, "-m", "voxseq", "job", "sequences", "all", "--params", params],
+        [sys.executable, "-m", "voxseq", "job", "sequences", "all.s0", "--params", params],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -30,7 +30,7 @@ def plan(root: Path) -> Plan:
         {"dataset": "brats23", "kind": "contrast"},
         {"dataset": "deeplesion", "kind": "semantic"},
     ]
-    overlay["finetune"]["seeds"] = [0]
+    overlay["seeds"] = 1
     return build_plan(load_config(root / "params.yaml", [overlay]))
 
 
@@ -40,12 +40,12 @@ def prepared(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     needed = {"amos22", "brats23", "deeplesion", TASK}
     for job in plan.jobs.values():
-        if job.stage in ("download", "preprocess") and job.name.split(".")[-1] in needed:
+        if job.stage in ("download", "preprocess") and needed & {*job.name.split(".")}:
             Workspace(folder, plan).execute(job)
     # The index asks for every task's list of held-out images; here the one task's will do.
     (sequences,) = plan.of_stage("sequences")
     run = sequences.runs[0]
-    known = tuple(name for name in run.inputs if name.split("/")[-1] in needed)
+    known = tuple(name for name in run.inputs if needed & {*name.split("/")})
     Workspace(folder, plan).execute(replace(sequences, runs=(replace(run, inputs=known),)))
     return folder
 
@@ -61,9 +61,9 @@ def straight(plan: Plan, prepared: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def jobs(plan: Plan) -> list[Job]:
-    finetuning = plan.jobs["finetune", "ours.part0"]
+    finetuning = plan.jobs["finetune", "ours.s0.part0"]
     one = tuple(run for run in finetuning.runs if f"/{TASK}/" in run.id)
-    return [plan.jobs["pretrain", "ours"], replace(finetuning, runs=one)]
+    return [plan.jobs["pretrain", "ours.s0"], replace(finetuning, runs=one)]
 
 
 def results(folder: Path, job: Job) -> dict[str, bytes]:
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_stops_the_run_by_name(
     folder = tmp_path / "x"
     shutil.copytree(prepared, folder)
     workspace = Workspace(folder, plan)
-    job = plan.jobs["pretrain", "ours"]
+    job = plan.jobs["pretrain", "ours.s0"]
     path = workspace.state(job.runs[0]) / "checkpoint.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")

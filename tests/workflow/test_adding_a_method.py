@@ -84,12 +84,12 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert settings.items() <= params["pretrain"]["methods"].items()
     # The smoke scale with one source, one task and no method but the new one.
     study = yaml.safe_load((copy / "workflow/scales/smoke.yaml").read_text(encoding="utf-8"))
-    study |= {"scale": "adding", "results": "results/adding"}
+    study |= {"scale": "adding", "results": "results/adding", "seeds": 1}
     study |= {"ablation": {"tasks": [], "variants!": {}}}
     study |= {"label_ratio": {"tasks": []}, "beyond!": {}}
     study["sequences"]["sources!"] = [{"dataset": "stoic", "kind": "spatial"}]
     study["pretrain"]["methods!"] = merge(settings, yaml.safe_load(few_steps))
-    study["finetune"] |= {"seeds": [0], "scratch": ["vit"]}
+    study["finetune"] |= {"scratch": ["vit"]}
     study["finetune"]["tasks!"] = {"nodule": params["finetune"]["tasks"]["nodule"]}
     (copy / "adding.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     return copy
@@ -133,14 +133,14 @@ def said(root: Path, checkout: Path) -> dict[str, str]:
 
 def test_the_method_is_part_of_the_plan(said: dict[str, str]) -> None:
     planned = said["voxseq plan --stage pretrain"]
-    assert "pretrain/denoising" in planned
-    assert "pretrain/ours" in planned
+    assert "pretrain/denoising/s0" in planned
+    assert "pretrain/ours/s0" in planned
 
 
 def test_its_cost_is_counted(checkout: Path, said: dict[str, str]) -> None:
     def operations(printed: str, method: str) -> float:
         """GFLOP of an item, of which the star of a stand-in would take the place."""
-        (row,) = (r.split() for r in printed.splitlines() if r.startswith(f"pretrain/{method} "))
+        (row,) = (r.split() for r in printed.splitlines() if r.startswith(f"pretrain/{method}/s0 "))
         return float(row[1].replace(",", ""))
 
     counted = said["voxseq plan --scale demo"]

@@ -83,8 +83,8 @@ def test_traces_of_kills_are_cleared(study: Study, found: Found) -> None:
 
     # Somebody deleted results, or cut a file short, in a stage that is finished.
     (study.root / "artifacts/tiny/finetune/nodule/ours/s0/scores.csv").write_text("")
-    (study.root / "artifacts/tiny/pretrain/mae3d/encoder.safetensors").unlink()
-    with study.computes(["finetune/nodule/ours/s0", "pretrain/mae3d"]):
+    (study.root / "artifacts/tiny/pretrain/mae3d/s0/encoder.safetensors").unlink()
+    with study.computes(["finetune/nodule/ours/s0", "pretrain/mae3d/s0"]):
         study.run("dvc")
     study.assert_nothing_to_do()
     found(7, "a held lock names its owner; stale locks, unrecorded results, a cut dvc.lock: mended")
@@ -98,7 +98,7 @@ def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> Non
     assert "Nothing to be done" in study.call(*words, "-n", "--", "pretrain")
     before = study.runs()
     study.voxseq("forget", "--yes", "--only", "pretrain/ours", "pretrain/mae3d")
-    with study.computes(["pretrain/ours", "pretrain/mae3d"]):
+    with study.computes(["pretrain/ours/s0", "pretrain/mae3d/s0"]):
         said = study.call(*words, "--", "pretrain")
     assert said.count("Comparing the volumes of source.amos22") == 1
     assert said.index("Comparing the volumes") < said.index("Pre-training")
@@ -109,7 +109,9 @@ def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> Non
     study.assert_nothing_to_do()
 
     # Damage ends the call before a training begins; the next call mends it.
-    volume = next((study.root / "artifacts/tiny/preprocess/source/amos22").rglob("volumes-*.bin"))
+    volume = next(
+        (study.root / "artifacts/tiny/preprocess/source/amos22/s0").rglob("volumes-*.bin")
+    )
     study.voxseq("forget", "--yes", "--only", "pretrain/ours")
     volume.chmod(0o644)
     content = bytearray(volume.read_bytes())
@@ -118,6 +120,6 @@ def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> Non
     with study.computes([]):
         said = study.call(*words, "--", "pretrain", fails=True)
     assert f"{volume.name} does not have its recorded checksum" in said
-    with study.computes(["preprocess/source/amos22", "pretrain/ours"]):
+    with study.computes(["preprocess/source/amos22/s0", "pretrain/ours/s0"]):
         study.call(*words, "--", "pretrain")
     assert study.runs() == before

@@ -18,8 +18,11 @@ from voxseq.config import Config, merge, read_yaml
 from voxseq.config.load import validate
 from voxseq.plan import READS, STAGES, Plan, build_plan
 
-#: The demo with one seed: as many stages and methods, and a third of its runs.
-RAW = merge(read_yaml(ROOT / "params.yaml"), {"finetune": {"seeds": [0], "runs_per_job": 2}})
+#: The demo with the rows beyond the paper, which fill the last of its stages.
+RAW = merge(
+    read_yaml(ROOT / "params.yaml"),
+    {**read_yaml(ROOT / "workflow/scales/beyond.yaml"), "finetune": {"runs_per_job": 2}},
+)
 DEMO = validate(RAW, "the demo")
 PLAN = build_plan(DEMO)
 Path_ = tuple[Any, ...]

@@ -43,8 +43,9 @@ def test_dvc_runs_and_snakemake_has_nothing_to_do(
 TASK = ("finetune.tasks.task06_lung.steps", 2, 3)
 METHOD = ("pretrain.methods.mae3d.mask_ratio", None, 0.5)
 #: What follows from each change, and nothing else.
-OF_TASK = [*(f"finetune/task06_lung/{m}/s0" for m in ("mae3d", "ours", "unetr")), "tables/all"]
-OF_METHOD = ["pretrain/mae3d", *(f"finetune/{t}/mae3d/s0" for t in ("nodule", "task06_lung"))]
+TABLES = ["scores/s0", "tables/all"]
+OF_TASK = [*(f"finetune/task06_lung/{m}/s0" for m in ("mae3d", "ours", "unetr")), *TABLES]
+OF_METHOD = ["pretrain/mae3d/s0", *(f"finetune/{t}/mae3d/s0" for t in ("nodule", "task06_lung"))]
 
 
 @pytest.mark.parametrize("engine", COMMANDS)
@@ -52,7 +53,7 @@ def test_a_change_reaches_what_follows_from_it_and_is_taken_back(
     study: Study, engine: str, found: Found
 ) -> None:
     began = study.state()
-    for (key, _, value), expected in ((TASK, OF_TASK), (METHOD, [*OF_METHOD, "tables/all"])):
+    for (key, _, value), expected in ((TASK, OF_TASK), (METHOD, [*OF_METHOD, *TABLES])):
         study.change(key, value)
         with study.computes([*expected, "figures/all"]):
             study.run(engine)
@@ -218,7 +219,7 @@ def test_edits_of_code(study: Study, found: Found) -> None:
     study.voxseq("code", "check")
     expected = [run for run in study.computed() if run.startswith(TRAINED)]
     assert len(expected) == 7
-    with study.computes([*expected, "tables/all", "figures/all"]):
+    with study.computes([*expected, *TABLES, "figures/all"]):
         study.run("snakemake")
     study.assert_nothing_to_do()
     found(
@@ -249,7 +250,7 @@ def test_experiments(study: Study, found: Found) -> None:
     assert study.git("status", "--porcelain", "--", "params.yaml", "results", "dvc.lock") == ""
 
     of_task = [f"finetune/task06_lung/{m}/s0" for m in ("mae3d", "ours", "unetr")]
-    with study.computes([*of_task, "tables/all", "figures/all"]):
+    with study.computes([*of_task, *TABLES, "figures/all"]):
         study.dvc("exp", "run", "--name", "shorter", "--set-param", f"{KEY}=1")
     study.assert_nothing_to_do()
     study.git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "results")
@@ -300,7 +301,7 @@ def test_links_to_the_cache(study: Study, tmp_path: Path, link: str, found: Foun
     began = study.state()
     study.dvc("config", "cache.type", link)
     study.dvc("checkout", "--relink")
-    linked = study.root / "artifacts/tiny/sequences/all/config.json"
+    linked = study.root / "artifacts/tiny/sequences/all/s0/config.json"
     assert linked.is_symlink() == (link == "symlink")
     assert (linked.stat().st_nlink > 1) == (link == "hardlink")
     study.assert_nothing_to_do()

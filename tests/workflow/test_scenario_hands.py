@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 
 def curve(study: Study) -> list[float]:
-    with (study.root / ARTEFACTS / "pretrain/ours/metrics.csv").open() as handle:
+    with (study.root / ARTEFACTS / "pretrain/ours/s0/metrics.csv").open() as handle:
         return [float(row["value"]) for row in csv.DictReader(handle) if row["name"] == "loss"]
 
 
@@ -29,8 +29,8 @@ def test_two_processes_make_nothing_stale_and_give_the_same_losses(
     study.change("execution.pretrain", {"processes": 2, "recompute": True})
     said = study.call("snakemake", "-n", "--", "pretrain")
     assert "Nothing to be done" in said, said[-3000:]
-    shutil.rmtree(study.root / ARTEFACTS / "pretrain/ours")
-    with study.computes(["pretrain/ours"]):
+    shutil.rmtree(study.root / ARTEFACTS / "pretrain/ours/s0")
+    with study.computes(["pretrain/ours/s0"]):
         study.call("snakemake", "--cores", "2", "--", "pretrain")
     assert curve(study) == pytest.approx(alone, rel=0, abs=1e-5)
     (log,) = (study.root / "logs/tiny/pretrain").glob("ours-*.log")
@@ -42,7 +42,7 @@ def test_two_processes_make_nothing_stale_and_give_the_same_losses(
 def test_a_request_to_stop_ends_two_processes_with_status_75(study: Study, tmp_path: Path) -> None:
     study.change("pretrain.steps", 20_000)
     log = tmp_path / "log"
-    command = ("python", "-m", "voxseq", "job", "pretrain", "ours")
+    command = ("python", "-m", "voxseq", "job", "pretrain", "ours.s0")
     script = ("bash", "workflow/scripts/distributed.sh", "1", "2")
     before = study.computed()
     with study.working(*script, *command, log=log) as process:
@@ -100,8 +100,8 @@ def test_forgotten_runs_are_done_again(study: Study, found: Found) -> None:
     assert "voxseq forget pretrain" in study.dvc("repro", "--force", "--single-item", "pretrain")
     assert study.state() == began
     expected = [
-        *("pretrain/ours", "finetune/nodule/ours/s0", "finetune/task06_lung/ours/s0"),
-        *("label_ratio/nodule/ours/r50_s0", "tables/all", "figures/all"),
+        *("pretrain/ours/s0", "finetune/nodule/ours/s0", "finetune/task06_lung/ours/s0"),
+        *("label_ratio/nodule/ours/r50_s0", "scores/s0", "tables/all", "figures/all"),
     ]
     study.voxseq("forget", "--yes", "pretrain/ours")
     with study.computes(expected):
@@ -109,7 +109,7 @@ def test_forgotten_runs_are_done_again(study: Study, found: Found) -> None:
     study.assert_nothing_to_do()
     assert study.state() == began
     study.voxseq("forget", "--yes", "--only", "pretrain")
-    with study.computes(["pretrain/mae3d", "pretrain/ours"]):
+    with study.computes(["pretrain/mae3d/s0", "pretrain/ours/s0"]):
         study.run("dvc")
     study.assert_nothing_to_do()
     study.assert_whole()

@@ -263,3 +263,17 @@ def test_sbatch_waits_while_the_controller_is_away_and_for_nothing_else(
     assert done.returncode == status
     assert slurm.calls == ["sbatch --parsable x y"] * (1 if status else 3)
     assert done.stdout == ("" if status else "31\n")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_seeds_are_done_one_after_the_other_and_their_tables_last(
+    slurm: FakeSlurm, status: int
+) -> None:
+    slurm.command("voxseq", "seeds: 2")
+    slurm.command("snakemake", status=status)
+    done = slurm.run("bash", SCRIPTS / "seed_by_seed.sh", "study.yaml", "4")
+    assert done.returncode == status
+    calls = [line.split(" -- ") for line in slurm.calls[1:]]
+    assert {words for words, _ in calls} == {"snakemake --cores 4 --configfile study.yaml"}
+    targets = ["seed_0", "seed_1", "reproduce_tables"]
+    assert [target for _, target in calls] == (targets[:1] if status else targets)

@@ -18,6 +18,7 @@ JOBS = {
     "finetune_variant": ("ablation", FINETUNINGS, "finetune", "Ablation: fine-tuning {}"),
     "finetune_fewer_labels": ("label_ratio", ANY, "finetune", "Fewer labels: fine-tuning {}"),
     "finetune_beyond": ("beyond", FINETUNINGS, "finetune", "Beyond the paper: {}"),
+    "gather_scores": ("scores", ANY, "report", "Gathering the scores of seed {}"),
     # Reports have one job each, whose marker and published files have no wildcards.
     "make_tables": ("tables", None, "report", "Making the tables"),
     "make_figures": ("figures", None, "report", "Drawing the figures"),

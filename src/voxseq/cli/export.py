@@ -54,7 +54,7 @@ def export(
     """Write an encoder or a trained model for other programs.
 
     SOURCE is an encoder's file, the folder of an encoder or of a trained model, or a run of the
-    configuration, such as pretrain/ours or finetune/la/ours/s0.
+    configuration, such as pretrain/ours/s0 or finetune/la/ours/s0.
     """
     from voxseq.predict.export.run import export as write
 

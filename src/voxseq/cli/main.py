@@ -17,7 +17,7 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import picture, predict, results, status, study, upkeep
+from voxseq.cli import picture, predict, results, seeds, status, study, upkeep
 from voxseq.cli.data import data
 from voxseq.cli.export import export
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
@@ -44,6 +44,7 @@ for _command in (
     *(study.init, study.run, status.status),
     *(predict.predict, predict.evaluate, predict.features, export),
     *(data, results.forget, results.tables, results.verify, results.where),
+    *(seeds.report, seeds.verify_lock),
     picture.picture,
     *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
 ):

@@ -63,7 +63,7 @@ def sections(config: Config, estimate: Estimate, stage: str | None = None) -> li
 def misfits(config: Config, estimate: Estimate) -> Iterator[str]:
     """Say of each pre-training that does not fit what it needs, and which key to change."""
     usable = _bytes(estimate.assumptions.usable)
-    for run in estimate.runs("pretrain"):
+    for run in _of_a_seed(estimate):
         need = estimate.needs[run.id]
         if _fits(config, estimate, need) == "no":
             keys = " or ".join(f"execution.pretrain.{key}" for key in need.remedies)
@@ -88,7 +88,7 @@ def _totals_row(name: str, row: Totals) -> tuple[str, ...]:
 def _pretrainings(config: Config, estimate: Estimate) -> Section:
     processes = config.execution.pretrain.processes
     rows = []
-    for run in estimate.runs("pretrain"):
+    for run in _of_a_seed(estimate):
         cost, hours = estimate.costs[run.id], estimate.hours(run)
         rows.append(
             (
@@ -102,8 +102,8 @@ def _pretrainings(config: Config, estimate: Estimate) -> Section:
         )
     return Section(
         "pretrain",
-        f"pre-trainings, each in {several(processes, 'process')}; a checkpoint is there while one "
-        "is under way",
+        f"pre-trainings of a seed, each in {several(processes, 'process')}; a checkpoint is there "
+        "while one is under way",
         ("run", "GFLOP/item", "GPU hours", "validation", "items/s", "checkpoint"),
         tuple(rows),
     )
@@ -115,9 +115,14 @@ def _rate(config: Config, estimate: Estimate, run: Run) -> float:
     return estimate.costs[run.id].items / (3600 * hours)
 
 
+def _of_a_seed(estimate: Estimate) -> list[Run]:
+    """The pre-trainings of the first seed; those of the others need the same."""
+    return [run for run in estimate.runs("pretrain") if run.config.seed == 0]
+
+
 def _methods(estimate: Estimate) -> list[Run]:
     """The pre-trainings of the methods; variants of them need the same."""
-    return [run for run in estimate.runs("pretrain") if run.stage == "pretrain"]
+    return [run for run in _of_a_seed(estimate) if run.stage == "pretrain"]
 
 
 def _memory(config: Config, estimate: Estimate) -> Section:
@@ -320,7 +325,7 @@ def _packing(packing: Packing) -> str:
 
 def _assumed(config: Config, estimate: Estimate) -> str:
     parts: dict[str, list[str]] = {}
-    for dataset in sorted(run.config.dataset for run in estimate.runs("download")):
+    for dataset in sorted({run.config.dataset for run in estimate.runs("download")}):
         for name in () if config.data.is_phantom(dataset) else content(dataset, config).assumed:
             parts.setdefault(name, []).append(dataset)
     named = [f"{name} of {', '.join(sets)}" for name, sets in parts.items()]

@@ -162,7 +162,7 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
     if not (workspace.folder(run) / _CARD).is_file():
         raise DataError(
             f"{word}: the network of this run was not kept",
-            "set finetune.keep_models to all, or name the run of the lowest seed; "
+            "set finetune.keep_models to all, or name the run of seed 0; "
             "only rows of the stage finetune keep theirs",
         )
     return workspace.folder(run)
@@ -293,7 +293,7 @@ def features(
 ) -> None:
     """Compute features of whole images with a trained encoder.
 
-    ENCODER is a run such as pretrain/ours or finetune/task09_spleen/ours/s0, a file
+    ENCODER is a run such as pretrain/ours/s0 or finetune/task09_spleen/ours/s0, a file
     encoder.safetensors, or the folder of either. An image that cannot be read is named, and the
     others are done; the status is then 1.
     """
@@ -347,6 +347,6 @@ def _encoder_place(word: str, params: Path, overlays: tuple[Path, ...]) -> Path:
     if folder is None or not any((folder / name).is_file() for name in names):
         raise DataError(
             f"{word}: no encoder (no {_ENCODER} or {_CARD} there, and no run of this workspace)",
-            "name a run such as pretrain/ours, its folder, or an encoder file",
+            "name a run such as pretrain/ours/s0, its folder, or an encoder file",
         )
     return folder

@@ -109,7 +109,7 @@ def forget(
 ) -> None:
     """Have RUNS and all that follow from them done again by the next call of the workflow.
 
-    RUNS are ids (pretrain/ours), beginnings of ids (pretrain, finetune/la) or patterns in quotes
+    RUNS are ids (pretrain/ours/s0), beginnings of ids (pretrain, finetune/la) or patterns in quotes
     ('finetune/*/ours/*'). Nothing is deleted: results and checkpoints move to .voxseq/forgotten.
     """
     from voxseq.engine.forgetting import chosen, with_followers

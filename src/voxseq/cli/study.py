@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 EVERYTHING = "reproduce_tables"
 #: The workspace's own configuration, over which the workflow lays others.
 PARAMS = Path("params.yaml")
+#: Chains of a study that compares rows.
+_SEEDS = 3
 #: Columns where the output is not a terminal.
 WIDTH = 100
 
@@ -97,10 +99,8 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
 @click.option(
     "--seeds",
     type=click.IntRange(1, 100),
-    default=3,
-    show_default=True,
     envvar="VOXSEQ_SEEDS",
-    help="Trainings of each row.",
+    help="Whole chains, each with its own pre-training  [default: 3; 1 with --pretrain-only]",
 )
 @click.option("--force", is_flag=True, help="Replace a study of this name.")
 def init(
@@ -114,7 +114,7 @@ def init(
     pretrain_only: bool,
     preset: str | None,
     steps: int | None,
-    seeds: int,
+    seeds: int | None,
     force: bool,
 ) -> None:
     """Look at images and write a study of them: studies/NAME.yaml.
@@ -138,7 +138,8 @@ def init(
     facts = facts_of(
         images, labels, like=like, modality=modality, target=target, channels=named or None
     )
-    wishes = Wishes(name, facts, target, pretrain_only, steps, tuple(range(seeds)))
+    chains = seeds or (1 if pretrain_only else _SEEDS)
+    wishes = Wishes(name, facts, target, pretrain_only, steps, chains)
     machine = this_machine()
     study = make(wishes, machine, preset, is_told=modality is not None)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
@@ -180,6 +181,12 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
         f"{several(cost.runs, 'training')}, "
         f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
     )
+    if config.seeds > 1:
+        own = "pre-training and fine-tunings" if config.finetune.tasks else "pre-training"
+        console.print(
+            f"{config.seeds} seeds, each with its own {own}: about "
+            f"{_duration(cost.seconds / config.seeds)} each; --seeds 1 takes a single one"
+        )
     if not cost.fits(machine):
         console.print(
             "note: the largest training may not fit the memory of this machine; a smaller preset "

@@ -15,7 +15,6 @@ from voxseq.config.base import (
     Model,
     Moderate,
     Name,
-    NonNegative,
     Positive,
     Quantity,
     Shape3,
@@ -27,7 +26,6 @@ from voxseq.config.outside import OutsideEncoder
 from voxseq.config.overlay import merge
 from voxseq.config.task_types import TaskType
 
-Seeds = Annotated[tuple[NonNegative, ...], Field(min_length=1), Distinct]
 Names = Annotated[tuple[Name, ...], Distinct]
 
 
@@ -292,8 +290,6 @@ Task = Annotated[
 class FinetuneConfig(Model):
     """Fine-tuning of every method on every task."""
 
-    seeds: Seeds = (0, 1, 2)
-    """every cell of the tables is trained once with each"""
     precision: Precision = "32-true"
     """arithmetic of forward and backward passes"""
     threads: Cores = 1
@@ -306,7 +302,7 @@ class FinetuneConfig(Model):
     """runs that one workflow job does in turn"""
     keep_models: Literal["one_seed", "all", "none"] = "one_seed"
     """trained networks that are kept, for `voxseq predict`. one_seed: of every method and task
-    the one of the lowest seed; all: those of all seeds, for ensembles; none. Runs on a share of the
+    the one of seed 0; all: those of all seeds, for ensembles; none. Runs on a share of the
     labels, of the ablation and of rows beyond the paper keep none"""
     scratch: Names = ("unetr", "unet3d", "resnet", "vit")
     """networks trained from random weights"""

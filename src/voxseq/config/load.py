@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from voxseq.base.digest import digest
 from voxseq.base.files import read_json, write_json
 from voxseq.config.finetune import SegmentationTask
+from voxseq.config.moved import of_moved
 from voxseq.config.overlay import merge
 from voxseq.config.problems import Problem, Sources, of_texts, of_validation, refuse
 from voxseq.config.reading import Document, read_yaml
@@ -70,6 +71,7 @@ def validate(content: Mapping[str, Any], origin: str | Sources) -> Config:
 
     sources = origin if isinstance(origin, Sources) else Sources(origin)
     refuse(of_texts(content), sources)
+    refuse(of_moved(content), sources)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:

@@ -105,8 +105,6 @@ class PretrainTraining(Model):
     """optimiser steps of every method"""
     batch_size: Positive = 16
     """sequences, or single images, of a step"""
-    seed: NonNegative = 42
-    """seed of initial weights, draws and augmentation"""
     precision: Precision = "32-true"
     """arithmetic of forward and backward passes"""
     threads: Cores = 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from voxseq.base.errors import DataError
 
-#: Folders of the results that each stage fills alone. They exist in every study: DVC expects them.
+#: Folders of the results that each stage fills, alone but for ``scores``, where seeds of other
+#: machines may lie as well. They exist in every study: DVC expects them.
 FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "scores": ("scores",),
     "tables": ("tables", "plots", "cost"),
     "figures": ("figures", "report"),
 }

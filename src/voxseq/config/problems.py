@@ -17,6 +17,8 @@ from voxseq.config.reading import Document, KeyPath
 _SHOWN, _LISTED = 80, 12
 #: Longest text anywhere: a path.
 _LONGEST = 4096
+#: With these begin pydantic's names of the kinds that a value may be of, and ours.
+_KINDS = ("_", "function-after[", "tuple[")
 _KEY = re.compile(r"[A-Za-z0-9_.]+")
 #: Keys of ``finetune`` that lie below those of each task: ``defaults`` by type, and ``networks``.
 _TASK_DEPTH = 3
@@ -104,10 +106,10 @@ def of_validation(error: ValidationError, above: str = "") -> Iterator[Problem]:
         above: dotted key of what was validated; empty for the whole configuration.
     """
     for item in error.errors():
-        # Names of the kinds that a value may be of begin with "_" and are no level of the file. Of
-        # a key that is no name pydantic says "[key]" besides; an empty one has to be seen.
+        # Names of the kinds that a value may be of are no level of the file. Of a key that is no
+        # name pydantic says "[key]" besides; an empty one has to be seen.
         named = (str(part) for part in item["loc"] if part != "[key]")
-        below = (part or "''" for part in named if not part.startswith("_"))
+        below = (part or "''" for part in named if not part.startswith(_KINDS))
         parts = [*([above] if above else []), *below]
         kind = ""
         if parts[:2] == ["finetune", "tasks"] and len(parts) > 3:

@@ -125,6 +125,7 @@ class PretrainedRun(Model):
     id: str
     method: str
     variant: str = ""
+    seed: int = 0
     stride: int
 
     @property
@@ -165,10 +166,30 @@ class ControlRow:
         return bool(self.reference_method) and self.reference != self.series
 
 
+class ScoresRun(Model):
+    """Gathering the scores of one seed.
+
+    Attributes:
+        study: one word for all that is trained but for its seed: that of the first seed.
+        phantoms: whether the data sets are generated.
+        fingerprints: of the runs, by their ids.
+    """
+
+    scale: str
+    seed: int
+    study: str
+    phantoms: bool = False
+    runs: tuple[FinetunedRun, ...]
+    pretrain_runs: tuple[PretrainedRun, ...]
+    fingerprints: dict[str, str]
+
+
 class ReportRun(Model):
     """The study of a ``tables`` or ``figures`` run.
 
     Attributes:
+        study: as in :class:`ScoresRun`; empty: seeds of any study are read.
+        further: files of seeds that are not planned here: path → SHA-256.
         phantoms: whether the data sets are generated.
         methods: in the order of the tables.
         titles: of methods that the registry lacks, such as encoders from elsewhere.
@@ -178,6 +199,8 @@ class ReportRun(Model):
     """
 
     scale: str
+    study: str = ""
+    further: dict[str, str] = Field(default_factory=dict)
     phantoms: bool = False
     report: ReportConfig
     methods: tuple[str, ...]

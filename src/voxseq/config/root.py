@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from voxseq.config.base import Model, Name
+from voxseq.config.base import Model, Name, Positive
 from voxseq.config.data import SequencesConfig, StoreConfig, chosen_channels
 from voxseq.config.datasets import DataConfig
 from voxseq.config.execution import ExecutionConfig
@@ -20,6 +22,10 @@ class Config(Model):
     """name of this size of the study; artefacts are in artifacts/SCALE, logs in logs/SCALE"""
     results: str = Field("results", pattern=r"^results(/[A-Za-z0-9_]+)?$")
     """folder of tables, figures and the report; each scale needs its own"""
+    seeds: Annotated[Positive, Field(le=100)] = 1
+    """chains of the study, numbered from 0: each has its own phantoms, pre-trainings and
+    fine-tunings; real images and their split are the same in all. More of them leave those that are
+    done as they are"""
     data: DataConfig = DataConfig()
     """where volumes come from"""
     store: StoreConfig = StoreConfig()

@@ -185,6 +185,7 @@ class PretrainRun(PretrainTraining):
     """Pre-training of one method.
 
     Attributes:
+        seed: of initial weights, draws and augmentation.
         kinds: kinds of sequence that are drawn from.
         licences: data set → licence of its images, for the encoder's record: no part of the
             fingerprint.
@@ -192,6 +193,7 @@ class PretrainRun(PretrainTraining):
 
     licences: dict[str, str] = Field(default_factory=dict, exclude=True)
     method: str
+    seed: int = 0
     settings: SerializeAsAny[MethodSettings]
     encoder: EncoderConfig
     sequences: SequencesConfig

@@ -170,7 +170,7 @@ def execute(context: RunContext[PrepareRun]) -> None:
     """
     config = context.config
     dataset = dataset_of(config)
-    download = context.inputs[f"download/{dataset.name}"]
+    download = context.input(f"download/{dataset.name}")
     folder = dataset_folder(download, context.data_root, dataset)
     rows = read_rows(download)
     if config.task is None:

@@ -76,11 +76,13 @@ def _unlike(folder: Path, files: Mapping[str, tuple[Any, Any]], checksums: Check
 
 
 def below(folder: Path) -> list[Path]:
-    """Markers of all runs below a folder.
+    """Markers of all runs below a folder; none where there is no folder.
 
     Raises:
         ResourceError: the machine failed.
     """
+    if not folder.is_dir():
+        return []
     return [path for path in files_below(folder) if fnmatch.fnmatch(path.name, RUN_MARKERS)]
 
 

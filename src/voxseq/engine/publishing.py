@@ -17,7 +17,7 @@ from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, files_below, read_json, sha256, size_of
 from voxseq.config.place import FOLDERS
 from voxseq.plan import Run
-from voxseq.plan.outputs import COSTS, lasting, published
+from voxseq.plan.outputs import COSTS, SCORES, lasting, published
 
 if TYPE_CHECKING:
     from voxseq.engine.workspace import Workspace
@@ -110,7 +110,12 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _surplus(run: Run, results: Path) -> Iterator[str]:
-    """Files in the stage's folders that the study does not have, hidden ones left out."""
+    """Files in the stage's folders that the study does not have, hidden ones left out.
+
+    Seeds of other machines are welcome.
+    """
+    if run.stage == SCORES:
+        return
     declared = set(published(run))
     for part in FOLDERS[run.stage]:
         if not (results / part).is_dir():
@@ -125,11 +130,13 @@ def state_of_results(workspace: Workspace) -> list[str]:
     """One line per stage whose published files are not up to date."""
     said = []
     for run in workspace.reports():
+        # Of the other stages there is one run.
+        name = run.id if run.stage == SCORES else run.stage
         if not workspace.is_finished(run):
             again = f"snakemake --cores all {run.stage}"
-            said.append(f"{run.stage}: not made with the present parameters; `{again}` makes them")
+            said.append(f"{name}: not made with the present parameters; `{again}` makes it")
         elif found := workspace.unpublished(run):
-            said.append(f"{run.stage}: {found}; the next call of the workflow publishes them anew")
+            said.append(f"{name}: {found}; the next call of the workflow publishes them anew")
     return said
 
 

@@ -37,7 +37,7 @@ from voxseq.config.execution import DeviceConfig, TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
 from voxseq.engine.journal import LOG, keep_record, remember
-from voxseq.engine.markers import RUN_MARKERS, problem, verified
+from voxseq.engine.markers import RUN_MARKERS, below, problem, verified
 from voxseq.engine.publishing import Difference, compare, publish, require_declared
 from voxseq.plan import STAGES, Job, Plan, Run
 from voxseq.plan.actions import ACTIONS
@@ -228,9 +228,19 @@ class Workspace:
             # First, so that no job claims results that are gone, not even for a moment.
             markers.withdraw(self._jobs(run.stage), run.id)
             folder = self.folder(run)
-            for marker in named(folder, RUN_MARKERS)[:1]:
-                self._to_attic(folder, marker)
+            for marker in self._in_the_way(run):
+                self._to_attic(marker.parent, marker)
             move(source, folder)
+
+    def _in_the_way(self, run: Run) -> list[Path]:
+        """Markers of the results in a run's place, around it and below it.
+
+        Where phantoms give way to real images, one run takes the place of those of all seeds.
+        """
+        base, folder = self.root / self.plan.artefacts / run.stage, self.folder(run)
+        around = [place for place in folder.parents if base in place.parents]
+        found = [path for place in (*around, folder) for path in named(place, RUN_MARKERS)[:1]]
+        return [*found, *(path for path in below(folder) if path.parent != folder)]
 
     def unpublished(self, run: Run) -> Difference:
         """Files of a finished run that are not in the results folder as they were published."""

@@ -93,17 +93,20 @@ def estimate(
     counts = Counts(kept)
     cost_of = RunCosts(config, used.packing, counts)
     known: dict[str, RunCost] = {}
+    needed: dict[str, Needs] = {}
     costs, wanted = {}, {}
     for run in plan.runs.values():
         # Runs that differ in seed, ratio or weights alone cost the same.
         same = {k: v for k, v in run.settings.items() if k not in ("seed", "ratio", "pretrained")}
-        large = run.action in ("tables", "figures", "sequences")
+        large = run.action in ("scores", "tables", "figures", "sequences")
         key = run.action if large else json.dumps([run.action, same], sort_keys=True)
         if key not in known:
             known[key] = cost_of(run)
         costs[run.id] = known[key]
         if run.action == "pretrain":
-            wanted[run.id] = needs(run.config, config, counts, used)
+            if key not in needed:
+                needed[key] = needs(run.config, config, counts, used)
+            wanted[run.id] = needed[key]
     counts.keep()
     return Estimate(plan, used, costs, wanted)
 

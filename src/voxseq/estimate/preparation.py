@@ -47,9 +47,10 @@ def chores(config: Config, found: Estimate) -> list[Chore]:
     stored = sum(
         found.costs[run.id].written for run in found.runs("preprocess") if run.config.task is None
     )
+    ranging = _ranging(config) * len(found.runs("sequences"))
     listed = [
         Chore("hash all sources", stored / HASHING / 3600, asked.preprocess.threads),
-        Chore("ranges of all sequences", _ranging(config) / 3600, max(asked.sequences.workers, 1)),
+        Chore("ranges of all sequences", ranging / 3600, max(asked.sequences.workers, 1)),
     ]
     for run in found.runs("pretrain"):
         settings, cost = run.config.settings, found.costs[run.id]

@@ -140,7 +140,7 @@ class RunCosts:
                 return RunCost(written=FLOAT * self._encoder_weights(run.config.encoder))
             case "baseline":
                 return RunCost(written=_SMALL)
-            case "tables" | "figures":
+            case "scores" | "tables" | "figures":
                 return RunCost(written=_REPORT)
         own: RunCost = getattr(self, f"_{run.action}")(run.config)
         return own

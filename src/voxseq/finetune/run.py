@@ -50,7 +50,7 @@ def execute(context: RunContext[FinetuneRun]) -> None:
     """
     config = context.config
     recipe, kind = config.recipe, KINDS[config.recipe.type]
-    store = context.inputs[f"preprocess/task/{config.task}"]
+    store = context.input(f"preprocess/task/{config.task}")
     volumes = Volumes(local_copy(store, context.device.staging))
     splits = choose_splits(volumes, config)
     network = _network(context)

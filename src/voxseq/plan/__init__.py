@@ -7,13 +7,15 @@ every start.
 from __future__ import annotations
 
 from voxseq.config import Config
+from voxseq.config.report_run import ControlRow
 from voxseq.plan.beyond import add_beyond_runs
 from voxseq.plan.builder import Builder
+from voxseq.plan.chain import chains
 from voxseq.plan.code_versions import versions
 from voxseq.plan.data import add_data_runs
 from voxseq.plan.model import READS, STAGES, Job, Plan, Run, Stage
-from voxseq.plan.report import add_report_runs
-from voxseq.plan.training import add_finetune_runs, add_pretrain_runs
+from voxseq.plan.report import add_report_runs, add_scores_run
+from voxseq.plan.training import ResultKey, add_finetune_runs, add_pretrain_runs
 
 __all__ = ["READS", "STAGES", "Job", "Plan", "Run", "Stage", "build_plan"]
 
@@ -25,9 +27,14 @@ def build_plan(config: Config) -> Plan:
         IntegrityError: the record of code versions is damaged.
     """
     builder = Builder(versions())
-    add_data_runs(builder, config)
-    add_pretrain_runs(builder, config)
-    study = add_finetune_runs(builder, config)
-    beyond, further = add_beyond_runs(builder, config)
-    add_report_runs(builder, config, [*study, *further], beyond)
+    cells: list[ResultKey] = []
+    beyond: list[ControlRow] = []
+    for chain in chains(config):
+        add_data_runs(builder, chain)
+        add_pretrain_runs(builder, chain)
+        found = add_finetune_runs(builder, chain)
+        beyond, further = add_beyond_runs(builder, chain)
+        add_scores_run(builder, chain, [*found, *further])
+        cells += [*found, *further]
+    add_report_runs(builder, config, cells, beyond)
     return builder.plan(config)

@@ -14,6 +14,7 @@ ACTIONS: Mapping[str, str] = {
     "finetune": "voxseq.finetune.run:execute",
     "probe": "voxseq.finetune.baselines.probe:execute",
     "baseline": "voxseq.finetune.baselines.run:execute",
+    "scores": "voxseq.report.seeds.gather:execute",
     "tables": "voxseq.report.tables.run:execute_tables",
     "figures": "voxseq.report.figures.run:execute_figures",
 }

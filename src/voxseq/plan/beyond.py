@@ -12,18 +12,17 @@ from voxseq.config.studies import AblationVariant
 from voxseq.config.study_rows import study_methods
 from voxseq.config.task_types import PROBED, TaskType
 from voxseq.plan.builder import Builder
+from voxseq.plan.chain import Chain
 from voxseq.plan.training import (
     FinetuneSpec,
     ResultKey,
     add_cell,
-    add_cells,
+    add_task_run,
     add_variant,
     rows_of,
 )
 
 RASTER = "beyond/pretrain/raster"
-#: A probe of given weights and a baseline draw nothing: all seeds would agree.
-NO_SEED = 0
 #: Parts of the table, in order.
 GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
@@ -40,8 +39,9 @@ BASELINES: Mapping[TaskType, Mapping[str, str]] = {
 }
 
 
-def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow], list[ResultKey]]:
+def add_beyond_runs(builder: Builder, chain: Chain) -> tuple[list[ControlRow], list[ResultKey]]:
     """Add the runs of Table 5; returns its rows in order, and the cells."""
+    config = chain.config
     found: dict[ControlRow, list[ResultKey]] = {}
     adders = {
         "token_order": _token_order,
@@ -51,11 +51,11 @@ def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow],
     }
     if config.beyond.token_order and _has_ours(config):
         variant = AblationVariant.model_validate({"title": "raster", "token_order": "raster"})
-        add_variant(builder, config, "beyond", "raster", variant)
+        add_variant(builder, chain, "beyond", "raster", variant)
     for part, add in adders.items():
         for task in getattr(config.beyond, part):
-            for row, cells in add(builder, config, task):
-                found.setdefault(row, []).extend(cells)
+            for row, cell in add(builder, chain, task):
+                found.setdefault(row, []).append(cell)
     order = [*study_methods(config), *(name for names in BASELINES.values() for name in names)]
     rows = sorted(found, key=lambda row: (GROUPS.index(row.group), order.index(row.method)))
     return rows, [cell for cells in found.values() for cell in cells]
@@ -73,43 +73,41 @@ def _title(config: Config, method: str) -> str:
     return title_of(method, is_papers=any(is_papers(t.type, t.dataset) for t in tasks))
 
 
-Added = Iterator[tuple[ControlRow, list[ResultKey]]]
+Added = Iterator[tuple[ControlRow, ResultKey]]
 
 
-def _full(config: Config) -> list[tuple[float, int]]:
-    return [(1.0, seed) for seed in config.finetune.seeds]
-
-
-def _token_order(builder: Builder, config: Config, task: str) -> Added:
+def _token_order(builder: Builder, chain: Chain, task: str) -> Added:
+    config = chain.config
     if _has_ours(config):
         title = f"{_title(config, 'ours')}, tokens in raster order"
         row = ControlRow("Token order", title, "ours", "raster", "ours", "")
-        spec = FinetuneSpec(task, "ours", "raster", pretrained=RASTER)
-        yield row, add_cells(builder, config, "beyond", spec, _full(config))
+        spec = FinetuneSpec(task, "ours", "raster", pretrained=chain.own(RASTER))
+        yield row, add_cell(builder, chain, "beyond", spec)
 
 
-def _recipes(builder: Builder, config: Config, task: str) -> Added:
+def _recipes(builder: Builder, chain: Chain, task: str) -> Added:
+    config = chain.config
     group = "Recipe and weights"
     for method in _encoder_methods(config, task):
         if not method.is_pretrained:
             title = f"{method.title}, random weights, recipe for pre-trained ones"
             row = ControlRow(group, title, method.name, "pretrained_recipe", method.name, "")
             spec = FinetuneSpec(task, method.name, "pretrained_recipe", recipe="pretrained")
-            yield row, add_cells(builder, config, "beyond", spec, _full(config))
+            yield row, add_cell(builder, chain, "beyond", spec)
     if _has_ours(config):
         title = f"{_title(config, 'ours')}, recipe for random weights"
         row = ControlRow(group, title, "ours", "scratch_recipe", "ours", "")
-        spec = FinetuneSpec(
-            task, "ours", "scratch_recipe", pretrained="pretrain/ours", recipe="scratch"
-        )
-        yield row, add_cells(builder, config, "beyond", spec, _full(config))
+        encoder = chain.own("pretrain/ours")
+        spec = FinetuneSpec(task, "ours", "scratch_recipe", pretrained=encoder, recipe="scratch")
+        yield row, add_cell(builder, chain, "beyond", spec)
 
 
-def _frozen(builder: Builder, config: Config, task: str) -> Added:
+def _frozen(builder: Builder, chain: Chain, task: str) -> Added:
+    config = chain.config
     is_probed = config.finetune.tasks[task].type in PROBED
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
-        encoder = f"pretrain/{method.name}" if method.is_pretrained else None
+        encoder = chain.encoder_of(method)
         title = _title(config, method.name) + ("" if encoder else ", random weights")
         spec = FinetuneSpec(
             task,
@@ -120,14 +118,12 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
             trained="decoder",
             action="probe" if is_probed else "finetune",
         )
-        pairs = _full(config)
-        if encoder and is_probed:
-            pairs = [(1.0, NO_SEED)]
         row = ControlRow("Frozen encoder", title, method.name, "frozen", *reference)
-        yield row, add_cells(builder, config, "beyond", spec, pairs)
+        yield row, add_cell(builder, chain, "beyond", spec)
 
 
-def _trivial(builder: Builder, config: Config, task: str) -> Added:
+def _trivial(builder: Builder, chain: Chain, task: str) -> Added:
+    config = chain.config
     found = config.finetune.tasks[task]
     reference = ("ours", "") if _has_ours(config) else ("", "")
     for name, title in BASELINES[found.type].items():
@@ -135,12 +131,12 @@ def _trivial(builder: Builder, config: Config, task: str) -> Added:
             task=task,
             recipe=found.recipe(),
             method=name,
-            seed=NO_SEED,
+            seed=chain.seed,
             ratio=1.0,
             threads=config.finetune.threads,
         )
-        done = add_cell(builder, config, "beyond", "trivial", "baseline", run)
-        yield ControlRow("Trivial baselines", title, name, "trivial", *reference), [done]
+        done = add_task_run(builder, chain, "beyond", "trivial", "baseline", run)
+        yield ControlRow("Trivial baselines", title, name, "trivial", *reference), done
 
 
 def _encoder_methods(config: Config, task: str) -> Iterator[Method]:

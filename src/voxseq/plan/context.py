@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Generic, TypeVar
 
 from voxseq.config.execution import DeviceConfig, TrainingResources
 
+#: Last part of the id of a run that each seed has for itself.
+_SEED = re.compile(r"/s\d+")
 #: A model of :mod:`voxseq.config.runs`, or the one of :mod:`voxseq.config.report_run`.
 RunConfig_co = TypeVar("RunConfig_co", covariant=True)
 
@@ -44,3 +47,25 @@ class RunContext(Generic[RunConfig_co]):
     records: Mapping[str, Path] = field(default_factory=dict)
     fingerprint: str = ""
     logs: Path = Path("logs")
+
+    def input(self, name: str) -> Path:
+        """Folder of an input of this run's seed, or of the one that all seeds share.
+
+        Args:
+            name: id of the run without its seed, such as "preprocess/task/la".
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        for run, folder in self.inputs.items():
+            if run == name or (run.startswith(name) and _SEED.fullmatch(run.removeprefix(name))):
+                return folder
+        raise KeyError(name)
+
+    def inputs_below(self, prefix: str) -> dict[str, Path]:
+        """First word after ``prefix``, such as "preprocess/source/", in an id → folder."""
+        return {
+            run.removeprefix(prefix).split("/")[0]: folder
+            for run, folder in self.inputs.items()
+            if run.startswith(prefix)
+        }

@@ -24,18 +24,20 @@ from voxseq.config.runs import (
 )
 from voxseq.config.sets import digest_of, lists_of, own_facts, own_for
 from voxseq.plan.builder import Builder
+from voxseq.plan.chain import Chain
 
 #: Every task uses all parts.
 _SPLITS = (TRAIN, VAL, TEST)
 
 
-def add_data_runs(builder: Builder, config: Config) -> None:
+def add_data_runs(builder: Builder, chain: Chain) -> None:
     """Data sets, volume stores and the sequence index."""
+    config = chain.config
     tasks = {t.dataset: t for t in config.finetune.tasks.values()}
     sources = {s.dataset for s in config.sequences.sources}
     for dataset in sorted({*tasks, *sources}):
         examine_run = _of_the_user(_examine_run(config, dataset, tasks), config, tasks)
-        builder.add("download", "download", dataset, examine_run)
+        builder.add("download", "download", chain.of_dataset(dataset, dataset), examine_run)
     for dataset in sorted(sources):
         channels = next(s.channels for s in config.sequences.sources if s.dataset == dataset)
         run = PrepareRun(
@@ -44,8 +46,9 @@ def add_data_runs(builder: Builder, config: Config) -> None:
             store=config.store,
             channels=channels,
         )
-        key = f"source/{dataset}"
-        builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
+        key = chain.of_dataset(f"source/{dataset}", dataset)
+        downloaded = chain.of_dataset(f"download/{dataset}", dataset)
+        builder.add("preprocess", "preprocess", key, run, [downloaded])
     for name, task in config.finetune.tasks.items():
         preparation = TaskPreparation(
             **needs_of(task).model_dump(),
@@ -54,11 +57,14 @@ def add_data_runs(builder: Builder, config: Config) -> None:
         )
         run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
         run = run.model_copy(update={"own": _own(config, task.dataset, tasks)})
-        builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
+        key = chain.of_dataset(f"task/{name}", task.dataset)
+        downloaded = chain.of_dataset(f"download/{task.dataset}", task.dataset)
+        builder.add("preprocess", "preprocess", key, run, [downloaded])
     if sources:
-        inputs = [f"preprocess/source/{dataset}" for dataset in sources]
-        inputs += [f"download/{dataset}" for dataset in {*tasks, *sources}]
-        builder.add("sequences", "sequences", "all", sequences_run(config.sequences), inputs)
+        inputs = [chain.of_dataset(f"preprocess/source/{name}", name) for name in sources]
+        inputs += [chain.of_dataset(f"download/{name}", name) for name in {*tasks, *sources}]
+        key = chain.sequences.removeprefix("sequences/")
+        builder.add("sequences", "sequences", key, sequences_run(config.sequences), inputs)
 
 
 def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> ExamineRun:

@@ -18,6 +18,7 @@ Stage = Literal[
     "ablation",
     "label_ratio",
     "beyond",
+    "scores",
     "tables",
     "figures",
 ]
@@ -33,8 +34,9 @@ READS: Mapping[Stage, tuple[Stage, ...]] = {
     "ablation": ("preprocess", "sequences"),
     "label_ratio": ("preprocess", "pretrain"),
     "beyond": ("preprocess", "sequences", "pretrain"),
-    "tables": _TRAINED,
-    "figures": ("preprocess", "sequences", *_TRAINED, "tables"),
+    "scores": _TRAINED,
+    "tables": (*_TRAINED, "scores"),
+    "figures": ("preprocess", "sequences", *_TRAINED, "scores", "tables"),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun, ReportTask
+from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun, ReportTask, ScoresRun
 from voxseq.config.task_types import PROBED
 from voxseq.plan.model import Run
 
@@ -24,6 +24,8 @@ COSTS: Mapping[str, tuple[str, ...]] = {
     "tables": ("cost/cost.csv", "cost/cost.md", "cost/cost.tex", "cost/index.html"),
 }
 METRICS = "metrics.json"
+#: Folder of the files of seeds, which may hold more than a plan has.
+SCORES = "scores"
 #: All sheets with their numbers, from which the report's page is made.
 SHEETS = "tables/tables.json"
 #: Data of the plots that dvc.yaml names, whatever the study is: without rows where there are none.
@@ -37,13 +39,20 @@ def published(run: Run) -> tuple[str, ...]:
     return (*lasting(run.stage, run.config), *COSTS.get(run.stage, ()))
 
 
-def lasting(stage: str, study: ReportRun) -> tuple[str, ...]:
+def seed_file(seed: int) -> str:
+    """The file of a seed's scores."""
+    return f"{SCORES}/seed-{seed}.json"
+
+
+def lasting(stage: str, study: ReportRun | ScoresRun) -> tuple[str, ...]:
     """Files that the stage writes, the same bytes in every call.
 
     Args:
-        stage: "tables" or "figures"; other stages publish nothing.
+        stage: "scores", "tables" or "figures"; other stages publish nothing.
         study: configuration of the stage's run.
     """
+    if isinstance(study, ScoresRun):
+        return (seed_file(study.seed),)
     if stage not in ("tables", "figures"):
         return ()
     of_stage = _tables if stage == "tables" else _figures

@@ -27,6 +27,7 @@ from voxseq.config.runs import (
 from voxseq.config.studies import AblationVariant
 from voxseq.config.study_rows import study_methods
 from voxseq.plan.builder import Builder
+from voxseq.plan.chain import Chain
 from voxseq.plan.data import reading_settings
 from voxseq.plan.model import Stage
 
@@ -36,23 +37,25 @@ _REMEMBERED = Path(".voxseq/encoders")
 _YOUNG = 600_000_000_000
 
 
-def add_pretrain_runs(builder: Builder, config: Config) -> None:
+def add_pretrain_runs(builder: Builder, chain: Chain) -> None:
     """Pre-training of every method and every ablation variant; encoders from elsewhere."""
+    config = chain.config
     for name, encoder in sorted(config.finetune.encoders.items()):
         builder.add("pretrain", "adopt", name, _adopt_run(config, name, encoder))
     for method in (name for name in METHODS if name in config.pretrain.methods):
-        run = _pretrain_run(config, method, AblationVariant(title="full method"))
-        _add_pretrain(builder, "pretrain", method, run)
+        run = _pretrain_run(chain, method, AblationVariant(title="full method"))
+        _add_pretrain(builder, chain, "pretrain", method, run)
     if config.ablation.tasks:
         for name, variant in config.ablation.variants.items():
-            add_variant(builder, config, "ablation", name, variant)
+            add_variant(builder, chain, "ablation", name, variant)
 
 
 def add_variant(
-    builder: Builder, config: Config, stage: Stage, name: str, variant: AblationVariant
+    builder: Builder, chain: Chain, stage: Stage, name: str, variant: AblationVariant
 ) -> str:
     """Pre-training of our method with one thing changed; returns the run's id."""
-    return _add_pretrain(builder, stage, f"pretrain/{name}", _pretrain_run(config, "ours", variant))
+    run = _pretrain_run(chain, "ours", variant)
+    return _add_pretrain(builder, chain, stage, f"pretrain/{name}", run)
 
 
 def _adopt_run(config: Config, name: str, encoder: OutsideEncoder) -> AdoptRun:
@@ -85,13 +88,14 @@ def _checksum(path: Path) -> str:
     return found
 
 
-def _add_pretrain(builder: Builder, stage: Stage, key: str, run: PretrainRun) -> str:
+def _add_pretrain(builder: Builder, chain: Chain, stage: Stage, key: str, run: PretrainRun) -> str:
     sources = {s.dataset for s in run.sequences.sources if s.kind in run.kinds}
-    inputs = ["sequences/all", *(f"preprocess/source/{name}" for name in sources)]
-    return builder.add(stage, "pretrain", key, run, inputs)
+    stores = (chain.of_dataset(f"preprocess/source/{name}", name) for name in sources)
+    return builder.add(stage, "pretrain", chain.own(key), run, [chain.sequences, *stores])
 
 
-def _pretrain_run(config: Config, method: str, variant: AblationVariant) -> PretrainRun:
+def _pretrain_run(chain: Chain, method: str, variant: AblationVariant) -> PretrainRun:
+    config = chain.config
     changes = {"attention": variant.attention, "token_order": variant.token_order}
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if not variant.sequences:
@@ -105,6 +109,7 @@ def _pretrain_run(config: Config, method: str, variant: AblationVariant) -> Pret
     return PretrainRun(
         **{name: getattr(config.pretrain, name) for name in PretrainTraining.model_fields},
         method=method,
+        seed=chain.seed,
         settings=model.model_validate({**config.pretrain.methods[method], **given}),
         encoder=config.encoder,
         sequences=sequences,
@@ -126,24 +131,23 @@ class ResultKey:
     seed: int
 
 
-def add_finetune_runs(builder: Builder, config: Config) -> list[ResultKey]:
+def add_finetune_runs(builder: Builder, chain: Chain) -> list[ResultKey]:
     """Fine-tuning of all methods, label ratios and ablation variants; returns the cells."""
+    config = chain.config
     cells: list[ResultKey] = []
-    seeds = config.finetune.seeds
-    full = [(1.0, seed) for seed in seeds]
-    ratios = [(r, seed) for r in config.label_ratio.ratios if r < 1.0 for seed in seeds]
+    ratios = [ratio for ratio in config.label_ratio.ratios if ratio < 1.0]
     # Sorted: the order of keys in a file must not decide which runs share a job.
     for task in sorted(config.finetune.tasks):
         for method in rows_of(config, task):
-            spec = FinetuneSpec(task, method.name, pretrained=_encoder_of(method))
-            cells += add_cells(builder, config, "finetune", spec, full)
+            spec = FinetuneSpec(task, method.name, pretrained=chain.encoder_of(method))
+            cells.append(add_cell(builder, chain, "finetune", spec))
             if task in config.label_ratio.tasks and _has_ratios(config, method):
-                cells += add_cells(builder, config, "label_ratio", spec, ratios)
+                cells += [add_cell(builder, chain, "label_ratio", spec, r) for r in ratios]
     for task in config.ablation.tasks:
         for name in sorted(config.ablation.variants):
-            encoder = f"ablation/pretrain/{name}"
+            encoder = chain.own(f"ablation/pretrain/{name}")
             spec = FinetuneSpec(task, "ours", variant=name, pretrained=encoder)
-            cells += add_cells(builder, config, "ablation", spec, full)
+            cells.append(add_cell(builder, chain, "ablation", spec))
     return cells
 
 
@@ -153,10 +157,6 @@ def rows_of(config: Config, task: str) -> Iterator[Method]:
     for method in study_methods(config).values():
         if kind in method.networks:
             yield method
-
-
-def _encoder_of(method: Method) -> str | None:
-    return f"pretrain/{method.name}" if method.is_pretrained else None
 
 
 def _has_ratios(config: Config, method: Method) -> bool:
@@ -188,25 +188,21 @@ class FinetuneSpec:
     action: Literal["finetune", "probe"] = "finetune"
 
 
-def add_cells(
-    builder: Builder,
-    config: Config,
-    stage: Stage,
-    spec: FinetuneSpec,
-    pairs: list[tuple[float, int]],
-) -> list[ResultKey]:
-    """Add one run for each pair of label ratio and seed."""
-    runs = [_task_run(config, spec, ratio, seed) for ratio, seed in pairs]
+def add_cell(
+    builder: Builder, chain: Chain, stage: Stage, spec: FinetuneSpec, ratio: float = 1.0
+) -> ResultKey:
+    """Add the run of one network on a share of the labels."""
+    run = _task_run(chain, spec, ratio)
     if stage == "finetune":
-        runs = [_keeping(config, run) for run in runs]
-    return [add_cell(builder, config, stage, spec.variant, spec.action, run) for run in runs]
+        run = _keeping(chain.config, run)
+    return add_task_run(builder, chain, stage, spec.variant, spec.action, run)
 
 
 def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
     """The run, with the facts of its model where ``finetune.keep_models`` asks for it."""
     finetune = config.finetune
-    wanted = {"one_seed": (min(finetune.seeds),), "all": finetune.seeds, "none": ()}
-    if run.seed not in wanted[finetune.keep_models]:
+    is_wanted = {"one_seed": run.seed == 0, "all": True, "none": False}
+    if not is_wanted[finetune.keep_models]:
         return run
     task = finetune.tasks[run.task]
     row = config.data.dataset(task.dataset)
@@ -222,14 +218,15 @@ def _keeping(config: Config, run: EncoderRun) -> EncoderRun:
     return run.model_copy(update={"kept": facts})
 
 
-def add_cell(
-    builder: Builder, config: Config, stage: Stage, variant: str | None, action: str, run: TaskRun
+def add_task_run(
+    builder: Builder, chain: Chain, stage: Stage, variant: str | None, action: str, run: TaskRun
 ) -> ResultKey:
     """Add one run on a downstream task.
 
-    The runs of one row, over all tasks, share jobs of ``finetune.runs_per_job`` runs: starting a
-    process takes as long as training a small run.
+    The runs of one row and seed, over all tasks, share jobs of ``finetune.runs_per_job`` runs:
+    starting a process takes as long as training a small run.
     """
+    config = chain.config
     row = f"{run.method}_{variant}" if stage == "beyond" else variant or run.method
     # Probes and baselines take a second each: those of all rows share a job.
     shared = row if action == "finetune" else f"{action}s"
@@ -237,27 +234,31 @@ def add_cell(
     first = "" if stage in ("finetune", "label_ratio") else "finetune/"
     share = "" if run.ratio == 1.0 else f"r{100 * run.ratio:g}_".replace(".", "p")
     pretrained = run.pretrained if isinstance(run, EncoderRun) else None
+    store = chain.of_dataset(f"preprocess/task/{run.task}", config.finetune.tasks[run.task].dataset)
     run_id = builder.add(
         stage,
         action,
         f"{first}{run.task}/{row}/{share}s{run.seed}",
         run,
-        [f"preprocess/task/{run.task}", *([pretrained] if pretrained else [])],
+        [store, *([pretrained] if pretrained else [])],
         job=builder.shared_job(
-            stage, f"{first}{shared}".replace("/", "."), config.finetune.runs_per_job
+            stage,
+            chain.own(f"{first}{shared}").replace("/", "."),
+            config.finetune.runs_per_job,
         ),
     )
     return ResultKey(run_id, stage, run.task, run.method, variant, run.ratio, run.seed)
 
 
-def _task_run(config: Config, spec: FinetuneSpec, ratio: float, seed: int) -> EncoderRun:
+def _task_run(chain: Chain, spec: FinetuneSpec, ratio: float) -> EncoderRun:
     """The configuration of a fine-tuning or of a probe."""
+    config = chain.config
     finetune, task = config.finetune, config.finetune.tasks[spec.task]
     common = {
         "task": spec.task,
         "recipe": task.recipe(),
         "method": spec.method,
-        "seed": seed,
+        "seed": chain.seed,
         "ratio": ratio,
         "threads": finetune.threads,
         "encoder": config.encoder,

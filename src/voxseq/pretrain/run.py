@@ -176,14 +176,12 @@ def execute(context: RunContext[PretrainRun]) -> None:
     # tokens allow.
     prove_transfer(config.encoder, segmentation=config.encoder.has_binary_cubes)
     torch.set_num_threads(config.threads)
-    prefix = "preprocess/source/"
     stores = {
-        name.removeprefix(prefix): local_copy(folder, context.device.staging)
-        for name, folder in context.inputs.items()
-        if name.startswith(prefix)
+        name: local_copy(folder, context.device.staging)
+        for name, folder in context.inputs_below("preprocess/source/").items()
     }
     sampler = SequenceSampler(
-        context.inputs["sequences/all"], stores, config.sequences, config.kinds, config.seed
+        context.input("sequences/all"), stores, config.sequences, config.kinds, config.seed
     )
     method = build_method(config)
     method.begin(config.steps, sampler)

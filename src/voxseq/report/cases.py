@@ -20,7 +20,8 @@ from voxseq.report.predictions import (
     of_true_class,
     read_predictions,
 )
-from voxseq.report.results import read_runs, run_file
+from voxseq.report.reading import run_file
+from voxseq.report.results import collect
 from voxseq.report.slices import Slice, read_worst
 
 CASE_COLUMNS = ("task", "method", "label", "case", "value", "seeds")
@@ -54,14 +55,15 @@ def case_scores(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
 
     Args:
         study: what was planned.
-        inputs: run id → folder, for scores.csv and predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
 
     Returns:
         Columns ``CASE_COLUMNS``. Segmentation: Dice 0..1 of each class that the case has.
         Classification: probability given to the true class 0..1, whose name is ``label``.
         Regression: absolute error, with the target's name as ``label``.
     """
-    scores = read_runs(study.finetuned, inputs, "scores.csv")
+    scores = collect(study, inputs)
+    scores = scores[scores["stage"] == "finetune"]
     frames = [scores[scores["metric"] == "dice"]]
     predicting = (task for task in study.tasks.values() if task.type in PREDICTING)
     frames += [_of_predictions(study, task, inputs) for task in predicting]

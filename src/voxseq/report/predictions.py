@@ -10,9 +10,9 @@ import pandas as pd
 
 from voxseq.base.errors import IntegrityError
 from voxseq.config.report_run import ReportRun, ReportTask
-from voxseq.report.results import KEYS, read_runs
+from voxseq.report.reading import KEYS
+from voxseq.report.results import predicted
 
-FILE = "predictions.csv"
 #: Column of the value of a regression.
 VALUE = "value"
 #: Types of task whose runs predict something of each case.
@@ -27,41 +27,37 @@ def read_predictions(
     Args:
         study: what was planned.
         task: a classification or a regression.
-        inputs: run id → folder, for predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
         stages: of the runs; none: all.
 
     Returns:
-        One row per run × case: ``KEYS``, case, subject (its patient), target (index of the class,
-        or a value), then :data:`VALUE` of a regression, or one column of :func:`class_columns` for
-        each class: its probability, 0..1. Cases without a finite target or prediction are left out.
+        One row per run × case: ``KEYS``, subject, case, target (index of the class, or a value),
+        then :data:`VALUE` of a regression, or one column of :func:`class_columns` for each class:
+        its probability, 0..1. Cases without a finite target or prediction are left out.
 
     Raises:
-        IntegrityError: a file that cannot be read, lacks a column or has another class.
+        IntegrityError: a run lacks a column or has another class.
     """
-    runs = [r for r in study.runs if r.task == task.name and (not stages or r.stage in stages)]
     if task.type == "regression":
-        frame, columns = (
-            read_runs(runs, inputs, FILE, ("case", "subject", "target", VALUE)),
-            [VALUE],
-        )
+        names = columns = [VALUE]
     elif task.has_two_classes:
-        frame = read_runs(runs, inputs, FILE, ("case", "subject", "target", "probability"))
-        columns = class_columns(task)
+        names, columns = ["probability"], class_columns(task)
+    else:
+        names, columns = [f"probability_{label}" for label in task.labels], class_columns(task)
+    frame = predicted(study, task.name, inputs, names)
+    frame = frame[frame["stage"].isin(stages)] if stages else frame
+    if task.has_two_classes:
         positive = frame.pop("probability").astype(float)
         frame = frame.assign(**dict(zip(columns, (1.0 - positive, positive), strict=True)))
-    else:
-        names = [f"probability_{label}" for label in task.labels]
-        columns = class_columns(task)
-        frame = read_runs(runs, inputs, FILE, ("case", "subject", "target", *names))
-        frame = frame.rename(columns=dict(zip(names, columns, strict=True)))
+    frame = frame.rename(columns=dict(zip(names, columns, strict=False)))
     frame[["target", *columns]] = frame[["target", *columns]].astype(float)
     known = np.isfinite(frame[["target", *columns]].to_numpy()).all(axis=1)
-    frame = pd.DataFrame(frame[known], columns=[*KEYS, "case", "subject", "target", *columns])
+    frame = pd.DataFrame(frame[known], columns=[*KEYS, "subject", "case", "target", *columns])
     if task.type == "classification":
         strange = frame.loc[~frame["target"].isin(range(len(columns))), "run"]
         if len(strange):
             raise IntegrityError(
-                f"{FILE} of run {strange.iloc[0]}: a target is none of {len(columns)} classes",
+                f"predictions of run {strange.iloc[0]}: a target is none of {len(columns)} classes",
                 "delete the run's folder and start the workflow again",
             )
     return frame

@@ -2,55 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from voxseq.base.errors import IntegrityError
-from voxseq.base.failures import read_named
-from voxseq.base.files import read_json, size_of
 from voxseq.config.report_run import FinetunedRun, ReportRun
+from voxseq.report.reading import KEYS, SCORE_COLUMNS, read_csv, run_file
+from voxseq.report.seeds.agree import seeds_of
+from voxseq.report.seeds.model import Numbers, ScoredRun, by_case
 
-KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")
-SCORE_COLUMNS = ("case", "subject", "label", "metric", "value")
 MEAN_COLUMNS = (*KEYS, "metric", "value", "cases")
 #: The run whose results the figures read besides those of the trainings.
 TABLES_RUN = "tables/all"
-_TEXTS = {*KEYS[:5], "title", "case", "subject", "label", "metric", "split", "name"}
 
 
 def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
-    """Read the test scores of every planned run that has finished.
+    """The test scores of every run that has finished, from the files of the seeds.
+
+    Args:
+        study: what was planned.
+        inputs: run id → folder, for the files of the seeds.
 
     Returns:
         One row per run × case × label × metric: columns run, stage, task, method, variant (empty:
-        the method itself), ratio (share of the labels, 0..1), seed, case, subject (its patient),
-        label, metric, value (NaN where undefined, such as Dice of a class that the case lacks).
+        the method itself), ratio (share of the labels, 0..1), seed, subject (patient), case, label,
+        metric, value (NaN where undefined, such as Dice of a class that the case lacks). Scores of
+        a whole split have no case and no subject.
 
     Raises:
-        IntegrityError: a scores.csv that cannot be read or lacks a column.
+        IntegrityError: a file of a seed that is damaged.
     """
-    return read_runs(study.runs, inputs, "scores.csv")
+    blocks = []
+    for scores in seeds_of(study, inputs).scores:
+        for run in scores.runs:
+            named = by_case(scores, run)
+            for metric, by_label in run.scores.items():
+                for label, values in by_label.items():
+                    blocks.append((run, named["subject"], named["case"], label, metric, values))
+            for label, metric, value in run.whole:
+                blocks.append((run, ("",), ("",), label, metric, (value,)))
+    return _joined([_block(*block) for block in blocks], (*KEYS, *SCORE_COLUMNS))
 
 
-def read_runs(
-    runs: Iterable[FinetunedRun],
-    inputs: Mapping[str, Path],
-    file: str,
-    columns: tuple[str, ...] = SCORE_COLUMNS,
+def _block(
+    run: ScoredRun,
+    subjects: Sequence[str],
+    cases: Sequence[str],
+    label: str,
+    metric: str,
+    values: Numbers,
 ) -> pd.DataFrame:
-    """Read one CSV file of every run that has it, with the run's keys in front of its columns."""
+    """Rows of one score of a run."""
+    columns = {"subject": subjects, "case": cases, "label": label, "metric": metric}
+    return pd.DataFrame({**keys_of(run), **columns, "value": np.array(values, dtype=float)})
+
+
+def predicted(
+    study: ReportRun, task: str, inputs: Mapping[str, Path], columns: Sequence[str]
+) -> pd.DataFrame:
+    """What every run on a task that has finished predicted of each case.
+
+    Args:
+        study: what was planned.
+        task: name.
+        inputs: as those of :func:`collect`.
+        columns: that each run has to have.
+
+    Returns:
+        One row per run × case: ``KEYS``, subject, case, target and ``columns``; NaN: undefined.
+
+    Raises:
+        IntegrityError: a run lacks a column.
+    """
     frames = []
-    for run in runs:
-        path = run_file(inputs, run.id, file)
-        if path is not None:
-            keys = {"run": run.id, **{name: getattr(run, name) for name in KEYS[1:]}}
-            frames.append(read_csv(path, columns).assign(**keys).loc[:, [*KEYS, *columns]])
+    for scores in seeds_of(study, inputs).scores:
+        for run in (run for run in scores.runs if run.task == task and run.predicted):
+            lacking = [name for name in columns if name not in run.predicted]
+            if lacking:
+                raise IntegrityError(
+                    f"predictions.csv of run {run.id} lacks the columns {', '.join(lacking)}",
+                    "delete the run's folder and start the workflow again",
+                )
+            named = by_case(scores, run)
+            numbers = {"target": named["target"], **{c: run.predicted[c] for c in columns}}
+            frame = {**keys_of(run), "subject": named["subject"], "case": named["case"]}
+            frame |= {name: np.array(values, dtype=float) for name, values in numbers.items()}
+            frames.append(pd.DataFrame(frame))
+    return _joined(frames, (*KEYS, "subject", "case", "target", *columns))
+
+
+def keys_of(run: FinetunedRun) -> dict[str, Any]:
+    """The keys of a run as columns."""
+    return {"run": run.id, **{name: getattr(run, name) for name in KEYS[1:]}}
+
+
+def _joined(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     if not frames:
-        return pd.DataFrame(columns=[*KEYS, *columns])
-    return pd.concat(frames, ignore_index=True)
+        return pd.DataFrame(columns=list(columns))
+    return pd.concat(frames, ignore_index=True).loc[:, list(columns)]
+
+
+def sizes_of(study: ReportRun, inputs: Mapping[str, Path]) -> dict[str, Mapping[str, int]]:
+    """Run id → its numbers of cases: "n_train", "n_val" and "n_test", as far as they are known."""
+    return {run.id: run.sizes for scores in seeds_of(study, inputs).scores for run in scores.runs}
 
 
 def read_means(inputs: Mapping[str, Path]) -> pd.DataFrame:
@@ -59,55 +117,6 @@ def read_means(inputs: Mapping[str, Path]) -> pd.DataFrame:
     if path is None:
         return pd.DataFrame(columns=list(MEAN_COLUMNS))
     return read_csv(path, MEAN_COLUMNS)
-
-
-def run_file(inputs: Mapping[str, Path], run: str, file: str) -> Path | None:
-    """Path of a run's file; ``None`` where the run or the file is missing."""
-    path = inputs[run] / file if run in inputs else None
-    return path if path is not None and size_of(path) is not None else None
-
-
-def read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Read the given columns; keys of runs, case, label, metric, split and name are text.
-
-    Raises:
-        IntegrityError: the file cannot be read, lacks a column or holds text for a number.
-    """
-    hint = "delete the run's folder and start the workflow again"
-    try:
-        with read_named(path):
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}", hint) from None
-    lacking = [c for c in columns if c not in frame.columns]
-    if lacking:
-        raise IntegrityError(f"{path} lacks the columns {', '.join(lacking)}", hint)
-    frame = frame.loc[:, list(columns)]
-    for name in (c for c in columns if c not in _TEXTS):
-        text = frame[name].str.strip().str.lower().replace({"": "nan"})
-        try:
-            frame[name] = [float(value) for value in text]
-        except ValueError as error:
-            raise IntegrityError(f"{path}: column {name}: {error}", hint) from None
-    return frame
-
-
-def read_record(inputs: Mapping[str, Path], run: str, file: str) -> dict[str, Any]:
-    """Read a run's JSON record such as summary.json; empty where it is missing.
-
-    Raises:
-        IntegrityError: the file is not a JSON object.
-    """
-    path = run_file(inputs, run, file)
-    if path is None:
-        return {}
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise IntegrityError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def missing_runs(study: ReportRun, scores: pd.DataFrame) -> tuple[FinetunedRun, ...]:

@@ -57,7 +57,12 @@ def execute(context: RunContext[SequencesRun]) -> None:
     """
     config = context.config
     sources = sorted({s.dataset for s in config.sources})
-    selection = select(context.inputs, sources, config.exclude, config.exclude_files)
+    inputs = {
+        f"{prefix}{name}": folder
+        for prefix in ("download/", "preprocess/source/")
+        for name, folder in context.inputs_below(prefix).items()
+    }
+    selection = select(inputs, sources, config.exclude, config.exclude_files)
     volumes = selection.volumes
     with atomic_path(context.out / "excluded.csv") as temporary:
         selection.excluded.to_csv(temporary, index=False, lineterminator="\n")
@@ -81,7 +86,7 @@ def execute(context: RunContext[SequencesRun]) -> None:
                 f"no {kind} sequence can be built from {', '.join(names)}",
                 f"look at set_aside.csv of these data sets and at {context.out / 'excluded.csv'}",
             )
-    folders = [context.inputs[f"preprocess/source/{name}"] for name in sources]
+    folders = [context.input(f"preprocess/source/{name}") for name in sources]
     finder = RangeFinder(config, volumes, folders, context.state, context.workers)
     for name, unmarked in finder.added(tables).items():
         table = with_validation(unmarked, config.validation_every)

@@ -75,7 +75,8 @@ def select(
     """Divide the images of the sources.
 
     Args:
-        inputs: run id → folder: the sources' stores and the indexes of all data sets.
+        inputs: run id without its seed → folder: the sources' stores and the indexes of all data
+            sets.
         sources: data sets.
         lists: data set → subjects that are left out by name.
         files: data set → file of its list, for messages.

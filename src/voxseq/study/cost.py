@@ -100,7 +100,7 @@ def _shape_of(own: FinetuneRun, found: Estimate) -> tuple[int, int, int]:
     (prepared,) = {
         run.config.task.data.resize
         for run in found.runs("preprocess")
-        if run.id == f"preprocess/task/{own.task}"
+        if run.id.split("/")[1:3] == ["task", own.task]
     }
     shape: tuple[int, int, int] = prepared
     return shape

@@ -180,13 +180,13 @@ def _comments(study: Study, grids: Geometry, preset: str) -> dict[str, str]:
     splits = ", ".join(f"{count} {split}" for split, count in study.division.sizes.items())
     said: dict[str, Any] = {
         "standalone": "nothing is taken from params.yaml",
+        "seeds": "of everything that is trained: each has a pre-training of its own",
         f"data.sets.{name}.assumed": "a typical image, for estimates alone",
         "data.split_seed": "chosen so that each part of the split has every class",
         "sequences.volume_shape": "voxels of a sequence: patches joined along the last axis",
         "sequences.spatial.crop_shape": "of the files' own voxels, resized to window_shape",
         "encoder": f"preset {preset}; a study of its own may have any size",
         "pretrain.steps": "more images deserve more steps",
-        "finetune.seeds": "every row is trained once with each",
         "finetune.runs_per_job": "so that trainings run side by side",
         "finetune.keep_models": "so that they can predict as an ensemble; one_seed: less disk",
         "finetune.scratch": "the reference: the same network from random weights",

@@ -50,7 +50,7 @@ class Wishes:
         target: name of the number that a regression predicts.
         pretrain_only: whether the study ends with encoders.
         steps: of every training; None: those of the preset.
-        seeds: of the fine-tunings.
+        seeds: whole chains, each with a pre-training of its own.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Wishes:
     target: str | None = None
     pretrain_only: bool = False
     steps: int | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: int = 3
 
 
 def settings(
@@ -79,6 +79,7 @@ def settings(
         "standalone": True,
         "scale": wishes.name,
         "results": f"results/{wishes.name}",
+        "seeds": wishes.seeds,
         "data": {"sets": {wishes.name: _facts(look, wishes)}, **_drawn(look, division)},
         "store": {"chunk_shape": [chunk] * 3},
         "sequences": _sequences(look, wishes, grids),
@@ -170,7 +171,6 @@ def _finetune(look: Look, wishes: Wishes, preset: Preset, grids: Geometry) -> di
         learning["decoder_lr"] = _DECODER * preset.lr
     task |= {"pretrained": learning, "scratch": dict(learning)}
     return {
-        "seeds": list(wishes.seeds),
         "runs_per_job": 1,
         "keep_models": "all",
         "scratch": ["unetr" if is_segmentation else "vit"],

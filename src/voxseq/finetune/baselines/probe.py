@@ -47,7 +47,7 @@ def execute(context: RunContext[ProbeRun]) -> None:
         NotFiniteError: features that are infinite or undefined.
     """
     began, config = time.monotonic(), context.config
-    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    volumes = Volumes(context.input(f"preprocess/task/{config.task}"))
     splits = choose_splits(volumes, config)
     encoder = build_encoder(
         config.encoder, config.seed, pretraining=False, in_channels=config.channels

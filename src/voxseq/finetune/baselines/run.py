@@ -50,7 +50,7 @@ def execute(context: RunContext[BaselineRun]) -> None:
             f"{config.task} is a {config.recipe.type}, which has no baseline {config.method!r}",
             f"expected one of {', '.join(known)}",
         )
-    volumes = Volumes(context.inputs[f"preprocess/task/{config.task}"])
+    volumes = Volumes(context.input(f"preprocess/task/{config.task}"))
     splits = choose_splits(volumes, config)
     with limited_threads(config.threads):
         numbers = known[config.method](context.out, config.recipe, volumes, splits)

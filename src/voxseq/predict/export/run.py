@@ -68,7 +68,7 @@ def _encoder(source: Path) -> Path:
         )
     raise DataError(
         f"{source}: no encoder there",
-        f"name an {ENCODER_FILE}, or the folder of a pre-training, such as pretrain/ours",
+        f"name an {ENCODER_FILE}, or the folder of a pre-training, such as pretrain/ours/s0",
     )
 
 

@@ -53,7 +53,7 @@ def confusion_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | N
 
     Args:
         study: what was planned; a method that has not run gets a panel that says "missing".
-        inputs: run id → folder, for predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
 
     Returns:
         ``None`` where the study has no such task.

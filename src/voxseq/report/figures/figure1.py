@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from voxseq.config.report_run import ReportRun
 from voxseq.report.figures.style import bare, missing, new_figure, outlined
-from voxseq.report.results import read_record
+from voxseq.report.reading import read_record
 
 _PREFIX = "#56B4E9"
 _SCORED = "#E69F00"
 _MASKED = "#F4F4F4"
 _CAUSAL = "#0072B2"
-_SEQUENCES_RUN = "sequences/all"
+_SEQUENCES = "sequences/"
 _SOURCE = "preprocess/source/"
 #: Inches below which the texts of the mask would lie upon each other.
 _MASK_HEIGHT = 4.7
@@ -72,16 +72,18 @@ def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
         inputs: run id → folder, for the sequence index and the stores of its sources.
     """
     settings, encoder = study.sequences, study.encoder
-    if settings is None or encoder is None or _SEQUENCES_RUN not in inputs:
+    run = next((run for run in inputs if run.startswith(_SEQUENCES)), None)
+    if settings is None or encoder is None or run is None:
         return None
     # The only part of the report that needs torch.
     from voxseq.models.patches import token_order
     from voxseq.sequences.build import LEFT_OUT
     from voxseq.sequences.example import example
 
-    stores = {run.removeprefix(_SOURCE): p for run, p in inputs.items() if run.startswith(_SOURCE)}
-    index, seed = inputs[_SEQUENCES_RUN], study.report.figure_seed
-    absent = read_record(inputs, _SEQUENCES_RUN, LEFT_OUT).get("kinds", [])
+    sources = {name: p for name, p in inputs.items() if name.startswith(_SOURCE)}
+    stores = {name.removeprefix(_SOURCE).split("/")[0]: p for name, p in sources.items()}
+    index, seed = inputs[run], study.report.figure_seed
+    absent = read_record(inputs, run, LEFT_OUT).get("kinds", [])
     used = {source.kind for source in settings.sources} - {*absent}
     examples = [
         Example(kind, *example(index, stores, settings, kind, seed))

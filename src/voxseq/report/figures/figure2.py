@@ -21,7 +21,7 @@ from voxseq.report.figures.style import (
     new_figure,
     outlined,
 )
-from voxseq.report.results import run_file
+from voxseq.report.reading import run_file
 from voxseq.report.slices import Slice, read_slice, slice_dice, window_of
 from voxseq.report.tables.layout import ordered_tasks
 

@@ -31,7 +31,7 @@ def regression_figure(
 
     Args:
         study: what was planned; a method that has not run gets a panel that says "missing".
-        inputs: run id → folder, for predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
         palette: colours of the methods.
 
     Returns:

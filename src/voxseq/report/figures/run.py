@@ -25,7 +25,9 @@ from voxseq.report.figures.style import Palette, save, small_png, styled
 from voxseq.report.figures.worst_figure import worst_figure
 from voxseq.report.pages.cases import render_cases
 from voxseq.report.pages.index import render_index
-from voxseq.report.results import TABLES_RUN, read_csv, read_means
+from voxseq.report.reading import read_csv
+from voxseq.report.results import TABLES_RUN, read_means
+from voxseq.report.seeds.agree import seeds_of, with_further
 from voxseq.report.tables.curves import CURVE_COLUMNS, RATIO_COLUMNS, validation_curves
 from voxseq.report.writers import frame_to_csv
 
@@ -38,7 +40,7 @@ _PAGE_DPI = 90
 
 def execute_figures(context: RunContext[ReportRun]) -> None:
     """Write the figures and pages that the study has into ``context.out``."""
-    study = context.config
+    study = with_further(context.config, seeds_of(context.config, context.inputs))
     published = lasting("figures", study)
     summary, bins = calibrations(study, context.inputs)
     frames = {"figures/calibration.csv": summary, "figures/calibration_bins.csv": bins}

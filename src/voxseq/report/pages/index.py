@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import SHEETS
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import TABLES_RUN, missing_runs, read_means, read_record, run_file
+from voxseq.report.reading import read_record
+from voxseq.report.results import TABLES_RUN, missing_runs, read_means, sizes_of
+from voxseq.report.seeds.agree import Seeds, seeds_of
 from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
 from voxseq.report.writers import to_html
 
@@ -31,8 +34,8 @@ def render_index(
         has_cases: whether there is a page of single cases.
     """
     sheets = read_sheets(inputs[TABLES_RUN] / SHEETS)
-    means = read_means(inputs)
-    gone = _gone(study, means, inputs)
+    means, seeds = read_means(inputs), seeds_of(study, inputs)
+    gone = _gone(study, means, seeds)
     missing = (f"missing run: {run}" for run in gone)
     stages = (
         (title, f"{sum(run not in gone for run in ids)} of {len(ids)}")
@@ -44,17 +47,27 @@ def render_index(
         sheets=sheets,
         pictures=pictures,
         has_cases=has_cases,
-        warnings=[*_collapsed(sheets), *missing, *_undefined(means)],
+        warnings=[*_left_out(seeds), *_collapsed(sheets), *missing, *_undefined(means)],
         stages=text_block("", ("Stage", "Runs finished"), stages),
         sizes=_sizes(study, inputs),
-        exclusion=read_record(inputs, "sequences/all", "exclusion.json"),
+        exclusion=_exclusion(inputs),
     )
 
 
-def _gone(study: ReportRun, means: pd.DataFrame, inputs: Mapping[str, Path]) -> list[str]:
+def _left_out(seeds: Seeds) -> Iterator[str]:
+    yield from (f"a seed is left out: {reason}" for reason in seeds.left_out)
+
+
+def _exclusion(inputs: Mapping[str, Path]) -> Mapping[str, Any]:
+    """What was kept out of the sequences of the first seed."""
+    index = next((run for run in inputs if run.startswith("sequences/")), "")
+    return read_record(inputs, index, "exclusion.json")
+
+
+def _gone(study: ReportRun, means: pd.DataFrame, seeds: Seeds) -> list[str]:
     """Ids of the planned runs without results, pre-training first."""
-    runs = (run.id for run in study.pretrain_runs)
-    absent = [run for run in runs if run_file(inputs, run, "summary.json") is None]
+    done = {run.id for scores in seeds.scores for run in scores.pretrainings}
+    absent = [run.id for run in study.pretrain_runs if run.id not in done]
     return absent + sorted(run.id for run in missing_runs(study, means))
 
 
@@ -79,11 +92,10 @@ def _undefined(means: pd.DataFrame) -> Iterator[str]:
 
 def _sizes(study: ReportRun, inputs: Mapping[str, Path]) -> Block:
     """The number of cases of each task for training (all labels), validation and test."""
-    rows = []
+    rows, sizes = [], sizes_of(study, inputs)
     for task in study.tasks.values():
         runs = (run for run in study.runs if run.task == task.name and run.ratio == 1.0)
-        records = (read_record(inputs, run.id, "summary.json") for run in runs)
-        record = next(filter(None, records), {})
+        record = next(filter(None, (sizes.get(run.id) for run in runs)), {})
         counts = (record.get(key, "not known") for key in ("n_train", "n_val", "n_test"))
         rows.append((task.title, *map(str, counts)))
     return text_block("", ("Task", "Training", "Validation", "Test"), rows)

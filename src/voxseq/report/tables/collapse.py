@@ -7,6 +7,7 @@ the validation images, see :mod:`voxseq.models.features`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from voxseq.config.report_run import PretrainedRun, ReportRun
-from voxseq.report.results import read_csv, run_file
+from voxseq.report.seeds.agree import seeds_of
+from voxseq.report.seeds.model import TrainedRun
 from voxseq.report.sheet import Cell, Sheet, text_block
 from voxseq.report.writers import notes
 
@@ -25,21 +27,21 @@ SMALLEST_SD = 1e-3
 #: 2 less than two directions are in use.
 SMALLEST_RANK = 2.0
 HEADER = (
-    *("Pre-training", "Step", "Feature sd", "Effective rank"),
+    *("Pre-training", "Seed", "Step", "Feature sd", "Effective rank"),
     *("Last step", "Feature sd, last", "Effective rank, last", "Collapsed"),
 )
 FIRST = ("first_step", "first_feature_sd", "first_effective_rank")
 LAST = ("last_step", "last_feature_sd", "last_effective_rank")
-COLUMNS = ("run", "method", "variant", *FIRST, *LAST, "verdict")
+COLUMNS = ("run", "method", "variant", "seed", *FIRST, *LAST, "verdict")
 NOT_LOGGED = "missing"
 
 
 def collapse_frame(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
-    """One row for every planned pre-training, methods first, then variants.
+    """One row for every planned pre-training, methods first, then variants, each seed in turn.
 
     Args:
         study: what was planned.
-        inputs: run id → folder, for metrics.csv.
+        inputs: run id → folder, for the files of the seeds.
 
     Returns:
         Columns ``COLUMNS``: step, feature sd and effective rank at the first and last validation,
@@ -47,16 +49,18 @@ def collapse_frame(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame
     """
     order = {name: place for place, name in enumerate((*study.methods, *study.ablation))}
 
-    def place(run: PretrainedRun) -> tuple[bool, int, int]:
-        last = len(order)
-        return bool(run.variant), order.get(run.method, last), order.get(run.variant, last)
+    def place(run: PretrainedRun) -> tuple[bool, int, int, int]:
+        first, last = order.get(run.method, len(order)), order.get(run.variant, len(order))
+        return bool(run.variant), first, last, run.seed
 
+    seeds = seeds_of(study, inputs).scores
+    found = {run.id: run for scores in seeds for run in scores.pretrainings}
     rows = []
     for run in sorted(study.pretrain_runs, key=place):
-        points = _validations(run_file(inputs, run.id, "metrics.csv"))
+        points = _validations(found.get(run.id))
         first, last = (points[0], points[-1]) if points else ((NOT_LOGGED,) * 3,) * 2
         verdict = ("collapsed" if _reasons(last) else "no") if points else NOT_LOGGED
-        rows.append((run.id, run.method, run.variant, *first, *last, verdict))
+        rows.append((run.id, run.method, run.variant, run.seed, *first, *last, verdict))
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
@@ -65,6 +69,7 @@ def collapse_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
     rows: list[tuple[str | Cell, ...]] = [
         (
             study.series_title(row["method"], row["variant"]),
+            str(row["seed"]),
             *_texts([row[name] for name in FIRST]),
             *_texts([row[name] for name in LAST]),
             _verdict(row),
@@ -77,18 +82,14 @@ def collapse_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
     return Sheet("collapse", title, (block,), lines, phantoms=study.phantoms)
 
 
-def _validations(path: Path | None) -> list[tuple[int, float, float]]:
+def _validations(run: TrainedRun | None) -> list[tuple[int, float, float]]:
     """Step, feature sd and effective rank of the validations that logged them."""
-    if path is None:
-        return []
-    metrics = read_csv(path, ("step", "split", "name", "value"))
-    names = ["feature_sd", "effective_rank"]
-    metrics = metrics[(metrics["split"] == "val") & metrics["name"].isin(names)]
-    metrics = metrics.drop_duplicates(["step", "name"], keep="last")
-    wide = metrics.pivot(index="step", columns="name", values="value").sort_index()
-    if not set(names) <= set(wide.columns):
-        return []
-    return [(int(step), float(sd), float(rank)) for step, sd, rank in wide[names].itertuples()]
+    points = run.validations if run is not None else ()
+    return [
+        (step, math.nan if sd is None else sd, math.nan if rank is None else rank)
+        for step, _, sd, rank in points
+        if (sd, rank) != (None, None)
+    ]
 
 
 def _reasons(point: Sequence[Any]) -> list[str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from voxseq.base.errors import IntegrityError
 from voxseq.base.files import write_text
 from voxseq.config.report_run import REFERENCE, ReportRun
-from voxseq.report.results import read_record
+from voxseq.report.reading import read_record
 from voxseq.report.sheet import NOT_APPLICABLE, Block, Sheet, text_block
 from voxseq.report.tables.layout import ABLATION_GROUP, group_of
 from voxseq.report.writers import frame_to_csv, notes, to_html, write
@@ -150,12 +150,14 @@ def _numbers(runs: pd.DataFrame) -> dict[str, Any]:
     """The numbers of a row from its own runs."""
     numbers: dict[str, Any] = {}
     is_pretraining = runs["kind"] == "pretraining"
-    for run in runs[is_pretraining].to_dict("records"):
+    trained = runs[is_pretraining]
+    if len(trained):
         numbers |= {
-            "pretraining_seconds": run["seconds"],
-            "pretraining_peak_memory_mb": run["peak_memory_mb"],
-            "pretraining_parameters": run["parameters"],
-            "encoder_parameters": run["encoder_parameters"],
+            "pretraining_seconds": trained["seconds"].mean(),
+            "pretraining_peak_memory_mb": trained["peak_memory_mb"].max(),
+            # All seeds have as many weights.
+            "pretraining_parameters": trained["parameters"].max(),
+            "encoder_parameters": trained["encoder_parameters"].max(),
         }
     tuned = runs[~is_pretraining]
     if len(tuned):

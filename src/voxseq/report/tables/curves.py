@@ -12,7 +12,8 @@ import pandas as pd
 
 from voxseq.config.report_run import FinetunedRun, PretrainedRun, ReportRun
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import KEYS, cell_values, read_csv, run_file
+from voxseq.report.reading import KEYS, read_csv, run_file
+from voxseq.report.results import cell_values
 
 METRIC_COLUMNS = ("step", "split", "name", "value")
 CURVE_COLUMNS = (*KEYS, "split", "name", "step", "value")
@@ -37,7 +38,7 @@ def pretraining_curves(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataF
     """Training and validation loss of every pre-training: columns ``CURVE_COLUMNS``."""
     frames = []
     for run, metrics in _logged(study.pretrain_runs, inputs):
-        keys = {"stage": "pretrain", "task": "", "ratio": 1.0, "seed": 0}
+        keys = {"stage": "pretrain", "task": "", "ratio": 1.0, "seed": run.seed}
         keys |= {"run": run.id, "method": run.method, "variant": run.variant}
         losses = metrics[metrics["name"] == "loss"]
         frames += [_curve(study, losses[losses["split"] == s], keys) for s in ("train", "val")]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from voxseq.config.report_run import MAIN_TABLES, ReportRun, ReportTask
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import read_record
+from voxseq.report.results import sizes_of
 from voxseq.report.sheet import Cell, Column, summarise
 from voxseq.report.tables import layout
 from voxseq.report.tables.differences import compare_rows
@@ -142,17 +142,18 @@ def table_inputs(study: ReportRun, scores: pd.DataFrame, inputs: Mapping[str, Pa
     Args:
         study: what was planned.
         scores: frame of ``collect``.
-        inputs: run id → folder, for predictions.csv and summary.json.
+        inputs: run id → folder, for the files of the seeds.
     """
     training: dict[tuple[str, float], int] = {}
     test: dict[str, int] = {}
+    sizes = sizes_of(study, inputs)
     # Baselines without a network may count their cases otherwise, and come last.
     for run in sorted(study.runs, key=lambda run: run.stage == "beyond"):
         if (run.task, run.ratio) in training and run.task in test:
             continue
-        record = read_record(inputs, run.id, "summary.json")
+        record = sizes.get(run.id, {})
         if "n_train" in record:
-            training.setdefault((run.task, run.ratio), int(record["n_train"]))
+            training.setdefault((run.task, run.ratio), record["n_train"])
         if "n_test" in record:
             test.setdefault(run.task, int(record["n_test"]))
     rows = row_scores(study, scores, inputs)

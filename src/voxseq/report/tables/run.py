@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, has_claims, lasting, tab
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.metrics import sentence
 from voxseq.report.results import class_means, collect, main_scores, missing_runs
+from voxseq.report.seeds.agree import seeds_of, with_further
 from voxseq.report.sheet import Block, Column, Row, Sheet, mark_best, write_sheets
 from voxseq.report.tables import curves, layout
 from voxseq.report.tables.beyond import table5
@@ -36,50 +38,83 @@ _LOG = logging.getLogger("voxseq.report.tables.run")
 
 
 def execute_tables(context: RunContext[ReportRun]) -> None:
-    """Write tables, metrics.json and the CSV files behind ``dvc plots``."""
-    study = context.config
-    scores = collect(study, context.inputs)
+    """Write tables, metrics.json and the CSV files behind ``dvc plots``.
+
+    Raises:
+        IntegrityError: the file of a seed is damaged.
+    """
+    seeds = seeds_of(context.config, context.inputs)
+    for reason in seeds.left_out:
+        _LOG.warning("left out: %s", reason)
+    study = with_further(context.config, seeds)
+    means = write_tables(study, context.inputs, context.out)
+    plots = (
+        curves.pretraining_curves(study, context.inputs),
+        curves.mean_over_seeds(curves.validation_curves(study, context.inputs)),
+        curves.label_ratio_curve(study, means),
+    )
+    for name, frame in zip(PLOTS, plots, strict=True):
+        write_text(context.out / name, frame_to_csv(frame, phantoms=study.phantoms))
+
+
+def write_tables(study: ReportRun, inputs: Mapping[str, Path], out: Path) -> pd.DataFrame:
+    """Write all that is made of the files of the seeds alone: tables/ and metrics.json.
+
+    Args:
+        study: the study, with its further seeds.
+        inputs: run id → folder, for the files of the planned seeds.
+        out: folder of the results.
+
+    Returns:
+        The frame of ``run_means``.
+    """
+    scores = collect(study, inputs)
     missing = missing_runs(study, scores)
     if missing:
         _LOG.warning("%d of %d runs are missing", len(missing), len(study.runs))
-    inputs = table_inputs(study, scores, context.inputs)
-    losses = curves.pretraining_curves(study, context.inputs)
-    collapse = collapse_frame(study, context.inputs)
-    structures = structures_frame(study, scores, context.inputs)
-    plots = (
-        losses,
-        curves.mean_over_seeds(curves.validation_curves(study, context.inputs)),
-        curves.label_ratio_curve(study, inputs.means),
-    )
+    made = table_inputs(study, scores, inputs)
+    collapse = collapse_frame(study, inputs)
+    structures = structures_frame(study, scores, inputs)
     frames = {
-        "tables/differences.csv": inputs.differences,
+        "tables/differences.csv": made.differences,
         "tables/collapse.csv": collapse,
-        "tables/scores.csv": inputs.means,
+        "tables/scores.csv": made.means,
         "tables/scores_per_class.csv": class_means(scores),
         "tables/structures.csv": structures,
-        **dict(zip(PLOTS, plots, strict=True)),
     }
-    claimed = claims_frame(inputs.scores) if has_claims(study) else None
+    claimed = claims_frame(made.scores) if has_claims(study) else None
     if claimed is not None:
         frames["tables/claims.csv"] = claimed
     published = lasting("tables", study)
     for name in (name for name in frames if name in published):
-        write_text(context.out / name, frame_to_csv(frames[name], phantoms=study.phantoms))
-    tables = all_tables(inputs)
+        write_text(out / name, frame_to_csv(frames[name], phantoms=study.phantoms))
+    tables = all_tables(made)
     first = () if claimed is None else (claims_sheet(study, claimed),)
     texts = [
         structures_sheet(study, structures),
-        differences_sheet(study, inputs.differences),
+        differences_sheet(study, made.differences),
         collapse_sheet(study, collapse),
     ]
     texts = [sheet for sheet in texts if f"tables/{sheet.name}.md" in published]
     for sheet in tables:
-        write(sheet, context.out / "tables", ("csv", "md", "tex"))
+        write(sheet, out / "tables", ("csv", "md", "tex"))
     for sheet in (*first, *texts):
-        write(sheet, context.out / "tables", ("md",))
+        write(sheet, out / "tables", ("md",))
     head = {DATA_FIELD: PHANTOM_DATA} if study.phantoms else {}
-    write_sheets(context.out / SHEETS, (*first, *tables, *texts), head)
-    write_json(context.out / METRICS, {**head, **metrics_of(study, inputs.means, losses)})
+    write_sheets(out / SHEETS, (*first, *tables, *texts), head)
+    losses = last_losses(study, inputs)
+    write_json(out / METRICS, {**head, **metrics_of(study, made.means, losses)})
+    return made.means
+
+
+def last_losses(study: ReportRun, inputs: Mapping[str, Path]) -> dict[str, float]:
+    """Method → loss at the last validation of its own pre-training, mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for scores in seeds_of(study, inputs).scores:
+        for run in (run for run in scores.pretrainings if not run.variant):
+            known = [loss for _, loss, *_ in run.validations if loss is not None]
+            found.setdefault(run.method, []).extend(known[-1:])
+    return {method: sum(losses) / len(losses) for method, losses in found.items() if losses}
 
 
 def all_tables(inputs: TableInputs) -> tuple[Sheet, ...]:
@@ -178,13 +213,13 @@ def _sheet(
 
 
 def metrics_of(
-    study: ReportRun, means: pd.DataFrame, losses: pd.DataFrame
+    study: ReportRun, means: pd.DataFrame, losses: Mapping[str, float]
 ) -> dict[str, Mapping[str, Any]]:
     """The numbers of ``dvc metrics show``; those that are missing or undefined are left out.
 
     Returns:
         mean_dice and mean_auc: method → mean over all tasks of the type with all labels; ours:
-        task → Dice or AUC of our method; pretraining_loss: method → last validation loss.
+        task → Dice or AUC of our method; pretraining_loss: ``losses``.
     """
     scores = main_scores(study, means)
 
@@ -192,12 +227,11 @@ def metrics_of(
         names = [task.name for task in study.tasks_of(kind)]
         return scores[names].dropna().mean(axis=1).to_dict() if names else {}
 
-    validated = losses[(losses["split"] == "val") & (losses["variant"] == "")]
     groups = {
         "mean_dice": average("segmentation"),
         "mean_auc": average("classification"),
         "ours": scores.loc[REFERENCE].dropna().to_dict() if REFERENCE in scores.index else {},
-        "pretraining_loss": validated.groupby("method")["value"].last().dropna().to_dict(),
+        "pretraining_loss": losses,
     }
     return {
         name: {str(key): round(float(value), 6) for key, value in values.items()}

@@ -128,7 +128,7 @@ def sides_of_metrics(
     Args:
         study: what was planned.
         scores: frame of ``collect``.
-        inputs: run id → folder, for predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
     """
     # Each seed generates phantoms of its own: equal names in two seeds are of different cases.
     own_cases = study.phantoms

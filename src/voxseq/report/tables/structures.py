@@ -34,7 +34,7 @@ def structures_frame(
     Args:
         study: what was planned.
         scores: frame of ``collect``.
-        inputs: run id → folder, for predictions.csv.
+        inputs: run id → folder, for the files of the seeds.
 
     Returns:
         Columns ``COLUMNS``, one row per task × method × label × metric that has run. Mean and
