@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,16 @@ def curves_page(
         palette: colours of the methods.
         stage: "finetune", "label_ratio", "ablation" or "beyond".
     """
-    pretrained = [run for run in study.pretrain_runs if stage == _page_of(study, run)]
+    pretrained: dict[tuple[str, str], list[str]] = {}
+    for run in study.pretrain_runs:
+        if stage == _page_of(study, run):
+            pretrained.setdefault((run.method, run.variant), []).append(run.id)
     trained = [
-        run
-        for run in study.runs
-        if run.stage == stage and is_trained(stage, run.variant, study.tasks[run.task].type)
+        one
+        for one in study.runs
+        if one.stage == stage and is_trained(stage, one.variant, study.tasks[one.task].type)
     ]
-    scored = list(dict.fromkeys((run.task, run.ratio) for run in trained))
+    scored = list(dict.fromkeys((one.task, one.ratio) for one in trained))
     if not scored and not pretrained:
         return None
     columns = max(_FEWEST, min(_COLUMNS, max(len(pretrained), len(scored))))
@@ -145,21 +149,30 @@ def _series(study: ReportRun, stage: str, palette: Palette) -> list[_Series]:
 def _loss_part(
     figure: FigureBase,
     study: ReportRun,
-    runs: list[PretrainedRun],
+    pretrained: Mapping[tuple[str, str], Sequence[str]],
     losses: pd.DataFrame,
     columns: int,
 ) -> None:
-    """The losses of each pre-training in a panel of its own."""
+    """The losses of each method or variant in a panel of its own, with a line for each seed.
+
+    Args:
+        figure: to draw in.
+        study: for titles.
+        pretrained: method and variant → ids of the runs of all seeds.
+        losses: frame of ``pretraining_curves``.
+        columns: of the page.
+    """
     figure.suptitle("Pre-training loss", fontsize=10, fontweight="bold")
-    for axes, run in zip(panels(figure, len(runs), _grid(len(runs), columns)), runs, strict=True):
-        axes.set_title(study.series_title(run.method, run.variant))
-        data = losses[losses["run"] == run.id]
+    places = panels(figure, len(pretrained), _grid(len(pretrained), columns))
+    for axes, (series, runs) in zip(places, pretrained.items(), strict=True):
+        axes.set_title(study.series_title(*series))
+        data = losses[losses["run"].isin(runs)]
         if data.empty:
             missing(axes)
             continue
-        for split, (_, line) in _LOSSES.items():
-            part = data[data["split"] == split]
+        for (_, split), part in data.groupby(["run", "split"], sort=False):
             marker = "o" if split == "val" and len(part) < 15 else None
+            line = _LOSSES[str(split)][1]
             axes.plot(part["step"], part["value"], marker=marker, markersize=2.5, **line)
         _axes_of_steps(axes, "loss")
     lines = [Line2D([], [], label=title, **line) for title, line in _LOSSES.values()]
