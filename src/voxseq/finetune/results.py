@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxseq.base.files import atomic_path, write_csv, write_json
-from voxseq.data.task_volumes import Volumes
 from voxseq.training.device import costs
 
 if TYPE_CHECKING:
@@ -48,17 +47,6 @@ def write_predictions(
 def number(value: float) -> str:
     """A number as the tables of a run hold it."""
     return f"{value:.9g}"
-
-
-def middle_slice(image: Array) -> Array:
-    """The middle slice along z of the first channel of an image (C, X, Y, Z), float32."""
-    middle: Array = image[0, ..., image.shape[3] // 2].astype(np.float32)
-    return middle
-
-
-def named(volumes: Volumes, row: int, score: float) -> dict[str, Array]:
-    """Name and score of a case whose slice is kept."""
-    return {"case": np.array(volumes.name(row)), "score": np.array(score)}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
