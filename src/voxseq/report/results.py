@@ -18,7 +18,12 @@ SCORE_COLUMNS = ("case", "label", "metric", "value")
 MEAN_COLUMNS = (*KEYS, "metric", "value", "cases")
 #: The run whose results the figures read besides those of the trainings.
 TABLES_RUN = "tables/all"
-_TEXTS = {*KEYS[:5], "title", "case", "label", "metric", "split", "name"}
+#: What is read of the comparisons of rows with their references.
+DIFFERENCE_COLUMNS = (
+    *("table", "stage", "task", "ratio", "metric", "other", "variant"),
+    *("difference", "low", "high"),
+)
+_TEXTS = {*KEYS[:5], "title", "case", "label", "metric", "split", "name", "other"}
 
 
 def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
@@ -59,6 +64,19 @@ def read_means(inputs: Mapping[str, Path]) -> pd.DataFrame:
     if path is None:
         return pd.DataFrame(columns=list(MEAN_COLUMNS))
     return read_csv(path, MEAN_COLUMNS)
+
+
+def read_differences(inputs: Mapping[str, Path]) -> pd.DataFrame:
+    """The comparisons of rows as the tables wrote them; empty in a study without any.
+
+    Returns:
+        Columns ``DIFFERENCE_COLUMNS``: difference = reference − other in 0..1 or the unit of the
+        metric, low and high the ends of its 95 % interval; an empty task is the average.
+    """
+    path = run_file(inputs, TABLES_RUN, "tables/differences.csv")
+    if path is None:
+        return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
+    return read_csv(path, DIFFERENCE_COLUMNS)
 
 
 def run_file(inputs: Mapping[str, Path], run: str, file: str) -> Path | None:

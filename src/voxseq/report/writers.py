@@ -129,6 +129,8 @@ def _environment() -> Environment:
     )
     # Markup: there is nothing to escape in it.
     environment.filters["base64"] = lambda png: Markup(b64encode(png).decode())  # noqa: S704
+    # Bytes 16 to 20 of a PNG file are its width in pixels.
+    environment.filters["png_width"] = lambda png: int.from_bytes(png[16:20], "big")
     environment.filters["tex"] = latex_text
     environment.filters["tex_cell"] = _latex_cell
     return environment

@@ -103,7 +103,7 @@ def visibility(prefix: int, length: int) -> NDArray[np.int64]:
         length: number L of image tokens.
 
     Returns:
-        Shape (L+1, L+1): row = position that looks, column = position looked at; 0 = start.
+        Shape (L+1, L+1): row = query position, column = key position; 0 = start.
     """
     rows, columns = np.indices((length + 1, length + 1))
     # What plain causal attention already allows keeps its own colour below the prefix block.
@@ -187,12 +187,12 @@ def _mask(figure: Figure, prefix: int, length: int) -> None:
     )  # fmt: skip
     axes.axhline(prefix - 0.5, color=_SCORED, linewidth=1.6)
     axes.text(
-        length, prefix - 0.5 - 0.012 * length, "scored from this row on", color="#9A5B00",
+        length, prefix - 0.5 - 0.012 * length, "loss is computed from this row on", color="#9A5B00",
         ha="right", va="bottom", fontsize=7.5,
     )  # fmt: skip
     axes.set_title("Prefix-causal attention mask")
-    axes.set_xlabel("position looked at (0 = start token)")
-    axes.set_ylabel("position that looks; position j predicts token j + 1")
+    axes.set_xlabel("key position (0 = start token)")
+    axes.set_ylabel("query position; position j predicts token j + 1")
     axes.grid(visible=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(8, integer=True))

@@ -9,10 +9,21 @@ import pandas as pd
 
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import SHEETS
+from voxseq.report.findings import findings
 from voxseq.report.metrics import PRINTED
-from voxseq.report.results import TABLES_RUN, missing_runs, read_means, read_record, run_file
+from voxseq.report.results import (
+    TABLES_RUN,
+    missing_runs,
+    read_differences,
+    read_means,
+    read_record,
+    run_file,
+)
 from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
 from voxseq.report.writers import to_html
+
+#: Name of the sheet with which the page begins.
+CLAIMS = "claims"
 
 
 def render_index(
@@ -30,7 +41,8 @@ def render_index(
         pictures: stem → PNG of each figure, in order.
         has_cases: whether there is a page of single cases.
     """
-    sheets = read_sheets(inputs[TABLES_RUN] / SHEETS)
+    # The claims, where a study has them, come before the tables that they are made of.
+    sheets = sorted(read_sheets(inputs[TABLES_RUN] / SHEETS), key=lambda s: s.name != CLAIMS)
     means = read_means(inputs)
     gone = _gone(study, means, inputs)
     missing = (f"missing run: {run}" for run in gone)
@@ -42,6 +54,7 @@ def render_index(
         "index.html",
         study=study,
         sheets=sheets,
+        findings=findings(study, sheets, read_differences(inputs)),
         pictures=pictures,
         has_cases=has_cases,
         warnings=[*_collapsed(sheets), *missing, *_undefined(means)],
