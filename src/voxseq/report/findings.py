@@ -133,6 +133,7 @@ class _Words:
         text = f"{gap:+.{decimals}f}{unit} against {title}"
         if not any(map(math.isnan, ends)):
             text += f" [{ends[0]:+.{decimals}f}, {ends[1]:+.{decimals}f}]"
+        text = text.replace("-", "−")
         words = {"above": "clearly better", "below": "clearly worse", "unclear": "not clear"}
         mark = self.scores.cells[method].mark
         return f"{text}, {words.get(mark, 'without a test')}"

@@ -25,8 +25,10 @@ _COLUMNS = 4
 #: Columns that titles and legends need.
 _FEWEST = 2
 _PANEL = (2.5, 1.95)
-_RATIO_PANEL = (4.1, 3.3)
+_RATIO_PANEL = (4.1, 3.9)
 _RATIO_COLUMNS = 3
+#: Height in inches of a line of a legend.
+_LINE = 0.17
 #: Split → name in the legend and line of a loss.
 _LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "train": ("training, smoothed", {"color": "#777777", "linewidth": 1.2}),
@@ -86,13 +88,17 @@ def curves_page(
         return nothing()
     columns = max(_FEWEST, min(_COLUMNS, max(len(pretrained), len(scored))))
     heights = [math.ceil(len(part) / columns) for part in (pretrained, scored)]
+    ran = set(zip(chosen["method"], chosen["variant"], strict=True))
+    series = [s for s in _series(study, stage, palette) if (s.method, s.variant) in ran]
+    lines = math.ceil(len(series) / _titles(series, columns))
     inches = [h * _PANEL[1] + 0.55 for h in heights if h]
+    inches[-1] += _LINE * lines
     figure = new_figure(columns * _PANEL[0], sum(inches) + 0.3)
     parts = list(figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0])
     if pretrained:
         _loss_part(parts.pop(0), study, pretrained, pretrain, columns)
     if scored:
-        _score_part(parts.pop(0), study, scored, chosen, _series(study, stage, palette), columns)
+        _score_part(parts.pop(0), study, scored, chosen, series, columns)
     return figure
 
 
@@ -198,12 +204,10 @@ def _score_part(
     study: ReportRun,
     scored: list[tuple[str, float]],
     scores: pd.DataFrame,
-    planned: list[_Series],
+    series: list[_Series],
     columns: int,
 ) -> None:
     """The validation scores of each task and share of the labels in a panel of its own."""
-    ran = set(zip(scores["method"], scores["variant"], strict=True))
-    series = [s for s in planned if (s.method, s.variant) in ran]
     lines = "thin: seeds, thick: mean" if len(series) <= FEW else "mean over seeds"
     title = f"Validation score during fine-tuning ({lines})"
     figure.suptitle(title, fontsize=10, fontweight="bold")
@@ -213,11 +217,15 @@ def _score_part(
         _score_panel(
             axes, scores[(scores["task"] == name) & near], study.tasks[name], ratio, series
         )
-    longest = max((len(item.title) for item in series), default=0)
-    # Titles that fit beside each other on a page of four columns.
-    titles = 6 if longest <= 14 else 4 if longest <= 28 else 3
     handles = [Line2D([], [], label=item.title, **item.line) for item in series]
-    _legend(figure, handles, max(1, titles * columns // _COLUMNS), handlelength=3.0)
+    _legend(figure, handles, _titles(series, columns), handlelength=3.0)
+
+
+def _titles(series: list[_Series], columns: int) -> int:
+    """Titles that fit beside each other in the legend of a page with that many columns."""
+    longest = max((len(item.title) for item in series), default=0)
+    titles = 6 if longest <= 14 else 4 if longest <= 28 else 3
+    return max(1, titles * columns // _COLUMNS)
 
 
 def _score_panel(
@@ -273,7 +281,7 @@ def _ratio_panel(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("training labels used (%)")
     axes.set_ylabel(f"test {metric.label}, mean ± sd over seeds")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, handlelength=3.0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), handlelength=3.0)
 
 
 def _chosen(

@@ -93,8 +93,9 @@ def heatmap_figure(
     figure = new_figure(max(width + 1.6, 5.4), height + 1.5)
     axes = figure.subplots()
     bare(axes)
-    axes.set_xlim(0, left[-1] + 1)
-    axes.set_ylim(rows, 0)
+    # A little more than the cells, so that their frames are whole.
+    axes.set_xlim(-0.03, left[-1] + 1.03)
+    axes.set_ylim(rows + 0.05, -0.05)
     shares, handles = units(study, differences), {}
     for task, x in zip(tasks, left, strict=True):
         handles |= _column(axes, study, task, x, values[task.name], shares[task.name])
