@@ -77,7 +77,7 @@ def test_everything_of_a_study_on_phantoms_says_so_first(of_phantoms: Path) -> N
         assert PHANTOMS in path.read_text().split(r"\caption{")[1]
     for name in ("index.html", "cases.html"):
         page = (of_phantoms / "report" / name).read_text(encoding="utf-8")
-        pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+        pictures = re.findall(r"data:image/\w+;base64,([^\"]+)", page)
         assert len(pictures) > 1
         assert all(has_line_above(base64.b64decode(picture)) for picture in pictures)
     assert show.printed(of_phantoms, TABLES).startswith(PHANTOMS)

@@ -264,24 +264,26 @@ def _ratio_panel(
     for method in (m for m in study.methods if m in curves and m not in titled):
         part = curves[method]
         axes.plot(_percent(part), part["mean"].astype(float), color=_GREY, linewidth=1.0)
+    handles: list[Any] = []
     for position, (method, title) in enumerate(titled.items()):
         part = curves[method]
         # Shifted a little, so that the error bars stay apart.
         x = _percent(part) * 1.02 ** (position - (len(titled) - 1) / 2)
-        axes.errorbar(
+        drawn = axes.errorbar(
             x, part["mean"].astype(float), yerr=part["sd"].astype(float).fillna(0.0),
             marker=palette.marker(method), markersize=4.5, capsize=2, elinewidth=1.0,
             zorder=palette.order(method), label=title, **palette.line(method),
         )  # fmt: skip
+        handles.insert(0, drawn)
     if len(curves) > len(titled):
-        axes.plot([], [], color=_GREY, linewidth=1.0, label="the others")
+        handles.append(Line2D([], [], color=_GREY, linewidth=1.0, label="the others"))
     axes.set_xscale("log")
     axes.set_xticks(sorted(100 * ratio for ratio in study.ratios))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("training labels used (%)")
     axes.set_ylabel(f"test {metric.label}, mean ± sd over seeds")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), handlelength=3.0)
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), handlelength=3.0)
 
 
 def _chosen(
