@@ -34,12 +34,7 @@ class _Scores:
         mean = self.cells[method].mean
         assert mean is not None
         unit = f" {self.metric.unit}" if self.metric.unit else ""
-        return f"{self.metric.title} {mean:.{self.decimals(mean)}f}{unit}"
-
-    def decimals(self, value: float) -> int:
-        """Decimals of a value in a sentence: fewer than in the tables."""
-        digits = self.metric.decimals(value)
-        return digits if self.metric.significant else max(digits - 1, 1)
+        return f"{self.metric.title} {mean:.{self.metric.decimals(mean)}f}{unit}"
 
 
 def findings(
@@ -61,8 +56,8 @@ def findings(
     if scores is None or len(ran) < 2:
         return ()
     means = {method: float(scores.cells[method].mean or 0.0) for method in ran}
-    value = scores.metric.best(means.values())
-    best = next(method for method in ran if means[method] == value)
+    better = -1 if scores.metric.lower_is_better else 1
+    best, second = sorted(ran, key=lambda method: -better * means[method])[:2]
     lines = [f"{scores.place}, {study.title_of(best)} has the best mean: {scores.score(best)}."]
     reference = study.reference
     if reference is None or reference not in ran:
@@ -71,6 +66,9 @@ def findings(
     title = study.title_of(reference)
     if best != reference:
         lines[0] = f"{lines[0][:-1]}; {compare.with_reference(best)}."
+    else:
+        next_one = f"{study.title_of(second)}, {scores.score(second)}"
+        lines[0] = f"{lines[0][:-1]}; next is {next_one}: {compare.with_reference(second)}."
     marked = [m for m in ran if m != reference and scores.cells[m].mark in ("above", "below")]
     own = means[reference]
     rank = 1 + sum(scores.metric.is_better(mean - own) for mean in means.values())
@@ -128,7 +126,7 @@ class _Words:
         row = found.iloc[0]
         factor = -self.scores.metric.factor
         gap, *ends = (factor * float(row[name]) for name in ("difference", "high", "low"))
-        decimals = self.scores.decimals(gap)
+        decimals = self.scores.metric.decimals(gap)
         unit = " points" if self.scores.metric.unit == "%" else ""
         text = f"{gap:+.{decimals}f}{unit} against {title}"
         if not any(map(math.isnan, ends)):
