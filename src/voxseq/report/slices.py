@@ -91,6 +91,30 @@ class Slices:
         return " × ".join(f"{size:.3g}" for size in self.spacing) + " mm"
 
 
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """A picture of a case with one frame for each slice, from left to right.
+
+    Attributes:
+        webp: bytes of the picture.
+        item: the slices.
+        width: of a frame in pixels.
+        total: width of the picture.
+        height: of the picture.
+    """
+
+    webp: bytes
+    item: Slices
+    width: int
+    total: int
+    height: int
+
+    @property
+    def share(self) -> float:
+        """Width of the picture in percent of that of a frame."""
+        return 100 * self.total / self.width
+
+
 def read_slices(path: Path, seed: int = 0) -> Slices:
     """Read example.npz or worst.npz of a run.
 

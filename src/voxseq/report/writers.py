@@ -13,10 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from voxseq.base.files import write_text
+from voxseq.config.data import PHANTOMS
 from voxseq.report.escape import (
     DATA_FIELD,
     PHANTOM_DATA,
-    PHANTOMS,
     csv_text,
     latex_text,
     markdown_text,

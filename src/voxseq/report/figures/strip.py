@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from voxseq.report.escape import PHANTOMS
+from voxseq.config.data import PHANTOMS
 from voxseq.report.figures.drawing import ALPHA, ENDS, class_colour, grey_range, scale_length
 from voxseq.report.figures.style import WARNING
-from voxseq.report.slices import Slices, window_of
+from voxseq.report.slices import Slices, Strip, window_of
 
 #: Pixels of the side of a panel, between panels and frames, of the text, and of a line of it.
 PANEL, GAP = 192, 4
@@ -24,23 +23,6 @@ _TEXT, _LINE = 11, 15
 _QUALITY = 80
 _WHITE = (255, 255, 255)
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class Strip:
-    """A picture with one frame for each slice, from left to right.
-
-    Attributes:
-        webp: bytes of the picture.
-        item: the slices.
-        width: of a frame in pixels.
-        height: of the picture.
-    """
-
-    webp: bytes
-    item: Slices
-    width: int
-    height: int
 
 
 def make_strip(item: Slices, *, phantoms: bool) -> Strip:
@@ -73,7 +55,7 @@ def make_strip(item: Slices, *, phantoms: bool) -> Strip:
             whole.paste(_panel(filled, item, index, sides=False), (left + PANEL + GAP, top))
     drawn = io.BytesIO()
     whole.save(drawn, format="WEBP", quality=_QUALITY, method=4)
-    return Strip(drawn.getvalue(), item, width, whole.height)
+    return Strip(drawn.getvalue(), item, width, whole.width, whole.height)
 
 
 def _size(item: Slices) -> tuple[int, int]:

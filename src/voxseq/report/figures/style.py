@@ -15,8 +15,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from voxseq.base.files import atomic_path
+from voxseq.config.data import PHANTOMS
 from voxseq.config.report_run import REFERENCE
-from voxseq.report.escape import PHANTOMS
 
 #: Okabe and Ito's palette without black and yellow, which is too light on white; then Tol's.
 OURS = "#D55E00"

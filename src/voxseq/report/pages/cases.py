@@ -17,11 +17,10 @@ from voxseq.report.cases import (
     target_name,
     worst_of,
 )
-from voxseq.report.figures.strip import GAP, Strip
 from voxseq.report.metrics import PRINTED
 from voxseq.report.predictions import class_name
 from voxseq.report.sheet import Block, text_block
-from voxseq.report.slices import Slices
+from voxseq.report.slices import Slices, Strip
 from voxseq.report.tables.layout import all_tasks
 from voxseq.report.writers import to_html
 
@@ -37,14 +36,6 @@ class Card:
     method: str
     strip: Strip | None = None
     lines: tuple[str, ...] = ()
-
-    @property
-    def share(self) -> float:
-        """Width of the whole picture in percent of that of a frame."""
-        if self.strip is None:
-            return 0.0
-        gaps = GAP * (self.strip.item.count - 1)
-        return 100 * (self.strip.item.count * self.strip.width + gaps) / self.strip.width
 
 
 def render_cases(
