@@ -21,7 +21,6 @@ from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
 from tests.helpers.own_study import own
 from voxseq.config.report_run import title_of
-from voxseq.config.studies import ReportConfig
 from voxseq.plan.outputs import lasting
 from voxseq.report.figures.curves import curves_page, label_ratio_figure
 from voxseq.report.figures.figure1 import (
@@ -38,7 +37,6 @@ from voxseq.report.results import collect, read_differences, run_means
 from voxseq.report.tables.curves import (
     label_ratio_curve,
     pretraining_curves,
-    thin,
     validation_curves,
 )
 from voxseq.report.tables.differences import compare_rows
@@ -202,30 +200,6 @@ def test_token_numbers_follow_the_order() -> None:
             figure1([example], bad, 1)
 
 
-def test_curves_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
-    assert thin(3, 10) == [0, 1, 2]
-    kept = thin(1000, 7)
-    assert (len(kept), kept[0], kept[-1]) == (7, 0, 999)
-    context = study_of(tmp_path, report=ReportConfig(max_curve_points=4))
-    curves = validation_curves(context.config, context.inputs)
-    assert set(curves.groupby("run").size()) == {4}
-    assert set(curves["name"]) == {"dice", "auc"}
-
-
-def test_label_ratio_curve_has_a_row_for_each_planned_share(tmp_path: Path) -> None:
-    context = study_of(tmp_path)
-    curve = label_ratio_curve(context.config, means_of(context))
-    ours = curve[(curve["method"] == "ours") & (curve["metric"] == "dice")]
-    assert ours["ratio"].tolist() == [1.0, 0.5, 0.25, 0.1]
-    assert (ours["n"] == 2).all()
-    assert ours["mean"].between(1, 100).all()
-    # A method that is planned with all labels only has no curve.
-    runs = [run for run in context.config.runs if (run.method, run.stage) != ("vit", "label_ratio")]
-    study = context.config.model_copy(update={"runs": tuple(runs)})
-    curve = label_ratio_curve(study, means_of(context))
-    assert set(curve.loc[curve["task"] == "ricord", "method"]) == {"ours"}
-
-
 def test_figures_with_every_method(tmp_path: Path) -> None:
     every = fake_study.demo().methods
     context = study_of(tmp_path, methods=every, ablation=(), missing=("dino",), steps=40)
@@ -264,21 +238,6 @@ def test_figures_with_every_method(tmp_path: Path) -> None:
 def _texts(figure: Figure) -> list[str]:
     parts = [*figure.axes, *(axes for part in figure.subfigs for axes in part.axes)]
     return [t for axes in parts for t in (axes.get_title(), *(x.get_text() for x in axes.texts))]
-
-
-def test_pretraining_curves_stand_on_the_page_of_their_stage(tmp_path: Path) -> None:
-    context = study_of(tmp_path, beyond=("la",), steps=40)
-    study = context.config
-    frames = [f(study, context.inputs) for f in (pretraining_curves, validation_curves)]
-    counts = {}
-    for stage in ("finetune", "ablation", "beyond", "label_ratio"):
-        with styled():
-            page = curves_page(study, *frames, Palette(study.methods), stage=stage)
-        assert page is not None
-        losses = page.subfigs[0] if len(page.subfigs) == 2 else None
-        counts[stage] = sum(a.get_visible() for a in losses.axes) if losses is not None else 0
-    # The study has one method that is pre-trained and seven variants of it.
-    assert counts == {"finetune": 1, "ablation": 7, "beyond": 1, "label_ratio": 0}
 
 
 def test_heat_map_holds_the_means_in_units_of_their_intervals(tmp_path: Path) -> None:

@@ -170,14 +170,14 @@ def _loss_part(
     figure.suptitle("Pre-training loss", fontsize=10, fontweight="bold")
     for axes, run in zip(panels(figure, len(runs), _grid(len(runs), columns)), runs, strict=True):
         axes.set_title(study.series_title(run.method, run.variant))
-        _loss_panel(axes, losses[losses["run"] == run.id], run.stage_starts)
+        loss_panel(axes, losses[losses["run"] == run.id], run.stage_starts)
     lines = [Line2D([], [], label=title, **line) for title, line in _LOSSES.values()]
     if any(run.stage_starts for run in runs):
         lines.append(Line2D([], [], label="next stage of the training begins", **_STAGE))
     _legend(figure, lines, len(lines))
 
 
-def _loss_panel(axes: Axes, data: pd.DataFrame, stage_starts: tuple[int, ...]) -> None:
+def loss_panel(axes: Axes, data: pd.DataFrame, stage_starts: tuple[int, ...]) -> None:
     """Losses of one pre-training, smoothed within each of its stages."""
     for split, (_, line) in _LOSSES.items():
         part = data[data["split"] == split]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def _row(
             missing(axes, square=True)
         return
     first = next(iter(present.values()))
-    window = window_of(first.truth.any(axis=2))
+    window = window_of(np.any(first.truth, axis=2))
     shown = first.part(window)
     _show(line[0], shown)
     if first.oriented:
@@ -155,7 +156,7 @@ def _label(axes: Axes, task: ReportTask, below: Sequence[str]) -> None:
     count = len(titles) + len(task.labels) + len(below)
     step = min(0.17, 1.0 / count)
     y = 0.5 + step * (count - 1) / 2
-    place = {"transform": axes.transAxes, "ha": "right", "va": "center"}
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "center"}
     for title in titles:
         axes.text(-0.08, y, title, fontsize=9.5, fontweight="bold", **place)
         y -= step

@@ -114,19 +114,23 @@ def _panel(pixels: Pixels, item: Slices, index: int, *, sides: bool) -> Image.Im
     if not sides:
         return panel
     draw = ImageDraw.Draw(panel)
-    edge = {"font": _font(), "fill": _WHITE, "stroke_width": 1, "stroke_fill": (0, 0, 0)}
     if item.oriented:
-        letters = ((8, PANEL // 2, ENDS[0][1]), (PANEL - 8, PANEL // 2, ENDS[0][0]))
-        for x, y, text in (*letters, (PANEL // 2, 9, ENDS[1][1])):
-            draw.text((x, y), text, anchor="mm", **edge)
+        _write(draw, (8, PANEL // 2), ENDS[0][1], "mm")
+        _write(draw, (PANEL - 8, PANEL // 2), ENDS[0][0], "mm")
+        _write(draw, (PANEL // 2, 9), ENDS[1][1], "mm")
     millimetres = item.image.shape[0] * item.spacing[0]
     length = scale_length(millimetres)
     bar = round(width * length / millimetres)
     draw.rectangle((6, PANEL - 8, 6 + bar, PANEL - 6), fill=_WHITE, outline=(0, 0, 0))
-    draw.text((6, PANEL - 11), f"{length} mm", anchor="lb", **edge)
-    number = f"{item.numbers[index] + 1} of {item.depth}"
-    draw.text((PANEL - 5, PANEL - 5), number, anchor="rb", **edge)
+    _write(draw, (6, PANEL - 11), f"{length} mm", "lb")
+    _write(draw, (PANEL - 5, PANEL - 5), f"{item.numbers[index] + 1} of {item.depth}", "rb")
     return panel
+
+
+def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, anchor: str) -> None:
+    """White letters with a black edge, readable on any image."""
+    black = (0, 0, 0)
+    draw.text(place, text, _WHITE, _font(), anchor, stroke_width=1, stroke_fill=black)
 
 
 def _head(width: int) -> Image.Image:
