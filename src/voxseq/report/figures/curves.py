@@ -300,7 +300,7 @@ def _chosen(
         titled[best] = f"{study.title_of(best)} (best of the others)"
     if scratch in curves and scratch != study.reference:
         titled[scratch] = f"{study.title_of(scratch)} (random initialisation)"
-    if study.reference in curves:
+    if study.reference is not None and study.reference in curves:
         titled[study.reference] = study.title_of(study.reference)
     return titled
 

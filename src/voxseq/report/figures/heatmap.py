@@ -96,7 +96,8 @@ def heatmap_figure(
     # A little more than the cells, so that their frames are whole.
     axes.set_xlim(-0.03, left[-1] + 1.03)
     axes.set_ylim(rows + 0.05, -0.05)
-    shares, handles = units(study, differences), {}
+    shares = units(study, differences)
+    handles: dict[int, Patch] = {}
     for task, x in zip(tasks, left, strict=True):
         handles |= _column(axes, study, task, x, values[task.name], shares[task.name])
     axes.set_xticks([x + 0.5 for x in left], list(map(_header, tasks)), fontsize=8)

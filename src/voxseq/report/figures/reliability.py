@@ -164,8 +164,10 @@ def _panel(axes: Axes, scores: pd.Series[Any], bins: pd.DataFrame, colour: str) 
     axes.plot(x[~is_few], y[~is_few], color=colour, linewidth=1.4)
     sizes = 8 + 60 * filled["predictions"] / counts.sum()
     for chosen, alpha in ((is_few, 0.25), (~is_few, 1.0)):
-        place = {"zorder": 3, "clip_on": False, "linewidths": 0.0, "alpha": alpha}
-        axes.scatter(x[chosen], y[chosen], s=sizes[chosen], color=colour, **place)
+        axes.scatter(
+            x[chosen], y[chosen], s=sizes[chosen], color=colour, alpha=alpha, linewidths=0.0,
+            zorder=3, clip_on=False,
+        )  # fmt: skip
     axes.text(
         0.04, 0.97, f"ECE {scores['ece']:.3f}\nBrier {scores['brier']:.3f}",
         transform=axes.transAxes, ha="left", va="top", fontsize=7.5, zorder=4,

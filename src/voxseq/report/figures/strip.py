@@ -37,8 +37,8 @@ def make_strip(item: Slices, *, phantoms: bool) -> Strip:
     """
     is_mask = item.truth.ndim == 3
     if is_mask:
-        marked = (item.truth > 0) | (item.prediction > 0)
-        item = item.part(window_of(marked.any(axis=2)))
+        marked = np.any((item.truth > 0) | (item.prediction > 0), axis=2)
+        item = item.part(window_of(marked))
     width = (2 if is_mask else 1) * (PANEL + GAP) - GAP
     head = _head(width) if phantoms else None
     top = 0 if head is None else head.height
