@@ -12,7 +12,7 @@ from voxseq.evaluation.segmentation import HD95, surface_scores_per_class
 
 Arrays = dict[str, Array]
 #: Most slices that are kept of a case.
-SLICES = 9
+SLICES = 7
 #: Longest side of a kept slice in pixels; of a larger one every second, third, … pixel is kept.
 SIDE = 256
 _MM3_PER_ML = 1000.0

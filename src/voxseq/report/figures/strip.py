@@ -20,7 +20,7 @@ from voxseq.report.slices import Slices, Strip, window_of
 #: Pixels of the side of a panel, between panels and frames, of the text, and of a line of it.
 PANEL, GAP = 192, 4
 _TEXT, _LINE = 11, 15
-_QUALITY = 80
+_QUALITY = 70
 _WHITE = (255, 255, 255)
 Pixels = NDArray[np.uint8]
 

@@ -126,7 +126,8 @@ def _errors(task: ReportTask, item: Slices) -> Iterator[tuple[str, str]]:
             yield label, f"not found, true volume {true:.3g} ml"
         else:
             error = 100 * (given / true - 1)
-            volumes = f"{given:.3g} ml, true {true:.3g} ml ({error:+.0f} %)"
+            change = f"{error:+.0f}".replace("-", "−")
+            volumes = f"{given:.3g} ml, true {true:.3g} ml ({change} %)"
             yield label, f"HD95 {distance:.3g} mm, {volumes}"
 
 
