@@ -146,6 +146,8 @@ def test_mean_shape_by_hand(grid: str, tmp_path: Path) -> None:
         assert float(worst["score"]) == pytest.approx(2 / 3)
         np.testing.assert_array_equal(worst["prediction"][:8], 1)
         np.testing.assert_array_equal(worst["prediction"][8:], 0)
+        assert worst["volumes"][1] / worst["volumes"][0] == pytest.approx(2)
+        assert worst["hd95"] > 0
 
 
 def test_mean_shape_takes_the_best_thresholds(volumes: Volumes) -> None:

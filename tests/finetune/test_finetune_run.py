@@ -69,14 +69,22 @@ def test_files_of_a_segmentation(stores: dict[str, Path], outs: dict[str, Path])
         truth = volumes.label(row)
         index = int((truth > 0).sum(axis=(0, 1)).argmax())
         with np.load(out / name, allow_pickle=False) as slices:
-            np.testing.assert_array_equal(slices["truth"], truth[..., index])
-            np.testing.assert_array_equal(slices["image"], volumes.image(row)[0, ..., index])
+            numbers = slices["numbers"]
+            assert numbers[slices["main"]] == index
+            np.testing.assert_array_equal(slices["truth"], truth[..., numbers])
+            np.testing.assert_array_equal(slices["image"], volumes.image(row)[0][..., numbers])
             assert slices["image"].dtype == np.float32
             assert slices["prediction"].dtype == slices["truth"].dtype == np.uint8
-            assert slices["prediction"].shape == truth.shape[:2]
+            assert slices["prediction"].shape == (*truth.shape[:2], len(numbers))
+            assert str(slices["case"]) == case
             if name == "worst.npz":
-                assert str(slices["case"]) == lowest
                 assert float(slices["score"]) == pytest.approx(means[lowest])
+                assert slices["hd95"].shape == (2,)
+                voxel = np.prod(volumes.spacing(row)) / 1000
+                counts = [(truth == number).sum() for number in (1, 2)]
+                np.testing.assert_allclose(slices["volumes"][0], voxel * np.array(counts))
+            else:
+                assert len(numbers) == 1
 
 
 def test_files_of_a_classification(outs: dict[str, Path]) -> None:
@@ -97,7 +105,9 @@ def test_files_of_a_classification(outs: dict[str, Path]) -> None:
     with np.load(out / "worst.npz", allow_pickle=False) as worst:
         assert str(worst["case"]) == lowest
         assert float(worst["score"]) == pytest.approx(given[lowest])
-        assert worst["image"].shape == (8, 8)
+        numbers = worst["numbers"].tolist()
+        assert (numbers[0], numbers[worst["main"]], numbers[-1]) == (0, 4, 7)
+        assert worst["image"].shape == (8, 8, len(numbers))
         assert worst["truth"].shape == worst["prediction"].shape == ()
         assert (int(worst["truth"]) != int(worst["prediction"])) == (given[lowest] < 0.5)
 

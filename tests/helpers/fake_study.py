@@ -230,11 +230,26 @@ def _write_segmentation(
     truth[(x - 0.2) ** 2 + (y + 0.1) ** 2 < 0.02] = len(task.labels)
     image = (0.5 * (x**2 / 0.8 + y**2 / 0.5 < 1) + 0.2 * truth).astype(np.float32)
     moved = np.roll(truth, round(10 - 10 * skill), 0)
-    np.savez(folder / "example.npz", image=image, truth=truth, prediction=moved)
+    planes = {"image": image[..., None], "truth": truth[..., None]}
+    write_slices(folder / "example.npz", cases[0], **planes, prediction=moved[..., None])
     means = np.nanmean(dice, axis=1)
-    worst = {"case": cases[int(np.argmin(means))], "score": means.min()}
-    np.savez(folder / "worst.npz", image=image, truth=truth, prediction=np.roll(moved, 2), **worst)
+    # Three slices, in which the structure grows smaller.
+    fading = np.stack([truth, truth, np.where(x > 0.1, truth, 0)], axis=2)
+    write_slices(
+        folder / "worst.npz", cases[int(np.argmin(means))], score=means.min(),
+        image=np.repeat(image[..., None], 3, axis=2), truth=fading,
+        prediction=np.repeat(np.roll(moved, 2)[..., None], 3, axis=2),
+        hd95=np.full(len(task.labels), 4.5), volumes=np.outer([10.0, 8.0], np.ones(len(levels))),
+    )  # fmt: skip
     return {"n_train": 28, "n_val": 4, "n_test": CASES}
+
+
+def write_slices(path: Path, case: str, **arrays: Any) -> None:
+    """Slices of a case as a run keeps them: example.npz or worst.npz."""
+    arrays = {"image": phantom_volume(1)[:, :, 4:12:2], **arrays}
+    numbers = 4 + 2 * np.arange(arrays["image"].shape[2])
+    facts = {"main": 0, "depth": 16, "spacing": np.array([1.5, 1.5, 3.0]), "oriented": True}
+    np.savez(path, **{"numbers": numbers, "case": case, **facts, **arrays})
 
 
 def _surfaces(task: ReportTask, cases: Sequence[str], dice: np.ndarray) -> list[tuple[Any, ...]]:
@@ -276,9 +291,9 @@ def _write_many_classes(
     write_csv(folder / "scores.csv", "case,subject,label,metric,value", scores)
     given = chance[np.arange(PATIENTS), target]
     worst = int(given.argmin())
-    np.savez(
-        folder / "worst.npz", image=phantom_volume(1)[:, :, 8], truth=np.uint8(target[worst]),
-        prediction=np.uint8(chance[worst].argmax()), case=names[worst], score=given[worst],
+    write_slices(
+        folder / "worst.npz", names[worst], truth=np.uint8(target[worst]),
+        prediction=np.uint8(chance[worst].argmax()), score=given[worst],
     )  # fmt: skip
     return {"n_train": 160, "n_val": 60, "n_test": PATIENTS}
 
@@ -301,9 +316,9 @@ def _write_regression(
     scored = [("", "", "", name, value) for name, value in scores.items()]
     write_csv(folder / "scores.csv", "case,subject,label,metric,value", scored)
     worst = int(error.argmax())
-    np.savez(
-        folder / "worst.npz", image=phantom_volume(1)[:, :, 8], truth=target[worst],
-        prediction=value[worst], case=names[worst], score=error[worst],
+    write_slices(
+        folder / "worst.npz", names[worst], truth=target[worst],
+        prediction=value[worst], score=error[worst],
     )  # fmt: skip
     return {"n_train": 160, "n_val": 60, "n_test": PATIENTS}
 
@@ -327,9 +342,9 @@ def _write_two_classes(
     write_csv(folder / "scores.csv", "case,subject,label,metric,value", scored)
     given = np.where(target, probability, 1 - probability)
     worst = int(np.argmin(given))
-    np.savez(
-        folder / "worst.npz", image=phantom_volume(1)[:, :, 8], truth=np.uint8(target[worst]),
-        prediction=np.uint8(1 - target[worst]), case=f"p{worst:03d}", score=given[worst],
+    write_slices(
+        folder / "worst.npz", names[worst], truth=np.uint8(target[worst]),
+        prediction=np.uint8(1 - target[worst]), score=given[worst],
     )  # fmt: skip
     return {"n_train": 160, "n_val": 60, "n_test": PATIENTS}
 

@@ -61,7 +61,7 @@ def spoil_cases(folders: Iterator[Path]) -> None:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
             frame["case"] = frame["case"].map(_case)
             frame.to_csv(path, index=False)
-        elif path.name == "worst.npz":
+        elif path.suffix == ".npz":
             kept = dict(np.load(path))
             np.savez(path, **{**kept, "case": _case(str(kept["case"]))})
 

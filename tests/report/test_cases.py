@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,25 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
+from tests.helpers.own_study import own
 from voxseq.base.errors import IntegrityError
-from voxseq.report.cases import case_scores, class_summary, collect_worst, short_names, worst_of
+from voxseq.report.cases import (
+    CASE_COLUMNS,
+    case_scores,
+    class_summary,
+    collect_worst,
+    short_names,
+    worst_of,
+)
 from voxseq.report.figures.reliability import BINS, calibration, calibrations, reliability_figure
+from voxseq.report.figures.strip import GAP, PANEL, make_strip
 from voxseq.report.figures.style import Palette, styled
-from voxseq.report.figures.worst_figure import worst_figure
 from voxseq.report.pages import cases as cases_page
-from voxseq.report.slices import read_slice, read_worst, slice_dice, window_of
+from voxseq.report.slices import Slices, read_slices, slice_dice, window_of
 
 
 def study_of(folder: Path, **options: Any) -> Context:
@@ -145,44 +156,104 @@ def test_short_names_stay_different(cases: set[str]) -> None:
 def test_the_worst_seed_is_chosen(tmp_path: Path) -> None:
     context = study_of(tmp_path, missing=("ricord",))
     runs = [f"finetune/task07_pancreas/ours/s{seed}" for seed in (0, 1)]
-    scores = [read_worst(context.inputs[run] / "worst.npz").score for run in runs]
+    scores = [read_slices(context.inputs[run] / "worst.npz").score for run in runs]
     worst = collect_worst(context.config, context.inputs)
     item = worst["task07_pancreas", "ours"]
     assert (item.score, item.seed) == (min(scores), int(np.argmin(scores)))
     assert ("ricord", "ours") not in worst
-    pancreas, ricord = context.config.tasks.values()
-    with styled():
-        titles = {name: name for name in ("unetr", "other", "ours")}
-        figure = worst_figure(pancreas, titles, worst, {item.case: "short"})
-        assert worst_figure(ricord, {"ours": "Ours"}, worst, {}) is None
-    assert figure is not None
-    axes = np.reshape(figure.axes, (3, 3))
-    assert axes[0, 1].texts[0].get_text() == "missing"
-    expected = f"Dice {100 * item.score:.1f} % (seed {item.seed})\nshort"
-    assert axes[2, 2].get_xlabel() == expected
+
+
+def slices_of(image: np.ndarray, truth: np.ndarray, **changes: Any) -> Slices:
+    facts: dict[str, Any] = {
+        "prediction": np.zeros_like(truth),
+        "numbers": tuple(range(3, 3 + image.shape[2])),
+        "main": 0,
+        "depth": 40,
+        "spacing": (1.0, 1.0, 2.0),
+        "oriented": True,
+        "case": "a",
+        **changes,
+    }
+    return Slices(image, truth, **facts)
+
+
+def frames(item: Slices, *, phantoms: bool = False) -> list[np.ndarray]:
+    """Each frame of a strip as (height, width, 3)."""
+    strip = make_strip(item, phantoms=phantoms)
+    with Image.open(io.BytesIO(strip.webp)) as image:
+        assert image.size == (item.count * (strip.width + GAP) - GAP, strip.height)
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    return [pixels[:, i * (strip.width + GAP) :][:, : strip.width] for i in range(item.count)]
+
+
+def test_a_strip_has_a_frame_for_each_slice() -> None:
+    image = np.zeros((40, 40, 2), np.float32)
+    truth = np.zeros((40, 40, 2), np.int64)
+    # On the patient's right (RAS+: high x) and in front (high y): on the left and above.
+    image[26:32, 26:32, 1] = truth[26:32, 26:32, 1] = 1
+    first, second = frames(slices_of(image, truth, main=1))
+    assert first.shape[1] == 2 * PANEL + GAP
+    inner = slice(30, PANEL - 30)
+    assert not np.array_equal(first[inner, :PANEL], second[inner, :PANEL])
+    (y, x) = (index.mean() for index in np.nonzero(second[inner, inner].min(axis=2) > 230))
+    assert (x, y) < (90, 90)
+    # The true class is outlined beside the image, and no more than that.
+    beside = second[inner, PANEL + GAP + 30 : -30].min(axis=2) > 230
+    assert 20 < beside.sum() < (second[inner, inner].min(axis=2) > 230).sum() + 200
+    mirrored = frames(slices_of(image, truth, oriented=False))[1]
+    (_, x) = (index.mean() for index in np.nonzero(mirrored[inner, inner].min(axis=2) > 230))
+    assert x > 40
+
+
+def test_a_strip_keeps_the_proportions_of_millimetres() -> None:
+    image = np.ones((20, 20, 1), np.float32)
+    image[:, 10:] = 0
+    wide = frames(slices_of(image, np.array(1), spacing=(2.0, 1.0, 1.0)))[0]
+    bright = wide.min(axis=2) > 200
+    # The lower half of 20 mm by 40 mm.
+    assert bright[:, PANEL // 2].sum() == pytest.approx(PANEL / 4, abs=4)
+    assert bright[PANEL // 2 + 20].sum() > 0.9 * PANEL
+
+
+def test_a_strip_of_phantoms_says_so_above_every_frame() -> None:
+    item = slices_of(np.random.default_rng(0).random((16, 16, 3)).astype(np.float32), np.array(1))
+    plain, said = frames(item), frames(item, phantoms=True)
+    extra = said[0].shape[0] - plain[0].shape[0]
+    assert extra > 10
+    for frame in said:
+        head = frame[:extra]
+        assert ((head[..., 0] > head[..., 2] + 60).sum(), head[0].min()) > (100, 200)
+    again = make_strip(item, phantoms=True).webp
+    assert again == make_strip(item, phantoms=True).webp
 
 
 def test_broken_slices_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "worst.npz"
-    image, flat = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.uint8)
-    whole = {"image": image, "truth": flat, "prediction": flat, "case": "a", "score": 0.5}
-    for reads, changes, reason in (
-        ((read_slice, read_worst), {"prediction": flat[:2]}, "one shape"),
-        ((read_slice,), {"truth": np.uint8(1), "prediction": np.uint8(0)}, "one shape"),
-        ((read_worst,), {"score": "high"}, r"worst\.npz"),
+    image, flat = np.zeros((4, 4, 2), np.float32), np.zeros((4, 4, 2), np.uint8)
+    facts = {"numbers": [3, 5], "main": 1, "depth": 9, "spacing": [1, 1, 2], "oriented": False}
+    whole = {"image": image, "truth": flat, "prediction": flat, "case": "a", **facts}
+    number = {"truth": np.uint8(1), "prediction": np.uint8(0)}
+    for changes, reason in (
+        ({"prediction": flat[:2]}, "one shape"),
+        ({"truth": np.uint8(1)}, "one shape"),
+        ({"image": image[..., 0], **number}, "one shape"),
+        ({"numbers": [3]}, "one shape"),
+        ({"main": 2}, "one shape"),
+        ({"score": "high"}, r"worst\.npz"),
+        ({"spacing": [1, 1]}, r"worst\.npz"),
     ):
         np.savez(path, **{**whole, **changes})
-        for read in reads:
-            with pytest.raises(IntegrityError, match=reason):
-                read(path)
-    np.savez(path, image=image, truth=flat, prediction=flat, case="a")
+        with pytest.raises(IntegrityError, match=reason):
+            read_slices(path)
+    np.savez(path, **{name: whole[name] for name in whole if name != "depth"})
     with pytest.raises(IntegrityError, match=r"worst\.npz"):
-        read_worst(path)
+        read_slices(path)
     path.write_bytes(b"PK")
     with pytest.raises(IntegrityError, match=r"worst\.npz"):
-        read_slice(path)
-    np.savez(path, **{**whole, "truth": np.uint8(1), "prediction": np.uint8(0)})
-    assert (read_worst(path, 3).truth, read_worst(path, 3).seed) == (1, 3)
+        read_slices(path)
+    np.savez(path, **{**whole, **number, "score": 0.5})
+    found = read_slices(path, 3)
+    assert (found.truth, found.seed, found.score, found.place) == (1, 3, 0.5, "slice 6 of 9")
 
 
 def test_dice_of_a_slice_is_the_mean_over_its_true_classes() -> None:
@@ -214,8 +285,18 @@ def test_the_page_of_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     context = study_of(tmp_path, missing=("vit",))
     cases = case_scores(context.config, context.inputs)
     monkeypatch.setattr(cases_page, "SHOWN", 7)
-    page = cases_page.render_cases(context.config, cases, {"ricord": b"png"})
+    worst = collect_worst(context.config, context.inputs)
+    strips = {
+        key: make_strip(item, phantoms=False) for key, item in worst.items() if key[0] == "ricord"
+    }
+    page = cases_page.render_cases(context.config, cases, strips)
     assert page.count("<img ") == page.count("no run has kept a picture") == 1
+    # ViT has not run; the slider of ours ends at its last slice.
+    assert page.count('<input type="range"') == 1
+    last = strips["ricord", "ours"].item.count - 1
+    assert f'min="0" max="{last}" value="0"' in page
+    assert "<b>ViT</b><span>missing</span>" in page
+    assert "<span>Pixels 1.5 × 1.5 mm, slices 3 mm apart</span>" in page
     hidden = 2 * fake_study.CASES - 1 - 7
     assert f"{hidden} rows with higher scores are left out" in page
     summary = class_summary(cases).set_index(["method", "label"]).loc[("ours", "pancreas")]
@@ -224,3 +305,27 @@ def test_the_page_of_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert f"<th>Ours</th><td>{cells}</td>" in page
     assert "<th>ViT</th><td>COVID-19</td><td>missing</td>" in page
     assert "Mean over methods" in page
+
+
+@pytest.mark.parametrize(
+    ("volumes", "text"),
+    [
+        ([10.0, 12.0], "organ: HD95 4.5 mm, 12 ml, true 10 ml (+20 %)"),
+        ([10.0, 0.0], "organ: not found, true volume 10 ml"),
+        ([0.0, 3.0], "organ: 3 ml, the truth has none"),
+        ([0.0, 0.0], None),
+    ],
+)
+def test_a_caption_has_distance_and_volumes(volumes: list[float], text: str | None) -> None:
+    context = own(("mask",), ("ours",), seeds=(0,))
+    task = context.tasks["mask"].model_copy(update={"labels": ("organ",)})
+    item = slices_of(
+        np.ones((8, 8, 1), np.float32), np.ones((8, 8, 1), np.int64), oriented=False,
+        score=0.5, seed=3, hd95=(4.5,), volumes=np.array(volumes)[:, None],
+    )  # fmt: skip
+    study = context.model_copy(update={"tasks": {"mask": task}})
+    strips = {("mask", "ours"): make_strip(item, phantoms=False)}
+    page = cases_page.render_cases(study, pd.DataFrame(columns=list(CASE_COLUMNS)), strips)
+    lines = re.findall("<span>(.*?)</span>", page)
+    pixels = ["Pixels 1 × 1 mm, slices 2 mm apart", "The file states no orientation"]
+    assert lines == ["a", "Dice 50.0 % (seed 3)", *([text] if text else []), *pixels]

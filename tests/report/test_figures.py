@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
@@ -20,8 +19,8 @@ from PIL import Image
 
 from tests.helpers import fake_study
 from tests.helpers.fake_study import Context
+from tests.helpers.own_study import own
 from voxseq.config.report_run import title_of
-from voxseq.config.studies import ReportConfig
 from voxseq.plan.outputs import lasting
 from voxseq.report.figures.curves import curves_page, label_ratio_figure
 from voxseq.report.figures.figure1 import (
@@ -32,15 +31,15 @@ from voxseq.report.figures.figure1 import (
     visibility,
 )
 from voxseq.report.figures.figure2 import collect_slices, figure2
-from voxseq.report.figures.heatmap import heat_values, heatmap_figure, shades
-from voxseq.report.figures.style import Palette, new_figure, save, small_png, styled
-from voxseq.report.results import collect, run_means
+from voxseq.report.figures.heatmap import heat_values, heatmap_figure, units
+from voxseq.report.figures.style import Palette, save, styled
+from voxseq.report.results import collect, read_differences, run_means
 from voxseq.report.tables.curves import (
     label_ratio_curve,
     pretraining_curves,
-    thin,
     validation_curves,
 )
+from voxseq.report.tables.differences import compare_rows
 
 TASKS = ("task06_lung", "la", "ricord")
 
@@ -79,7 +78,7 @@ class _Checker(HTMLParser):
         self.fetched: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "input"}:
             self.open.append(tag)
         values = {k: v or "" for k, v in attrs}
         self.fetched += [values[k] for k in ("src", "href") if k in values]
@@ -94,7 +93,14 @@ def checked(path: Path) -> str:
     checker = _Checker()
     checker.feed(page)
     assert not checker.open
-    own = ("data:image/png;base64,", "#", "index.html", "cases.html", "../cost/index.html")
+    own = (
+        "data:image/png;base64,",
+        "data:image/webp;base64,",
+        "#",
+        "index.html",
+        "cases.html",
+        "../cost/index.html",
+    )
     assert all(x.startswith(own) for x in checker.fetched)
     assert not re.search(r"\{[{%#]", page)
     return page
@@ -118,7 +124,7 @@ def test_execute_writes_all_figures_and_the_page(tmp_path: Path) -> None:
             assert "Software" not in image.info
     page, cases = (checked(out / "report" / name) for name in ("index.html", "cases.html"))
     assert page.count("<img ") == 8
-    assert cases.count("<img ") == len(TASKS)
+    assert cases.count("<img ") == cases.count('type="range"') == 6
     assert "missing run: finetune/task06_lung/ours/s1" in page
     for words in ("Table 4", "Collapse of pre-training", "Cost", 'class="missing"', "comparisons"):
         assert words in page
@@ -194,30 +200,6 @@ def test_token_numbers_follow_the_order() -> None:
             figure1([example], bad, 1)
 
 
-def test_curves_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
-    assert thin(3, 10) == [0, 1, 2]
-    kept = thin(1000, 7)
-    assert (len(kept), kept[0], kept[-1]) == (7, 0, 999)
-    context = study_of(tmp_path, report=ReportConfig(max_curve_points=4))
-    curves = validation_curves(context.config, context.inputs)
-    assert set(curves.groupby("run").size()) == {4}
-    assert set(curves["name"]) == {"dice", "auc"}
-
-
-def test_label_ratio_curve_has_a_row_for_each_planned_share(tmp_path: Path) -> None:
-    context = study_of(tmp_path)
-    curve = label_ratio_curve(context.config, means_of(context))
-    ours = curve[(curve["method"] == "ours") & (curve["metric"] == "dice")]
-    assert ours["ratio"].tolist() == [1.0, 0.5, 0.25, 0.1]
-    assert (ours["n"] == 2).all()
-    assert ours["mean"].between(1, 100).all()
-    # A method that is planned with all labels only has no curve.
-    runs = [run for run in context.config.runs if (run.method, run.stage) != ("vit", "label_ratio")]
-    study = context.config.model_copy(update={"runs": tuple(runs)})
-    curve = label_ratio_curve(study, means_of(context))
-    assert set(curve.loc[curve["task"] == "ricord", "method"]) == {"ours"}
-
-
 def test_figures_with_every_method(tmp_path: Path) -> None:
     every = fake_study.demo().methods
     context = study_of(tmp_path, methods=every, ablation=(), missing=("dino",), steps=40)
@@ -228,18 +210,29 @@ def test_figures_with_every_method(tmp_path: Path) -> None:
         drawn = figure2(study, slices)
         ratios = label_ratio_figure(study, label_ratio_curve(study, means), palette)
         curves = curves_page(study, *frames, palette)
-        assert heatmap_figure(study, means) is not None
+        heat = heatmap_figure(study, means, read_differences({}))
     assert drawn is not None
+    assert heat is not None
     assert len(drawn.axes) == 2 * (2 + len(methods))
     assert {title_of(method) for method in methods} <= set(_texts(drawn))
     absent = [m for m in methods if ("la", m) not in slices]
     assert absent == ["dino"]
     assert _texts(drawn).count("missing") == 2 * len(absent)
     assert ratios is not None
-    shown = [text.get_text() for text in ratios.legends[0].get_texts()]
-    assert len(shown) == len(set(shown)) == len(set(means["method"]))
+    first = ratios.axes[0]
+    assert first.get_title() == "LA"
+    shown = [text.get_text() for text in first.get_legend().get_texts()]
+    ours, scratch, best, others = shown
+    assert (ours, scratch, others) == ("Ours", "UNETR (random initialisation)", "the others")
+    assert best.endswith("(best of the others)")
+    greys = [line for line in first.lines if line.get_color() == "#BBBBBB"]
+    # Three are in colour, and DINO has not run.
+    assert len(greys) == len(methods) - 4
     assert curves is not None
-    assert "missing" in _texts(curves)
+    # What has not run has no panel.
+    titles = [axes.get_title() for axes in curves.subfigs[0].axes if axes.get_visible()]
+    assert "missing" not in _texts(curves)
+    assert (study.title_of("dino") in titles, study.title_of("simclr") in titles) == (False, True)
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -247,24 +240,10 @@ def _texts(figure: Figure) -> list[str]:
     return [t for axes in parts for t in (axes.get_title(), *(x.get_text() for x in axes.texts))]
 
 
-def test_pretraining_curves_stand_on_the_page_of_their_stage(tmp_path: Path) -> None:
-    context = study_of(tmp_path, beyond=("la",), steps=40)
-    study = context.config
-    frames = [f(study, context.inputs) for f in (pretraining_curves, validation_curves)]
-    counts = {}
-    for stage in ("finetune", "ablation", "beyond", "label_ratio"):
-        with styled():
-            page = curves_page(study, *frames, Palette(study.methods), stage=stage)
-        assert page is not None
-        losses = page.subfigs[0] if len(page.subfigs) == 2 else None
-        counts[stage] = sum(a.get_visible() for a in losses.axes) if losses is not None else 0
-    # The study has one method that is pre-trained and seven variants of it.
-    assert counts == {"finetune": 1, "ablation": 7, "beyond": 1, "label_ratio": 0}
-
-
-def test_heat_map_holds_the_means_and_is_coloured_within_a_column(tmp_path: Path) -> None:
+def test_heat_map_holds_the_means_in_units_of_their_intervals(tmp_path: Path) -> None:
     context = study_of(tmp_path, missing=("la/unetr",), ablation=())
-    values = heat_values(context.config, means_of(context))
+    study = context.config
+    values = heat_values(study, means_of(context))
     assert values.columns.tolist() == ["task06_lung", "la", "ricord"]
     assert values.isna().to_numpy().tolist() == [
         [False, True, True],
@@ -274,24 +253,36 @@ def test_heat_map_holds_the_means_and_is_coloured_within_a_column(tmp_path: Path
     means = means_of(context)
     rows = means[(means["task"] == "la") & (means["method"] == "ours") & (means["ratio"] == 1.0)]
     assert values.loc["ours", "la"] == pytest.approx(100 * rows["value"].mean())
-    columns = {"a": [60.0, np.nan, 80.0, 65.0], "b": [0.5] * 4, "c": [np.nan] * 4}
-    shaded = shades(pd.DataFrame(columns))
-    expected = {"a": [0.0, np.nan, 1.0, 0.25], "b": [0.5] * 4, "c": [np.nan] * 4}
-    assert shaded.equals(pd.DataFrame(expected))
+    found = units(study, compare_rows(study, collect(study, context.inputs), context.inputs))
+    assert found.loc["unetr", "task06_lung"] < -1
+    # The reference itself and what has not run are not compared.
+    assert found.isna().to_numpy().tolist() == [
+        [False, True, True],
+        [True, True, False],
+        [True, True, True],
+    ]
 
 
-def test_pictures_inside_a_page_are_small_and_the_same_bytes() -> None:
-    def drawn() -> bytes:
-        with styled():
-            figure = new_figure(2, 2)
-            figure.subplots().imshow(np.linspace(0, 1, 4096).reshape(64, 64), cmap="viridis")
-            return small_png(figure, 60)
-
-    first = drawn()
-    assert first == drawn()
-    with Image.open(io.BytesIO(first)) as image:
-        assert image.mode == "P"
-        assert image.size == (120, 120)
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "expected"),
+    [
+        ("dice", 0.02, 0.06, -2.0),
+        ("dice", -0.03, -0.01, 2.0),
+        ("dice", -0.01, 0.02, 0.0),
+        ("dice", 0.0, 0.02, 0.0),
+        ("dice", np.nan, np.nan, np.nan),
+        ("mae", 1.0, 3.0, 2.0),
+    ],
+)
+def test_a_difference_is_counted_in_half_widths(
+    metric: str, low: float, high: float, expected: float
+) -> None:
+    study = own(("mask", "age"), ("unetr", "resnet", "ours"), seeds=(0,))
+    task, table, other = {"dice": ("mask", 1, "unetr"), "mae": ("age", 6, "resnet")}[metric]
+    row = ("finetune", 1.0, "", metric, task, table, other, (low + high) / 2, low, high)
+    names = ("stage", "ratio", "variant", "metric", "task", "table", "other", "difference")
+    frame = pd.DataFrame([row], columns=[*names, "low", "high"])
+    assert units(study, frame).loc[other, task] == pytest.approx(expected, nan_ok=True)
 
 
 def test_twenty_series_can_be_told_apart() -> None:

@@ -20,12 +20,11 @@ from tests.helpers.own_study import own
 from voxseq.base.errors import DataError
 from voxseq.cli import show
 from voxseq.config import load_config
-from voxseq.config.data import PhantomConfig
+from voxseq.config.data import PHANTOMS, PhantomConfig
 from voxseq.config.place import FOLDERS
 from voxseq.data import examine as download
 from voxseq.plan import build_plan
 from voxseq.plan.outputs import METRICS, lasting
-from voxseq.report.escape import PHANTOMS
 
 #: Share of a picture that its first line may take.
 FIRST_LINE = 0.2
@@ -77,7 +76,7 @@ def test_everything_of_a_study_on_phantoms_says_so_first(of_phantoms: Path) -> N
         assert PHANTOMS in path.read_text().split(r"\caption{")[1]
     for name in ("index.html", "cases.html"):
         page = (of_phantoms / "report" / name).read_text(encoding="utf-8")
-        pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+        pictures = re.findall(r"data:image/\w+;base64,([^\"]+)", page)
         assert len(pictures) > 1
         assert all(has_line_above(base64.b64decode(picture)) for picture in pictures)
     assert show.printed(of_phantoms, TABLES).startswith(PHANTOMS)
@@ -112,6 +111,13 @@ def test_the_plan_knows_whether_data_are_phantoms(root: Path, root_folder: str |
     for run in ("tables/all", "figures/all"):
         study = plan.runs[run].config
         assert study.phantoms == (root_folder is None)
+
+
+@pytest.mark.parametrize("root_folder", [None, "data/here"])
+def test_the_log_of_a_run_on_phantoms_says_so(root: Path, root_folder: str | None) -> None:
+    plan = build_plan(load_config(root / "params.yaml", [{"data": {"root": root_folder}}]))
+    of_data = [run for run in plan.runs.values() if run.stage in ("download", "pretrain", "tables")]
+    assert {plan.reads_phantoms(run) for run in of_data} == {root_folder is None}
 
 
 def test_every_caption_of_the_workflows_report_begins_with_the_data(root: Path) -> None:

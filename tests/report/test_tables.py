@@ -235,7 +235,7 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert (gone.status, gone.planned) == ("missing", 3)
     text = writers.to_markdown(table)
     assert f"missing (reference {ours.mean:.1f})" in text
-    assert "Compared with" in text
+    assert "| Reference " in text
     assert "n/a" not in "".join(x for x in text.splitlines() if x.startswith("|"))
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
+from voxseq.config.data import PHANTOMS
 from voxseq.config.report_run import MAIN_TABLES
-from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA, PHANTOMS
+from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.metrics import PRINTED
 from voxseq.report.metrics import printed as printed_as
 

@@ -50,6 +50,8 @@ Share = Annotated[NonNegativeFloat, Field(le=1e6)]
 Codec = Literal["lz4", "lz4hc", "zstd"]
 
 
+#: First line of everything that is made of generated data: tables, figures, pages, logs.
+PHANTOMS = "Data: generated phantoms, not real volumes."
 #: Voxels of a phantom along an axis: in fewer no anatomy is left.
 Side = Annotated[Axis, Field(ge=8, le=512)]
 

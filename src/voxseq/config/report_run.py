@@ -120,13 +120,19 @@ class FinetunedRun(Model):
 
 
 class PretrainedRun(Model):
-    """One planned pre-training; ``stride`` is that of its spatial sequences, in voxels."""
+    """One planned pre-training.
+
+    Attributes:
+        stride: of its spatial sequences, in voxels.
+        stage_starts: steps at which a further stage of the training begins.
+    """
 
     id: str
     method: str
     variant: str = ""
     seed: int = 0
     stride: int
+    stage_starts: tuple[int, ...] = ()
 
     @property
     def stage(self) -> str:

@@ -82,6 +82,16 @@ class Volumes(VolumeStore):
         """What a row holds for a type of task; see :class:`voxseq.data.targets.Target`."""
         return TARGETS[kind].held(self._line(row))
 
+    def spacing(self, row: int) -> tuple[float, float, float]:
+        """Millimetres between voxels of the prepared grid."""
+        line = self._line(row)
+        x, y, z = (float(line[f"p_spacing_{a}"]) for a in "xyz")
+        return (x, y, z)
+
+    def oriented(self, row: int) -> bool:
+        """Whether the file states an orientation: the axes are then turned to RAS."""
+        return self._line(row)["orientation"] != ""
+
     def native_spacing(self, row: int) -> tuple[float, float, float]:
         """Millimetres between voxels of the file's own grid, its axes turned to RAS."""
         line = self._line(row)

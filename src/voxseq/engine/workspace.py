@@ -33,6 +33,7 @@ from voxseq.base.folders import move, remove, remove_empty, strays
 from voxseq.base.locks import Owner, alone, exclusive, owner_of
 from voxseq.base.logs import log_file
 from voxseq.base.progress import RECORD, recorded
+from voxseq.config.data import PHANTOMS
 from voxseq.config.execution import DeviceConfig, TrainingResources
 from voxseq.config.place import FOLDERS
 from voxseq.engine import markers
@@ -189,6 +190,8 @@ class Workspace:
         state.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with log_file(state / LOG), recorded(state / RECORD), failures_named(out):
+            if self.plan.reads_phantoms(run):
+                _LOG.info(PHANTOMS)
             _LOG.info("%s (%s)", run.id, run.fingerprint)
             self.announce(run)
             self.call(run)

@@ -17,7 +17,7 @@ from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation import classification as evaluation
 from voxseq.evaluation.classification import Array
 from voxseq.evaluation.inference import Precision
-from voxseq.finetune import results
+from voxseq.finetune import pictures, results
 from voxseq.finetune.batches import ImageRows
 from voxseq.finetune.images import augmentation_of, outputs_of
 from voxseq.finetune.recipe import Splits
@@ -168,7 +168,7 @@ def write_scores(
 ) -> None:
     """Write the scores of both splits.
 
-    Writes validation.csv, scores.csv (test), predictions.csv and worst.npz (the middle slice of the
+    Writes validation.csv, scores.csv (test), predictions.csv and worst.npz (slices of the
     test case whose true class got the smallest probability). predictions.csv has the probability of
     class 1 of two, or of each class of more, in a column ``probability_<class>``.
     """
@@ -185,10 +185,8 @@ def write_scores(
         dict(zip(columns, shown.T, strict=True)),
     )
     place = int(test.given.argmin())
-    arrays: dict[str, Array] = {
-        "image": results.middle_slice(volumes.image(test.rows[place])),
-        "truth": np.array(test.target[place], np.uint8),
-        "prediction": np.array(evaluation.predicted(test.probability)[place], np.uint8),
-    }
-    arrays |= results.named(volumes, test.rows[place], float(test.given[place]))
-    results.write_arrays(out / "worst.npz", arrays)
+    truth = np.array(test.target[place], np.uint8)
+    guess = np.array(evaluation.predicted(test.probability)[place], np.uint8)
+    arrays = pictures.whole(volumes, test.rows[place], truth, guess)
+    score = np.array(float(test.given[place]))
+    results.write_arrays(out / "worst.npz", {**arrays, "score": score})

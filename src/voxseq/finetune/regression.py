@@ -18,7 +18,7 @@ from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation import regression as evaluation
 from voxseq.evaluation.inference import Precision
 from voxseq.evaluation.regression import Array
-from voxseq.finetune import results
+from voxseq.finetune import pictures, results
 from voxseq.finetune.batches import ImageRows
 from voxseq.finetune.images import augmentation_of, outputs_of
 from voxseq.finetune.recipe import Splits
@@ -159,7 +159,7 @@ def make_rows(
 def write_scores(out: Path, validation: SplitScore, test: SplitScore, volumes: Volumes) -> None:
     """Write the scores of both splits.
 
-    Writes validation.csv, scores.csv (test), predictions.csv and worst.npz (the middle slice of the
+    Writes validation.csv, scores.csv (test), predictions.csv and worst.npz (slices of the
     test case with the largest error, which is its score; truth and prediction are float64).
     """
     for name, split in (("validation.csv", validation), ("scores.csv", test)):
@@ -174,10 +174,7 @@ def write_scores(out: Path, validation: SplitScore, test: SplitScore, volumes: V
     )
     errors = np.abs(test.target - test.value)
     place = int(errors.argmax())
-    arrays: dict[str, Array] = {
-        "image": results.middle_slice(volumes.image(test.rows[place])),
-        "truth": np.array(test.target[place], np.float64),
-        "prediction": np.array(test.value[place], np.float64),
-    }
-    arrays |= results.named(volumes, test.rows[place], float(errors[place]))
-    results.write_arrays(out / "worst.npz", arrays)
+    pair = (np.array(numbers[place], np.float64) for numbers in (test.target, test.value))
+    arrays = pictures.whole(volumes, test.rows[place], *pair)
+    score = np.array(float(errors[place]))
+    results.write_arrays(out / "worst.npz", {**arrays, "score": score})

@@ -56,17 +56,6 @@ def number(value: float) -> str:
     return f"{value:.9g}"
 
 
-def middle_slice(image: Array) -> Array:
-    """The middle slice along z of the first channel of an image (C, X, Y, Z), float32."""
-    middle: Array = image[0, ..., image.shape[3] // 2].astype(np.float32)
-    return middle
-
-
-def named(volumes: Volumes, row: int, score: float) -> dict[str, Array]:
-    """Name and score of a case whose slice is kept."""
-    return {"case": np.array(volumes.name(row)), "score": np.array(score)}
-
-
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write an npz file."""
     with atomic_path(path) as temporary, temporary.open("wb") as handle:

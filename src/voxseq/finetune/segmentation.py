@@ -28,7 +28,7 @@ from voxseq.evaluation.segmentation import (
     missed,
     surface_scores_per_class,
 )
-from voxseq.finetune import results
+from voxseq.finetune import pictures, results
 from voxseq.finetune.batches import CropRows
 from voxseq.finetune.recipe import Splits
 from voxseq.finetune.training import Numbers, TaskTraining
@@ -117,6 +117,12 @@ class CaseScore:
     def dice(self) -> Array:
         """Dice of each foreground class."""
         return self.scores[DICE]
+
+    @property
+    def mean(self) -> float:
+        """Mean Dice over the classes that the truth has; infinite where it has none."""
+        present = self.dice[~np.isnan(self.dice)]
+        return float(present.mean()) if present.size else math.inf
 
 
 def by_windows(
@@ -235,9 +241,10 @@ def write_scores(
 ) -> tuple[float, Numbers]:
     """Segment the validation and the test split once, and write their scores.
 
-    Writes validation.csv, scores.csv (test), example.npz (the first test case) and worst.npz (the
-    test case with the smallest mean Dice over its classes). Of a case one slice is kept: ``image``
-    (X, Y) float32, ``truth`` and ``prediction`` (X, Y) uint8. A score that is undefined is ``nan``.
+    Writes validation.csv, scores.csv (test), example.npz (one slice of the first test case) and
+    worst.npz (several of the test case with the smallest mean Dice over its classes, its ``score``,
+    and :func:`voxseq.finetune.pictures.errors_of`), of the shape that
+    :func:`voxseq.finetune.pictures.segmented` gives. A score that is undefined is ``nan``.
 
     Returns:
         Mean validation Dice, and numbers for summary.json: where surfaces are scored, ``missed``,
@@ -245,9 +252,9 @@ def write_scores(
     """
     validation: list[Array] = []
     missing = np.zeros(len(recipe.labels), int)
+    worst: CaseScore | None = None
     for name, rows in (("validation.csv", splits.val), ("scores.csv", splits.test)):
         lines: list[results.ScoreRow] = []
-        lowest = math.inf
         for case in score_cases(predict, volumes, rows, recipe, surface=recipe.surface):
             lines += [
                 (volumes.name(case.row), volumes.subject(case.row), label, metric, value)
@@ -259,25 +266,30 @@ def write_scores(
                 continue
             if recipe.surface:
                 missing += missed(case.scores)
-            truth = known_part(case.prediction, volumes.label(case.row), ignored_of(recipe))[1]
-            shown = (volumes.image(case.row)[0], truth, case.prediction)
             if case.row == rows[0]:
-                results.write_arrays(out / "example.npz", _slice(*shown))
-            present = case.dice[~np.isnan(case.dice)]
-            if present.size and present.mean() < lowest:
-                lowest = float(present.mean())
-                worst = {**_slice(*shown), **results.named(volumes, case.row, lowest)}
+                shown = _truth(recipe, volumes, case)
+                arrays = pictures.segmented(volumes, case.row, *shown, count=1)
+                results.write_arrays(out / "example.npz", arrays)
+            if worst is None or case.mean < worst.mean:
+                worst = case
         results.write_scores(out / name, lines)
-    results.write_arrays(out / "worst.npz", worst)
+    if worst is not None:
+        results.write_arrays(out / "worst.npz", _worst(recipe, volumes, worst))
     counts = dict(zip(recipe.labels, missing.tolist(), strict=True))
     return mean_dice(np.stack(validation)), {"missed": counts} if recipe.surface else {}
 
 
-def _slice(image: Array, truth: Array, prediction: Array) -> dict[str, Array]:
-    """The slice along z with the most foreground, the first of equals."""
-    index = int((truth > 0).sum(axis=(0, 1)).argmax())
+def _truth(recipe: SegmentationRecipe, volumes: Volumes, case: CaseScore) -> tuple[Array, Array]:
+    """Labels of a case as pictures show them, unknown voxels being background, and prediction."""
+    truth = known_part(case.prediction, volumes.label(case.row), ignored_of(recipe))[1]
+    return truth, case.prediction
+
+
+def _worst(recipe: SegmentationRecipe, volumes: Volumes, case: CaseScore) -> dict[str, Array]:
+    """What worst.npz holds."""
+    shown = _truth(recipe, volumes, case)
     return {
-        "image": image[..., index].astype(np.float32),
-        "truth": truth[..., index].astype(np.uint8),
-        "prediction": prediction[..., index].astype(np.uint8),
+        **pictures.segmented(volumes, case.row, *shown),
+        **pictures.errors_of(volumes, case.row, *shown, len(recipe.labels), case.scores),
+        "score": np.array(case.mean if math.isfinite(case.mean) else math.nan),
     }

@@ -101,6 +101,19 @@ class Plan:
         """Folder of this scale's artefacts, relative to the workspace."""
         return f"artifacts/{self.scale}"
 
+    def reads_phantoms(self, run: Run) -> bool:
+        """Whether a run's data are generated: its own, or those of a run that it depends on."""
+        waiting, seen = [run.id], set()
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                found = self.runs[name]
+                if found.stage == "download" and found.settings.get("phantoms"):
+                    return True
+                waiting += found.inputs
+        return False
+
     def of_stage(self, stage: Stage) -> list[Job]:
         """The jobs of one stage."""
         return [job for job in self.jobs.values() if job.stage == stage]

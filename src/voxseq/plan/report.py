@@ -177,10 +177,12 @@ def _facts(task: Task) -> dict[str, Any]:
 
 
 def _pretrained(run: Run) -> PretrainedRun:
+    stages = run.config.settings.stages(run.config.steps)
     return PretrainedRun(
         id=run.id,
         method=run.config.method,
         variant="" if run.stage == "pretrain" else run.id.split("/")[2],
         seed=run.config.seed,
         stride=run.config.sequences.spatial.stride,
+        stage_starts=tuple(stage.start for stage in stages[1:]),
     )

@@ -22,7 +22,7 @@ from voxseq.report.predictions import (
 )
 from voxseq.report.reading import run_file
 from voxseq.report.results import collect
-from voxseq.report.slices import Slice, read_worst
+from voxseq.report.slices import Slices, read_slices
 
 CASE_COLUMNS = ("task", "method", "label", "case", "value", "seeds")
 SUMMARY_COLUMNS = ("task", "method", "label", "cases", "mean", "median", "worst")
@@ -30,14 +30,14 @@ SUMMARY_COLUMNS = ("task", "method", "label", "cases", "mean", "median", "worst"
 NAMED = 5
 
 
-def collect_worst(study: ReportRun, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slice]:
+def collect_worst(study: ReportRun, inputs: Mapping[str, Path]) -> dict[tuple[str, str], Slices]:
     """(task, method) → the worst of the seeds' worst cases, at full labels."""
-    found: dict[tuple[str, str], Slice] = {}
+    found: dict[tuple[str, str], Slices] = {}
     for run in study.finetuned:
         path = run_file(inputs, run.id, "worst.npz")
         if path is None:
             continue
-        item = read_worst(path, run.seed)
+        item = read_slices(path, run.seed)
         known = found.get((run.task, run.method))
         sign = -1.0 if is_error(study.tasks[run.task]) else 1.0
         if not math.isnan(item.score) and (known is None or sign * item.score < sign * known.score):

@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: What is said first in everything that is published of a study on phantoms.
-PHANTOMS = "Data: generated phantoms, not real volumes."
-#: The same as a field of CSV and JSON files.
+#: What is said first of generated data, as a field of CSV and JSON files.
 DATA_FIELD, PHANTOM_DATA = "data", "phantoms"
 #: Control characters, line and paragraph separators, lone surrogates.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})

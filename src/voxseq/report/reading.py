@@ -15,7 +15,7 @@ from voxseq.base.files import read_json, size_of
 #: What names a run in every frame, and what a score has besides.
 KEYS = ("run", "stage", "task", "method", "variant", "ratio", "seed")
 SCORE_COLUMNS = ("subject", "case", "label", "metric", "value")
-_TEXTS = {*KEYS[:5], "title", "subject", "case", "label", "metric", "split", "name"}
+_TEXTS = {*KEYS[:5], "title", "subject", "case", "label", "metric", "split", "name", "other"}
 
 
 def run_file(inputs: Mapping[str, Path], run: str, file: str) -> Path | None:

@@ -18,6 +18,11 @@ from voxseq.report.seeds.model import Numbers, ScoredRun, by_case
 MEAN_COLUMNS = (*KEYS, "metric", "value", "cases")
 #: The run whose results the figures read besides those of the trainings.
 TABLES_RUN = "tables/all"
+#: What is read of the comparisons of rows with their references.
+DIFFERENCE_COLUMNS = (
+    *("table", "stage", "task", "ratio", "metric", "other", "variant"),
+    *("difference", "low", "high"),
+)
 
 
 def collect(study: ReportRun, inputs: Mapping[str, Path]) -> pd.DataFrame:
@@ -109,6 +114,19 @@ def _joined(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFram
 def sizes_of(study: ReportRun, inputs: Mapping[str, Path]) -> dict[str, Mapping[str, int]]:
     """Run id → its numbers of cases: "n_train", "n_val" and "n_test", as far as they are known."""
     return {run.id: run.sizes for scores in seeds_of(study, inputs).scores for run in scores.runs}
+
+
+def read_differences(inputs: Mapping[str, Path]) -> pd.DataFrame:
+    """The comparisons of rows as the tables wrote them; empty in a study without any.
+
+    Returns:
+        Columns ``DIFFERENCE_COLUMNS``: difference = reference − other in 0..1 or the unit of the
+        metric, low and high the ends of its 95 % interval; an empty task is the average.
+    """
+    path = run_file(inputs, TABLES_RUN, "tables/differences.csv")
+    if path is None:
+        return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
+    return read_csv(path, DIFFERENCE_COLUMNS)
 
 
 def read_means(inputs: Mapping[str, Path]) -> pd.DataFrame:

@@ -168,7 +168,7 @@ class Block:
     @property
     def corners(self) -> tuple[str, ...]:
         """Headers of the columns that hold names."""
-        return (self.corner, *(["Compared with"] if self.shows_reference else []))
+        return (self.corner, *(["Reference"] if self.shows_reference else []))
 
     @property
     def header_lines(self) -> tuple[tuple[str, ...], ...]:

@@ -13,10 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from voxseq.base.files import write_text
+from voxseq.config.data import PHANTOMS
 from voxseq.report.escape import (
     DATA_FIELD,
     PHANTOM_DATA,
-    PHANTOMS,
     csv_text,
     latex_text,
     markdown_text,
@@ -131,6 +131,8 @@ def _environment() -> Environment:
     )
     # Markup: there is nothing to escape in it.
     environment.filters["base64"] = lambda png: Markup(b64encode(png).decode())  # noqa: S704
+    # Bytes 16 to 20 of a PNG file are its width in pixels.
+    environment.filters["png_width"] = lambda png: int.from_bytes(png[16:20], "big")
     environment.filters["tex"] = latex_text
     environment.filters["tex_cell"] = _latex_cell
     return environment

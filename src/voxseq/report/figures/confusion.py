@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask
-from voxseq.report.figures.style import method_title, missing, new_figure, panels
+from voxseq.report.figures.style import method_title, new_figure, nothing, panels
 from voxseq.report.predictions import class_columns, predicted_class, read_predictions
 from voxseq.report.tables.layout import ordered_tasks
 
@@ -52,7 +52,7 @@ def confusion_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | N
     """A matrix for each task of more than two classes × method, the seeds pooled.
 
     Args:
-        study: what was planned; a method that has not run gets a panel that says "missing".
+        study: what was planned; a method that has not run has no panel.
         inputs: run id → folder, for the files of the seeds.
 
     Returns:
@@ -62,22 +62,23 @@ def confusion_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | N
     methods = study.methods_of("classification")
     if not tasks or not methods:
         return None
-    columns = min(len(methods), _COLUMNS)
-    rows = math.ceil(len(methods) / columns)
+    frames = {t.name: read_predictions(study, t, inputs, ("finetune",)) for t in tasks}
+    ran = {name: [m for m in methods if m in set(f["method"])] for name, f in frames.items()}
+    tasks = [task for task in tasks if ran[task.name]]
+    if not tasks:
+        return nothing()
+    columns = min(max(map(len, ran.values())), _COLUMNS)
     sides = [min(len(task.labels), 2 * _NUMBERED) * _CELL for task in tasks]
-    heights = [rows * (side + _NAMES) + 0.55 for side in sides]
+    rows = [math.ceil(len(ran[task.name]) / columns) for task in tasks]
+    heights = [n * (side + _NAMES) + 0.55 for n, side in zip(rows, sides, strict=True)]
     figure = new_figure(columns * (max(sides) + _NAMES) + 0.4, sum(heights) + 0.2)
     parts = figure.subfigures(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, task in zip(parts, tasks, strict=True):
         part.suptitle(task.title, fontsize=10, fontweight="bold")
-        frame = read_predictions(study, task, inputs, ("finetune",))
-        for axes, method in zip(panels(part, len(methods), columns), methods, strict=True):
+        frame, own = frames[task.name], ran[task.name]
+        for axes, method in zip(panels(part, len(own), columns), own, strict=True):
             method_title(axes, study.title_of(method), ours=method == REFERENCE)
-            mine = frame[frame["method"] == method]
-            if mine.empty:
-                missing(axes, square=True)
-            else:
-                _panel(axes, task, confusion(task, mine))
+            _panel(axes, task, confusion(task, frame[frame["method"] == method]))
         part.supxlabel("predicted class", fontsize=8)
         part.supylabel("true class", fontsize=8)
     return figure

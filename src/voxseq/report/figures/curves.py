@@ -7,29 +7,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from voxseq.config.report_run import REFERENCE, PretrainedRun, ReportRun, ReportTask
+from voxseq.config.registry import ENCODER_NETWORKS
+from voxseq.config.report_run import PretrainedRun, ReportRun, ReportTask
 from voxseq.plan.outputs import is_trained
-from voxseq.report.figures.style import FEW, Palette, missing, new_figure, panels
+from voxseq.report.figures.style import FEW, Palette, new_figure, nothing, panels
 from voxseq.report.metrics import PRINTED, Metric, printed
-from voxseq.report.tables.curves import mean_over_seeds
+from voxseq.report.tables.curves import mean_over_seeds, smooth
 
 _COLUMNS = 4
 #: Columns that titles and legends need.
 _FEWEST = 2
 _PANEL = (2.5, 1.95)
-_RATIO_PANEL = (4.1, 3.3)
+_RATIO_PANEL = (4.1, 3.9)
 _RATIO_COLUMNS = 3
+#: Height in inches of a line of a legend.
+_LINE = 0.17
 #: Split → name in the legend and line of a loss.
 _LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "train": ("training", {"color": "#999999", "linewidth": 0.9}),
+    "train": ("training, smoothed", {"color": "#777777", "linewidth": 1.2}),
     "val": ("validation", {"color": "#0072B2", "linewidth": 1.8}),
 }
+#: Where a further stage of a training begins.
+_STAGE: dict[str, Any] = {"color": "#A84300", "linewidth": 1.0, "linestyle": (0.0, (3, 2))}
+_GREY = "#BBBBBB"
 
 
 @dataclass(frozen=True)
@@ -53,67 +60,75 @@ def curves_page(
 ) -> Figure | None:
     """One page of curves of one stage; ``None`` where the stage plans no run.
 
+    A panel for which there are no data is left out; without any the page says "missing".
+
     Args:
-        study: what was planned; a planned run without data gets a panel that says "missing".
+        study: what was planned.
         pretrain: frame of ``pretraining_curves``; shown on the pages "finetune" (the methods),
             "ablation" (its variants) and "beyond" (all others).
         validation: frame of ``validation_curves``.
         palette: colours of the methods.
         stage: "finetune", "label_ratio", "ablation" or "beyond".
     """
-    pretrained: dict[tuple[str, str], list[str]] = {}
-    for run in study.pretrain_runs:
-        if stage == _page_of(study, run):
-            pretrained.setdefault((run.method, run.variant), []).append(run.id)
+    logged = set(pretrain["run"])
+    pretrained: dict[tuple[str, str], list[PretrainedRun]] = {}
+    planned = [run for run in study.pretrain_runs if stage == _page_of(study, run)]
+    for run in (run for run in planned if run.id in logged):
+        pretrained.setdefault((run.method, run.variant), []).append(run)
     trained = [
         one
         for one in study.runs
         if one.stage == stage and is_trained(stage, one.variant, study.tasks[one.task].type)
     ]
     scored = list(dict.fromkeys((one.task, one.ratio) for one in trained))
-    if not scored and not pretrained:
+    if not scored and not planned:
         return None
+    chosen = validation[validation["stage"] == stage]
+    known = set(zip(chosen["task"], chosen["ratio"].astype(float).round(9), strict=True))
+    scored = [(task, ratio) for task, ratio in scored if (task, round(ratio, 9)) in known]
+    if not scored and not pretrained:
+        return nothing()
     columns = max(_FEWEST, min(_COLUMNS, max(len(pretrained), len(scored))))
     heights = [math.ceil(len(part) / columns) for part in (pretrained, scored)]
+    ran = set(zip(chosen["method"], chosen["variant"], strict=True))
+    series = [s for s in _series(study, stage, palette) if (s.method, s.variant) in ran]
+    lines = math.ceil(len(series) / _titles(series, columns))
     inches = [h * _PANEL[1] + 0.55 for h in heights if h]
+    inches[-1] += _LINE * lines
     figure = new_figure(columns * _PANEL[0], sum(inches) + 0.3)
     parts = list(figure.subfigures(len(inches), 1, height_ratios=inches, squeeze=False)[:, 0])
     if pretrained:
         _loss_part(parts.pop(0), study, pretrained, pretrain, columns)
     if scored:
-        chosen = validation[validation["stage"] == stage]
-        _score_part(parts.pop(0), study, scored, chosen, _series(study, stage, palette), columns)
+        _score_part(parts.pop(0), study, scored, chosen, series, columns)
     return figure
 
 
 def label_ratio_figure(study: ReportRun, curve: pd.DataFrame, palette: Palette) -> Figure | None:
-    """Score against the share of labels, one panel per task and metric; mean ± sd over seeds.
+    """Score against the share of labels, one panel per task and metric that has data.
+
+    In colour the reference, the same network from random initialisation and the best of the other
+    methods, with sd over seeds; grey lines are the means of all others.
 
     Args:
         study: gives tasks and methods.
         curve: frame of ``label_ratio_curve``.
         palette: colours of the methods.
     """
-    shown = [(study.tasks[t], m) for t in study.ratio_tasks for m in study.tasks[t].metrics]
-    if not shown:
+    planned = [(study.tasks[t], m) for t in study.ratio_tasks for m in study.tasks[t].metrics]
+    if not planned:
         return None
+    parts = {(t.name, m): curve[(curve["task"] == t.name) & (curve["metric"] == m)]
+             for t, m in planned}  # fmt: skip
+    shown = [(task, metric) for task, metric in planned if len(parts[task.name, metric])]
+    if not shown:
+        return nothing()
     columns = min(len(shown), _RATIO_COLUMNS)
     rows = math.ceil(len(shown) / columns)
-    figure = new_figure(_RATIO_PANEL[0] * columns + 0.2, _RATIO_PANEL[1] * rows + 0.8)
+    figure = new_figure(_RATIO_PANEL[0] * columns + 0.2, _RATIO_PANEL[1] * rows + 0.4)
     for axes, (task, metric) in zip(panels(figure, len(shown), columns), shown, strict=True):
         axes.set_title(task.title)
-        data = curve[(curve["task"] == task.name) & (curve["metric"] == metric)]
-        if data.empty:
-            missing(axes)
-        else:
-            _ratio_panel(axes, data, study, printed(metric, task.unit), palette)
-    present = [m for m in study.methods if m in set(curve["method"])]
-    lines = [
-        Line2D([], [], marker=palette.marker(m), markersize=5, label=study.series_title(m, ""),
-               **palette.line(m))
-        for m in present
-    ]  # fmt: skip
-    _legend(figure, lines, 2 * columns, handlelength=3.5)
+        _ratio_panel(axes, parts[task.name, metric], study, task, metric, palette)
     return figure
 
 
@@ -149,7 +164,7 @@ def _series(study: ReportRun, stage: str, palette: Palette) -> list[_Series]:
 def _loss_part(
     figure: FigureBase,
     study: ReportRun,
-    pretrained: Mapping[tuple[str, str], Sequence[str]],
+    pretrained: Mapping[tuple[str, str], Sequence[PretrainedRun]],
     losses: pd.DataFrame,
     columns: int,
 ) -> None:
@@ -158,7 +173,7 @@ def _loss_part(
     Args:
         figure: to draw in.
         study: for titles.
-        pretrained: method and variant → ids of the runs of all seeds.
+        pretrained: method and variant → the runs of all seeds.
         losses: frame of ``pretraining_curves``.
         columns: of the page.
     """
@@ -166,17 +181,29 @@ def _loss_part(
     places = panels(figure, len(pretrained), _grid(len(pretrained), columns))
     for axes, (series, runs) in zip(places, pretrained.items(), strict=True):
         axes.set_title(study.series_title(*series))
-        data = losses[losses["run"].isin(runs)]
-        if data.empty:
-            missing(axes)
-            continue
-        for (_, split), part in data.groupby(["run", "split"], sort=False):
-            marker = "o" if split == "val" and len(part) < 15 else None
-            line = _LOSSES[str(split)][1]
-            axes.plot(part["step"], part["value"], marker=marker, markersize=2.5, **line)
-        _axes_of_steps(axes, "loss")
+        for run in runs:
+            loss_panel(axes, losses[losses["run"] == run.id], run.stage_starts)
     lines = [Line2D([], [], label=title, **line) for title, line in _LOSSES.values()]
-    _legend(figure, lines, 2)
+    if any(run.stage_starts for runs in pretrained.values() for run in runs):
+        lines.append(Line2D([], [], label="next stage of the training begins", **_STAGE))
+    _legend(figure, lines, len(lines))
+
+
+def loss_panel(axes: Axes, data: pd.DataFrame, stage_starts: tuple[int, ...]) -> None:
+    """Losses of one pre-training, smoothed within each of its stages."""
+    for split, (_, line) in _LOSSES.items():
+        part = data[data["split"] == split]
+        if split == "val":
+            marker = "o" if len(part) < 15 else None
+            axes.plot(part["step"], part["value"], marker=marker, markersize=2.5, **line)
+            continue
+        axes.plot(part["step"], part["value"], color=line["color"], linewidth=0.6, alpha=0.35)
+        stage = np.searchsorted(stage_starts, part["step"], side="right")
+        for _, piece in part.groupby(stage):
+            axes.plot(piece["step"], smooth(piece["value"]), **line)
+    for start in stage_starts:
+        axes.axvline(start, **_STAGE)
+    _axes_of_steps(axes, "loss")
 
 
 def _grid(count: int, columns: int) -> int:
@@ -189,12 +216,10 @@ def _score_part(
     study: ReportRun,
     scored: list[tuple[str, float]],
     scores: pd.DataFrame,
-    planned: list[_Series],
+    series: list[_Series],
     columns: int,
 ) -> None:
     """The validation scores of each task and share of the labels in a panel of its own."""
-    ran = set(zip(scores["method"], scores["variant"], strict=True))
-    series = [s for s in planned if (s.method, s.variant) in ran]
     lines = "thin: seeds, thick: mean" if len(series) <= FEW else "mean over seeds"
     title = f"Validation score during fine-tuning ({lines})"
     figure.suptitle(title, fontsize=10, fontweight="bold")
@@ -204,20 +229,21 @@ def _score_part(
         _score_panel(
             axes, scores[(scores["task"] == name) & near], study.tasks[name], ratio, series
         )
-    longest = max((len(item.title) for item in series), default=0)
-    # Titles that fit beside each other on a page of four columns.
-    titles = 6 if longest <= 14 else 4 if longest <= 28 else 3
     handles = [Line2D([], [], label=item.title, **item.line) for item in series]
-    _legend(figure, handles, max(1, titles * columns // _COLUMNS), handlelength=3.0)
+    _legend(figure, handles, _titles(series, columns), handlelength=3.0)
+
+
+def _titles(series: list[_Series], columns: int) -> int:
+    """Titles that fit beside each other in the legend of a page with that many columns."""
+    longest = max((len(item.title) for item in series), default=0)
+    titles = 6 if longest <= 14 else 4 if longest <= 28 else 3
+    return max(1, titles * columns // _COLUMNS)
 
 
 def _score_panel(
     axes: Axes, data: pd.DataFrame, task: ReportTask, ratio: float, series: list[_Series]
 ) -> None:
     axes.set_title(task.title if ratio == 1.0 else f"{task.title}, {100 * ratio:g} % of labels")
-    if data.empty:
-        missing(axes)
-        return
     name = str(data["name"].iloc[0])
     known = name in PRINTED
     metric = printed(name, task.unit) if known else Metric(name.replace("_", " "))
@@ -237,29 +263,62 @@ def _score_panel(
 
 
 def _ratio_panel(
-    axes: Axes, data: pd.DataFrame, study: ReportRun, metric: Metric, palette: Palette
+    axes: Axes,
+    data: pd.DataFrame,
+    study: ReportRun,
+    task: ReportTask,
+    name: str,
+    palette: Palette,
 ) -> None:
-    present = [m for m in study.methods if m in set(data["method"])]
-    # Shifted a little, so that the error bars of the methods stay apart.
-    step = 1.025 if len(present) <= FEW else 1.018
-    for position, method in enumerate(present):
-        part = data[data["method"] == method].sort_values("ratio")
-        x = 100 * part["ratio"].astype(float) * step ** (position - (len(present) - 1) / 2)
-        ours = method == REFERENCE
-        lines = axes.errorbar(
+    metric = printed(name, task.unit)
+    curves = {str(m): part.sort_values("ratio") for m, part in data.groupby("method")}
+    titled = _chosen(study, task, metric, curves)
+    for method in (m for m in study.methods if m in curves and m not in titled):
+        part = curves[method]
+        axes.plot(_percent(part), part["mean"].astype(float), color=_GREY, linewidth=1.0)
+    handles: list[Any] = []
+    for position, (method, title) in enumerate(titled.items()):
+        part = curves[method]
+        # Shifted a little, so that the error bars stay apart.
+        x = _percent(part) * 1.02 ** (position - (len(titled) - 1) / 2)
+        drawn = axes.errorbar(
             x, part["mean"].astype(float), yerr=part["sd"].astype(float).fillna(0.0),
-            marker=palette.marker(method), markersize=5 if ours else 3.8,
-            capsize=2 if ours else 1.5, elinewidth=1.2 if ours else 0.7,
-            zorder=palette.order(method), **palette.line(method),
+            marker=palette.marker(method), markersize=4.5, capsize=2, elinewidth=1.0,
+            zorder=palette.order(method), label=title, **palette.line(method),
         )  # fmt: skip
-        for bar in (*lines[1], *lines[2]):
-            bar.set_alpha(1.0 if ours else 0.55)
+        handles.insert(0, drawn)
+    if len(curves) > len(titled):
+        handles.append(Line2D([], [], color=_GREY, linewidth=1.0, label="the others"))
     axes.set_xscale("log")
     axes.set_xticks(sorted(100 * ratio for ratio in study.ratios))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("training labels used (%)")
     axes.set_ylabel(f"test {metric.label}, mean ± sd over seeds")
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), handlelength=3.0)
+
+
+def _chosen(
+    study: ReportRun, task: ReportTask, metric: Metric, curves: Mapping[str, pd.DataFrame]
+) -> dict[str, str]:
+    """The methods in colour, each with its words in the legend; the reference is drawn last."""
+    scratch = ENCODER_NETWORKS[task.type]
+    others = [m for m in curves if m not in (study.reference, scratch)]
+    means = {m: float(curves[m]["mean"].astype(float).mean()) for m in others}
+    titled = {}
+    if means:
+        value = metric.best(means.values())
+        best = next(m for m in study.methods if means.get(m) == value)
+        titled[best] = f"{study.title_of(best)} (best of the others)"
+    if scratch in curves and scratch != study.reference:
+        titled[scratch] = f"{study.title_of(scratch)} (random initialisation)"
+    if study.reference is not None and study.reference in curves:
+        titled[study.reference] = study.title_of(study.reference)
+    return titled
+
+
+def _percent(part: pd.DataFrame) -> pd.Series[float]:
+    return 100 * part["ratio"].astype(float)
 
 
 def _axes_of_steps(axes: Axes, label: str) -> None:

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from voxseq.catalogue import CATALOGUE
 from voxseq.config.report_run import ReportRun
 from voxseq.report.figures.style import bare, missing, new_figure, outlined
 from voxseq.report.reading import read_record
@@ -85,16 +86,18 @@ def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
     index, seed = inputs[run], study.report.figure_seed
     absent = read_record(inputs, run, LEFT_OUT).get("kinds", [])
     used = {source.kind for source in settings.sources} - {*absent}
-    examples = [
-        Example(kind, *example(index, stores, settings, kind, seed))
-        for kind in _TITLES
-        if kind in used
-    ]
+    chosen = {k: example(index, stores, settings, k, seed) for k in _TITLES if k in used}
+    examples = [Example(k, volume, _title(name)) for k, (volume, name) in chosen.items()]
     sizes = zip(settings.volume_shape, encoder.patch_size, strict=True)
     x, y, z = (size // patch for size, patch in sizes)
     order = token_order((x, y, z), settings.length, study.token_order)
     geometry = Geometry(settings.length, (x, y, z), tuple(map(int, order)))
     return figure1(examples, geometry, prefix=3 * len(geometry.order) // 8)
+
+
+def _title(name: str) -> str:
+    """A data set as readers know it; one of the user's own has its name alone."""
+    return CATALOGUE[name].title if name in CATALOGUE else name
 
 
 def visibility(prefix: int, length: int) -> NDArray[np.int64]:
@@ -105,7 +108,7 @@ def visibility(prefix: int, length: int) -> NDArray[np.int64]:
         length: number L of image tokens.
 
     Returns:
-        Shape (L+1, L+1): row = position that looks, column = position looked at; 0 = start.
+        Shape (L+1, L+1): row = query position, column = key position; 0 = start.
     """
     rows, columns = np.indices((length + 1, length + 1))
     # What plain causal attention already allows keeps its own colour below the prefix block.
@@ -189,12 +192,12 @@ def _mask(figure: Figure, prefix: int, length: int) -> None:
     )  # fmt: skip
     axes.axhline(prefix - 0.5, color=_SCORED, linewidth=1.6)
     axes.text(
-        length, prefix - 0.5 - 0.012 * length, "scored from this row on", color="#9A5B00",
+        length, prefix - 0.5 - 0.012 * length, "loss is computed from this row on", color="#9A5B00",
         ha="right", va="bottom", fontsize=7.5,
     )  # fmt: skip
     axes.set_title("Prefix-causal attention mask")
-    axes.set_xlabel("position looked at (0 = start token)")
-    axes.set_ylabel("position that looks; position j predicts token j + 1")
+    axes.set_xlabel("key position (0 = start token) →")
+    axes.set_ylabel("← query position; position j predicts token j + 1")
     axes.grid(visible=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(8, integer=True))

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from voxseq.base.errors import DataError
 from voxseq.data.volume import Volume
-from voxseq.report.figures.drawing import class_colour, show_slice
-from voxseq.report.figures.style import bare, new_figure, outlined
+from voxseq.report.figures.drawing import (
+    ENDS,
+    class_colour,
+    show_scale,
+    show_sides,
+    show_slice,
+)
+from voxseq.report.figures.style import bare, new_figure
 
 #: Plane → the axes of a RAS+ grid to the right, upwards, and across.
 _PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
-#: Letters at the low and the high end of each axis of such a grid.
-_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
-#: Lengths in mm of which the largest that takes no more than a third of the width is drawn.
-_BARS = (1, 2, 5, 10, 20, 50, 100)
 _SIDE, _FOOT = 3.0, 0.55
 #: Grid vectors may differ by as much as this, in mm, between an image and its labels.
 _NEAR = 1e-2
@@ -137,19 +139,6 @@ def _show_plane(axes: Axes, found: _Upright, plane: str, middle: tuple[int, ...]
     if is_mirrored:
         axes.invert_xaxis()
     if found.oriented:
-        left, end = _ENDS[right][::-1] if is_mirrored else _ENDS[right]
-        for x, y, text in ((0.03, 0.5, left), (0.97, 0.5, end), (0.5, 0.96, _ENDS[up][1])):
-            place = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-            outlined(axes, x, y, text, 1.8, fontsize=8, **place)
-    _scale_bar(axes, found.image.shape[right] * found.spacing[right])
-
-
-def _scale_bar(axes: Axes, width: float) -> None:
-    """A bar of a round length at the foot of a panel that shows ``width`` mm."""
-    length = max([bar for bar in _BARS if bar <= width / 3], default=_BARS[0])
-    share = length / width
-    axes.plot(
-        [0.05, 0.05 + share], [0.05, 0.05], transform=axes.transAxes, color="white", linewidth=2
-    )
-    place = {"transform": axes.transAxes, "ha": "left", "va": "bottom"}
-    outlined(axes, 0.05, 0.07, f"{length} mm", 1.8, fontsize=7, **place)
+        left, end = ENDS[right][::-1] if is_mirrored else ENDS[right]
+        show_sides(axes, left, end, ENDS[up][1])
+    show_scale(axes, found.image.shape[right] * found.spacing[right])

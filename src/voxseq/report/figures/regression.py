@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask
 from voxseq.report.cases import target_name
-from voxseq.report.figures.style import Palette, method_title, missing, new_figure, panels
+from voxseq.report.figures.style import Palette, method_title, new_figure, nothing, panels
 from voxseq.report.metrics import printed
 from voxseq.report.predictions import VALUE, read_predictions
 from voxseq.report.tables.layout import ordered_tasks
@@ -30,7 +30,7 @@ def regression_figure(
     """A panel for each task × method, with the same axes for all methods of a task.
 
     Args:
-        study: what was planned; a method that has not run gets a panel that says "missing".
+        study: what was planned; a method that has not run has no panel.
         inputs: run id → folder, for the files of the seeds.
         palette: colours of the methods.
 
@@ -40,22 +40,25 @@ def regression_figure(
     tasks, methods = ordered_tasks(study, "regression"), study.methods_of("regression")
     if not tasks or not methods:
         return None
-    columns = min(len(methods), _COLUMNS)
-    height = math.ceil(len(methods) / columns) * _PANEL[1] + 0.55
-    figure = new_figure(max(columns * _PANEL[0], 4.0) + 0.3, len(tasks) * height + 0.2)
-    parts = figure.subfigures(len(tasks), 1, squeeze=False)[:, 0]
+    frames = {
+        t.name: mean_predictions(read_predictions(study, t, inputs, ("finetune",))) for t in tasks
+    }
+    ran = {name: [m for m in methods if m in set(f["method"])] for name, f in frames.items()}
+    tasks = tuple(task for task in tasks if ran[task.name])
+    if not tasks:
+        return nothing()
+    columns = min(max(map(len, ran.values())), _COLUMNS)
+    heights = [math.ceil(len(ran[task.name]) / columns) * _PANEL[1] + 0.55 for task in tasks]
+    figure = new_figure(max(columns * _PANEL[0], 4.0) + 0.3, sum(heights) + 0.2)
+    parts = figure.subfigures(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, task in zip(parts, tasks, strict=True):
         part.suptitle(task.title, fontsize=10, fontweight="bold")
-        cases = mean_predictions(read_predictions(study, task, inputs, ("finetune",)))
+        cases, own = frames[task.name], ran[task.name]
         limits = _limits(cases)
-        flat = panels(part, len(methods), columns)
-        for axes, method in zip(flat, methods, strict=True):
+        for axes, method in zip(panels(part, len(own), columns), own, strict=True):
             method_title(axes, study.title_of(method), ours=method == REFERENCE)
             mine = cases[cases["method"] == method]
-            if mine.empty:
-                missing(axes)
-            else:
-                _panel(axes, task, mine, limits, palette.colour(method))
+            _panel(axes, task, mine, limits, palette.colour(method))
         name = target_name(task) + (f" ({task.unit})" if task.unit else "")
         part.supxlabel(f"true {name}", fontsize=8)
         part.supylabel("predicted, mean over seeds", fontsize=8)
@@ -84,8 +87,6 @@ def mean_predictions(frame: pd.DataFrame) -> pd.DataFrame:
 def _limits(cases: pd.DataFrame) -> tuple[float, float]:
     """Ends of both axes: all true and predicted values with a margin."""
     values = cases[["target", "value"]].to_numpy(dtype=float)
-    if not values.size:
-        return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     margin = _MARGIN * (high - low) or 0.5
     return low - margin, high + margin

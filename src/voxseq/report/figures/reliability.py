@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from voxseq.config.report_run import REFERENCE, ReportRun, ReportTask
-from voxseq.report.figures.style import Palette, method_title, missing, new_figure, panels
+from voxseq.report.figures.style import Palette, method_title, new_figure, nothing, panels
 from voxseq.report.predictions import class_columns, read_predictions
 from voxseq.report.tables.layout import ordered_tasks
 
@@ -27,6 +27,8 @@ SUMMARY_COLUMNS = (
 BIN_COLUMNS = (
     *("task", "method", "low", "high", "predictions", "mean_probability", "share_positive"),
 )
+#: Below this number of predictions the share in a bin is mostly chance: it is faded.
+FEW_PREDICTIONS = 5
 _COLUMNS = 5
 _PANEL = (2.15, 2.2)
 
@@ -107,26 +109,29 @@ def calibrations(study: ReportRun, inputs: Mapping[str, Path]) -> tuple[pd.DataF
 def reliability_figure(
     study: ReportRun, summary: pd.DataFrame, bins: pd.DataFrame, palette: Palette
 ) -> Figure | None:
-    """One small diagram per task of two classes × method; ``None`` where there is no such task."""
-    tasks = _tasks(study)
-    methods = study.methods_of("classification")
-    if not tasks or not methods:
+    """One small diagram per task of two classes × method that has run.
+
+    ``None`` where the study has no such task; "missing" where nothing has run.
+    """
+    if not _tasks(study) or not study.methods_of("classification"):
         return None
-    columns = min(len(methods), _COLUMNS)
-    height = math.ceil(len(methods) / columns) * _PANEL[1] + 0.5
-    figure = new_figure(max(columns * _PANEL[0], 4.0) + 0.3, len(tasks) * height + 0.2)
-    parts = figure.subfigures(len(tasks), 1, squeeze=False)[:, 0]
+    ran = {str(name): list(part["method"]) for name, part in summary.groupby("task")}
+    tasks = [task for task in _tasks(study) if task.name in ran]
+    if not tasks:
+        return nothing()
+    columns = min(max(map(len, ran.values())), _COLUMNS)
+    heights = [math.ceil(len(ran[task.name]) / columns) * _PANEL[1] + 0.6 for task in tasks]
+    figure = new_figure(max(columns * _PANEL[0], 4.0) + 0.3, sum(heights) + 0.2)
+    parts = figure.subfigures(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, task in zip(parts, tasks, strict=True):
         part.suptitle(_heading(task), fontsize=10, fontweight="bold")
+        methods = ran[task.name]
         flat = panels(part, len(methods), columns, sharex=True, sharey=True)
         for axes, method in zip(flat, methods, strict=True):
             method_title(axes, study.title_of(method), ours=method == REFERENCE)
             keys = (task.name, method)
             found = [f[(f["task"] == keys[0]) & (f["method"] == keys[1])] for f in (summary, bins)]
-            if found[0].empty:
-                missing(axes)
-            else:
-                _panel(axes, found[0].iloc[0], found[1], palette.colour(method))
+            _panel(axes, found[0].iloc[0], found[1], palette.colour(method))
         part.supxlabel("predicted probability", fontsize=8)
         part.supylabel("share of positive cases", fontsize=8)
     return figure
@@ -155,9 +160,14 @@ def _panel(axes: Axes, scores: pd.Series[Any], bins: pd.DataFrame, colour: str) 
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=(0, (3, 2)))
     filled = bins[counts > 0]
     x, y = filled["mean_probability"], filled["share_positive"]
-    axes.plot(x, y, color=colour, linewidth=1.4)
+    is_few = filled["predictions"] < FEW_PREDICTIONS
+    axes.plot(x[~is_few], y[~is_few], color=colour, linewidth=1.4)
     sizes = 8 + 60 * filled["predictions"] / counts.sum()
-    axes.scatter(x, y, s=sizes, color=colour, zorder=3, clip_on=False)
+    for chosen, alpha in ((is_few, 0.25), (~is_few, 1.0)):
+        axes.scatter(
+            x[chosen], y[chosen], s=sizes[chosen], color=colour, alpha=alpha, linewidths=0.0,
+            zorder=3, clip_on=False,
+        )  # fmt: skip
     axes.text(
         0.04, 0.97, f"ECE {scores['ece']:.3f}\nBrier {scores['brier']:.3f}",
         transform=axes.transAxes, ha="left", va="top", fontsize=7.5, zorder=4,

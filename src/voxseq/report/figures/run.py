@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from voxseq.base.files import write_text
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import CASES_PAGE, CURVES, INDEX_PAGE, PLOTS, lasting
-from voxseq.report.cases import case_scores, collect_worst, short_names
+from voxseq.report.cases import case_scores, collect_worst
 from voxseq.report.figures.confusion import confusion_figure
 from voxseq.report.figures.curves import curves_page, label_ratio_figure
 from voxseq.report.figures.figure1 import first_figure
@@ -21,21 +21,18 @@ from voxseq.report.figures.figure2 import collect_slices, figure2
 from voxseq.report.figures.heatmap import heatmap_figure
 from voxseq.report.figures.regression import regression_figure
 from voxseq.report.figures.reliability import calibrations, reliability_figure
-from voxseq.report.figures.style import Palette, save, small_png, styled
-from voxseq.report.figures.worst_figure import worst_figure
+from voxseq.report.figures.strip import make_strip
+from voxseq.report.figures.style import Palette, save, styled
 from voxseq.report.pages.cases import render_cases
 from voxseq.report.pages.index import render_index
 from voxseq.report.reading import read_csv
-from voxseq.report.results import TABLES_RUN, read_means
+from voxseq.report.results import TABLES_RUN, read_differences, read_means
 from voxseq.report.seeds.agree import seeds_of, with_further
 from voxseq.report.tables.curves import CURVE_COLUMNS, RATIO_COLUMNS, validation_curves
 from voxseq.report.writers import frame_to_csv
 
 if TYPE_CHECKING:
     from voxseq.plan.context import RunContext
-
-#: Resolution of the pictures of the cases page, which has one for each task.
-_PAGE_DPI = 90
 
 
 def execute_figures(context: RunContext[ReportRun]) -> None:
@@ -58,8 +55,9 @@ def execute_figures(context: RunContext[ReportRun]) -> None:
     page = render_index(study, context.inputs, pictures, has_cases=has_cases)
     write_text(context.out / INDEX_PAGE, page)
     if has_cases:
-        cases = case_scores(study, context.inputs)
-        page = render_cases(study, cases, _worst_pictures(study, context.inputs, cases))
+        worst = collect_worst(study, context.inputs)
+        strips = {key: make_strip(item, phantoms=study.phantoms) for key, item in worst.items()}
+        page = render_cases(study, case_scores(study, context.inputs), strips)
         write_text(context.out / CASES_PAGE, page)
 
 
@@ -76,7 +74,7 @@ def _drawings(
         "figure2": lambda: figure2(study, collect_slices(study, inputs)),
         "regression": lambda: regression_figure(study, inputs, palette),
         "confusion": lambda: confusion_figure(study, inputs),
-        "heatmap": lambda: heatmap_figure(study, read_means(inputs)),
+        "heatmap": lambda: heatmap_figure(study, read_means(inputs), read_differences(inputs)),
         "label_ratio": lambda: label_ratio_figure(study, ratios, palette),
         "reliability": lambda: reliability_figure(study, summary, bins, palette),
         **{
@@ -84,20 +82,3 @@ def _drawings(
             for stem, stage in CURVES.items()
         },
     }
-
-
-def _worst_pictures(
-    study: ReportRun, inputs: Mapping[str, Path], cases: pd.DataFrame
-) -> dict[str, bytes]:
-    """Task → PNG of the worst case of each method."""
-    worst = collect_worst(study, inputs)
-    dpi = min(study.report.dpi, _PAGE_DPI)
-    pictures = {}
-    with styled():
-        for task in study.tasks.values():
-            names = short_names(cases.loc[cases["task"] == task.name, "case"].unique())
-            methods = {name: study.title_of(name) for name in study.methods_of(task.type)}
-            figure = worst_figure(task, methods, worst, names)
-            if figure is not None:
-                pictures[task.name] = small_png(figure, dpi, phantoms=study.phantoms)
-    return pictures

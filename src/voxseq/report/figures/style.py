@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from voxseq.base.files import atomic_path
+from voxseq.config.data import PHANTOMS
 from voxseq.config.report_run import REFERENCE
-from voxseq.report.escape import PHANTOMS
 
 #: Okabe and Ito's palette without black and yellow, which is too light on white; then Tol's.
-_OURS = "#D55E00"
+OURS = "#D55E00"
 _OTHERS = (
     *("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"),
     *("#555555", "#8C6D31", "#5E4FA2", "#882255", "#999933"),
@@ -29,9 +28,10 @@ _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (5, 1.5, 1, 1.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">", "p")
 #: Up to this number of other series, lines are drawn at full width.
 FEW = 4
-_COLOURS = 256
 MISSING_FACE = "#EEEEEE"
-MISSING_TEXT = "#666666"
+MISSING_TEXT = "#595959"
+#: Of the line that says what the data are; dark enough for small letters (WCAG AA).
+WARNING = "#A84300"
 _STYLE = Path(__file__).with_name("voxseq.mplstyle")
 #: Height in inches of the line that says of what a figure's data are.
 _STRIP = 0.22
@@ -49,7 +49,7 @@ class Palette:
 
     def colour(self, name: str) -> str:
         """Colour of a series; ours always has the same one."""
-        return _OTHERS[self._index[name] % len(_OTHERS)] if name in self._index else _OURS
+        return _OTHERS[self._index[name] % len(_OTHERS)] if name in self._index else OURS
 
     def marker(self, name: str) -> str:
         """Marker of a series."""
@@ -58,7 +58,7 @@ class Palette:
     def line(self, name: str) -> dict[str, Any]:
         """Colour, dashes and width of a line; thinner where many series share a panel."""
         if name not in self._index:
-            return {"color": _OURS, "linestyle": "-", "linewidth": 2.4}
+            return {"color": OURS, "linestyle": "-", "linewidth": 2.4}
         index = self._index[name]
         pattern = _DASHES[(index + 1 + index // len(_OTHERS)) % len(_DASHES)]
         return {
@@ -132,23 +132,17 @@ def missing(axes: Axes, *, square: bool = False) -> None:
     )  # fmt: skip
 
 
+def nothing() -> Figure:
+    """A figure of which nothing has run yet: it says "missing"."""
+    figure = new_figure(4.0, 2.0)
+    missing(figure.subplots())
+    return figure
+
+
 def outlined(axes: Axes, x: float, y: float, text: str, edge: float, **options: Any) -> None:
     """White text with a black edge, readable on any image."""
     label = axes.text(x, y, text, color="white", **options)
     label.set_path_effects([patheffects.withStroke(linewidth=edge, foreground="black")])
-
-
-def small_png(figure: Figure, dpi: int, *, phantoms: bool = False) -> bytes:
-    """PNG bytes of at most 256 colours, a third of the usual size, for pictures inside a page."""
-    from PIL import Image
-
-    _say_phantoms(figure, phantoms)
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, dpi=dpi, format="png", facecolor="white", metadata={"Software": None})
-    with Image.open(drawn) as image:
-        reduced = image.convert("RGB").quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
-    reduced.save(small, format="PNG", optimize=True)
-    return small.getvalue()
 
 
 def save(figure: Figure, path: Path, dpi: int, *, phantoms: bool = False) -> None:
@@ -178,5 +172,5 @@ def _say_phantoms(figure: Figure, phantoms: bool) -> None:
     engine.set(rect=(0, 0, 1, 1 - share))
     figure.text(
         0.5, 1 - share / 2, PHANTOMS, ha="center", va="center", fontsize=8, fontweight="bold",
-        color=_OURS,
+        color=WARNING,
     )  # fmt: skip

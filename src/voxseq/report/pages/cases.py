@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -17,7 +18,9 @@ from voxseq.report.cases import (
     worst_of,
 )
 from voxseq.report.metrics import PRINTED
+from voxseq.report.predictions import class_name
 from voxseq.report.sheet import Block, text_block
+from voxseq.report.slices import Slices, Strip
 from voxseq.report.tables.layout import all_tasks
 from voxseq.report.writers import to_html
 
@@ -26,16 +29,27 @@ SHOWN = 150
 _MISSING = "missing"
 
 
-def render_cases(study: ReportRun, cases: pd.DataFrame, pictures: Mapping[str, bytes]) -> str:
+@dataclass(frozen=True)
+class Card:
+    """The worst case of one method: its picture, and lines of text below it."""
+
+    method: str
+    strip: Strip | None = None
+    lines: tuple[str, ...] = ()
+
+
+def render_cases(
+    study: ReportRun, cases: pd.DataFrame, strips: Mapping[tuple[str, str], Strip]
+) -> str:
     """The page; a task without pictures or scores says so.
 
     Args:
         study: gives tasks and methods.
         cases: frame of ``case_scores``.
-        pictures: task → PNG of its worst cases.
+        strips: (task, method) → picture of its worst case.
     """
     tasks = all_tasks(study)
-    parts = [_part(study, task, cases, pictures.get(task.name)) for task in tasks]
+    parts = [_part(study, task, cases, strips) for task in tasks]
     return to_html(
         "cases.html",
         study=study,
@@ -48,14 +62,22 @@ def render_cases(study: ReportRun, cases: pd.DataFrame, pictures: Mapping[str, b
 
 
 def _part(
-    study: ReportRun, task: ReportTask, cases: pd.DataFrame, png: bytes | None
+    study: ReportRun,
+    task: ReportTask,
+    cases: pd.DataFrame,
+    strips: Mapping[tuple[str, str], Strip],
 ) -> dict[str, object]:
     """Contents of the page for one task."""
     mine = cases[cases["task"] == task.name]
-    shown: dict[str, object] = {"task": task, "picture": png}
+    names = short_names(mine["case"].unique())
+    found = {m: strips.get((task.name, m)) for m in study.methods_of(task.type)}
+    cards = [
+        Card(study.title_of(m)) if one is None else _card(study.title_of(m), task, one, names)
+        for m, one in found.items()
+    ]
+    shown: dict[str, object] = {"task": task, "cards": cards if any(found.values()) else []}
     if mine.empty:
         return shown
-    names = short_names(mine["case"].unique())
     everything = mine.pivot_table(
         index=["case", "label"], columns="method", values="value", sort=False
     )
@@ -66,6 +88,47 @@ def _part(
         "everything": _all_cases(study, task, everything, names),
         "hidden": len(everything) - SHOWN,
     }
+
+
+def _card(title: str, task: ReportTask, strip: Strip, names: Mapping[str, str]) -> Card:
+    item = strip.item
+    lines = [names.get(item.case, item.case), _score(task, item)]
+    if task.type == "segmentation":
+        lines += [f"{label}: {text}" for label, text in _errors(task, item)]
+    x, y, z = item.spacing
+    lines.append(f"Pixels {x:.3g} × {y:.3g} mm, slices {z:.3g} mm apart")
+    if not item.oriented:
+        lines.append("The file states no orientation")
+    return Card(title, strip, tuple(lines))
+
+
+def _score(task: ReportTask, item: Slices) -> str:
+    """Score of a case and the seed of its run."""
+    if task.type == "segmentation":
+        return f"Dice {100 * item.score:.1f} % (seed {item.seed})"
+    if task.type == "regression":
+        given, true = (f"{float(value):.3g}" for value in (item.prediction, item.truth))
+        return f"{given}, true {true} {task.unit}".rstrip() + f" (seed {item.seed})"
+    return f"{class_name(task, int(item.truth))}: p = {item.score:.2f} (seed {item.seed})"
+
+
+def _errors(task: ReportTask, item: Slices) -> Iterator[tuple[str, str]]:
+    """Each class that the truth or the prediction has: distance of surfaces and volumes."""
+    if item.volumes is None:
+        return
+    for label, distance, true, given in zip(
+        task.labels, item.hd95, item.volumes[0], item.volumes[1], strict=True
+    ):
+        if not true:
+            if given:
+                yield label, f"{given:.3g} ml, the truth has none"
+        elif not given:
+            yield label, f"not found, true volume {true:.3g} ml"
+        else:
+            error = 100 * (given / true - 1)
+            change = f"{error:+.0f}".replace("-", "−")
+            volumes = f"{given:.3g} ml, true {true:.3g} ml ({change} %)"
+            yield label, f"HD95 {distance:.3g} mm, {volumes}"
 
 
 def _classes(study: ReportRun, task: ReportTask, mine: pd.DataFrame) -> Block:

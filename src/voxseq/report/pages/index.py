@@ -10,12 +10,16 @@ import pandas as pd
 
 from voxseq.config.report_run import ReportRun
 from voxseq.plan.outputs import SHEETS
+from voxseq.report.findings import findings
 from voxseq.report.metrics import PRINTED
 from voxseq.report.reading import read_record
-from voxseq.report.results import TABLES_RUN, missing_runs, read_means, sizes_of
+from voxseq.report.results import TABLES_RUN, missing_runs, read_differences, read_means, sizes_of
 from voxseq.report.seeds.agree import Seeds, seeds_of
 from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
 from voxseq.report.writers import to_html
+
+#: Name of the sheet with which the page begins.
+CLAIMS = "claims"
 
 
 def render_index(
@@ -45,6 +49,7 @@ def render_index(
         "index.html",
         study=study,
         sheets=sheets,
+        findings=findings(study, sheets, read_differences(inputs)),
         pictures=pictures,
         has_cases=has_cases,
         warnings=[*_left_out(seeds), *_collapsed(sheets), *missing, *_undefined(means)],

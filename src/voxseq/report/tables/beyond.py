@@ -43,7 +43,7 @@ def _block(inputs: TableInputs, group: str, columns: tuple[Column, ...]) -> Bloc
     planned = {run.task for run in inputs.study.runs if run.series in series}
     kept = tuple(column for column in columns if column.task in planned)
     rows = tuple(_row(inputs, row, kept) for row in members)
-    return Block(group, kept, rows, corner="Row", shows_reference=True)
+    return Block(group, kept, rows, corner="Variant", shows_reference=True)
 
 
 def _row(inputs: TableInputs, row: ControlRow, columns: tuple[Column, ...]) -> Row:

@@ -90,6 +90,12 @@ def mean_over_seeds(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.groupby(by, sort=False)["value"].mean().reset_index()
 
 
+def smooth(values: pd.Series[float]) -> pd.Series[float]:
+    """Mean of neighbouring points, a fifteenth of the curve wide; fewer than 30 are kept."""
+    width = max(1, len(values) // 15)
+    return values.rolling(width, center=True, min_periods=1).mean()
+
+
 def _logged(
     runs: Iterable[_Run], inputs: Mapping[str, Path]
 ) -> Iterator[tuple[_Run, pd.DataFrame]]:
