@@ -88,8 +88,8 @@ def test_a_page_of_curves_without_any_says_missing(stage: str) -> None:
 def test_a_pre_training_in_stages_says_where_the_next_begins() -> None:
     study = fake_study.demo()
     starts = {run.id: run.stage_starts for run in study.pretrain_runs}
-    assert len(starts["pretrain/medcoss"]) == 1
-    assert starts["pretrain/ours"] == ()
+    assert len(starts["pretrain/medcoss/s0"]) == 1
+    assert starts["pretrain/ours/s0"] == ()
 
 
 def test_pretraining_curves_stand_on_the_page_of_their_stage(tmp_path: Path) -> None:

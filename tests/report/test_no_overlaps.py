@@ -27,6 +27,7 @@ from voxseq.report.tables.curves import (
     validation_curves,
 )
 from voxseq.report.tables.differences import compare_rows
+from voxseq.report.tables.rows import row_scores
 
 #: Pixels by which boxes of texts, which are larger than their letters, may overlap.
 NEAR = 2.0
@@ -76,7 +77,7 @@ def drawn(name: str, context: Context) -> Figure | None:
     means = run_means(scores)
     match name:
         case "heatmap":
-            return heatmap_figure(study, means, compare_rows(study, scores, inputs))
+            return heatmap_figure(study, means, compare_rows(row_scores(study, scores, inputs)))
         case "label_ratio":
             return label_ratio_figure(study, label_ratio_curve(study, means), palette)
         case "reliability":

@@ -18,9 +18,6 @@ from voxseq.report.seeds.agree import Seeds, seeds_of
 from voxseq.report.sheet import Block, Sheet, read_sheets, text_block
 from voxseq.report.writers import to_html
 
-#: Name of the sheet with which the page begins.
-CLAIMS = "claims"
-
 
 def render_index(
     study: ReportRun,
