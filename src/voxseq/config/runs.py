@@ -174,7 +174,6 @@ class SequencesRun(Model):
     contrast: ContrastCrops
     semantic: SemanticDraws
     length: int
-    volume_shape: Shape3
     patch_shape: Shape3
     percentiles: tuple[float, float]
     validation_every: int

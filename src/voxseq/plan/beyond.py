@@ -28,14 +28,21 @@ NO_SEED = 0
 GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
 BASELINES: Mapping[TaskType, Mapping[str, str]] = {
-    "segmentation": {"mean_shape": "Mean shape of the training labels"},
+    "segmentation": {
+        "mean_shape": "Mean shape of the training labels",
+        "voxel_trees": "Boosted trees on each voxel's intensity, neighbours and place",
+    },
     "classification": {
         "majority": "Majority class",
         "intensity_logistic": "Logistic regression on intensity and size",
+        "histogram_logistic": "Logistic regression on the histogram",
+        "voxel_logistic": "Logistic regression on voxels",
     },
     "regression": {
         "mean_value": "Mean of the training targets",
         "intensity_ridge": "Ridge regression on intensity and size",
+        "histogram_ridge": "Ridge regression on the histogram",
+        "voxel_ridge": "Ridge regression on voxels",
     },
 }
 

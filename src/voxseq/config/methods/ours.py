@@ -28,8 +28,10 @@ class OursSettings(MethodSettings):
     def misfits(self, around: Surroundings) -> Iterator[Misfit]:
         """A sequence in which nothing can be predicted, besides."""
         yield from super().misfits(around)
-        shape = around.sequences.volume_shape
+        key, shape = "volume_shape", around.sequences.volume_shape
+        if not self.sequences:
+            key, shape = "spatial.window_shape", around.sequences.image_shape
         if around.encoder.tokens(shape) < 2:
-            yield "", f"sequences.volume_shape {shape} is one token; expected 2 or more"
+            yield "", f"sequences.{key} {shape} is one token; expected 2 or more"
         if around.encoder.voxels < 2:
             yield "", "encoder.patch_size: tokens of one voxel cannot be normalised"

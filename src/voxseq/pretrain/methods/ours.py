@@ -57,7 +57,9 @@ class AutoregressiveMethod(PretrainMethod):
     def build(self) -> None:
         """Make the head and the order of the tokens."""
         self.patch_size: Grid = self.encoder_config.patch_size
-        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
+        sequences = self.sequences
+        self.shape = sequences.volume_shape if self.settings.sequences else sequences.image_shape
+        self.grid = token_grid(self.shape, self.patch_size)
         order = token_order(self.grid, self.sequences.length, self.settings.token_order)
         self.register_buffer("order", order, persistent=False)
         self.head = nn.Linear(self.encoder_config.width, math.prod(self.patch_size))
@@ -80,10 +82,10 @@ class AutoregressiveMethod(PretrainMethod):
         Raises:
             ValueError: for another shape.
         """
-        if tuple(volume.shape[2:]) != tuple(self.sequences.volume_shape):
+        if tuple(volume.shape[2:]) != tuple(self.shape):
             raise ValueError(
-                f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with "
-                f"{self.sequences.volume_shape} voxels"
+                f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with {self.shape} "
+                "voxels"
             )
         return patchify(volume, self.patch_size).index_select(1, self.order)
 

@@ -1,0 +1,211 @@
+"""The demo's fine-tuning settings on phantoms that no table uses.
+
+On the phantoms of seed 0 (the demo's tables begin with seed 1) the network of every task is trained
+from random weights, with three seeds, and scored on held-out cases by step, beside the trivial
+baselines. A setting is sound where the network is above these, has stopped rising and hardly depends on the
+seed. No pre-trained encoder is looked at, and no test case of a table.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from voxseq.base.files import write_json, write_text
+from voxseq.config import Config, load_config, read_yaml
+from voxseq.config.registry import ENCODER_NETWORKS
+from voxseq.config.runs import FinetuneRun
+from voxseq.data import examine, prepare
+from voxseq.data.task_volumes import Volumes
+from voxseq.finetune.baselines.run import BASELINES
+from voxseq.finetune.kinds import KINDS
+from voxseq.finetune.recipe import Splits, choose_splits, limited_threads
+from voxseq.finetune.training import TaskTraining, build_optimiser
+from voxseq.models.networks import build_network, channels_last
+from voxseq.plan import Plan, Run, build_plan
+from voxseq.plan.context import RunContext
+from voxseq.training.batches import stepwise
+from voxseq.training.copies import travelling
+from voxseq.training.loop import LoopConfig, fit
+from voxseq.training.schedule import lr_factor
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "docs/demo-settings.md"
+_PHANTOMS = {"data": {"phantoms": {"seed": 0}}}
+#: Metric of each type of task.
+METRIC = {"segmentation": "dice", "classification": "auc", "regression": "mae"}
+_TITLES = {
+    "mean_shape": "mean shape",
+    "voxel_trees": "voxel trees",
+    "majority": "majority",
+    "intensity_logistic": "intensity and size",
+    "voxel_logistic": "voxels, linear",
+    "histogram_logistic": "histogram, linear",
+}
+
+
+def measure(
+    config: Config, plan: Plan, task: str, seeds: Iterable[int], work: Path
+) -> dict[str, Any]:
+    """Scores of a task's random network and of its baselines on the held-out cases of seed 0."""
+    store, prepared = _prepared(plan, config.finetune.tasks[task].dataset, task, work)
+    volumes = Volumes(store)
+    first = _random_network(plan, task)
+    splits = choose_splits(volumes, first)
+    kind = first.recipe.type
+    found: dict[str, Any] = {"task": task, "type": kind, "prepared": prepared, "runs": []}
+    found["sizes"] = {name: len(rows) for name, rows in vars(splits).items()}
+    found["steps"] = first.recipe.steps
+    for seed in seeds:
+        run = first.model_copy(update={"seed": seed})
+        found["runs"].append(_trained(run, volumes, splits, work / "runs" / task / str(seed)))
+        click.echo(f"{task} seed {seed}: {found['runs'][-1]}")
+    found["trivial"] = {}
+    for name, baseline in BASELINES[kind].items():
+        out = work / "baselines" / task / name
+        out.mkdir(parents=True, exist_ok=True)
+        began = time.process_time()
+        with limited_threads(1):
+            baseline(out, first.recipe, volumes, splits)
+        score = _mean_score(out / "scores.csv", METRIC[kind])
+        found["trivial"][name] = [score, round(time.process_time() - began, 1)]
+        click.echo(f"{task} {name}: {found['trivial'][name]}")
+    return found
+
+
+def _random_network(plan: Plan, task: str) -> FinetuneRun:
+    """The run of the shared encoder's network on a task from random weights, on all cases."""
+    for run in plan.runs.values():
+        own = run.config
+        if run.stage != "finetune" or not isinstance(own, FinetuneRun) or own.task != task:
+            continue
+        if own.pretrained is None and own.network == ENCODER_NETWORKS[own.recipe.type]:
+            return own
+    raise click.UsageError(f"params.yaml has no network from random weights on {task}")
+
+
+def _prepared(plan: Plan, dataset: str, task: str, work: Path) -> tuple[Path, float]:
+    """The store of a task's volumes, and the seconds that generating and preparing them took."""
+    download = next(
+        run
+        for run in plan.runs.values()
+        if run.action == "download" and run.config.dataset == dataset
+    )
+    preprocess = next(
+        run
+        for run in plan.runs.values()
+        if run.action == "preprocess" and run.id.startswith(f"preprocess/task/{task}")
+    )
+    began = time.process_time()
+    folder = _done(download, {}, work, examine.execute)
+    store = _done(preprocess, {download.id: folder}, work, prepare.execute)
+    return store, round(time.process_time() - began, 1)
+
+
+def _done(run: Run, inputs: Mapping[str, Path], work: Path, execute: Any) -> Path:
+    out = work / "data" / f"{run.id.replace('/', '.')}-{run.fingerprint[:12]}"
+    finished = out.with_suffix(".done")
+    if not finished.exists():
+        out.mkdir(parents=True)
+        state = out.with_suffix(".state")
+        state.mkdir(exist_ok=True)
+        execute(RunContext(run.id, run.config, out, state, inputs, None))
+        write_text(finished, "")
+    return out
+
+
+def _trained(run: FinetuneRun, volumes: Volumes, splits: Splits, out: Path) -> dict[str, Any]:
+    """Held-out scores by step of one training, and its seconds without validation."""
+    kind, recipe = KINDS[run.recipe.type], run.recipe
+    network = build_network(
+        run.network,
+        run.encoder,
+        classes=recipe.outputs,
+        features=getattr(recipe, "decoder_features", 1),
+        seed=run.seed,
+        settings=run.network_settings,
+        in_channels=run.channels,
+    )
+    channels_last(network)
+    trainable: TaskTraining[Any] = kind.training(network, recipe, volumes, splits.test)
+    rows = kind.rows(recipe, volumes, splits.train, run.seed)
+    optimiser = run.optimiser
+    out.mkdir(parents=True, exist_ok=True)
+    result = fit(
+        trainable,
+        lambda start: travelling(stepwise(rows, start, recipe.steps, 0), trainable),
+        build_optimiser(network, optimiser, run.encoder.depth, run.precision),
+        lr_factor(
+            optimiser.schedule, optimiser.warmup_steps, recipe.steps, optimiser.final_lr_factor
+        ),
+        LoopConfig(
+            steps=recipe.steps,
+            select=trainable.select,
+            mode="last",
+            validate_every=recipe.validate_every,
+            checkpoint_every=10 * recipe.steps,
+            threads=1,
+            clip_norm=optimiser.clip_norm,
+        ),
+        state=out / f"state-{os.getpid()}",
+        out=out,
+        run_config=run.model_dump(mode="json"),
+    )
+    with (out / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    metric = METRIC[recipe.type]
+    curves: dict[str, list[float]] = {}
+    for row in table:
+        if row["split"] == "val" and row["name"].startswith(metric):
+            curves.setdefault(row["name"], []).append(round(float(row["value"]), 4))
+    seconds = result.pace.numbers()
+    return {"seed": run.seed, "curves": curves, "seconds": round(result.seconds, 1), **seconds}
+
+
+def _mean_score(path: Path, metric: str) -> float:
+    """The mean over cases and classes, as the tables take it."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == metric]
+    labels = {row["label"] for row in rows}
+    by_label = [[float(r["value"]) for r in rows if r["label"] == label] for label in labels]
+    return round(float(np.mean([np.nanmean(values) for values in by_label])), 4)
+
+
+@click.command()
+@click.option("--task", "tasks", multiple=True, help="Only this task; may be given several times.")
+@click.option("--seeds", default=3, show_default=True, help="Networks of each task.")
+@click.option("--overlay", "overlays", multiple=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=ROOT / "artifacts/demo_settings",
+    help="Folder of prepared data and of what was measured.",
+)
+@click.option("--table", "writes", is_flag=True, help=f"Write {TABLE.name} of what was measured.")
+def main(
+    tasks: tuple[str, ...], seeds: int, overlays: tuple[Path, ...], work: Path, writes: bool
+) -> None:
+    """Measure the demo's fine-tuning settings on held-out phantoms of seed 0."""
+    config = load_config(ROOT / "params.yaml", [*map(read_yaml, overlays), _PHANTOMS])
+    plan = build_plan(config)
+    if not writes or tasks:
+        for task in tasks or config.finetune.tasks:
+            began = time.monotonic()
+            found = measure(config, plan, task, range(seeds), work)
+            found |= {
+                "wall": round(time.monotonic() - began),
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            }
+            write_json(work / "measured" / f"{task}.json", found)
+
+
+if __name__ == "__main__":
+    main()
