@@ -2,8 +2,8 @@
 
 On the phantoms of seed 0 (the demo's tables begin with seed 1) the network of every task is trained
 from random weights, with three seeds, and scored on held-out cases by step, beside the trivial
-baselines. A setting is sound where the network is above these, has stopped rising and hardly depends on the
-seed. No pre-trained encoder is looked at, and no test case of a table.
+baselines. A setting is sound where the network is above these, has stopped rising and hardly
+depends on the seed. No pre-trained encoder is looked at, and no test case of a table.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from voxseq.config import Config
 from voxseq.config.registry import ENCODER_NETWORKS, Method
@@ -21,11 +22,16 @@ from voxseq.plan.training import (
     rows_of,
 )
 
-RASTER = "beyond/pretrain/raster"
+#: Part of the table → the setting of our method that it changes, the name of the variant, and what
+#: its title says.
+VARIANTS: Mapping[str, tuple[Mapping[str, str], str, str]] = {
+    "token_order": ({"token_order": "raster"}, "raster", "tokens in raster order"),
+    "loss": ({"loss": "norm"}, "norm", "norm of the error, not squared"),
+}
 #: A probe of given weights and a baseline draw nothing: all seeds would agree.
 NO_SEED = 0
 #: Parts of the table, in order.
-GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
+GROUPS = ("Token order", "Loss", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
 BASELINES: Mapping[TaskType, Mapping[str, str]] = {
     "segmentation": {
@@ -51,14 +57,15 @@ def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow],
     """Add the runs of Table 5; returns its rows in order, and the cells."""
     found: dict[ControlRow, list[ResultKey]] = {}
     adders = {
-        "token_order": _token_order,
+        **{part: partial(_own_variant, part=part) for part in VARIANTS},
         "recipes": _recipes,
         "frozen": _frozen,
         "trivial": _trivial,
     }
-    if config.beyond.token_order and _has_ours(config):
-        variant = AblationVariant.model_validate({"title": "raster", "token_order": "raster"})
-        add_variant(builder, config, "beyond", "raster", variant)
+    for part, (changes, name, _) in VARIANTS.items():
+        if getattr(config.beyond, part) and _has_ours(config):
+            variant = AblationVariant.model_validate({"title": name, **changes})
+            add_variant(builder, config, "beyond", name, variant)
     for part, add in adders.items():
         for task in getattr(config.beyond, part):
             for row, cells in add(builder, config, task):
@@ -87,11 +94,14 @@ def _full(config: Config) -> list[tuple[float, int]]:
     return [(1.0, seed) for seed in config.finetune.seeds]
 
 
-def _token_order(builder: Builder, config: Config, task: str) -> Added:
+def _own_variant(builder: Builder, config: Config, task: str, part: str) -> Added:
+    """Our method pre-trained with one setting changed."""
+    _, name, words = VARIANTS[part]
     if _has_ours(config):
-        title = f"{_title(config, 'ours')}, tokens in raster order"
-        row = ControlRow("Token order", title, "ours", "raster", "ours", "")
-        spec = FinetuneSpec(task, "ours", "raster", pretrained=RASTER)
+        title = f"{_title(config, 'ours')}, {words}"
+        group = GROUPS[list(VARIANTS).index(part)]
+        row = ControlRow(group, title, "ours", name, "ours", "")
+        spec = FinetuneSpec(task, "ours", name, pretrained=f"beyond/pretrain/{name}")
         yield row, add_cells(builder, config, "beyond", spec, _full(config))
 
 

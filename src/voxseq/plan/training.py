@@ -82,7 +82,8 @@ def _add_pretrain(builder: Builder, stage: Stage, key: str, run: PretrainRun) ->
 
 
 def _pretrain_run(config: Config, method: str, variant: AblationVariant) -> PretrainRun:
-    changes = {"attention": variant.attention, "token_order": variant.token_order}
+    names = ("attention", "token_order", "loss")
+    changes = {name: getattr(variant, name) for name in names}
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if not variant.sequences:
         given["sequences"] = False

@@ -23,6 +23,12 @@ class OursSettings(MethodSettings):
     token_order: Literal["patch_major", "raster"] = Field(
         "patch_major", description="patch_major: the paper's text; raster: the published code"
     )
+    loss: Literal["squared", "norm"] = Field(
+        "squared",
+        description="squared: mean squared error of all scored voxels of the batch (published "
+        "code); norm: mean over a sequence's scored tokens of the norm of the error (equation 2 "
+        "as printed)",
+    )
     sequences: bool = Field(True, description="false: single images in place of sequences")
 
     def misfits(self, around: Surroundings) -> Iterator[Misfit]:
