@@ -59,8 +59,8 @@ _PAGE = """Generated phantoms: these numbers say nothing about medicine.
 Measured {dates} by `python -m benchmarks.demo_settings`, in {seconds} s of one core, data included.
 
 On phantoms of seed 0, which no table uses (they begin with seed 1), UNETR and ViT are trained from
-random weights with the settings of params.yaml, three seeds each, and scored on held-out cases (mean
-Dice over cases and classes, or AUC, in %) by step. Settings were chosen by such numbers and then
+random weights with the settings of params.yaml, three seeds each, and scored on held-out cases by
+step (mean Dice over cases and classes, or AUC, in %). Settings were chosen by such numbers and then
 frozen; no pre-trained encoder was looked at. A setting is sound where the network is above the
 trivial baselines, has stopped rising, and hardly depends on the seed.
 

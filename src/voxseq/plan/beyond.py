@@ -127,7 +127,8 @@ def _frozen(builder: Builder, config: Config, task: str) -> Added:
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
         encoder = f"pretrain/{method.name}" if method.is_pretrained else None
-        title = _title(config, method.name) + ("" if encoder else ", random weights")
+        # The floor: what a decoder or a linear model makes of features that nothing has trained.
+        title = _title(config, method.name) + ("" if encoder else ", random encoder (the floor)")
         spec = FinetuneSpec(
             task,
             method.name,
