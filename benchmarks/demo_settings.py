@@ -9,23 +9,25 @@ depends on the seed. No pre-trained encoder is looked at, and no test case of a 
 from __future__ import annotations
 
 import csv
-import os
+import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+from voxseq.base.digest import digest
 from voxseq.base.files import read_json, write_json, write_text
 from voxseq.config import Config, load_config, read_yaml
 from voxseq.config.registry import ENCODER_NETWORKS
 from voxseq.config.runs import FinetuneRun
 from voxseq.data import examine, prepare
 from voxseq.data.task_volumes import Volumes
-from voxseq.finetune.baselines.run import BASELINES
+from voxseq.finetune.baselines.run import BASELINES, Baseline
 from voxseq.finetune.kinds import KINDS
 from voxseq.finetune.recipe import Splits, choose_splits, limited_threads
 from voxseq.finetune.training import TaskTraining, build_optimiser
@@ -37,6 +39,7 @@ from voxseq.training.copies import travelling
 from voxseq.training.loop import LoopConfig, fit
 from voxseq.training.schedule import lr_factor
 
+Measured = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs/demo-settings.md"
 _PHANTOMS = {"data": {"phantoms": {"seed": 0}}}
@@ -56,7 +59,8 @@ _PAGE = """Generated phantoms: these numbers say nothing about medicine.
 
 # Settings of the demo
 
-Measured {dates} by `python -m benchmarks.demo_settings`, in {seconds} s of one core, data included.
+Measured {dates} by `python -m benchmarks.demo_settings`, in {seconds} s of one core, data not
+included.
 
 On phantoms of seed 0, which no table uses (they begin with seed 1), UNETR and ViT are trained from
 random weights with the settings of params.yaml, three seeds each, and scored on held-out cases by
@@ -69,33 +73,54 @@ trivial baselines, has stopped rising, and hardly depends on the seed.
 """
 
 
-def measure(
-    config: Config, plan: Plan, task: str, seeds: Iterable[int], work: Path
-) -> dict[str, Any]:
-    """Scores of a task's random network and of its baselines on the held-out cases of seed 0."""
-    store, prepared = _prepared(plan, config.finetune.tasks[task].dataset, task, work)
+def measure(config: Config, plan: Plan, task: str, seeds: Iterable[int], work: Path) -> Measured:
+    """Scores of a task's random network and of its baselines on the held-out cases of seed 0.
+
+    What was measured before with the same settings is not measured again.
+    """
+    preprocess, store = _prepared(plan, config.finetune.tasks[task].dataset, task, work)
     volumes = Volumes(store)
     first = _random_network(plan, task)
     splits = choose_splits(volumes, first)
     kind = first.recipe.type
-    found: dict[str, Any] = {"task": task, "type": kind, "prepared": prepared, "runs": []}
+    found: Measured = {"task": task, "type": kind, "steps": first.recipe.steps}
     found["sizes"] = {name: len(rows) for name, rows in vars(splits).items()}
-    found["steps"] = first.recipe.steps
+    key = {"data": preprocess.fingerprint, "recipe": first.recipe.model_dump(mode="json")}
+    found["runs"] = []
     for seed in seeds:
         run = first.model_copy(update={"seed": seed})
-        found["runs"].append(_trained(run, volumes, splits, work / "runs" / task / str(seed)))
-        click.echo(f"{task} seed {seed}: {found['runs'][-1]}")
+        place = work / "runs" / task / digest({**key, "run": run.model_dump(mode="json")})
+        found["runs"].append(_once(place, partial(_trained, run, volumes, splits)))
     found["trivial"] = {}
     for name, baseline in BASELINES[kind].items():
-        out = work / "baselines" / task / name
-        out.mkdir(parents=True, exist_ok=True)
-        began = time.process_time()
-        with limited_threads(1):
-            baseline(out, first.recipe, volumes, splits)
-        score = _mean_score(out / "scores.csv", METRIC[kind])
-        found["trivial"][name] = [score, round(time.process_time() - began, 1)]
-        click.echo(f"{task} {name}: {found['trivial'][name]}")
+        place = work / "baselines" / task / f"{name}-{digest(key)}"
+        score = partial(_baseline, baseline, first.recipe, volumes, splits)
+        found["trivial"][name] = _once(place, score)
     return found
+
+
+def _once(place: Path, work: Callable[[Path], Measured]) -> Measured:
+    """What ``work`` gives for an empty folder, kept beside it."""
+    kept = place.with_suffix(".json")
+    if not kept.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        began = time.process_time()
+        found = work(place)
+        found["cpu"] = round(time.process_time() - began, 1)
+        found["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
+        write_json(kept, found)
+        click.echo(f"{place.parent.name}: {found}")
+    read: Measured = read_json(kept)
+    return read
+
+
+def _baseline(
+    baseline: Baseline, recipe: Any, volumes: Volumes, splits: Splits, out: Path
+) -> Measured:
+    with limited_threads(1):
+        baseline(out, recipe, volumes, splits)
+    return {"score": _mean_score(out / "scores.csv", METRIC[recipe.type])}
 
 
 def _random_network(plan: Plan, task: str) -> FinetuneRun:
@@ -109,37 +134,39 @@ def _random_network(plan: Plan, task: str) -> FinetuneRun:
     raise click.UsageError(f"params.yaml has no network from random weights on {task}")
 
 
-def _prepared(plan: Plan, dataset: str, task: str, work: Path) -> tuple[Path, float]:
-    """The store of a task's volumes, and the seconds that generating and preparing them took."""
-    download = next(
-        run
-        for run in plan.runs.values()
-        if run.action == "download" and run.config.dataset == dataset
+def _prepared(plan: Plan, dataset: str, task: str, work: Path) -> tuple[Run, Path]:
+    """The run that prepares a task's volumes, and their store."""
+    download, preprocess = (
+        next(
+            run
+            for run in plan.runs.values()
+            if run.action == action and run.config.dataset == dataset and wanted(run.config)
+        )
+        for action, wanted in (
+            ("download", lambda own: True),
+            ("preprocess", lambda own: own.task is not None),
+        )
     )
-    preprocess = next(
-        run
-        for run in plan.runs.values()
-        if run.action == "preprocess" and run.id.startswith(f"preprocess/task/{task}")
-    )
-    began = time.process_time()
     folder = _done(download, {}, work, examine.execute)
-    store = _done(preprocess, {download.id: folder}, work, prepare.execute)
-    return store, round(time.process_time() - began, 1)
+    return preprocess, _done(preprocess, {download.id: folder}, work, prepare.execute)
 
 
 def _done(run: Run, inputs: Mapping[str, Path], work: Path, execute: Any) -> Path:
-    out = work / "data" / f"{run.id.replace('/', '.')}-{run.fingerprint[:12]}"
-    finished = out.with_suffix(".done")
-    if not finished.exists():
-        out.mkdir(parents=True)
-        state = out.with_suffix(".state")
-        state.mkdir(exist_ok=True)
-        execute(RunContext(run.id, run.config, out, state, inputs, None))
-        write_text(finished, "")
-    return out
+    """The results of a stage, made once."""
+    out = work / "data" / f"{run.stage}-{run.fingerprint[:16]}"
+
+    def stage(_: Path) -> Measured:
+        shutil.rmtree(out / "results", ignore_errors=True)
+        (out / "results").mkdir(parents=True)
+        (out / "state").mkdir(exist_ok=True)
+        execute(RunContext(run.id, run.config, out / "results", out / "state", inputs, None))
+        return {"run": run.id}
+
+    _once(out / "made", stage)
+    return out / "results"
 
 
-def _trained(run: FinetuneRun, volumes: Volumes, splits: Splits, out: Path) -> dict[str, Any]:
+def _trained(run: FinetuneRun, volumes: Volumes, splits: Splits, out: Path) -> Measured:
     """Held-out scores by step of one training, and its seconds without validation."""
     kind, recipe = KINDS[run.recipe.type], run.recipe
     network = build_network(
@@ -155,7 +182,6 @@ def _trained(run: FinetuneRun, volumes: Volumes, splits: Splits, out: Path) -> d
     trainable: TaskTraining[Any] = kind.training(network, recipe, volumes, splits.test)
     rows = kind.rows(recipe, volumes, splits.train, run.seed)
     optimiser = run.optimiser
-    out.mkdir(parents=True, exist_ok=True)
     result = fit(
         trainable,
         lambda start: travelling(stepwise(rows, start, recipe.steps, 0), trainable),
@@ -172,7 +198,7 @@ def _trained(run: FinetuneRun, volumes: Volumes, splits: Splits, out: Path) -> d
             threads=1,
             clip_norm=optimiser.clip_norm,
         ),
-        state=out / f"state-{os.getpid()}",
+        state=out / "state",
         out=out,
         run_config=run.model_dump(mode="json"),
     )
@@ -183,8 +209,7 @@ def _trained(run: FinetuneRun, volumes: Volumes, splits: Splits, out: Path) -> d
     for row in table:
         if row["split"] == "val" and row["name"].startswith(metric):
             curves.setdefault(row["name"], []).append(round(float(row["value"]), 4))
-    seconds = result.pace.numbers()
-    return {"seed": run.seed, "curves": curves, "seconds": round(result.seconds, 1), **seconds}
+    return {"seed": run.seed, "curves": curves, "seconds": round(result.seconds, 1)}
 
 
 def _mean_score(path: Path, metric: str) -> float:
@@ -196,10 +221,11 @@ def _mean_score(path: Path, metric: str) -> float:
     return round(float(np.mean([np.nanmean(values) for values in by_label])), 4)
 
 
-def document(measured: list[dict[str, Any]], config: Config) -> str:
+def document(measured: list[Measured], config: Config) -> str:
     """The page of what was measured."""
-    dates = sorted({found["date"] for found in measured})
-    seconds = sum(found["wall"] for found in measured)
+    parts = [part for m in measured for part in (*m["runs"], *m["trivial"].values())]
+    dates = sorted({part["date"] for part in parts})
+    seconds = round(sum(part["cpu"] for part in parts))
     lines = [*_PAGE.format(dates=" to ".join(dates), seconds=seconds).splitlines()]
     lines += [_network_row(found, config) for found in measured]
     lines += ["", "## Trivial baselines, same cases", ""]
@@ -209,7 +235,7 @@ def document(measured: list[dict[str, Any]], config: Config) -> str:
         titles = " | ".join(_TITLES.get(name, name) for name in names)
         lines += [f"| task | {titles} | network |", "|---|" + "--:|" * (len(names) + 1)]
         for found in own:
-            cells = [f"{100 * found['trivial'][name][0]:.1f}" for name in names]
+            cells = [f"{100 * found['trivial'][name]['score']:.1f}" for name in names]
             cells.append(f"{100 * np.mean(_last(found)):.1f}")
             lines.append(f"| {found['task']} | {' | '.join(cells)} |")
         lines.append("")
@@ -270,12 +296,7 @@ def main(
     plan = build_plan(config)
     if not writes or tasks:
         for task in tasks or config.finetune.tasks:
-            began = time.monotonic()
             found = measure(config, plan, task, range(seeds), work)
-            found |= {
-                "wall": round(time.monotonic() - began),
-                "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            }
             write_json(work / "measured" / f"{task}.json", found)
     if writes:
         files = [work / "measured" / f"{task}.json" for task in config.finetune.tasks]
