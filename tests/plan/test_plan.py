@@ -343,3 +343,10 @@ def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.Mo
         assert "tables/all" in moved
     monkeypatch.setattr(module, "versions", lambda: {**real, "another": 99})
     assert differing(DEMO) == (set(), set(), set())
+
+
+@pytest.mark.parametrize("root", [None, "data"])
+def test_only_real_images_are_searched_for_copies(root: str | None) -> None:
+    plan = PLAN if root is None else build_plan(changed_config({"data.root": root}))
+    downloads = [run.config for run in plan.runs.values() if run.action == "download"]
+    assert {run.split.pictures for run in downloads} == {root is not None}
