@@ -136,16 +136,10 @@ def _random_network(plan: Plan, task: str) -> FinetuneRun:
 
 def _prepared(plan: Plan, dataset: str, task: str, work: Path) -> tuple[Run, Path]:
     """The run that prepares a task's volumes, and their store."""
-    download, preprocess = (
-        next(
-            run
-            for run in plan.runs.values()
-            if run.action == action and run.config.dataset == dataset and wanted(run.config)
-        )
-        for action, wanted in (
-            ("download", lambda own: True),
-            ("preprocess", lambda own: own.task is not None),
-        )
+    own = [run for run in plan.runs.values() if getattr(run.config, "dataset", "") == dataset]
+    download = next(run for run in own if run.action == "download")
+    preprocess = next(
+        run for run in own if run.action == "preprocess" and run.config.task is not None
     )
     folder = _done(download, {}, work, examine.execute)
     return preprocess, _done(preprocess, {download.id: folder}, work, prepare.execute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from voxseq.config import Config
@@ -56,7 +56,7 @@ BASELINES: Mapping[TaskType, Mapping[str, str]] = {
 def add_beyond_runs(builder: Builder, config: Config) -> tuple[list[ControlRow], list[ResultKey]]:
     """Add the runs of Table 5; returns its rows in order, and the cells."""
     found: dict[ControlRow, list[ResultKey]] = {}
-    adders = {
+    adders: dict[str, Callable[[Builder, Config, str], Added]] = {
         **{part: partial(_own_variant, part=part) for part in VARIANTS},
         "recipes": _recipes,
         "frozen": _frozen,
