@@ -109,14 +109,14 @@ finetune.tasks.la.surface_tolerance: [1, 2] | surface_tolerance has 2 entries | 
 finetune.tasks.la.surface_tolerance: 0 | la.surface_tolerance | 0.01
 finetune.tasks.la.labels: [a, 'A '], finetune.tasks.la.class_weights: null | labels.1
 finetune.tasks.la.labels: [left, right], finetune.tasks.la.class_weights: null | 'right'
-finetune.tasks.la.networks.unet3d.optimiser.warmup_steps: 151 |
-    tasks.la.networks.unet3d.optimiser.warmup_steps | 151 | 150
+finetune.tasks.la.networks.unet3d.optimiser.warmup_steps: 201 |
+    tasks.la.networks.unet3d.optimiser.warmup_steps | 201 | 200
 finetune.tasks.la.overlap: 1.0 | overlap | 1.0 | less than 1
 finetune.tasks.la.pretrained.leyer_decay: 0.5 | .la. | leyer_decay | 0.5
-finetune.tasks.la.pretrained.warmup_steps: 151 | la.pretrained.warmup_steps | 151 | 150
+finetune.tasks.la.pretrained.warmup_steps: 201 | la.pretrained.warmup_steps | 201 | 200
 finetune.tasks.la.roi: [16, 16, 18] | @ | multiple | (16, 16, 18)
 finetune.tasks.la.roi: [4096, 4096, 4096] | tasks.la | roi | voxels | at most
-finetune.tasks.la.scratch.warmup_steps: 151 | la.scratch.warmup_steps | 151 | 150
+finetune.tasks.la.scratch.warmup_steps: 201 | la.scratch.warmup_steps | 201 | 200
 finetune.tasks.la.steps: 0 | steps | greater than 0
 finetune.tasks.la.title: task06  LUNG | tasks.la.title | task06  LUNG | task06_lung.title
 finetune.tasks.la.type: detection | detection | segmentation | classification | regression
@@ -289,7 +289,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"pretrain.methods.ours.optimiser.lr": 1e6},
     {"pretrain.methods.ours.optimiser.lr": 3e38},
     {"finetune.tasks.la.scratch.lr": 3e38},
-    {"finetune.tasks.la.pretrained.warmup_steps": 150},
+    {"finetune.tasks.la.pretrained.warmup_steps": 200},
     {"pretrain.validate_every": 5000, "finetune.tasks.la.validate_every": 5000},
     {"finetune.tasks.la.title": "Vorhof ♥ 🫀 心房"},
     {"sequences.sources": [SPATIAL], "ablation.tasks": []},

@@ -128,12 +128,13 @@ def test_the_grid_of_the_demo() -> None:
     assert count["finetune"] == tasks * rows * seeds
     assert count["label_ratio"] == 2 * rows * 3 * seeds
     assert count["ablation"] == variants + variants * 2 * seeds
-    raster = 1 + 2 * seeds
+    # Raster order, and the loss of equation 2.
+    own = 2 * (1 + 2 * seeds)
     recipes = 3 * 2 * seeds
     # A random encoder and every method on LA; probes of given weights have one seed.
     frozen = (1 + methods) * seeds + seeds + methods
-    trivial = 7 + 2 * 2
-    assert count["beyond"] == raster + recipes + frozen + trivial
+    trivial = 7 * 2 + 2 * 4
+    assert count["beyond"] == own + recipes + frozen + trivial
     assert "finetune/la/unetr/s0" in PLAN.runs
     assert "finetune/la/vit/s0" not in PLAN.runs
     assert "finetune/nodule/vit/s2" in PLAN.runs
