@@ -52,8 +52,9 @@ def run() -> Iterator[Row]:
         sampler = demo_sampler(folder, config)
         training = Training(config, "ours", sampler)
         flops = counted(training)
+        tokens = config.encoder.tokens(config.sequences.volume_shape)
         note = (
-            f"width {config.encoder.width}, depth {config.encoder.depth}, 64 tokens of 4³, batch "
+            f"width {config.encoder.width}, depth {config.encoder.depth}, {tokens} tokens, batch "
             f"{config.pretrain.batch_size}, {flops / 1e9:.2f} GFLOP a step, "
             f"{_ROUNDS * _CALLS} steps"
         )

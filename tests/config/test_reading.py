@@ -163,7 +163,7 @@ def test_the_file_and_the_line(folder: Path, overlays: tuple[str, ...], words: l
 
 def test_a_key_of_the_base_is_named_with_its_own_line(folder: Path) -> None:
     message = refused(folder, "pretrain: {steps: 20}\n")
-    where = f"[params.yaml, line {line_of('lr: 1.0e-3, warmup_steps: 65')}]"
+    where = f"[params.yaml, line {line_of('lr: 1.0e-3, warmup_steps: 33')}]"
     assert next(line for line in message.splitlines() if "medcoss" in line).endswith(where)
 
 

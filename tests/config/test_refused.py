@@ -42,8 +42,8 @@ pretrain.methods.dino.output_width: 1 | dino.output_width | 1 | 2
 pretrain.methods.mae3d.crop_shape: [12, 12, 10] | mae3d.crop_shape: (12, 12, 10) | multiple | (4, 4,
     4)
 pretrain.methods.mae3d.crop_shape: [4, 4, 4] | mae3d.crop_shape | one token | hide
-pretrain.methods.mae3d.crop_shape: [32, 16, 16] | crop_shape | exceeds | (16, 16, 16)
-pretrain.methods.medcoss.optimiser.warmup_steps: 501 | medcoss.optim | 501 | 500 | stage
+pretrain.methods.mae3d.crop_shape: [32, 12, 12] | crop_shape | exceeds | (12, 12, 20)
+pretrain.methods.medcoss.optimiser.warmup_steps: 251 | medcoss.optim | 251 | 250 | stage
 pretrain.methods.moco_v3.view_shape: [12, 12, 10] | moco_v3.view_shape: (12, 12, 10) | (4, 4, 4)
 pretrain.methods.our: {} | @ | choose from | ours
 pretrain.methods.ours: 'yes' | @ | yes | dictionary
@@ -56,9 +56,10 @@ pretrain.methods.ours.optimiser.lr: 1.0e-60 | ours.optimiser.lr | 1e-60 | single
 pretrain.methods.ours.optimiser.momentum: 0.9 | pretrain.methods.ours | optimiser.momentum | 0.9
 pretrain.methods.ours.optimiser.schedule: linear | optimiser.schedule | linear | cosine | poly |
     constant
-pretrain.methods.ours.optimiser.warmup_steps: 1001 | ours.optimiser.warmup | 1001 | 1000
+pretrain.methods.ours.optimiser.warmup_steps: 501 | ours.optimiser.warmup | 501 | 500
 pretrain.methods.ours.token_order: raster, beyond.token_order: [la]
     | beyond.token_order | raster | nothing
+pretrain.methods.ours.loss: norm, beyond.loss: [la] | beyond.loss | norm | nothing
 pretrain.methods.pcrlv2.decoder_channels: [8, 8] | decoder_channels | (8, 8) | need 3
 pretrain.methods.pcrlv2.global_shape: [12, 12, 10] | pcrlv2.global_shape: (12, 12, 10) | (4, 4, 4)
 pretrain.methods.pcrlv2.local_shape: [12, 12, 10] | pcrlv2.local_shape: (12, 12, 10) | (4, 4, 4)
@@ -73,7 +74,7 @@ pretrain.steps: true | @ | True | number
 pretrain.steps: many | @ | many | integer
 pretrain.steps: null | @ | None | integer
 pretrain.steps: [1200] | @ | 1200 | integer
-pretrain.steps: 20 | pcrlv2.optimiser.warmup_steps: 100 | 20 steps | pretrain.steps 20
+pretrain.steps: 20 | pcrlv2.optimiser.warmup_steps: 50 | 20 steps | pretrain.steps 20
 pretrain.validation_sequences: 1 | @ | 1 | 2
 finetune: null | @ | None | dictionary
 finetune: fast | @
@@ -111,14 +112,14 @@ finetune.tasks.la.surface_tolerance: [1, 2] | surface_tolerance has 2 entries | 
 finetune.tasks.la.surface_tolerance: 0 | la.surface_tolerance | 0.01
 finetune.tasks.la.labels: [a, 'A '], finetune.tasks.la.class_weights: null | labels.1
 finetune.tasks.la.labels: [left, right], finetune.tasks.la.class_weights: null | 'right'
-finetune.tasks.la.networks.unet3d.optimiser.warmup_steps: 101 |
-    tasks.la.networks.unet3d.optimiser.warmup_steps | 101 | 100
+finetune.tasks.la.networks.unet3d.optimiser.warmup_steps: 201 |
+    tasks.la.networks.unet3d.optimiser.warmup_steps | 201 | 200
 finetune.tasks.la.overlap: 1.0 | overlap | 1.0 | less than 1
 finetune.tasks.la.pretrained.leyer_decay: 0.5 | .la. | leyer_decay | 0.5
-finetune.tasks.la.pretrained.warmup_steps: 101 | la.pretrained.warmup_steps | 101 | 100
+finetune.tasks.la.pretrained.warmup_steps: 201 | la.pretrained.warmup_steps | 201 | 200
 finetune.tasks.la.roi: [16, 16, 18] | @ | multiple | (16, 16, 18)
 finetune.tasks.la.roi: [4096, 4096, 4096] | tasks.la | roi | voxels | at most
-finetune.tasks.la.scratch.warmup_steps: 101 | la.scratch.warmup_steps | 101 | 100
+finetune.tasks.la.scratch.warmup_steps: 201 | la.scratch.warmup_steps | 201 | 200
 finetune.tasks.la.steps: 0 | steps | greater than 0
 finetune.tasks.la.title: task06  LUNG | tasks.la.title | task06  LUNG | task06_lung.title
 finetune.tasks.la.type: detection | detection | segmentation | classification | regression
@@ -290,7 +291,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"pretrain.methods.ours.optimiser.lr": 1e6},
     {"pretrain.methods.ours.optimiser.lr": 3e38},
     {"finetune.tasks.la.scratch.lr": 3e38},
-    {"finetune.tasks.la.pretrained.warmup_steps": 100},
+    {"finetune.tasks.la.pretrained.warmup_steps": 200},
     {"pretrain.validate_every": 5000, "finetune.tasks.la.validate_every": 5000},
     {"finetune.tasks.la.title": "Vorhof ♥ 🫀 心房"},
     {"sequences.sources": [SPATIAL], "ablation.tasks": []},

@@ -76,7 +76,7 @@ def test_a_step_of_every_method(own: PretrainRun, modality: str, step: int) -> N
     step %= own.steps
     method, rng = build_method(own), np.random.default_rng(0)
     method.total_steps = own.steps
-    shape, size = own.sequences.volume_shape, own.batch_size
+    shape, size = count.fed_shape(method), own.batch_size
     items = [Item(rng.random(shape, np.float32), modality=modality) for _ in range(size)]
     batch = views(method, items)
     draws = torch.Generator().manual_seed(0)

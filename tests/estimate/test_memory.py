@@ -14,7 +14,7 @@ from tests.helpers import ROOT
 from voxseq.config import load_config, read_yaml
 from voxseq.config.runs import PretrainRun
 from voxseq.estimate import memory
-from voxseq.estimate.count import Numbers, batch_of
+from voxseq.estimate.count import Numbers, batch_of, fed_shape
 from voxseq.estimate.counts import Counts
 from voxseq.estimate.memory import Ledger
 from voxseq.plan import build_plan
@@ -87,7 +87,7 @@ def test_a_step_takes_what_the_same_step_with_values_takes(name: str, precision:
     def values(*size: int, dtype: torch.dtype) -> Tensor:
         return torch.rand(*size).to(dtype)
 
-    batch = batch_of(method, own.sequences.volume_shape, "MRI", own.batch_size, values)
+    batch = batch_of(method, fed_shape(method), "MRI", own.batch_size, values)
     counted = ledger()
     counted.hold([*method.parameters(), *method.buffers(), *batch.values()])
     training = memory._step(method, own, batch, 1, counted)

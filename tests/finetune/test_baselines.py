@@ -35,7 +35,8 @@ from voxseq.data.task_volumes import Volumes
 from voxseq.evaluation.dice import dice_per_class
 from voxseq.finetune.baselines import intensity, logistic, probe
 from voxseq.finetune.baselines import run as baselines
-from voxseq.finetune.baselines.mean_shape import THRESHOLDS, common_grid, fit_mean_shape
+from voxseq.finetune.baselines.mean_shape import common_grid, fit_mean_shape
+from voxseq.finetune.baselines.thresholds import THRESHOLDS
 from voxseq.finetune.recipe import Splits
 from voxseq.models.encoder import build_encoder
 
@@ -182,7 +183,7 @@ def test_share_of_the_labels(volumes: Volumes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "kind", "known"),
     [
-        ("mean_shape", "classification", "majority, intensity_logistic"),
+        ("mean_shape", "classification", "majority, intensity_logistic, histogram_logistic"),
         ("majority", "segmentation", "mean_shape"),
         ("oracle", "segmentation", "mean_shape"),
     ],

@@ -25,7 +25,8 @@ from voxseq.data.store import VolumeStore
 from voxseq.phantoms import NAMES, generate
 from voxseq.phantoms.formats import write_nifti
 from voxseq.phantoms.lesions import LESION_TYPES
-from voxseq.phantoms.scans import MSD_TASKS, msd_case
+from voxseq.phantoms.scans import MSD_TASKS, chest_image, msd_case
+from voxseq.phantoms.shapes import case_rng
 from voxseq.phantoms.writers import WRITERS
 
 TINY = PhantomConfig(
@@ -267,9 +268,50 @@ def test_msd_classes_are_large_enough_and_differ_within_the_window() -> None:
     assert organ - tumour > 20
 
 
+TUMOURS = [name for name, task in MSD_TASKS.items() if task.tumours is not None]
+
+
+@pytest.mark.parametrize("name", TUMOURS)
+def test_a_decoy_like_the_tumour_is_unlabelled(name: str) -> None:
+    assert set(MSD_TASKS) - {*TUMOURS} == {"task09_spleen"}
+    found = []
+    for case in range(3):
+        image, label = msd_case(name, 0, case, (24, 24, 24))
+        decoy, tumour = (image.canvas.mask(part) for part in ("decoy", "tumour"))
+        assert decoy.sum() >= 30
+        assert not label[decoy].any()
+        values = image.canvas.values[0]
+        found.append(values[decoy].mean() - values[tumour].mean())
+    # Borders mix with what is around, which is another organ.
+    assert abs(np.mean(found)) < 60
+
+
+def test_the_field_of_view_wanders() -> None:
+    places = [
+        msd_case("task09_spleen", 0, case, (8, 8, 8))[0].canvas.points.mean(axis=(1, 2, 3))
+        for case in range(40)
+    ]
+    assert (np.std(places, axis=0) > 9).all()
+    assert (np.abs(places - np.array(MSD_TASKS["task09_spleen"].region)) < 45).all()
+
+
+def test_the_place_of_the_haze_tells_the_classes_of_ricord_not_its_amount() -> None:
+    shape = (24, 24, 10)
+    persons = [[case_rng(0, "ricord", n), case_rng(0, "ricord", n, 1)] for n in range(6)]
+    again = [[case_rng(0, "ricord", n), case_rng(0, "ricord", n, 1)] for n in range(6)]
+    moved, differ = [], []
+    for (person, visit), (same, day) in zip(persons, again, strict=True):
+        ill, well = chest_image(person, visit, shape, True), chest_image(same, day, shape, False)
+        lungs = ill.canvas.mask("lung_right", "lung_left")
+        one, other = ill.array[lungs], well.array[lungs]
+        moved.append(np.abs(one - other).mean())
+        differ.append(abs(one.mean() - other.mean()))
+    assert np.mean(differ) < 0.25 * np.mean(moved)
+
+
 def test_la_cases_are_scored_and_cropped(made: Path) -> None:
     train, test = ((made / "la" / f).read_text().split() for f in ("train.list", "test.list"))
-    assert (len(train), len(test)) == (4, 1)
+    assert (len(train), len(test)) == (3, 2)
     for case in (*train, *test):
         assert len(case) == 20
         path = made / "la" / "2018LA_Seg_Training Set" / case / "mri_norm2.h5"

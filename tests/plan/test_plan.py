@@ -133,11 +133,11 @@ def test_the_grid_of_the_demo() -> None:
     assert count["finetune"] == tasks * rows * seeds
     assert count["label_ratio"] == 2 * rows * 3 * seeds
     assert count["ablation"] == (variants + variants * 2) * seeds
-    raster = 1 + 2
+    own = 2 * (1 + 2)  # raster order, and the loss of equation 2
     recipes = 3 * 2
     frozen = 2 * (1 + methods)  # a random encoder and every method, on LA and on nodules
-    trivial = 7 + 2 * 2
-    assert count["beyond"] == (raster + recipes + frozen + trivial) * seeds
+    trivial = 7 * 2 + 2 * 4
+    assert count["beyond"] == (own + recipes + frozen + trivial) * seeds
     assert "finetune/la/unetr/s0" in PLAN.runs
     assert "finetune/la/vit/s0" not in PLAN.runs
     assert "finetune/nodule/vit/s1" in PLAN.runs
@@ -337,3 +337,10 @@ def test_the_version_of_code_reaches_the_runs_that_use_it(monkeypatch: pytest.Mo
         assert "tables/all" in moved
     monkeypatch.setattr(module, "versions", lambda: {**real, "another": 99})
     assert differing(DEMO) == (set(), set(), set())
+
+
+@pytest.mark.parametrize("root", [None, "data"])
+def test_only_real_images_are_searched_for_copies(root: str | None) -> None:
+    plan = PLAN if root is None else build_plan(changed_config({"data.root": root}))
+    downloads = [run.config for run in plan.runs.values() if run.action == "download"]
+    assert {run.split.pictures for run in downloads} == {root is not None}

@@ -62,7 +62,8 @@ def test_a_regression_has_every_row_and_control() -> None:
     assert {"finetune/age/ours/s0", "finetune/age/resnet/s0", "finetune/age/vit/s0"} <= tuned
     assert not any("unetr" in run or "unet3d" in run for run in tuned)
     assert on_age(plan, "baseline") == {
-        f"beyond/finetune/age/{name}_trivial/s0" for name in ("mean_value", "intensity_ridge")
+        f"beyond/finetune/age/{name}_trivial/s0"
+        for name in ("mean_value", "intensity_ridge", "histogram_ridge", "voxel_ridge")
     }
     assert "beyond/finetune/age/ours_frozen/s0" in on_age(plan, "probe")
     needs = plan.runs["download/nodule"].config.task

@@ -25,7 +25,7 @@ CONFIG = EncoderConfig(width=24, depth=2, heads=3, mlp_width=40, patch_size=(4, 
 RECORD: dict[str, Any] = {
     "method": "ours",
     "selected_step": 1200,
-    "preprocessing": {"percentiles": [0.5, 99.5], "volume_shape": [16, 16, 16]},
+    "preprocessing": {"percentiles": [0.5, 99.5], "window_shape": [16, 16, 16]},
     "data": [
         {"dataset": "amos22", "kind": "spatial", "licence": "CC BY 4.0"},
         {"dataset": "mine", "kind": "spatial", "licence": ""},

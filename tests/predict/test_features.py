@@ -25,7 +25,7 @@ from voxseq.predict.features import FeatureExtractor
 
 #: Crops of 12 voxels become volumes of 8: two voxels for three.
 RECORD = {
-    "preprocessing": {"crop_shape": [8, 8, 12], "volume_shape": [8, 8, 8], "percentiles": [1, 99]}
+    "preprocessing": {"crop_shape": [8, 8, 12], "window_shape": [8, 8, 8], "percentiles": [1, 99]}
 }
 
 

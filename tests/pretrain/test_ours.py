@@ -18,6 +18,7 @@ from voxseq.models.patches import normalised_targets, row_capacity, scored_rows
 from voxseq.models.published import PublishedPretrainingModel
 from voxseq.pretrain.methods import ours
 from voxseq.pretrain.methods.ours import AutoregressiveMethod
+from voxseq.training.distributed import BatchShard
 from voxseq.transforms.spatial import Item
 
 #: Grid of tokens, number of patches, voxels of a token: never a cube.
@@ -30,7 +31,7 @@ GEOMETRIES = [
 
 
 def method(
-    geometry=GEOMETRIES[0], order="patch_major", attention="prefix", seed=0
+    geometry=GEOMETRIES[0], order="patch_major", attention="prefix", seed=0, loss="squared"
 ) -> AutoregressiveMethod:
     grid, length, patch = geometry
     shape = tuple(g * p for g, p in zip(grid, patch, strict=True))
@@ -43,7 +44,7 @@ def method(
         else {"window_shape": (*shape[:2], shape[2] + length), "stride": 1},
     )
     config = EncoderConfig(width=24, depth=2, heads=2, mlp_width=32, patch_size=patch)
-    chosen = OursSettings(attention=attention, token_order=order)
+    chosen = OursSettings(attention=attention, token_order=order, loss=loss)
     return AutoregressiveMethod(chosen, config, sequences, seed)
 
 
@@ -222,6 +223,28 @@ def test_in_raster_order_loss_and_gradients_are_those_of_the_published_model():
     assert not published.end_token.grad.any()
 
 
+def test_the_norm_is_averaged_within_each_sequence_first():
+    """Equation 2 token by token; padded steps and shares of a batch agree with it."""
+    model = method(loss="norm")
+    volumes = random_volumes(model, 4, 2)
+    sequence, prefix = model.sequence(volumes), model.draw_prefix(4, generator(5))
+    assert len(set(prefix.tolist())) > 1
+    errors = of_all(model, sequence, prefix) - normalised_targets(sequence)
+    norms = [
+        each[first:].square().sum(-1).sqrt() for each, first in zip(errors, prefix, strict=True)
+    ]
+    expected = torch.stack([of_one.mean() for of_one in norms]).mean()
+    for own in (model, padded(model)):
+        loss = own.training_loss({"volume": volumes}, 0, generator(5))["loss"]
+        torch.testing.assert_close(loss, expected)
+    shares = []
+    for number in range(2):
+        model.shard = BatchShard(number, 2)
+        batch = {"volume": model.shard.local(volumes)}
+        shares.append(model.training_loss(batch, 0, generator(5))["loss"])
+    torch.testing.assert_close(torch.stack(shares).mean(), expected)
+
+
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="voxels"):
         method().sequence(torch.zeros(1, 1, 4, 3, 15))
@@ -230,10 +253,14 @@ def test_other_shapes_are_refused():
 def test_without_sequences_it_is_fed_single_images():
     grid, length, patch = GEOMETRIES[0]
     base = method((grid, length, patch))
-    single = AutoregressiveMethod(
-        OursSettings(sequences=False), base.backbone.config, base.sequences, 0
-    )
+    window = (4, 3, 15)
+    spatial = base.sequences.spatial.model_copy(update={"window_shape": window})
+    sequences = base.sequences.model_copy(update={"spatial": spatial})
+    single = AutoregressiveMethod(OursSettings(sequences=False), base.backbone.config, sequences, 0)
     assert (base.batching.needs, single.batching.needs) == ("sequence", "image")
+    # Raster order of the crop, as in AIM.
+    assert torch.equal(single.order, torch.arange(single.length))
+    assert single.grid == tuple(n // p for n, p in zip(window, patch, strict=True)) != base.grid
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, None])

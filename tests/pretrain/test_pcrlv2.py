@@ -15,7 +15,7 @@ from tests.helpers.live import LiveBytes
 from tests.helpers.methods import generator
 from tests.helpers.training import loss_falls, phantom_items, views
 from voxseq.base.random import numpy_generator
-from voxseq.config.data import SequencesConfig
+from voxseq.config.data import SequencesConfig, SpatialConfig
 from voxseq.config.methods.pcrlv2 import PCRLv2Settings
 from voxseq.pretrain.methods.pcrlv2 import (
     Decoder,
@@ -82,7 +82,8 @@ def test_no_volume_is_repeated_for_its_views(monkeypatch, count):
         global_shape=(24, 24, 24), local_shape=(12, 12, 12), swap_block=(3, 2, 3)
     )
     # The data side alone looks at nothing but their shape.
-    batching = PCRLv2Batching(settings, SequencesConfig.model_construct(volume_shape=(32,) * 3), 0)
+    crops = SpatialConfig(window_shape=(32, 32, 32))
+    batching = PCRLv2Batching(settings, SequencesConfig.model_construct(spatial=crops), 0)
     volumes = torch.rand(count, 1, 32, 32, 32, generator=generator())
     streams = [partial(numpy_generator, 0, number) for number in range(count)]
     drawn = np.stack([batching.draw(stream) for stream in streams])

@@ -169,7 +169,7 @@ def test_rows_beyond_the_paper_are_compared_with_their_own_reference(tmp_path: P
     table = compared(context)
     table = table[table["table"] == 5]
     means = run_means(collect(context.config, context.inputs))
-    assert len(table) == 17
+    assert len(table) == 25
     stages = {"": "finetune", "frozen": "beyond"}
     for row in table.to_dict("records"):
         keys = {name: row[name] for name in ("task", "metric")}
@@ -184,7 +184,7 @@ def test_rows_beyond_the_paper_are_compared_with_their_own_reference(tmp_path: P
     probe = row_of(table, other="vit", variant="frozen", metric="auc")
     assert (probe["seeds"], probe["test"]) == (3, PAIR)
     text = to_markdown(differences_sheet(context.config, table))
-    assert "Frozen encoder: ViT, random weights" in text
+    assert "Frozen encoder: ViT, random encoder (the floor)" in text
     assert "n/a" not in text
 
 

@@ -218,18 +218,18 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     context = fake_study.build(tmp_path, missing=missing, ratios=(), **BEYOND)
     one, _, table = tables_of(context)
     assert [block.heading for block in table.blocks] == [
-        *("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines"),
+        *("Token order", "Loss", "Recipe and weights", "Frozen encoder", "Trivial baselines"),
     ]
     assert [c.metric for c in table.blocks[0].columns] == ["dice", "auc", "accuracy"]
     shape = "Mean shape of the training labels"
     named = {row.title: row.reference for block in table.blocks for row in block.rows}
-    assert named["ViT, random weights"] == "Frozen encoder: Ours"
+    assert named["ViT, random encoder (the floor)"] == "Frozen encoder: Ours"
     assert (named[shape], named["Ours"]) == ("Ours", "")
     ours, mean_shape = cell(one, "Ours", "la"), cell(table, shape, "la")
     assert (mean_shape.n, mean_shape.planned) == (3, 3)
     assert mean_shape.reference == pytest.approx(ours.mean)
     assert cell(table, "Majority class", "la").status == "not applicable"
-    vit = cell(table, "ViT, random weights", "nodule", "auc")
+    vit = cell(table, "ViT, random encoder (the floor)", "nodule", "auc")
     assert vit.reference == pytest.approx(cell(table, "Ours", "nodule", "auc").mean)
     gone = cell(table, "Ours, recipe for random weights", "la")
     assert (gone.status, gone.planned) == ("missing", 3)

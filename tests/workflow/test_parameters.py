@@ -44,7 +44,7 @@ def leaves(tree: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 
 
 WORDS = [
-    *("spatial", "semantic", "prefix", "causal", "raster", "window", "zscore", "none"),
+    *("spatial", "semantic", "prefix", "causal", "raster", "norm", "window", "zscore", "none"),
     *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
     *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
     *("large", "small", "multistep", "zstd", "cpu", "fork"),
@@ -68,7 +68,7 @@ def candidates(path: Path_, value: Any) -> list[Any]:
             lists += [[v * 2 for v in value], [v + 1 for v in value], [v / 2 for v in value]]
         return lists
     numbers = [0, 1, 0.5, 200, "elsewhere", [2, 2, 2], [16, 16, 16], [0, 9], [1] * 2, [1] * 3]
-    return [*numbers, "prefix", "raster", "spatial", ["ours"]]
+    return [*numbers, "prefix", "raster", "norm", "spatial", ["ours"]]
 
 
 def put(tree: dict[str, Any], path: Path_, value: Any) -> dict[str, Any]:
@@ -157,7 +157,7 @@ COUPLED = re.compile(
     r"|finetune\.(tasks\.\w+\.)?networks\.unet3d\.norm|execution\.pretrain\.nodes"
     r"|sequences\.sources\.\d+\.kind|sequences\.sources\.1[23]\.dataset"
     r"|sequences\.contrast\.contrasts\.\d|pretrain\.methods\.\w+\.optimiser\.layer_decay"
-    r"|pretrain\.methods\.ours\.(attention|sequences|token_order)"
+    r"|pretrain\.methods\.ours\.(attention|sequences|token_order|loss)"
     r"|finetune\.(tasks\.\w+|defaults\.segmentation)\.roi\.\d"
     r"|ablation\.variants\.\w+\.(without|sequences|attention)"
     # The demo's images have one channel: their only choice is a list, of the first.
@@ -172,6 +172,7 @@ JOINT: list[dict[str, Any]] = [
     {f"sequences.{kind}.weight": 1.0 for kind in ("spatial", "contrast", "semantic")},
     {"encoder.patch_size": [2, 2, 2]},
     {"pretrain.methods.ours.token_order": "raster", "beyond.token_order": []},
+    {"pretrain.methods.ours.loss": "norm", "beyond.loss": []},
     {"pretrain.methods.ours.attention": "causal", "ablation.tasks": []},
     {"pretrain.methods.ours.sequences": False, "ablation.tasks": []},
     {

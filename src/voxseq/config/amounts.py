@@ -13,7 +13,7 @@ from voxseq.catalogue import DataSet
 from voxseq.catalogue.splits import part_sizes
 from voxseq.config import Config
 from voxseq.config.base import Shape3, Spacing3
-from voxseq.config.data import SourceConfig, TaskDataConfig, chosen_channels
+from voxseq.config.data import SourceConfig, TaskDataConfig, chosen_channels, listed_test
 
 #: Of phantoms: contrasts of a subject, types of lesions, mm of a voxel.
 _CONTRASTS, _CATEGORIES, _SPACING = 4, 8, 3.0
@@ -107,7 +107,8 @@ def cases(dataset: str, config: Config) -> tuple[int, int, int]:
     if is_phantom and _is_classification(dataset, config):
         train, val, test = config.data.phantoms.classification_cases
     elif is_phantom:
-        train, val, test = count - count // 5, 0, count // 5
+        test = listed_test(count)
+        train, val = count - test, 0
     if not val:
         val = max(round(config.data.validation_fraction * train), 1)
         train -= val

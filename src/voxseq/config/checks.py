@@ -137,6 +137,8 @@ def _encoder(config: Config) -> Iterator[Problem]:
         return
     sequences = config.sequences
     yield from _box(config, "sequences.volume_shape", sequences.volume_shape)
+    if sequences.image_shape != sequences.volume_shape:
+        yield from _box(config, "sequences.spatial.window_shape", sequences.image_shape)
     thickness, token = sequences.patch_shape[2], encoder.patch_size[2]
     if thickness % token:
         yield Problem(

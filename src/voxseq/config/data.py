@@ -75,6 +75,12 @@ class PhantomConfig(Model):
     """training, validation and test cases of each classification task"""
 
 
+def listed_test(cases: int) -> int:
+    """Phantoms of LA that its test.list names: two fifths, where the published list has a fifth,
+    so that the test tells methods apart; of one case none."""
+    return max(1, round(0.4 * cases)) if cases > 1 else 0
+
+
 #: Voxels of a chunk. Each is packed by itself, which takes longer than a few voxels are worth; a
 #: gigabyte is half of what Blosc2 compresses at a time.
 LEAST_CHUNK, LARGEST_CHUNK = 64, 2**28
@@ -127,7 +133,8 @@ class SpatialConfig(Model):
     crop_shape: Shape3 = (24, 24, 24)
     """source voxels of a crop; a shorter axis is taken whole"""
     window_shape: Shape3 = (16, 16, 16)
-    """voxels a crop is resized to; the window slides along the last"""
+    """voxels a crop is resized to; the window slides along the last. Also the voxels of the single
+    images of methods without sequences"""
     stride: Positive = 2
     """step of the sliding window, in resized voxels"""
     max_start: NonNegative | None = None
@@ -191,6 +198,11 @@ class SequencesConfig(Model):
         """Voxels of one patch of the sequence."""
         x, y, z = self.volume_shape
         return (x, y, z // self.length)
+
+    @property
+    def image_shape(self) -> Shape3:
+        """Voxels of a single image, for methods without sequences: a crop, undistorted."""
+        return self.spatial.window_shape
 
     @model_validator(mode="after")
     def _geometry(self) -> SequencesConfig:

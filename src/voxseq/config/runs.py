@@ -43,11 +43,17 @@ def _is_empty(value: object) -> bool:
 
 
 class SplitSettings(Model):
-    """How the images of a task are divided where no lists are published."""
+    """How the images of a task are divided where no lists are published.
+
+    Attributes:
+        pictures: whether images that show the same picture are looked for, which takes longer than
+            all the rest for hundreds of images that are alike.
+    """
 
     seed: int
     ratio: tuple[float, float, float]
     validation_fraction: float
+    pictures: bool = True
 
     @classmethod
     def of(cls, data: DataConfig) -> SplitSettings:
@@ -174,7 +180,6 @@ class SequencesRun(Model):
     contrast: ContrastCrops
     semantic: SemanticDraws
     length: int
-    volume_shape: Shape3
     patch_shape: Shape3
     percentiles: tuple[float, float]
     validation_every: int

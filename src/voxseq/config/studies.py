@@ -45,6 +45,8 @@ class AblationVariant(Model):
     """as in the settings of ours"""
     token_order: Literal["patch_major", "raster"] | None = None
     """as in the settings of ours"""
+    loss: Literal["squared", "norm"] | None = None
+    """as in the settings of ours"""
     without: Literal["spatial", "contrast", "semantic"] | None = None
     """kind of sequence that is left out"""
     stride: Axis | None = None
@@ -65,6 +67,8 @@ class BeyondConfig(Model):
 
     token_order: Names = ()
     """our method with tokens in raster order"""
+    loss: Names = ()
+    """our method with the loss of equation 2 as printed, the norm"""
     recipes: Names = ()
     """random weights with the recipe for pre-trained encoders, and the other way round"""
     frozen: Names = ()
@@ -75,7 +79,7 @@ class BeyondConfig(Model):
     @property
     def tasks(self) -> tuple[str, ...]:
         """All tasks of the table."""
-        parts = (*self.token_order, *self.recipes, *self.frozen, *self.trivial)
+        parts = (*self.token_order, *self.loss, *self.recipes, *self.frozen, *self.trivial)
         return tuple(dict.fromkeys(parts))
 
 

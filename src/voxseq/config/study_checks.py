@@ -18,7 +18,7 @@ def of_studies(config: Config) -> Iterator[Problem]:
     """Rows of Tables 3 to 5 that cannot be, change nothing, or cannot be told from others."""
     yield from _ratios(config)
     yield from _variants(config)
-    yield from _token_order(config)
+    yield from _own_variants(config)
 
 
 def _ratios(config: Config) -> Iterator[Problem]:
@@ -82,15 +82,21 @@ def _effect(config: Config, variant: AblationVariant) -> tuple[object, ...]:
         kinds,
         variant.attention or ours["attention"],
         variant.token_order or ours["token_order"],
+        variant.loss or ours["loss"],
         (variant.stride or sequences.spatial.stride) if slides else None,
     )
 
 
-def _token_order(config: Config) -> Iterator[Problem]:
+def _own_variants(config: Config) -> Iterator[Problem]:
+    """Rows of Table 5 in which our method would be what it is anyway."""
     ours = config.pretrain.methods.get("ours", {})
-    if config.beyond.token_order and ours.get("token_order") == "raster":
-        yield Problem(
-            "beyond.token_order",
-            "our method has tokens in raster order already (pretrain.methods.ours.token_order), "
-            "so the row would change nothing",
-        )
+    for key, value, words in (
+        ("token_order", "raster", "has tokens in raster order"),
+        ("loss", "norm", "has the norm as its loss"),
+    ):
+        if getattr(config.beyond, key) and ours.get(key) == value:
+            yield Problem(
+                f"beyond.{key}",
+                f"our method {words} already (pretrain.methods.ours.{key}), so the row would "
+                "change nothing",
+            )

@@ -34,7 +34,7 @@ def divide(
         Groups of subjects that show the same picture; and by volume id the reason why an image is
         to be set aside: published lists have it, or its copy, in a later part too.
     """
-    pictures = _pictures(rows, dataset)
+    pictures = _pictures(rows, dataset, split.pictures)
     joined = joined_subjects((row["subject"], p) for row, p in zip(rows, pictures, strict=True))
     _assign_splits(rows, dataset, split, joined)
     reasons: dict[str, str] = {}
@@ -48,13 +48,13 @@ def divide(
     return joined, reasons
 
 
-def _pictures(rows: Sequence[Mapping[str, Any]], dataset: DataSet) -> list[str]:
+def _pictures(rows: Sequence[Mapping[str, Any]], dataset: DataSet, are_compared: bool) -> list[str]:
     """A word for each row that those have in common which show the same picture.
 
-    A source that is not divided needs its voxels compared only.
+    Without a comparison, as for a source that is not divided, these are the same voxels.
     """
     keys = [(row["volume_id"], row["content_hash"]) for row in rows]
-    if dataset.role != "source" or any(row["split"] for row in rows):
+    if are_compared and (dataset.role != "source" or any(row["split"] for row in rows)):
         for number, (one, other, _) in enumerate(same_pictures(rows)):
             keys += [(rows[i]["volume_id"], f"pair {number}") for i in (one, other)]
     groups = joined_subjects(keys)

@@ -38,6 +38,12 @@ META = torch.device("meta")
 ITEMS = 2
 
 
+def fed_shape(method: PretrainMethod) -> Shape3:
+    """Voxels of the volumes that a method is fed."""
+    sequences, takes = method.batching.sequences, method.batching.needs
+    return sequences.volume_shape if takes == "sequence" else sequences.image_shape
+
+
 def pretraining(run: PretrainRun, modality: str, step: int) -> Work:
     """Cost of one item in a step of a pre-training; its validation takes the forward pass.
 
@@ -49,9 +55,9 @@ def pretraining(run: PretrainRun, modality: str, step: int) -> Work:
         modality: of the step's items.
         step: its number.
     """
-    shape, size = run.sequences.volume_shape, run.batch_size
     with META:
         method = build_method(run)
+    shape, size = fed_shape(method), run.batch_size
     try:
         method.begin(run.steps, cast(SequenceSampler, Numbers()))
         batch = batch_of(method, shape, modality, size, partial(torch.empty, device=META))

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 
 from voxseq.config.base import Shape3
 from voxseq.config.runs import PretrainRun
-from voxseq.estimate.count import META, Numbers, batch_of
+from voxseq.estimate.count import META, Numbers, batch_of, fed_shape
 from voxseq.estimate.work import StepMemory
 from voxseq.pretrain.base import PretrainMethod
 from voxseq.pretrain.batching import Batch
@@ -102,9 +102,9 @@ def pretraining(run: PretrainRun, rows: int, parts: int, recompute: bool) -> Ste
         recompute: as ``execution.pretrain.recompute``.
     """
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    shape = run.sequences.volume_shape
     with META:
         method = build_method(run)
+    shape = fed_shape(method)
     try:
         method.begin(run.steps, cast(SequenceSampler, Numbers()))
         if recompute:
@@ -181,10 +181,10 @@ def _step(
 def _validation(method: PretrainMethod, run: PretrainRun, rows: int, ledger: Ledger) -> float:
     """The most during a validation: the loss, and the features of the plain images."""
     method.eval()
-    shape, fake = run.sequences.volume_shape, ledger.fake
-    batch = _batch(method, shape, rows, fake)
+    fake = ledger.fake
+    batch = _batch(method, fed_shape(method), rows, fake)
     with fake:
-        images = torch.empty(rows, 1, *shape)
+        images = torch.empty(rows, 1, *run.sequences.image_shape)
     ledger.hold([*batch.values(), images])
     ledger.restart()
     with ledger, torch.no_grad(), _autocast(run.precision):

@@ -177,7 +177,7 @@ class RunCosts:
         # Runs that differ in the kinds of their sequences alone cost the same.
         step = own.model_copy(update={"kinds": ()})
         work = self.counts.work("pretraining", step, "MRI", 0)
-        plain = self.counts.work("encoder", own.encoder, own.sequences.volume_shape)
+        plain = self.counts.work("encoder", own.encoder, own.sequences.image_shape)
         # Each validation scores the loss, and encodes the plain images to watch for collapse.
         scored = math.ceil(steps / own.validate_every) * own.validation_sequences
         candidates, clusters = 0.0, 0.0

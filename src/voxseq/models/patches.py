@@ -199,6 +199,22 @@ def _is_scored(prefix: Tensor, length: int) -> Tensor:
     return (torch.arange(length, device=prefix.device) >= prefix[:, None]).flatten()
 
 
+def norm_loss(prediction: Tensor, patches: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over tokens of the norm of the error of their normalised voxels (equation 2).
+
+    Args:
+        prediction: (R, V).
+        patches: (R, V) voxels of the predicted tokens.
+        weights: (R,) of the tokens; 0 for those that do not count.
+
+    Returns:
+        Scalar, float32.
+    """
+    errors = prediction.float() - normalised_targets(patches)
+    norms: Tensor = torch.linalg.vector_norm(errors, dim=-1)
+    return (norms * weights).sum()
+
+
 def regression_loss(prediction: Tensor, patches: Tensor, is_scored: Tensor | None = None) -> Tensor:
     """Mean squared error of normalised voxels, over all voxels.
 

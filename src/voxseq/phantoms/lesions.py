@@ -29,6 +29,8 @@ class LesionType(NamedTuple):
 #: HU of grey values 0 and 255.
 GREY_RANGE = (-1000.0, 400.0)
 SIDE = 28
+#: Distance in mm to a shape that is to leave a voxel alone.
+FAR = 1000.0
 #: By Coarse_lesion_type of DeepLesion.
 LESION_TYPES = {
     1: LesionType((0, -45, 20), ("spine",), (8, 12), (420, 620), (150, 3.0), 1.5, 0),
@@ -64,20 +66,37 @@ def spiculated(canvas: Canvas, centre: Vector, radius: float, spikes: int) -> Fi
     return np.asarray(shape, dtype=np.float32)
 
 
-def tumour(canvas: Canvas, centre: Vector, radius: float, value: float, smallest: int) -> None:
-    """Paint a heterogeneous tumour named "tumour" of mean ``value`` (HU).
+def tumour(
+    canvas: Canvas,
+    name: str,
+    centre: Vector,
+    radius: float,
+    value: float,
+    smallest: int,
+    spared: Mask | None = None,
+) -> None:
+    """Paint a heterogeneous tumour.
 
-    Its mean radius (mm) grows until it owns at least ``smallest`` voxels.
+    Args:
+        canvas: with the organs.
+        name: structure that owns its voxels.
+        centre: mm.
+        radius: mean radius in mm; it grows until the tumour owns ``smallest`` voxels.
+        value: mean HU.
+        smallest: number of voxels.
+        spared: voxels (X, Y, Z) that are left as they are.
     """
     inside = 9 * canvas.noise(4.0)
     necrosis = canvas.noise(5.0)
     shape = blob(canvas, centre, radius, 0.16 * radius)
+    if spared is not None:
+        shape = np.where(spared, np.float32(FAR), shape)
     grown = 0.0
     while np.count_nonzero(shape - grown < 0) < smallest and grown < 60:
         grown += 0.5
     shape = shape - grown
     core = np.clip((-shape - 0.45 * radius) / 4, 0, 1) * np.clip(necrosis, 0, 1)
-    canvas.paint("tumour", shape, value + inside - 26 * core)
+    canvas.paint(name, shape, value + inside - 26 * core)
 
 
 def typed_lesion(canvas: Canvas, number: int) -> Mask | None:

@@ -18,6 +18,8 @@ Tissues = Mapping[str, tuple[float, ...]]
 
 _BRAIN_POSE = Pose(turn=0.08, size=0.04, whole=0.0, shift=2.5, amplitude=2.2, smooth=18.0)
 _HEART_POSE = Pose(turn=0.10, size=0.05, whole=0.05, shift=3.0, amplitude=2.0, smooth=16.0)
+#: Standard deviation in mm of the place of the field of view around a heart.
+_HEART_JITTER = 8.0
 #: Intensities of T1-weighted, T1 with contrast agent, T2-weighted, T2-FLAIR.
 BRATS_TISSUES: Tissues = {
     "white": (640, 650, 370, 400),
@@ -187,7 +189,8 @@ def atrium(rng: Rng, shape: Shape, spacing: Spacing) -> tuple[Field, NDArray[np.
     The blood pools enhance, the left atrium and its appendage and pulmonary vein stubs are the
     label, its wall is dark with patches of bright scar, the lungs are dark.
     """
-    points = _HEART_POSE.points(rng, shape, spacing, (0, 0, 0))
+    where = np.clip(rng.normal(0, _HEART_JITTER, 3), -2 * _HEART_JITTER, 2 * _HEART_JITTER)
+    points = _HEART_POSE.points(rng, shape, spacing, where)
     canvas = Canvas.blank(rng, points, spacing, (70.0,))
     blood = float(rng.uniform(230, 330))
     _around_atrium(canvas, blood)

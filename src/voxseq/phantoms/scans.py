@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from voxseq.phantoms import lesions, mri
 from voxseq.phantoms import shapes as sh
 from voxseq.phantoms.organs import ChestFindings
-from voxseq.phantoms.shapes import Canvas, Rng, Shape, Spacing
+from voxseq.phantoms.shapes import Canvas, Field, Mask, Rng, Shape, Spacing
 from voxseq.phantoms.torso import CtStyle, scan, torso
 
 Place = tuple[float, float, float]
@@ -145,17 +145,18 @@ def stroke_case(name: str, seed: int, case: int, shape: Shape) -> dict[str, Imag
 
 
 def chest_image(person: Rng, visit: Rng, shape: Shape, positive: bool) -> Image:
-    """Chest CT in HU with or without patchy ground-glass opacity, as in RICORD.
+    """Chest CT in HU of a patient with or without COVID-19 pneumonia, as in RICORD.
 
-    Depth of inspiration, congestion around the hila, gradients towards the back, scars, noise and
-    dose vary in both classes, so that density alone tells little: place and pattern do.
+    Both classes have the same haze, by the same law of density and extent: along the pleura with
+    the pneumonia, around the hila without it. Gradients towards the back, scars, noise and dose
+    vary in both, so that a histogram tells nothing: place does.
     """
     style = CtStyle(venous=0.1, arterial=0.1, noise=22.0, lung=-825.0).vary(person)
-    congested = person.random() < (0.2 if positive else 0.5)
+    amount = float(person.uniform(220, 420))
     found = ChestFindings(
-        ground_glass=float(person.uniform(140, 280)) if positive else 0.0,
-        extent=float(person.uniform(0.11, 0.30) if positive else person.uniform(0.07, 0.24)),
-        congestion=float(person.uniform(90, 220)) if congested else 0.0,
+        ground_glass=amount if positive else 0.0,
+        congestion=0.0 if positive else amount,
+        extent=float(person.uniform(0.2, 0.4)),
         dependent=float(person.uniform(20, 150)),
         scars=int(person.integers(0, 5)),
     )
@@ -174,9 +175,14 @@ def chest_image(person: Rng, visit: Rng, shape: Shape, positive: bool) -> Image:
 
 
 class Tumours(NamedTuple):
-    """The tumours of a task of the decathlon."""
+    """The tumours of a task of the decathlon, and an unlabelled decoy.
+
+    The decoy has a tumour's law of intensity, size and shape and lies in another organ, so that
+    only the surroundings tell the two apart.
+    """
 
     hosts: tuple[str, ...]  #: structures that they grow in
+    decoys: tuple[str, ...]  #: structures of which one holds the decoy
     depth: float  #: mm of the host around them
     value: tuple[float, float]  #: HU without enhancement, and of full venous enhancement
     darker: tuple[float, float]  #: HU below ``value``, smallest and largest; 0, 0: none
@@ -185,31 +191,73 @@ class Tumours(NamedTuple):
     several: bool = False  #: one or two of them
     sway: float = 0.0  #: mm that they may lie beside the host
 
-    def paint(self, canvas: Canvas, venous: float) -> None:
-        """Paint them; they own the structure "tumour"."""
-        rng, smallest = canvas.rng, max(4, round(self.smallest * canvas.owner.size))
+    def paint(self, canvas: Canvas, venous: float, labelled: tuple[str, ...]) -> None:
+        """Paint them; they own the structure "tumour".
+
+        Args:
+            canvas: with all organs.
+            venous: enhancement, 0 to 1.
+            labelled: structures of the task's classes, which the decoy spares.
+        """
+        rng = canvas.rng
+        spared = canvas.mask(*self.hosts, *labelled)
+        where = decoy_place(canvas, self.decoys, spared, self.depth)
+        self._paint(canvas, "decoy", where, venous, spared)
         for _ in range(int(rng.integers(1, 3)) if self.several else 1):
             where = canvas.pick(canvas.mask(*self.hosts), self.depth)
             if self.sway:
                 where = where + rng.normal(0, self.sway, 3)
-            value = self.value[0] + self.value[1] * venous
-            if any(self.darker):
-                value -= float(rng.uniform(*self.darker))
-            lesions.tumour(canvas, where, float(rng.uniform(*self.radius)), value, smallest)
+            self._paint(canvas, "tumour", where, venous)
+
+    def _paint(
+        self, canvas: Canvas, name: str, where: Field, venous: float, spared: Mask | None = None
+    ) -> None:
+        value = self.value[0] + self.value[1] * venous
+        if any(self.darker):
+            value -= float(canvas.rng.uniform(*self.darker))
+        radius, smallest = float(canvas.rng.uniform(*self.radius)), self.smallest
+        least = max(4, round(smallest * canvas.owner.size))
+        lesions.tumour(canvas, name, where, radius, value, least, spared)
 
 
 class LungTumours(NamedTuple):
-    """A spiculated tumour with a hazy margin."""
+    """A spiculated tumour with a hazy margin, and a decoy like it outside the lung."""
 
-    def paint(self, canvas: Canvas, venous: float) -> None:
-        """Paint it; it owns the structure "tumour"."""
-        rng = canvas.rng
+    decoys: tuple[str, ...]  #: structures of which one holds the decoy
+
+    def paint(self, canvas: Canvas, venous: float, labelled: tuple[str, ...]) -> None:
+        """Paint it; it owns the structure "tumour". Arguments as :meth:`Tumours.paint`."""
+        lungs = canvas.mask("lung_right", "lung_left", *labelled)
+        where = decoy_place(canvas, self.decoys, lungs, 14.0)
+        self._paint(canvas, "decoy", where, venous, lungs)
         where = canvas.pick(canvas.mask("lung_right", "lung_left"), 14.0)
+        self._paint(canvas, "tumour", where, venous)
+
+    def _paint(
+        self, canvas: Canvas, name: str, where: Field, venous: float, spared: Mask | None = None
+    ) -> None:
+        rng = canvas.rng
         radius = float(rng.uniform(9, 15))
         shape = lesions.spiculated(canvas, where, radius, int(rng.integers(4, 9)))
+        if spared is not None:
+            shape = np.where(spared, np.float32(lesions.FAR), shape)
         inside = 20 + 30 * venous + 22 * canvas.noise(4.0)
         canvas.paint("", shape - 3.0, -560.0, edge=2.0)
-        canvas.paint("tumour", shape, inside)
+        canvas.paint(name, shape, inside)
+
+
+#: Voxels, as a share, of which a structure needs more to hold a decoy.
+_LEAST_HOST = 0.004
+
+
+def decoy_place(canvas: Canvas, hosts: tuple[str, ...], spared: Mask, depth: float) -> Field:
+    """A place (3,) in mm, deep inside one of the hosts that are large enough, drawn evenly.
+
+    Without any it is anywhere outside ``spared`` (X, Y, Z).
+    """
+    masks = [canvas.mask(host) & ~spared for host in hosts]
+    large = [mask for mask in masks if mask.mean() > _LEAST_HOST] or [~spared]
+    return canvas.pick(large[int(canvas.rng.integers(len(large)))], depth)
 
 
 class MsdTask(NamedTuple):
@@ -228,6 +276,9 @@ class MsdTask(NamedTuple):
         return self.folder.split("_", 1)[1].lower()
 
 
+#: Standard deviation and limit, in mm, of the place of the field of view: the position in it tells
+#: little, the organs around do.
+_JITTER, _FARTHEST = 12.0, 26.0
 _VENOUS = CtStyle(venous=0.9, arterial=0.15, noise=13.0)
 _TUMOUR = ("tumour",)
 
@@ -235,21 +286,25 @@ MSD_TASKS = {
     "task03_liver": MsdTask(
         "Task03_Liver", {"liver": ("liver", "liver_vessel"), "cancer": _TUMOUR}, (36, 12, 26),
         _VENOUS, "RAS",
-        Tumours(("liver", "liver_vessel"), 16.0, (56, 52), (38, 60), (8, 15), several=True),
+        Tumours(("liver", "liver_vessel"), ("kidney_right", "stomach", "muscle", "cavity"), 16.0,
+                (56, 52), (38, 60), (8, 15), several=True),
     ),
     "task06_lung": MsdTask(
         "Task06_Lung", {"cancer": _TUMOUR}, (60, -4, 126),
-        CtStyle(venous=0.4, arterial=0.4, noise=24.0, grain=0.4), "LAS", LungTumours(),
+        CtStyle(venous=0.4, arterial=0.4, noise=24.0, grain=0.4), "LAS",
+        LungTumours(("mediastinum", "heart", "muscle", "liver")),
     ),
     "task07_pancreas": MsdTask(
         "Task07_Pancreas", {"pancreas": ("pancreas",), "cancer": _TUMOUR}, (-14, 8, 6),
         CtStyle(venous=0.85, arterial=0.3, noise=12.0), "RAS",
-        Tumours(("pancreas",), 10.0, (42, 58), (32, 48), (9, 14)),
+        Tumours(("pancreas",), ("kidney_left", "stomach", "spleen", "liver", "muscle"), 10.0,
+                (42, 58), (32, 48), (9, 14)),
     ),
     "task08_hepaticvessel": MsdTask(
         "Task08_HepaticVessel", {"Vessel": ("liver_vessel",), "Tumour": _TUMOUR}, (40, 10, 36),
         CtStyle(venous=1.05, arterial=0.1, noise=12.0), "RAS",
-        Tumours(("liver",), 16.0, (56, 52), (38, 55), (9, 15)),
+        Tumours(("liver",), ("kidney_right", "stomach", "muscle", "cavity"), 16.0,
+                (56, 52), (38, 55), (9, 15)),
     ),
     "task09_spleen": MsdTask(
         "Task09_Spleen", {"spleen": ("spleen",)}, (-66, -12, 32), _VENOUS, "LAS",
@@ -257,7 +312,8 @@ MSD_TASKS = {
     "task10_colon": MsdTask(
         "Task10_Colon", {"colon cancer primaries": _TUMOUR}, (-80, -14, -42),
         CtStyle(venous=0.75, arterial=0.1, noise=14.0), "RAS",
-        Tumours(("colon", "lumen"), 14.0, (66, 36), (0, 0), (10, 15), smallest=0.004, sway=4.0),
+        Tumours(("colon", "lumen"), ("muscle", "kidney_left", "spleen", "cavity", "bowel"), 14.0,
+                (66, 36), (0, 0), (10, 15), smallest=0.004, sway=4.0),
     ),
 }  # fmt: skip
 
@@ -268,10 +324,11 @@ def msd_case(name: str, seed: int, case: int, shape: Shape) -> tuple[Image, NDAr
     across, along = 96.0 * rng.uniform(0.93, 1.0, 2)
     spacing = sh.spacing_of(shape, (across, across, along))
     style = task.style.vary(rng)
-    where = np.asarray(task.region) + rng.normal(0, 5, 3)
+    where = np.asarray(task.region) + np.clip(rng.normal(0, _JITTER, 3), -_FARTHEST, _FARTHEST)
     canvas = torso(rng, shape, spacing, where, style)
     if task.tumours is not None:
-        task.tumours.paint(canvas, style.venous)
+        labelled = tuple(name for names in task.classes.values() for name in names)
+        task.tumours.paint(canvas, style.venous, labelled)
     label = np.zeros(shape, dtype=np.uint8)
     for number, structures in enumerate(task.classes.values(), start=1):
         label[canvas.mask(*structures)] = number

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from voxseq.config.data import PhantomConfig
+from voxseq.config.data import PhantomConfig, listed_test
 from voxseq.phantoms import formats, mri
 from voxseq.phantoms.deeplesion import deeplesion
 from voxseq.phantoms.formats import Series, make_uid, write_nifti, write_series
@@ -250,7 +250,7 @@ def msd(name: str, folder: Path, config: PhantomConfig) -> None:
 
 
 def la(name: str, folder: Path, config: PhantomConfig) -> None:
-    """``2018LA_Seg_Training Set/<id>/mri_norm2.h5``, ``train.list`` (80 %) and ``test.list``.
+    """``2018LA_Seg_Training Set/<id>/mri_norm2.h5``, ``train.list`` and ``test.list`` (40 %).
 
     Images are z-scored over the whole field of view first, then cropped in x and y, as published.
     """
@@ -266,7 +266,7 @@ def la(name: str, folder: Path, config: PhantomConfig) -> None:
         path = folder / "2018LA_Seg_Training Set" / identifier / "mri_norm2.h5"
         arrays = {"image": image, "label": label}
         formats.write_h5(path, {k: np.ascontiguousarray(v[box]) for k, v in arrays.items()})
-    training = cases - max(1, round(0.2 * cases)) if cases > 1 else cases
+    training = cases - listed_test(cases)
     order = case_rng(config.seed, name, 1_000_000).permutation(cases)
     chosen = [names[i] for i in order]
     for file, part in (("train.list", chosen[:training]), ("test.list", chosen[training:])):

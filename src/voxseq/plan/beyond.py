@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from voxseq.config import Config
 from voxseq.config.registry import ENCODER_NETWORKS, Method
@@ -22,19 +23,31 @@ from voxseq.plan.training import (
     rows_of,
 )
 
-RASTER = "beyond/pretrain/raster"
+#: Part of the table → the setting of our method that it changes, the name of the variant, and what
+#: its title says.
+VARIANTS: Mapping[str, tuple[Mapping[str, str], str, str]] = {
+    "token_order": ({"token_order": "raster"}, "raster", "tokens in raster order"),
+    "loss": ({"loss": "norm"}, "norm", "norm of the error, not squared"),
+}
 #: Parts of the table, in order.
-GROUPS = ("Token order", "Recipe and weights", "Frozen encoder", "Trivial baselines")
+GROUPS = ("Token order", "Loss", "Recipe and weights", "Frozen encoder", "Trivial baselines")
 #: Baselines without a network, by type of task: name and title.
 BASELINES: Mapping[TaskType, Mapping[str, str]] = {
-    "segmentation": {"mean_shape": "Mean shape of the training labels"},
+    "segmentation": {
+        "mean_shape": "Mean shape of the training labels",
+        "voxel_trees": "Boosted trees on each voxel's intensity, neighbours and place",
+    },
     "classification": {
         "majority": "Majority class",
         "intensity_logistic": "Logistic regression on intensity and size",
+        "histogram_logistic": "Logistic regression on the histogram",
+        "voxel_logistic": "Logistic regression on voxels",
     },
     "regression": {
         "mean_value": "Mean of the training targets",
         "intensity_ridge": "Ridge regression on intensity and size",
+        "histogram_ridge": "Ridge regression on the histogram",
+        "voxel_ridge": "Ridge regression on voxels",
     },
 }
 
@@ -43,15 +56,16 @@ def add_beyond_runs(builder: Builder, chain: Chain) -> tuple[list[ControlRow], l
     """Add the runs of Table 5; returns its rows in order, and the cells."""
     config = chain.config
     found: dict[ControlRow, list[ResultKey]] = {}
-    adders = {
-        "token_order": _token_order,
+    adders: dict[str, Callable[[Builder, Chain, str], Added]] = {
+        **{part: partial(_own_variant, part=part) for part in VARIANTS},
         "recipes": _recipes,
         "frozen": _frozen,
         "trivial": _trivial,
     }
-    if config.beyond.token_order and _has_ours(config):
-        variant = AblationVariant.model_validate({"title": "raster", "token_order": "raster"})
-        add_variant(builder, chain, "beyond", "raster", variant)
+    for part, (changes, name, _) in VARIANTS.items():
+        if getattr(config.beyond, part) and _has_ours(config):
+            variant = AblationVariant.model_validate({"title": name, **changes})
+            add_variant(builder, chain, "beyond", name, variant)
     for part, add in adders.items():
         for task in getattr(config.beyond, part):
             for row, cell in add(builder, chain, task):
@@ -76,12 +90,16 @@ def _title(config: Config, method: str) -> str:
 Added = Iterator[tuple[ControlRow, ResultKey]]
 
 
-def _token_order(builder: Builder, chain: Chain, task: str) -> Added:
+def _own_variant(builder: Builder, chain: Chain, task: str, part: str) -> Added:
+    """Our method pre-trained with one setting changed."""
+    _, name, words = VARIANTS[part]
     config = chain.config
     if _has_ours(config):
-        title = f"{_title(config, 'ours')}, tokens in raster order"
-        row = ControlRow("Token order", title, "ours", "raster", "ours", "")
-        spec = FinetuneSpec(task, "ours", "raster", pretrained=chain.own(RASTER))
+        title = f"{_title(config, 'ours')}, {words}"
+        group = GROUPS[list(VARIANTS).index(part)]
+        row = ControlRow(group, title, "ours", name, "ours", "")
+        encoder = chain.own(f"beyond/pretrain/{name}")
+        spec = FinetuneSpec(task, "ours", name, pretrained=encoder)
         yield row, add_cell(builder, chain, "beyond", spec)
 
 
@@ -108,7 +126,8 @@ def _frozen(builder: Builder, chain: Chain, task: str) -> Added:
     reference = ("ours", "frozen") if _has_ours(config) else ("", "")
     for method in _encoder_methods(config, task):
         encoder = chain.encoder_of(method)
-        title = _title(config, method.name) + ("" if encoder else ", random weights")
+        # The floor: what a decoder or a linear model makes of features that nothing has trained.
+        title = _title(config, method.name) + ("" if encoder else ", random encoder (the floor)")
         spec = FinetuneSpec(
             task,
             method.name,

@@ -77,7 +77,8 @@ def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> Exa
         optional=task is None and data.root is not None and all(s.optional for s in uses),
         phantoms=None if data.root is not None else data.phantoms,
         min_valid_fraction=data.min_valid_fraction,
-        split=SplitSettings.of(data),
+        # Phantoms are drawn one by one: none is a copy of another.
+        split=SplitSettings.of(data).model_copy(update={"pictures": data.root is not None}),
         task=task and needs_of(task),
     )
 
@@ -141,6 +142,7 @@ def _of_the_user(run: ExamineRun, config: Config, tasks: Mapping[str, Task]) -> 
             "optional": False,
             "phantoms": None,
             "task": needs,
+            "split": SplitSettings.of(config.data),
         }
     )
 

@@ -96,7 +96,8 @@ def _add_pretrain(builder: Builder, chain: Chain, stage: Stage, key: str, run: P
 
 def _pretrain_run(chain: Chain, method: str, variant: AblationVariant) -> PretrainRun:
     config = chain.config
-    changes = {"attention": variant.attention, "token_order": variant.token_order}
+    names = ("attention", "token_order", "loss")
+    changes = {name: getattr(variant, name) for name in names}
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if not variant.sequences:
         given["sequences"] = False

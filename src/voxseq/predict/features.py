@@ -106,7 +106,7 @@ class FeatureExtractor:
                 f"{file}: it does not tell how images were prepared",
                 "use an encoder that this version of voxseq has trained",
             )
-        tile = cast(Shape, tuple(found["volume_shape"]))
+        tile = cast(Shape, tuple(found["window_shape"]))
         sides = zip(tile, found["crop_shape"], strict=True)
         x, y, z = (new / old for new, old in sides)
         low, high = found["percentiles"]

@@ -53,16 +53,25 @@ def assemble(voxels: Tensor, headers: NDArray[Any], config: SequencesConfig) -> 
         config: shape of the volumes and the stride of windows.
 
     Returns:
-        (B, 1, X, Y, Z) float32 in 0..1 on the device of ``voxels``. On the CPU a volume does not
-        depend on the others of its batch, to the bit.
+        (B, 1, X, Y, Z) float32 in 0..1 on the device of ``voxels``; all of them sequences, or all
+        single images. On the CPU a volume does not depend on the others of its batch, to the bit.
     """
-    shape = (len(headers), 1, *config.volume_shape)
-    volumes = torch.empty(shape, dtype=torch.float32, device=voxels.device)
+    shape = _volume_shape(headers[0], config) if len(headers) else config.volume_shape
+    size = (len(headers), 1, *shape)
+    volumes = torch.empty(size, dtype=torch.float32, device=voxels.device)
     for alike, parts in _groups(headers).items():
         made = _scaled(_resized(_gathered(voxels, alike, parts), alike.shape), alike, parts)
         for part, values in zip(parts, made, strict=True):
             _place(volumes[part.row, 0], values, part, alike.mode, config)
     return volumes
+
+
+def _volume_shape(header: Any, config: SequencesConfig) -> Triple:
+    """Voxels of the volume that an item becomes."""
+    if int(header["mode"]) == SLIDING:
+        return config.volume_shape
+    x, y, z = _triple(header["shape"])
+    return x, y, z * int(header["parts"])
 
 
 def _groups(headers: NDArray[Any]) -> dict[_Alike, list[_Part]]:

@@ -158,7 +158,7 @@ class RangeFinder:
     def _crops(self, name: str, table: pd.DataFrame) -> list[Crops]:
         """Crops whose ranges a table has, by the columns."""
         config = self.config
-        patch, image = config.patch_shape, config.volume_shape
+        patch, image = config.patch_shape, config.spatial.window_shape
         if not len(table) or name == "semantic":
             # The draws name rows of the table of lesions.
             return []

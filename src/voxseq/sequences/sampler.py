@@ -332,7 +332,7 @@ class SequenceSampler:
     ) -> Raw:
         config = self.config
         if not sequences:
-            return Raw([table.stored(row, "row", "image_low", "image_high")], config.volume_shape)
+            return Raw([table.stored(row, "row", "image_low", "image_high")], config.image_shape)
         box, window = table.stored(row, "row", "low", "high"), config.spatial.window_shape
         starts = start_count(
             window[2],
@@ -363,7 +363,7 @@ class SequenceSampler:
         whole = np.array([self._store(box.store).shape(box.row)])
         own = np.array([[*box.start, *box.extent]])
         (x, y, z, a, b, c), *_ = centred_boxes(own, config.spatial.crop_shape, whole).tolist()
-        return Raw([replace(box, start=(x, y, z), extent=(a, b, c))], config.volume_shape)
+        return Raw([replace(box, start=(x, y, z), extent=(a, b, c))], config.image_shape)
 
     def _semantic(
         self, table: IndexTable, row: int, generator: np.random.Generator, sequences: bool
@@ -376,4 +376,4 @@ class SequenceSampler:
             return Raw(boxes, config.patch_shape)
         chosen = items[int(generator.integers(len(items)))]
         box = self._items.stored(chosen, "row", "image_low", "image_high")
-        return Raw([box], config.volume_shape)
+        return Raw([box], config.image_shape)

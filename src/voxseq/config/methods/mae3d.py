@@ -29,6 +29,6 @@ class MAE3DSettings(MaskedSettings):
         """Crops that cannot be masked or cut, besides."""
         yield from super().misfits(around)
         yield from self.masked_grid("crop_shape", self.crop_shape, around)
-        whole = around.sequences.volume_shape
+        whole = around.sequences.image_shape
         if any(c > n for c, n in zip(self.crop_shape, whole, strict=True)):
-            yield "crop_shape", f"{self.crop_shape} exceeds sequences.volume_shape {whole}"
+            yield "crop_shape", f"{self.crop_shape} exceeds sequences.spatial.window_shape {whole}"

@@ -52,8 +52,8 @@ class MedCoSSSettings(MaskedSettings):
         """Volumes that cannot be masked, a stage without steps or data, besides."""
         yield from super().misfits(around)
         sequences = around.sequences
-        for key, text in self.masked_grid("", sequences.volume_shape, around):
-            yield key, f"sequences.volume_shape {text}"
+        for key, text in self.masked_grid("", sequences.image_shape, around):
+            yield key, f"sequences.spatial.window_shape {text}"
         if around.encoder.voxels < 2:
             yield "", "encoder.patch_size: tokens of one voxel cannot be normalised"
         if around.steps < 2:

@@ -19,14 +19,18 @@ from voxseq.evaluation.segmentation import DICE
 from voxseq.finetune import classification, regression, results, segmentation
 from voxseq.finetune.baselines.intensity import describe
 from voxseq.finetune.baselines.logistic import fit_logistic
-from voxseq.finetune.baselines.mean_shape import fit_mean_shape
+from voxseq.finetune.baselines.mean_shape import MeanShape, fit_mean_shape
+from voxseq.finetune.baselines.plain import histogram, voxels
 from voxseq.finetune.baselines.ridge import fit_ridge
+from voxseq.finetune.baselines.voxel_trees import VoxelTrees, fit_voxel_trees
 from voxseq.finetune.recipe import Splits, choose_splits, limited_threads
 
 if TYPE_CHECKING:
     from voxseq.config.runs import BaselineRun
     from voxseq.plan.context import RunContext
 
+#: Of what a baseline draws: one number, so that all runs agree.
+_SEED = 0
 _LOG = logging.getLogger("voxseq.finetune")
 Numbers = dict[str, Any]
 #: (folder of results, the task's recipe, its volumes, its cases) → numbers for summary.json
@@ -92,45 +96,73 @@ def _mean_value(out: Path, recipe: RegressionRecipe, volumes: Volumes, splits: S
     }
 
 
-def _intensity_logistic(
-    out: Path, recipe: ClassificationRecipe, volumes: Volumes, splits: Splits
-) -> Numbers:
-    """Logistic regression on intensities and on the size of what is bright, of each channel."""
-    return fit_logistic(out, _described(volumes, splits), recipe, volumes, splits)
+def _described(image: Array) -> Array:
+    """Intensities and the size of what is bright, of each channel of an image (C, X, Y, Z)."""
+    found: Array = np.ravel([*map(describe, image)])
+    return found
 
 
-def _intensity_ridge(
-    out: Path, recipe: RegressionRecipe, volumes: Volumes, splits: Splits
-) -> Numbers:
-    """Ridge regression on the same numbers."""
-    return fit_ridge(out, _described(volumes, splits), recipe, volumes, splits)
+def _linear(fit: Callable[..., Numbers], numbers: Callable[[Array], Array]) -> Baseline:
+    """A linear model of plain numbers of each image."""
 
+    def baseline(out: Path, recipe: Any, volumes: Volumes, splits: Splits) -> Numbers:
+        features = {
+            split: np.stack([numbers(volumes.image(row)) for row in rows])
+            for split, rows in vars(splits).items()
+        }
+        return fit(out, features, recipe, volumes, splits)
 
-def _described(volumes: Volumes, splits: Splits) -> dict[str, Array]:
-    return {
-        split: np.stack([np.ravel([*map(describe, volumes.image(row))]) for row in rows])
-        for split, rows in vars(splits).items()
-    }
+    return baseline
 
 
 def _mean_shape(out: Path, recipe: SegmentationRecipe, volumes: Volumes, splits: Splits) -> Numbers:
     """The mean of the training labels, cut at the best validation Dice."""
     shape = fit_mean_shape(volumes, splits.train, splits.val, len(recipe.labels))
-    predict = segmentation.at_once(shape)
+    return _by_thresholds(shape, shape.shares.size, out, recipe, volumes, splits)
+
+
+def _voxel_trees(
+    out: Path, recipe: SegmentationRecipe, volumes: Volumes, splits: Splits
+) -> Numbers:
+    """Boosted trees on each voxel's intensity, near neighbours and place."""
+    trees = fit_voxel_trees(volumes, splits.train, splits.val, len(recipe.labels), _SEED)
+    return _by_thresholds(trees, trees.parameters, out, recipe, volumes, splits)
+
+
+def _by_thresholds(
+    found: MeanShape | VoxelTrees,
+    parameters: int,
+    out: Path,
+    recipe: SegmentationRecipe,
+    volumes: Volumes,
+    splits: Splits,
+) -> Numbers:
+    """Score a segmentation whose classes have thresholds."""
+    predict = segmentation.at_once(found)
     score, further = segmentation.write_scores(out, predict, recipe, volumes, splits)
     return {
         "selected_by": DICE,
         "selected_step": 0,
         "validation_score": score,
-        "thresholds": dict(zip(recipe.labels, shape.thresholds, strict=True)),
-        "parameters": shape.shares.size,
+        "thresholds": dict(zip(recipe.labels, found.thresholds, strict=True)),
+        "parameters": parameters,
         **further,
     }
 
 
 #: Type of task → baseline → its function.
 BASELINES: Mapping[TaskType, Mapping[str, Baseline]] = {
-    "segmentation": {"mean_shape": _mean_shape},
-    "classification": {"majority": _majority, "intensity_logistic": _intensity_logistic},
-    "regression": {"mean_value": _mean_value, "intensity_ridge": _intensity_ridge},
+    "segmentation": {"mean_shape": _mean_shape, "voxel_trees": _voxel_trees},
+    "classification": {
+        "majority": _majority,
+        "intensity_logistic": _linear(fit_logistic, _described),
+        "histogram_logistic": _linear(fit_logistic, histogram),
+        "voxel_logistic": _linear(fit_logistic, voxels),
+    },
+    "regression": {
+        "mean_value": _mean_value,
+        "intensity_ridge": _linear(fit_ridge, _described),
+        "histogram_ridge": _linear(fit_ridge, histogram),
+        "voxel_ridge": _linear(fit_ridge, voxels),
+    },
 }

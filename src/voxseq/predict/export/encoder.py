@@ -97,5 +97,5 @@ def adaptation_plan(
         "architecture_plans": {"arch_class_name": architecture, "arch_kwargs": dict(arguments)},
         "pretrain_plan": dict(record),
         "pretrain_num_input_channels": 1,
-        "recommended_downstream_patchsize": preparation.get("volume_shape"),
+        "recommended_downstream_patchsize": preparation.get("window_shape"),
     }

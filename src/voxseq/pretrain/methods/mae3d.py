@@ -30,7 +30,7 @@ class MAE3DBatching(Batching):
     def draw(self, stream: Stream) -> NDArray[Any]:
         """Draw the first voxel of the box; there is no other augmentation (published code)."""
         drawn = np.zeros((), self.drawn)
-        room = np.subtract(self.sequences.volume_shape, self.settings.crop_shape)
+        room = np.subtract(self.sequences.image_shape, self.settings.crop_shape)
         drawn["start"] = stream(0).integers(0, room + 1)
         return drawn
 

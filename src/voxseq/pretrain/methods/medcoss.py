@@ -145,7 +145,7 @@ class MedCoSSMethod(PretrainMethod):
     def build(self) -> None:
         """Make decoder and teacher."""
         self.patch_size: Grid = self.encoder_config.patch_size
-        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
+        self.grid = token_grid(self.sequences.image_shape, self.patch_size)
         self.decoder = self._new_decoder(0)
         self.teacher = frozen_copy(self.backbone).eval()
         self.register_buffer("rehearsal", torch.empty(0, dtype=torch.int64))

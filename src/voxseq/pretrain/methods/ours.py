@@ -12,6 +12,7 @@ from voxseq.models.attention import chosen_rows, prefix_visible
 from voxseq.models.initialise import initialise_linears
 from voxseq.models.patches import (
     Grid,
+    norm_loss,
     padded_rows,
     patchify,
     regression_loss,
@@ -57,8 +58,13 @@ class AutoregressiveMethod(PretrainMethod):
     def build(self) -> None:
         """Make the head and the order of the tokens."""
         self.patch_size: Grid = self.encoder_config.patch_size
-        self.grid = token_grid(self.sequences.volume_shape, self.patch_size)
-        order = token_order(self.grid, self.sequences.length, self.settings.token_order)
+        # A single image is one patch: its tokens are in raster order, as in AIM.
+        shape, patches = self.sequences.image_shape, 1
+        if self.settings.sequences:
+            shape, patches = self.sequences.volume_shape, self.sequences.length
+        self.shape = shape
+        self.grid = token_grid(shape, self.patch_size)
+        order = token_order(self.grid, patches, self.settings.token_order)
         self.register_buffer("order", order, persistent=False)
         self.head = nn.Linear(self.encoder_config.width, math.prod(self.patch_size))
         initialise_linears(self.head)
@@ -80,10 +86,10 @@ class AutoregressiveMethod(PretrainMethod):
         Raises:
             ValueError: for another shape.
         """
-        if tuple(volume.shape[2:]) != tuple(self.sequences.volume_shape):
+        if tuple(volume.shape[2:]) != tuple(self.shape):
             raise ValueError(
-                f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with "
-                f"{self.sequences.volume_shape} voxels"
+                f"volume of shape {tuple(volume.shape)}: expected (B, 1, *) with {self.shape} "
+                "voxels"
             )
         return patchify(volume, self.patch_size).index_select(1, self.order)
 
@@ -115,7 +121,12 @@ class AutoregressiveMethod(PretrainMethod):
     def training_loss(
         self, batch: Batch, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return ``loss``, the mean squared error of all scored voxels of the batch."""
+        """Return ``loss``.
+
+        With ``loss: squared`` it is the mean squared error of all scored voxels of the batch; with
+        ``norm`` the norm of a token's error, averaged over the scored tokens of each sequence, and
+        then over the sequences.
+        """
         del step
         patches = self.sequence(batch["volume"])
         everywhere = self.draw_prefix(self.shard.global_size(len(patches)), generator)
@@ -124,12 +135,27 @@ class AutoregressiveMethod(PretrainMethod):
         prediction = self.predict(patches, prefix.to(patches.device), rows)
         # The name is used again so that the voxels of all tokens are freed.
         patches = chosen_rows(patches, rows)
+        if self.settings.loss == "norm":
+            weights = self._weights(prefix.to(rows.device), rows)
+            if is_scored is not None:
+                weights = weights * is_scored
+            return {"loss": norm_loss(prediction, patches, weights)}
         loss = regression_loss(prediction, patches, is_scored)
         if self.shard.parts > 1:
             # Shares with more scored tokens weigh more: errors are pooled over the whole batch.
             scored, mean = self.length - prefix, (self.length - everywhere).float().mean()
             loss = loss * (scored.float().mean() / mean.to(loss))
         return {"loss": loss}
+
+    def _weights(self, prefix: Tensor, rows: Tensor) -> Tensor:
+        """Weights (R,) with which every sequence, and of it every scored token, counts alike.
+
+        Args:
+            prefix: (B,) of the sequences.
+            rows: (R,) places of the tokens, in 0..B·L - 1.
+        """
+        each = 1.0 / ((self.length - prefix).float() * len(prefix))
+        return each[rows // self.length]
 
     def rows(self, prefix: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Places of the rows to predict behind prefixes (B,), and which count; None: all."""

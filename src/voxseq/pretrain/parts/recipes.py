@@ -32,7 +32,7 @@ class RecipeBatching(Batching):
         """Draw every view from its own stream."""
         drawn = np.zeros((), self.drawn)
         for number, recipe in enumerate(self.recipes):
-            drawn["view"][number] = recipe.draw(self.sequences.volume_shape, stream(number))
+            drawn["view"][number] = recipe.draw(self.sequences.image_shape, stream(number))
         return drawn
 
     def pair(self, volumes: Tensor, drawn: NDArray[Any]) -> Batch:

@@ -13,6 +13,7 @@ from voxseq.report.tables.notes import with_notes
 #: Group of rows → its name in the title.
 _GROUPS = {
     "Token order": "token order",
+    "Loss": "loss",
     "Recipe and weights": "recipes",
     "Frozen encoder": "frozen encoders",
     "Trivial baselines": "trivial baselines",

@@ -239,6 +239,7 @@ def _row_key(variant: AblationVariant, stride: int) -> str:
         "no_random_start": variant.attention == "causal",
         f"without_{variant.without}": variant.without is not None,
         "token_order": variant.token_order is not None,
+        "loss": variant.loss is not None,
         "stride4": variant.stride is not None and variant.stride < stride,
         "stride12": variant.stride is not None and variant.stride > stride,
     }
