@@ -20,7 +20,7 @@ from tests.helpers.sequence_store import (
     ramp,
 )
 from voxseq.sequences import build, ranges
-from voxseq.sequences.ranges import BOX, centred_boxes
+from voxseq.sequences.boxes import BOX, centred_boxes
 from voxseq.transforms.spatial import resize
 
 #: Real numbers, whole numbers, a thin volume, a constant one; lesions that are resized.

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
@@ -133,6 +132,7 @@ def _offset(sd: float) -> Change:
 
 def _blur(sigma: Range) -> Change:
     """Gaussian blur of one width for all axes; scipy's is faster than a convolution here."""
+    from scipy.ndimage import gaussian_filter
 
     def apply(data: Tensor, state: RandomState) -> Tensor:
         blurred = gaussian_filter(data[0].numpy(), state.uniform(*sigma))

@@ -76,8 +76,8 @@ def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
         return None
     # The only part of the report that needs torch.
     from voxseq.models.patches import token_order
-    from voxseq.sequences.build import LEFT_OUT
     from voxseq.sequences.example import example
+    from voxseq.sequences.table import LEFT_OUT
 
     stores = {run.removeprefix(_SOURCE): p for run, p in inputs.items() if run.startswith(_SOURCE)}
     index, seed = inputs[_SEQUENCES_RUN], study.report.figure_seed
