@@ -24,6 +24,7 @@ from voxseq.config.runs import (
 )
 from voxseq.config.sets import digest_of, lists_of, own_facts, own_for
 from voxseq.plan.builder import Builder
+from voxseq.plan.model import Stage
 
 #: Every task uses all parts.
 _SPLITS = (TRAIN, VAL, TEST)
@@ -35,7 +36,8 @@ def add_data_runs(builder: Builder, config: Config) -> None:
     sources = {s.dataset for s in config.sequences.sources}
     for dataset in sorted({*tasks, *sources}):
         examine_run = _of_the_user(_examine_run(config, dataset, tasks), config, tasks)
-        builder.add("download", "download", dataset, examine_run)
+        job = _shared_job(builder, config, "download", dataset)
+        builder.add("download", "download", dataset, examine_run, job=job)
     for dataset in sorted(sources):
         channels = next(s.channels for s in config.sequences.sources if s.dataset == dataset)
         run = PrepareRun(
@@ -45,8 +47,10 @@ def add_data_runs(builder: Builder, config: Config) -> None:
             channels=channels,
         )
         key = f"source/{dataset}"
-        builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"])
-    for name, task in config.finetune.tasks.items():
+        job = _shared_job(builder, config, "preprocess", dataset)
+        builder.add("preprocess", "preprocess", key, run, [f"download/{dataset}"], job)
+    # Which phantoms share a job must not depend on the order of keys in a file.
+    for name, task in sorted(config.finetune.tasks.items()):
         preparation = TaskPreparation(
             **needs_of(task).model_dump(),
             data=task.data,
@@ -54,11 +58,21 @@ def add_data_runs(builder: Builder, config: Config) -> None:
         )
         run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
         run = run.model_copy(update={"own": _own(config, task.dataset, tasks)})
-        builder.add("preprocess", "preprocess", f"task/{name}", run, [f"download/{task.dataset}"])
+        job = _shared_job(builder, config, "preprocess", task.dataset)
+        key, inputs = f"task/{name}", [f"download/{task.dataset}"]
+        builder.add("preprocess", "preprocess", key, run, inputs, job)
     if sources:
         inputs = [f"preprocess/source/{dataset}" for dataset in sources]
         inputs += [f"download/{dataset}" for dataset in {*tasks, *sources}]
         builder.add("sequences", "sequences", "all", sequences_run(config.sequences), inputs)
+
+
+def _shared_job(builder: Builder, config: Config, stage: Stage, dataset: str) -> str | None:
+    """The job in which phantoms are made or prepared with others; None: a job of one's own."""
+    size = config.data.phantoms_per_job
+    if size == 1 or not config.data.is_phantom(dataset):
+        return None
+    return builder.shared_job(stage, "phantoms", size)
 
 
 def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> ExamineRun:
