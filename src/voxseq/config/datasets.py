@@ -35,8 +35,8 @@ class DataConfig(Model):
     phantoms: PhantomConfig = PhantomConfig()
     """phantoms; read only without a root"""
     phantoms_per_job: Positive = 1
-    """generated data sets that one workflow job makes, or prepares, in turn: starting a process takes
-    as long as a small one"""
+    """generated data sets that one workflow job makes, or prepares, in turn: starting a process
+    takes as long as a small one"""
     fetch_at_most_gb: NonNegativeFloat = Field(0.0, le=1e6)
     """a data set up to this size that the folder lacks and that needs no account is fetched; 0:
     none is"""
