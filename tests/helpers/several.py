@@ -27,7 +27,7 @@ from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
 
-STEPS = 30
+STEPS = 14
 BATCH = 8
 
 
