@@ -18,7 +18,7 @@ from voxseq.data import checks, grid, slabs, thumbnail
 from voxseq.data.readers import files, nifti
 
 #: Parts of a large CT of 1000 slices, from which its own memory follows.
-WHOLE = ((512, 512, 80), (512, 512, 320))
+LARGE = ((512, 512, 80), (512, 512, 320))
 #: Smaller parts; with these, slabs are an eighth as large as well.
 SHAPES = ((192, 192, 80), (256, 256, 160))
 SHRUNK = 8
@@ -70,7 +70,7 @@ def main() -> None:
     data = {"window": [-57, 175], "spacing": [1, 1, 1]} if role == "task" else None
     split = {"seed": 0, "ratio": [1.0, 0.0, 0.0], "validation_fraction": 0.1}
     peaks = []
-    for number, shape in enumerate(((48, 48, 20), *(WHOLE if is_whole else SHAPES))):
+    for number, shape in enumerate(((48, 48, 20), *(LARGE if is_whole else SHAPES))):
         place = folder / str(number)
         write(place / "data", shape, slope)
         common = (place / "data", place, "task09_spleen")
