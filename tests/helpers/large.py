@@ -17,9 +17,8 @@ from tests.helpers import trees
 from voxseq.data import checks, grid, slabs, thumbnail
 from voxseq.data.readers import files, nifti
 
-#: Parts of a large CT of 1000 slices, from which its own memory follows.
-LARGE = ((512, 512, 80), (512, 512, 320))
-#: Smaller parts; with these, slabs are an eighth as large as well.
+#: A large CT, and small parts of one; with these, slabs are an eighth as large as well.
+WHOLE = (512, 512, 1000)
 SHAPES = ((192, 192, 80), (256, 256, 160))
 SHRUNK = 8
 SLABS = (
@@ -70,7 +69,7 @@ def main() -> None:
     data = {"window": [-57, 175], "spacing": [1, 1, 1]} if role == "task" else None
     split = {"seed": 0, "ratio": [1.0, 0.0, 0.0], "validation_fraction": 0.1}
     peaks = []
-    for number, shape in enumerate(((48, 48, 20), *(LARGE if is_whole else SHAPES))):
+    for number, shape in enumerate(((48, 48, 20), *((WHOLE,) if is_whole else SHAPES))):
         place = folder / str(number)
         write(place / "data", shape, slope)
         common = (place / "data", place, "task09_spleen")
