@@ -30,9 +30,11 @@ from voxseq.data import grid as resample
 from voxseq.data.readers import nifti
 from voxseq.data.store import StoreWriter, VolumeStore
 from voxseq.data.volume import Entry
-from voxseq.sequences.build import LEFT_OUT, random_boxes
-from voxseq.sequences.ranges import BOX, VolumeCrops, measure
+from voxseq.sequences.boxes import BOX
+from voxseq.sequences.build import random_boxes
+from voxseq.sequences.ranges import VolumeCrops, measure
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.sequences.table import LEFT_OUT
 
 CROP = (128, 128, 128)
 CROPS = 50

@@ -90,7 +90,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     folder = trees.msd(tmp_path / "data", NAMES)
     (folder / "imagesTr" / "spleen_3.nii.gz").write_bytes(b"damaged")
     found = {}
-    for workers in (0, 3):
+    for workers in (0, 2):
         out = tmp_path / str(workers)
         common = (tmp_path / "data", out, "task09_spleen")
         trees.run_download(*common, trees.SEGMENTATION, workers)
@@ -98,7 +98,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
         trees.run_preprocess(*common, workers=workers)
         found[workers] = _bytes(out)
     assert sum(name.endswith("/volumes-000.bin") for name in found[0]) == 2
-    assert found[0] == found[3]
+    assert found[0] == found[2]
 
 
 def _context(folder: Path, data: Path, stage: str, workers: int) -> RunContext[Any]:

@@ -231,6 +231,9 @@ def test_run_does_a_job_and_its_marker_appears(
 ) -> None:
     caplog.set_level(logging.INFO)
     call("config", "use", str(SMOKE))
+    alone = workspace / "alone.yaml"
+    alone.write_text("data: {phantoms_per_job: 1}")
+    call("config", "use", str(alone))
     plan = build_plan(load_config(workspace / "params.yaml"))
     job = plan.jobs["download", "task07_pancreas.s0"]
     words = ("job", "download", job.name, "--fingerprint", job.fingerprint)
@@ -254,7 +257,7 @@ def test_run_does_a_job_and_its_marker_appears(
         (("pretrain", "ours.s0"), "auto", True),
         (("pretrain", "ours.s0"), "cuda", True),
         (("pretrain", "ours.s0"), "cpu", False),
-        (("preprocess", "task.la.s0"), "auto", False),
+        (("sequences", "all.s0"), "auto", False),
     ],
 )
 def test_a_training_leases_a_gpu_before_it_begins(

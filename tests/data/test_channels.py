@@ -120,7 +120,7 @@ def test_each_channel_has_its_window(root: Path) -> None:
 
 def test_a_source_has_a_volume_for_each_channel(root: Path) -> None:
     store = VolumeStore(_prepared(root))
-    table = store.table
+    table = store.table.to_pandas()
     training = sorted(set(table["volume_id"]))
     assert table["channel"].tolist() == [*NAMES] * len(training)
     assert table["contrast"].tolist() == table["channel"].tolist()
@@ -130,7 +130,7 @@ def test_a_source_has_a_volume_for_each_channel(root: Path) -> None:
     for channel in range(2):
         np.testing.assert_array_equal(store.image(channel), _image(number)[..., channel])
     chosen = trees.run_preprocess(root, root.parent / "out", SPLEEN, channels=["t2"], role="one")
-    assert VolumeStore(chosen).table["channel"].tolist() == ["t2"] * len(training)
+    assert VolumeStore(chosen).table.to_pandas()["channel"].tolist() == ["t2"] * len(training)
 
 
 def test_a_channel_that_cannot_be_used_sets_the_image_aside(root: Path) -> None:

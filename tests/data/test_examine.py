@@ -99,7 +99,7 @@ def test_la_keeps_the_published_test_list_and_validates_on_training_cases(tmp_pa
     assert "does not exist" in trees.set_aside(out)["la/TRAIN08/lge"]
     store = trees.run_preprocess(tmp_path / "data", tmp_path, "la")
     # As a pre-training source a task's validation and test images are left out.
-    assert set(VolumeStore(store).table["subject"]) == parts["train"]
+    assert set(VolumeStore(store).table.to_pandas()["subject"]) == parts["train"]
 
 
 def test_medmnist_reverses_the_axes_and_keeps_the_split(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _prepared(volume: Volume, label: Array, folder: Path, **data: Any) -> tuple[
     preprocess._add_case(writer, item, reader, TaskPreparation.model_validate(content))
     writer.close()
     store = VolumeStore(folder)
-    return store.label(0)[...], store.table.loc[0]
+    return store.label(0)[...], store.table.to_pandas().loc[0]
 
 
 @st.composite

@@ -21,6 +21,7 @@ from voxseq.plan.context import RunContext
 from voxseq.plan.data import sequences_run
 from voxseq.sequences import build
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.sequences.table import LEFT_OUT
 
 OPTIONAL = ("brats23", "deeplesion")
 
@@ -55,7 +56,7 @@ def test_what_is_not_there_is_left_out(tmp_path: Path, caplog: pytest.LogCapture
     lines = [r.getMessage() for r in caplog.records]
     assert sum("left out of pre-training: BraTS" in line for line in lines) == 1
     assert "no contrast sequences: brats23 are not here" in lines
-    left_out = read_json(index / build.LEFT_OUT)
+    left_out = read_json(index / LEFT_OUT)
     assert left_out == {"sources": ["brats23", "deeplesion"], "kinds": ["contrast", "semantic"]}
     stores = {n.rpartition("/")[2]: p for n, p in inputs.items() if n.startswith("preprocess/")}
     sampler = SequenceSampler(index, stores, config, ("spatial", "contrast", "semantic"), 0)
@@ -72,7 +73,7 @@ def test_what_is_there_is_used(tmp_path: Path) -> None:
     # The images of the first are those of the spleens.
     trees.brats(root, ["BraTS-GLI-00000-000", "BraTS-GLI-00001-000"])
     index, _, _ = _built(root, tmp_path, ("task09_spleen",))
-    assert read_json(index / build.LEFT_OUT) == {"sources": ["deeplesion"], "kinds": ["semantic"]}
+    assert read_json(index / LEFT_OUT) == {"sources": ["deeplesion"], "kinds": ["semantic"]}
 
 
 def test_one_source_at_least_must_be_there(tmp_path: Path) -> None:

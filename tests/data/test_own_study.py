@@ -94,10 +94,10 @@ def test_own_images_become_stores_and_sequences(tmp_path: Path) -> None:
     facts = read_json(folder("download/organs") / "summary.json")
     assert facts["images"] == {"train": 4, "val": 1, "test": 1}
     assert facts["labels"] == {"1": "kidney"}
-    assert len(VolumeStore(folder("preprocess/source/scans")).table) == 4
+    assert len(VolumeStore(folder("preprocess/source/scans"))) == 4
     # Validation and test images of the task are kept out of pre-training.
-    assert len(VolumeStore(folder("preprocess/source/organs")).table) == 4
-    assert len(VolumeStore(folder("preprocess/task/kidney")).table) == 6
+    assert len(VolumeStore(folder("preprocess/source/organs"))) == 4
+    assert len(VolumeStore(folder("preprocess/task/kidney"))) == 6
     assert (folder("sequences/all") / "run.json").parent.is_dir()
     # No file holds the place of the user's images.
     for path in (tmp_path / "work/artifacts").rglob("*.json"):

@@ -28,7 +28,7 @@ def test_validation_and_test_labels_are_kept_on_their_own_grid(tmp_path: Path) -
     trees.run_download(tmp_path / "data", tmp_path, "task09_spleen", trees.SEGMENTATION)
     data = {**WINDOW, "resize": [4, 4, 4]}
     store = VolumeStore(trees.run_preprocess(tmp_path / "data", tmp_path, "task09_spleen", data))
-    for index, row in store.table.iterrows():
+    for index, row in store.table.to_pandas().iterrows():
         assert row["has_native_label"] == (row["split"] != "train")
         assert store.label(index).shape == store.image(index).shape == (4, 4, 4)
         if row["has_native_label"]:
@@ -53,9 +53,9 @@ def test_sources_keep_values_and_grid(tmp_path: Path) -> None:
     trees.brats(tmp_path / "data", ["BraTS-GLI-00000-000"])
     trees.run_download(tmp_path / "data", tmp_path, "brats23")
     store = VolumeStore(trees.run_preprocess(tmp_path / "data", tmp_path, "brats23"))
-    assert store.table["contrast"].tolist() == ["t1c", "t1n", "t2f", "t2w"]
+    assert store.table.to_pandas()["contrast"].tolist() == ["t1c", "t1n", "t2f", "t2w"]
     np.testing.assert_array_equal(store.image(1)[...], trees.image(seed=0))
-    assert store.table.loc[0, "p_spacing_x"] == 1.0
+    assert store.table.to_pandas().loc[0, "p_spacing_x"] == 1.0
 
 
 def test_the_foreground_is_what_the_window_shows() -> None:

@@ -26,7 +26,7 @@ def test_an_image_alone_is_prepared_as_in_the_store(tmp_path: Path) -> None:
     trees.run_download(tmp_path / "data", tmp_path, "task09_spleen", trees.SEGMENTATION)
     data = {"window": [-900, 900], "foreground_crop": False, "spacing": [1.5, 1.5, 1.5]}
     store = VolumeStore(trees.run_preprocess(tmp_path / "data", tmp_path, "task09_spleen", data))
-    for index, row in store.table.iterrows():
+    for index, row in store.table.to_pandas().iterrows():
         volume = nifti.read(folder, row["path"])
         made = prepare_image([volume], TaskDataConfig.model_validate(data))
         np.testing.assert_array_equal(made.image[0], store.image(int(index)))

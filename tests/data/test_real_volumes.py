@@ -69,7 +69,8 @@ def test_a_spleen_survives_the_way_to_the_prepared_grid_and_back(
     trees.run_download(realdata, tmp_path, "task09_spleen", trees.SEGMENTATION)
     data = {"spacing": [2, 2, 6], "window": [-57, 175]}
     store = VolumeStore(trees.run_preprocess(realdata, tmp_path, "task09_spleen", data))
-    row = store.table.loc[store.table["split"] == "test"].iloc[0]
+    table = store.table.to_pandas()
+    row = table.loc[table["split"] == "test"].iloc[0]
     index = int(row.name)
     truth, back = store.native_label(index) > 0, to_native(store.label(index)[...], row) > 0
     assert truth.shape == tuple(row[f"native_{a}"] for a in "xyz")

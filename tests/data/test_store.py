@@ -60,11 +60,11 @@ def test_images_and_labels_come_back(store: VolumeStore) -> None:
     np.testing.assert_array_equal(store.image(1)[...], trees.image((5, 30, 12), 1).astype("f4") / 3)
     np.testing.assert_array_equal(store.label(0)[...], trees.label((20, 17, 9)))
     np.testing.assert_array_equal(store.native_label(0), trees.label())
-    row = store.table.loc[0]
+    row = store.table.to_pandas().loc[0]
     assert json.loads(row["voxels"]) == {"0": 20 * 17 * 9 - 48, "1": 48}
     assert (row["p_x"], row["p_y"], row["p_z"]) == (20, 17, 9)
     assert row["p1"], row["p999"] == tuple(np.percentile(trees.image((20, 17, 9)), (1, 99.9)))
-    assert store.table["has_label"].tolist() == [True, False]
+    assert store.table.to_pandas()["has_label"].tolist() == [True, False]
 
 
 @settings(max_examples=40, deadline=None)

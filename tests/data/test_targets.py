@@ -48,7 +48,7 @@ def test_numbers_reach_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     store = trees.run_preprocess(tmp_path / "data", tmp_path, "task09_spleen", IMAGES, given)
     volumes = Volumes(store)
     values = {volumes.name(row): volumes.value(row) for row in range(10)}
-    assert sorted(values) == sorted(volumes.table["volume_id"])
+    assert sorted(values) == sorted(volumes.table.to_pandas()["volume_id"])
     assert [values[name] for name in sorted(values)] == [20.5 + n for n in range(10)]
     assert volumes.held(3, "regression") == [volumes.value(3)]
 

@@ -160,10 +160,10 @@ def test_some_calls_of_one_training(prepared: Place, tmp_path: Path, scenario: S
     place = whole.copy(tmp_path / "x")
     place.forget("pretrain", "ours")
     count = len(calls(place, "job", "pretrain", "ours.s0", pattern=DECISIVE))
-    faults = [Fault(n, CODES[n % len(CODES)], DECISIVE) for n in spread(count, 20)]
+    faults = [Fault(n, CODES[i % len(CODES)], DECISIVE) for i, n in enumerate(spread(count, 12))]
     place.forget("pretrain", "ours")
     rest = len(calls(place, "job", "pretrain", "ours.s0"))
-    faults += [Fault(n, CODES[i % len(CODES)]) for i, n in enumerate(spread(rest, 10))]
+    faults += [Fault(n, CODES[i % len(CODES)]) for i, n in enumerate(spread(rest, 6))]
     tried, wrong = try_all(place, whole, "pretrain", "ours", faults)
     assert wrong == []
     assert tried > len(CODES)

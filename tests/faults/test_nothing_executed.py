@@ -128,7 +128,7 @@ def test_odd_names_of_subjects_and_folders_pass_through(odd: Place, scenario: Sa
     with (base / "download/task09_spleen/splits.csv").open(newline="") as file:
         assert {row["subject"] for row in csv.DictReader(file)} == set(NAMES)
     store = VolumeStore(base / "preprocess/task/task09_spleen")
-    assert set(store.table["subject"]) == set(NAMES)
+    assert set(store.table.to_pandas()["subject"]) == set(NAMES)
     assert store.crop(0, (0, 0, 0), (1, 1, 1)).shape == (1, 1, 1)
     stored = VolumeStore(base / "preprocess/source/dicom_ct")
     assert len(stored) == len(NAMES)

@@ -27,7 +27,7 @@ from voxseq.training import distributed
 from voxseq.training.loop import fit
 from voxseq.training.optimiser import adamw
 
-STEPS = 30
+STEPS = 14
 BATCH = 8
 
 
@@ -174,8 +174,14 @@ def free_port() -> int:
 
 
 def together(size: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in ``size`` processes that have joined."""
-    multiprocessing.spawn(_joined, (size, free_port(), function, arguments), nprocs=size)
+    """Call a function in ``size`` processes that have joined.
+
+    They are forked from a process that has imported everything, once for all tests, and has no
+    threads: a fork of this one might inherit a lock.
+    """
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
+    given = (size, free_port(), function, arguments)
+    multiprocessing.start_processes(_joined, given, nprocs=size, start_method="forkserver")
 
 
 def _joined(rank: int, size: int, port: int, function: Callable[..., None], args: Any) -> None:

@@ -189,7 +189,7 @@ USED = {
     "report/seeds/model.py": {"scores", "tables", "figures"},
     "data/layouts/msd.py": {"download", "preprocess"},
     "data/prepare.py": {"preprocess"},
-    "sequences/build.py": {"sequences", "pretrain", "tables", "figures"},
+    "sequences/build.py": {"sequences"},
     "pretrain/methods/dino.py": {"pretrain"},
     "models/attention.py": {"pretrain", "adopt", "finetune", "probe"},
     "evaluation/dice.py": {"finetune", "baseline"},

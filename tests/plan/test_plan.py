@@ -111,8 +111,24 @@ def test_jobs_hold_every_run_once_and_come_after_what_they_need() -> None:
         }
         assert set(job.needs) == needed - {key}
         assert all(order.index(need) < order.index(key) for need in job.needs)
-        assert len(job.runs) <= DEMO.finetune.runs_per_job
+        shared = DEMO.data.phantoms_per_job if "phantoms." in job.name else 1
+        assert len(job.runs) <= max(DEMO.finetune.runs_per_job, shared)
     assert {job.stage for job in PLAN.jobs.values()} == set(STAGES)
+
+
+def test_phantoms_share_jobs_and_nothing_else_changes() -> None:
+    def of_data(plan: Plan) -> dict[str, list[int]]:
+        stages = ("download", "preprocess")
+        return {stage: sorted(len(job.runs) for job in plan.of_stage(stage)) for stage in stages}
+
+    alone, six, real = (
+        build_plan(changed_config({"data.phantoms_per_job": size, "data.root": root}))
+        for size, root in ((1, None), (6, None), (6, "/data"))
+    )
+    assert of_data(alone) == of_data(real) == {"download": [1] * 23, "preprocess": [1] * 23}
+    assert of_data(six) == {"download": [5, 6, 6, 6], "preprocess": [5, 6, 6, 6]}
+    assert alone.runs.keys() == six.runs.keys()
+    assert all(run.fingerprint == six.runs[name].fingerprint for name, run in alone.runs.items())
 
 
 def test_configurations_of_runs_are_plain_json() -> None:

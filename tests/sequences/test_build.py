@@ -217,12 +217,12 @@ def test_la_test_and_validation_images_never_enter_pretraining(root: Path, tmp_p
     rows = read_index(folders["download/la/s0"])
     by_split = {s: set(rows.loc[rows["split"] == s, "content_hash"]) for s in set(rows["split"])}
     assert set(by_split) == {"train", "val", "test"}
-    store = VolumeStore(folders["preprocess/source/la/s0"])
+    prepared = VolumeStore(folders["preprocess/source/la/s0"]).table.to_pandas()
     table = pd.read_parquet(folders["sequences/all/s0"] / "spatial.parquet")
-    used = store.table.iloc[sorted(set(table["row"]))]
+    used = prepared.iloc[sorted(set(table["row"]))]
     assert set(used["content_hash"]) == by_split["train"]
     assert not set(used["content_hash"]) & (by_split["val"] | by_split["test"])
     # Nor do they lie in the store unnoticed: each is left out of it, or listed as excluded.
     excluded = pd.read_csv(folders["sequences/all/s0"] / "excluded.csv")
-    stored = store.table.loc[~store.table["volume_id"].isin(excluded["volume_id"])]
+    stored = prepared.loc[~prepared["volume_id"].isin(excluded["volume_id"])]
     assert not set(stored["content_hash"]) & (by_split["val"] | by_split["test"])

@@ -20,7 +20,7 @@ from tests.helpers.sequence_store import (
     ramp,
 )
 from voxseq.sequences import build, ranges
-from voxseq.sequences.ranges import BOX, centred_boxes
+from voxseq.sequences.boxes import BOX, centred_boxes
 from voxseq.transforms.spatial import resize
 
 #: Real numbers, whole numbers, a thin volume, a constant one; lesions that are resized.
@@ -103,10 +103,10 @@ def test_draws_of_lesions_have_no_ranges_of_their_own(index: dict[str, pd.DataFr
 
 def test_processes_change_no_byte(tmp_path: Path) -> None:
     bytes_of = []
-    for workers in (0, 1, 2):
+    for workers in (0, 2):
         out, _ = build_index(tmp_path / str(workers), SEQUENCES, IMAGES, workers=workers)
         bytes_of.append({path.name: path.read_bytes() for path in out.glob("*.parquet")})
-    assert bytes_of[0] == bytes_of[1] == bytes_of[2]
+    assert bytes_of[0] == bytes_of[1]
 
 
 def test_a_stopped_run_goes_on_with_the_next_volume(

@@ -22,7 +22,7 @@ from voxseq.base.errors import DataError, VoxseqError
 from voxseq.base.random import numpy_generator
 from voxseq.data.store import VolumeStore
 from voxseq.pretrain.batching import Batching, ItemRows, volumes_of
-from voxseq.sequences.ranges import centred_boxes
+from voxseq.sequences.boxes import centred_boxes
 from voxseq.sequences.raw import Raw
 from voxseq.sequences.sampler import SequenceSampler
 from voxseq.training.batches import stepwise

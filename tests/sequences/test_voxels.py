@@ -11,8 +11,10 @@ import pytest
 
 from tests.helpers.sequence_store import Image, config, noise, write_store
 from voxseq.base.files import write_json
-from voxseq.sequences.build import BOX, LEFT_OUT, random_boxes
+from voxseq.sequences.boxes import BOX
+from voxseq.sequences.build import random_boxes
 from voxseq.sequences.sampler import SequenceSampler
+from voxseq.sequences.table import LEFT_OUT
 from voxseq.transforms.intensity import intensity_range
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.several import Plan, curve, note, noted, together, train_plan, train_plans
+from tests.helpers.several import STEPS, Plan, curve, note, noted, together, train_plan, train_plans
 from voxseq.base.errors import Interrupted, TrainingError
 from voxseq.pretrain.run import PretrainTask
 from voxseq.training import pieces
@@ -25,7 +25,7 @@ from voxseq.training.distributed import (
 )
 
 TOLERANCE = 1e-5
-STOP_AT = 17
+STOP_AT = 9
 METHODS = ("ours", "medcoss")
 #: Axes of a batch norm's input behind channels, and whether it is computed in pieces.
 WAYS = list(product(range(4), (False, True)))
@@ -161,7 +161,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders straight; down, stopped with two processes; up, stopped with one; spoilt."""
     base = tmp_path_factory.mktemp("resumed")
     straight, down, up = (
-        [Plan(method, base / name / method, steps=24) for method in METHODS]
+        [Plan(method, base / name / method, steps=STEPS) for method in METHODS]
         for name in ("straight", "down", "up")
     )
     train_plans(straight)
@@ -178,7 +178,7 @@ def test_a_training_goes_on_with_another_number_of_processes(
     trained: Path, way: str, method: str
 ) -> None:
     expected = curve(trained / "straight" / method)
-    assert len(expected) == 24
+    assert len(expected) == STEPS
     found = curve(trained / way / method)
     assert found == pytest.approx(expected, rel=0, abs=TOLERANCE)
 

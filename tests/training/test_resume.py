@@ -30,6 +30,7 @@ def plan(root: Path) -> Plan:
         {"dataset": "brats23", "kind": "contrast"},
         {"dataset": "deeplesion", "kind": "semantic"},
     ]
+    overlay["data"]["phantoms_per_job"] = 1
     overlay["seeds"] = 1
     return build_plan(load_config(root / "params.yaml", [overlay]))
 

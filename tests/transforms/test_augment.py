@@ -5,7 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Flip, Rotate90
+from monai.transforms import (
+    AdjustContrast,
+    Flip,
+    RandGaussianNoise,
+    RandScaleIntensityFixedMean,
+    RandSimulateLowResolution,
+    Rotate90,
+    Transform,
+)
 from numpy.random import RandomState
 
 from voxseq.base.errors import ConfigError
@@ -117,6 +125,38 @@ def test_flips_and_quarter_turns_are_monais() -> None:
     for seed in range(6):
         turned = msd_steps()[3].move(data, RandomState(seed), 1)
         assert sum(torch.equal(turned, option) for option in options) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "theirs"),
+    [
+        (1, RandGaussianNoise(1.0, std=0.1)),
+        (5, RandScaleIntensityFixedMean(1.0, 0.25, preserve_range=True)),
+        (6, RandSimulateLowResolution(1.0, downsample_mode="nearest-exact", zoom_range=(0.5, 1))),
+    ],
+)
+def test_changes_of_intensities_are_monais(number: int, theirs: Transform) -> None:
+    for seed in range(5):
+        data = torch.from_numpy(crop(seed)[0])
+        theirs.set_random_state(state=RandomState(seed))
+        expected = theirs(data).as_tensor()
+        state = RandomState(seed)
+        # Theirs draws whether to act at all, even when it always does.
+        state.uniform()
+        torch.testing.assert_close(la_steps()[number].change(data, state), expected)
+        assert not torch.equal(expected, data)
+
+
+def test_gamma_is_monais() -> None:
+    gamma, sides = la_steps()[7], set()
+    for seed in range(8):
+        data = torch.from_numpy(crop(seed)[0])
+        drawn = RandomState(seed)
+        limits = (0.7, 1.0) if drawn.uniform() < 0.5 else (1.0, 1.5)
+        sides.add(limits)
+        expected = AdjustContrast(drawn.uniform(*limits), retain_stats=True)(data).as_tensor()
+        torch.testing.assert_close(gamma.change(data, RandomState(seed)), expected)
+    assert len(sides) == 2
 
 
 def test_quarter_turns_have_equal_chances() -> None:

@@ -102,7 +102,7 @@ def test_the_quickstart_is_followed(study: Study, tmp_path: Path) -> None:
     for block in blocks(page):
         for command in block.commands if block.is_run else ():
             said[command] = reader.follow(command)
-    assert "scale tiny: 17 of 17 jobs finished" in said["make reproduce"]
+    assert "scale tiny: 13 of 13 jobs finished" in said["make reproduce"]
     assert (study.root / "results/mine/report/index.html").is_file()
     assert "results/mine" not in study.git("status", "--porcelain", "--ignored=no")
     assert "max_curve_points" in said["dvc params diff"]

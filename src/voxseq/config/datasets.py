@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from voxseq import catalogue
 from voxseq.base.errors import ConfigError
 from voxseq.catalogue import DataSet
-from voxseq.config.base import Fraction, Model, NonNegative, NonNegativeFloat, Title
+from voxseq.config.base import Fraction, Model, NonNegative, NonNegativeFloat, Positive, Title
 from voxseq.config.data import PhantomConfig
 from voxseq.config.sets import Sets, named_sets
 
@@ -34,6 +34,9 @@ class DataConfig(Model):
     done again"""
     phantoms: PhantomConfig = PhantomConfig()
     """phantoms; read only without a root"""
+    phantoms_per_job: Positive = 1
+    """generated data sets that one workflow job makes, or prepares, in turn: starting a process
+    takes as long as a small one"""
     fetch_at_most_gb: NonNegativeFloat = Field(0.0, le=1e6)
     """a data set up to this size that the folder lacks and that needs no account is fetched; 0:
     none is"""

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nibabel import orientations
 
 from voxseq.config.data import TaskDataConfig
 from voxseq.data.slabs import VOXELS, Box, slabs
@@ -102,6 +101,8 @@ def to_ras(volume: Volume) -> tuple[Array, tuple[float, float, float]]:
     Axes are permuted and flipped, never interpolated: an oblique image keeps its slant. An image
     whose file states no orientation is returned as it is. The array is a view of the volume's.
     """
+    from nibabel import orientations  # late: trainings turn nothing
+
     if not volume.oriented:
         return volume.array, volume.spacing
     turned = orientations.io_orientation(volume.affine)
@@ -332,6 +333,8 @@ def values_to_file_grid(values: Array, row: Mapping[str, Any], outside: float) -
 
 def _turned_back(array: Array, row: Mapping[str, Any]) -> Array:
     """An array with axes as :func:`to_ras` leaves them, with the axes of the original file."""
+    from nibabel import orientations
+
     # A file that states no orientation was never turned.
     if row["orientation"]:
         affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)

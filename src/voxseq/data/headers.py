@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from nibabel import orientations
 
 from voxseq.data.volume import Array, Remark, Volume
 
@@ -51,6 +50,8 @@ def shear(affine: Array) -> float:
 
 def in_ras(affine: Array, shape: Sequence[int]) -> tuple[Array, tuple[int, ...]]:
     """Affine and shape of a grid after its axes are turned to right, anterior, superior."""
+    from nibabel import orientations  # late: who reads a store needs none
+
     turned = orientations.io_orientation(affine)
     sides = [0, 0, 0]
     for axis, target in enumerate(turned[:, 0]):

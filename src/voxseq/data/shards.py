@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from voxseq.base.failures import write_named
 from voxseq.config.base import Shape3
 from voxseq.config.data import Codec
-from voxseq.data.index import read_arrow, write_table
+from voxseq.data.index import numbers, read_arrow, write_table
 from voxseq.data.volume import Array
 
 PLACES = "places.parquet"
@@ -203,13 +203,13 @@ class Places:
             )
         }
         self._dtypes = column["dtype"].to_pylist()
-        self._numbers = np.stack([column[name].to_numpy() for name in ("shard", "offset")], axis=1)
+        self._numbers = np.stack([numbers(column[name]) for name in ("shard", "offset")], axis=1)
         self._shapes = np.stack(
-            [column[name].flatten().to_numpy().reshape(-1, 3) for name in _SHAPES], axis=1
+            [numbers(column[name].flatten()).reshape(-1, 3) for name in _SHAPES], axis=1
         )
         # One array for all: processes forked from this one share it.
-        self._sizes = column["sizes"].flatten().to_numpy()
-        self._borders = column["sizes"].offsets.to_numpy()
+        self._sizes = numbers(column["sizes"].flatten())
+        self._borders = numbers(column["sizes"].offsets)
         # Unpacking took several times the memory of the numbers.
         del table
         pa.default_memory_pool().release_unused()

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +21,12 @@ from voxseq.base.errors import IntegrityError
 from voxseq.catalogue.splits import words_of
 from voxseq.config.base import Shape3
 from voxseq.config.data import StoreConfig
-from voxseq.data.index import DETAIL, read_table, write_table
+from voxseq.data.index import DETAIL, read_arrow, write_table
 from voxseq.data.index import SCHEMA as INDEX_SCHEMA
 from voxseq.data.packed import KEPT_BYTES, PackedArray, ShardFile
 from voxseq.data.shards import PLACES, Packing, Place, Places, ShardWriter, shard_path
 from voxseq.data.slabs import Box, class_counts, percentiles, slabs
 from voxseq.data.volume import Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLE = "store.parquet"
 #: Columns of the store's table. p_*: the prepared array; crop_*: the part of the reoriented image
@@ -170,18 +167,21 @@ class VolumeStore:
     Args:
         folder: finished folder of a preprocess run.
         open_files: number of shards kept open, and measure of the memory for small volumes.
+
+    Attributes:
+        table: of Arrow; columns as in :data:`SCHEMA`. Trainings do without pandas.
     """
 
     def __init__(self, folder: Path, open_files: int = 64) -> None:
         self.folder = folder
-        self.table: pd.DataFrame = read_table(folder / TABLE)
+        self.table: pa.Table = read_arrow(folder / TABLE)
         self._open_files = open_files
         self._room = open_files * KEPT_BYTES
         self._files: OrderedDict[int, ShardFile] = OrderedDict()
         self._arrays: OrderedDict[tuple[str, int], PackedArray] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self.table)
+        return int(self.table.num_rows)
 
     @cached_property
     def _places(self) -> Places:

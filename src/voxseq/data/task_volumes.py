@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -43,19 +44,19 @@ class Volumes(VolumeStore):
         Raises:
             DataError: the split is empty.
         """
-        ids = self.table["volume_id"]
-        chosen = [int(i) for i in np.flatnonzero(self.table["split"] == split)]
+        ids, splits = (self.table[name].to_pylist() for name in ("volume_id", "split"))
+        chosen = [row for row, its_split in enumerate(splits) if its_split == split]
         if not chosen:
             raise DataError(
                 f"{self.folder}: the {split} split has no case",
                 "change data.split_ratio or the lists of the split, or add volumes; "
                 "set_aside.csv of the download shows what was rejected",
             )
-        return tuple(sorted(chosen, key=lambda i: str(ids.iloc[i])))
+        return tuple(sorted(chosen, key=ids.__getitem__))
 
     def name(self, row: int) -> str:
         """Volume id of a row."""
-        return str(self.table["volume_id"].iloc[row])
+        return str(self.table["volume_id"][row])
 
     def subject(self, row: int) -> str:
         """Patient of a row; several images may be of one."""
@@ -67,8 +68,8 @@ class Volumes(VolumeStore):
 
     @cached_property
     def _targets(self) -> list[int]:
-        # A plain list: pandas takes longer to look one number up than a crop takes to be cut.
-        return [int(label) for label in self.table["label"]]
+        # A plain list: a table takes longer to look one number up than a crop takes to be cut.
+        return [int(label) for label in self.table["label"].to_pylist()]
 
     def value(self, row: int) -> float:
         """Number that a regression predicts for a row."""
@@ -76,7 +77,8 @@ class Volumes(VolumeStore):
 
     @cached_property
     def _values(self) -> list[float]:
-        return [float(value) for value in self.table["value"]]
+        values = self.table["value"].to_pylist()
+        return [math.nan if value is None else float(value) for value in values]
 
     def held(self, row: int, kind: TaskType) -> Held:
         """What a row holds for a type of task; see :class:`voxseq.data.targets.Target`."""
@@ -90,7 +92,7 @@ class Volumes(VolumeStore):
 
     def oriented(self, row: int) -> bool:
         """Whether the file states an orientation: the axes are then turned to RAS."""
-        return self._line(row)["orientation"] != ""
+        return bool(self._line(row)["orientation"])
 
     def native_spacing(self, row: int) -> tuple[float, float, float]:
         """Millimetres between voxels of the file's own grid, its axes turned to RAS."""
@@ -139,7 +141,8 @@ class Volumes(VolumeStore):
 
     def _line(self, row: int) -> dict[str, Any]:
         """The row's columns by name."""
-        return {str(name): value for name, value in self.table.iloc[row].items()}
+        (line,) = self.table.slice(row, 1).to_pylist()
+        return dict(line)
 
     def _whole(self, kind: str, row: int) -> Array:
         if (kind, row) in self._cache:

@@ -116,7 +116,7 @@ def _card(
     return ModelCard(
         **{name: getattr(config, name) for name in (*same, "method", "seed", "ratio")},
         data=kept.data,
-        oriented=bool((volumes.table["orientation"] != "").any()),
+        oriented=any(volumes.table["orientation"].to_pylist()),
         task=kept.title,
         dataset=kept.dataset,
         licence=kept.licence,

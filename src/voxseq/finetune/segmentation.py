@@ -40,6 +40,23 @@ from voxseq.transforms.augment import build_augmentation
 Predict = Callable[[Array], Slabs]
 
 
+#: Of the Dice loss; keeps a class that neither side has from dividing by zero.
+_SMOOTH = 1e-6
+
+
+def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """Soft Dice loss with squares in its denominator, the mean over samples and classes.
+
+    Args:
+        probabilities: (B, C, X, Y, Z).
+        truth: (B, C, X, Y, Z), 0 or 1.
+    """
+    axes = (2, 3, 4)
+    overlap = (probabilities * truth).sum(axes)
+    sizes = probabilities.square().sum(axes) + truth.square().sum(axes)
+    return (1 - 2 * overlap / (sizes + _SMOOTH)).mean()
+
+
 class DiceCrossEntropy(nn.Module):
     """Soft Dice loss plus cross-entropy, both over the background too (published code).
 
@@ -54,19 +71,9 @@ class DiceCrossEntropy(nn.Module):
     def __init__(
         self, class_weights: Sequence[float] | None = None, *, has_ignored: bool = False
     ) -> None:
-        from monai.losses import DiceLoss  # late: it takes two seconds
-
         super().__init__()
         self.has_ignored = has_ignored
         self.class_weights = None if class_weights is None else tuple(class_weights)
-        # Of masked probabilities no softmax may be taken: they are made before.
-        self.dice = DiceLoss(
-            to_onehot_y=not has_ignored,
-            softmax=not has_ignored,
-            squared_pred=True,
-            smooth_nr=0.0,
-            smooth_dr=1e-6,
-        )
 
     def forward(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Dice and cross-entropy terms.
@@ -76,27 +83,32 @@ class DiceCrossEntropy(nn.Module):
             label: (B, 1, X, Y, Z) classes, of any integer type; ``IGNORED`` with
                 ``has_ignored``.
         """
-        logits, label = logits.float(), label.long()
+        logits, label = logits.float(), label.long()[:, 0]
         weights = None
         if self.class_weights is not None:
             weights = torch.tensor(self.class_weights, device=logits.device)
         if self.has_ignored:
             return self._of_known(logits, label, weights)
-        entropy = functional.cross_entropy(logits, label[:, 0], weight=weights)
-        return self.dice(logits, label), entropy
+        entropy = functional.cross_entropy(logits, label, weight=weights)
+        return dice_loss(logits.softmax(dim=1), _one_hot(label, logits)), entropy
 
     def _of_known(
         self, logits: Tensor, label: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         known = label != IGNORED
-        target = torch.where(known, label, 0)
-        one_hot = functional.one_hot(target[:, 0], logits.shape[1]).movedim(-1, 1) * known
-        dice = self.dice(logits.softmax(dim=1) * known, one_hot.to(logits.dtype))
+        target, mask = torch.where(known, label, 0), known[:, None]
+        # Of masked probabilities no softmax may be taken: they are masked after it.
+        dice = dice_loss(logits.softmax(dim=1) * mask, _one_hot(target, logits) * mask)
         total = functional.cross_entropy(
-            logits, label[:, 0], weight=weights, ignore_index=IGNORED, reduction="sum"
+            logits, label, weight=weights, ignore_index=IGNORED, reduction="sum"
         )
         each = known if weights is None else weights[target] * known
         return dice, total / each.sum().clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def _one_hot(label: Tensor, logits: Tensor) -> Tensor:
+    """Classes (B, X, Y, Z) as 0 and 1 in the shape and type of the logits (B, C, X, Y, Z)."""
+    return torch.zeros_like(logits).scatter_(1, label[:, None], 1.0)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The networks that are fine-tuned, by name; UNETR has a module of its own.
 
-MONAI takes two seconds to import, so only networks that consist of its layers do.
+MONAI takes seconds to import, so only the networks that are its own do.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from voxseq.base.random import torch_generator
 from voxseq.config.finetune import ResNetSettings, UNet3DSettings
 from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import Encoder, build_encoder
+from voxseq.models.unetr import UNETR
 
 Settings = Mapping[str, Any] | UNet3DSettings | ResNetSettings
 
@@ -129,8 +130,6 @@ class NetworkSpec:
 
 
 def _build_unetr(spec: NetworkSpec) -> nn.Module:
-    from voxseq.models.unetr import UNETR
-
     return UNETR(spec.encoder(), spec.classes, spec.features)
 
 

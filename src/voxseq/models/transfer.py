@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,9 +27,7 @@ from voxseq.models.encoder import Encoder, build_encoder
 from voxseq.models.initialise import seeded
 from voxseq.models.networks import TokenClassifier
 from voxseq.models.patches import patchify
-
-if TYPE_CHECKING:
-    from voxseq.models.unetr import UNETR
+from voxseq.models.unetr import UNETR
 
 _LOG = logging.getLogger("voxseq.models.transfer")
 ENCODER_FILE = "encoder.safetensors"
@@ -166,8 +164,6 @@ def _networks(
     networks: list[UNETR | TokenClassifier] = []
     with seeded(1):
         if segmentation:
-            from voxseq.models.unetr import UNETR  # late: MONAI takes two seconds
-
             networks.append(UNETR(Encoder(config, channels), classes=2, feature_size=4))
         if classification:
             networks.append(TokenClassifier(Encoder(config, channels), classes=2))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import Tensor, nn
 
 from voxseq.models.encoder import Encoder
 from voxseq.models.patches import Grid
-
-NORM = "instance"
+from voxseq.models.unetr_blocks import BasicBlock, OutBlock, ProjectionBlock, UpBlock
 
 
 class UNETR(nn.Module):
@@ -39,30 +37,15 @@ class UNETR(nn.Module):
         depth, width = encoder.config.depth, encoder.config.width
         self.levels = levels
         self.taps = tuple(depth * i // levels for i in range(1, levels))
-        shared = {"spatial_dims": 3, "kernel_size": 3, "norm_name": NORM, "res_block": True}
-        self.encoder1 = UnetrBasicBlock(
-            in_channels=encoder.in_channels, out_channels=feature_size, stride=1, **shared
-        )
+        self.encoder1 = BasicBlock(encoder.in_channels, feature_size)
         for level in range(1, levels):
-            block = UnetrPrUpBlock(
-                in_channels=width,
-                out_channels=feature_size * 2**level,
-                num_layer=levels - 1 - level,
-                stride=1,
-                upsample_kernel_size=2,
-                conv_block=True,
-                **shared,
-            )
+            block = ProjectionBlock(width, feature_size * 2**level, levels - 1 - level)
             self.add_module(f"encoder{level + 1}", block)
         for level in range(levels, 0, -1):
-            block = UnetrUpBlock(
-                in_channels=width if level == levels else feature_size * 2**level,
-                out_channels=feature_size * 2 ** (level - 1),
-                upsample_kernel_size=2,
-                **shared,
-            )
-            self.add_module(f"decoder{level + 1}", block)
-        self.out = UnetOutBlock(spatial_dims=3, in_channels=feature_size, out_channels=classes)
+            fan_in = width if level == levels else feature_size * 2**level
+            up = UpBlock(fan_in, feature_size * 2 ** (level - 1))
+            self.add_module(f"decoder{level + 1}", up)
+        self.out = OutBlock(feature_size, classes)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Map (B, channels, X, Y, Z) to logits (B, classes, X, Y, Z).

@@ -66,7 +66,7 @@ def _files_of(name: str) -> list[Path]:
 def _used_by(path: Path) -> tuple[str, ...]:
     if path.suffix != ".py":
         return ()
-    return tuple(_names(_without_docstrings(path)))
+    return tuple(_names(_without_docstrings(path.read_text(encoding="utf-8"))))
 
 
 def _names(node: ast.AST) -> Iterator[str]:
@@ -95,13 +95,19 @@ def behaviour(paths: list[Path]) -> str:
     contents = []
     for path in paths:
         is_code = path.suffix == ".py"
-        content = ast.dump(_without_docstrings(path)) if is_code else sha256(path)
+        content = _dumped(path.read_text(encoding="utf-8")) if is_code else sha256(path)
         contents.append((path.relative_to(PACKAGE).as_posix(), content))
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:LENGTH]
 
 
-def _without_docstrings(path: Path) -> ast.Module:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _dumped(source: str) -> str:
+    """A module's code as text, once for all actions that it is part of."""
+    return ast.dump(_without_docstrings(source))
+
+
+def _without_docstrings(source: str) -> ast.Module:
+    tree = ast.parse(source)
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:

@@ -25,6 +25,7 @@ from voxseq.config.runs import (
 from voxseq.config.sets import digest_of, lists_of, own_facts, own_for
 from voxseq.plan.builder import Builder
 from voxseq.plan.chain import Chain
+from voxseq.plan.model import Stage
 
 #: Every task uses all parts.
 _SPLITS = (TRAIN, VAL, TEST)
@@ -37,7 +38,9 @@ def add_data_runs(builder: Builder, chain: Chain) -> None:
     sources = {s.dataset for s in config.sequences.sources}
     for dataset in sorted({*tasks, *sources}):
         examine_run = _of_the_user(_examine_run(config, dataset, tasks), config, tasks)
-        builder.add("download", "download", chain.of_dataset(dataset, dataset), examine_run)
+        job = _shared_job(builder, chain, "download", dataset)
+        key = chain.of_dataset(dataset, dataset)
+        builder.add("download", "download", key, examine_run, job=job)
     for dataset in sorted(sources):
         channels = next(s.channels for s in config.sequences.sources if s.dataset == dataset)
         run = PrepareRun(
@@ -47,9 +50,11 @@ def add_data_runs(builder: Builder, chain: Chain) -> None:
             channels=channels,
         )
         key = chain.of_dataset(f"source/{dataset}", dataset)
-        downloaded = chain.of_dataset(f"download/{dataset}", dataset)
-        builder.add("preprocess", "preprocess", key, run, [downloaded])
-    for name, task in config.finetune.tasks.items():
+        inputs = [chain.of_dataset(f"download/{dataset}", dataset)]
+        job = _shared_job(builder, chain, "preprocess", dataset)
+        builder.add("preprocess", "preprocess", key, run, inputs, job)
+    # Which phantoms share a job must not depend on the order of keys in a file.
+    for name, task in sorted(config.finetune.tasks.items()):
         preparation = TaskPreparation(
             **needs_of(task).model_dump(),
             data=task.data,
@@ -58,13 +63,22 @@ def add_data_runs(builder: Builder, chain: Chain) -> None:
         run = PrepareRun(dataset=task.dataset, store=config.store, task=preparation)
         run = run.model_copy(update={"own": _own(config, task.dataset, tasks)})
         key = chain.of_dataset(f"task/{name}", task.dataset)
-        downloaded = chain.of_dataset(f"download/{task.dataset}", task.dataset)
-        builder.add("preprocess", "preprocess", key, run, [downloaded])
+        inputs = [chain.of_dataset(f"download/{task.dataset}", task.dataset)]
+        job = _shared_job(builder, chain, "preprocess", task.dataset)
+        builder.add("preprocess", "preprocess", key, run, inputs, job)
     if sources:
         inputs = [chain.of_dataset(f"preprocess/source/{name}", name) for name in sources]
         inputs += [chain.of_dataset(f"download/{name}", name) for name in {*tasks, *sources}]
         key = chain.sequences.removeprefix("sequences/")
         builder.add("sequences", "sequences", key, sequences_run(config.sequences), inputs)
+
+
+def _shared_job(builder: Builder, chain: Chain, stage: Stage, dataset: str) -> str | None:
+    """The job in which phantoms are made or prepared with others; None: a job of one's own."""
+    data = chain.config.data
+    if data.phantoms_per_job == 1 or not data.is_phantom(dataset):
+        return None
+    return builder.shared_job(stage, f"phantoms.s{chain.seed}", data.phantoms_per_job)
 
 
 def _examine_run(config: Config, dataset: str, tasks: Mapping[str, Task]) -> ExamineRun:

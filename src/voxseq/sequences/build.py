@@ -30,8 +30,10 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import atomic_path, write_json
 from voxseq.base.random import entropy
 from voxseq.config.base import Shape3
+from voxseq.sequences.boxes import AXES, BOX
 from voxseq.sequences.exclusion import select
-from voxseq.sequences.ranges import BOX, RangeFinder
+from voxseq.sequences.ranges import RangeFinder
+from voxseq.sequences.table import LEFT_OUT
 
 if TYPE_CHECKING:
     from voxseq.config.runs import SequencesRun
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("voxseq.sequences")
 
-#: Optional sources that are not here, and kinds of sequence of which no source is.
-LEFT_OUT = "left_out.json"
-AXES = ("x", "y", "z")
 #: Columns of the place of a volume.
 _PLACE = ("store", "row")
 #: Random keys that are held at a time: 32 MB.

@@ -27,6 +27,7 @@ from voxseq.base.progress import track
 from voxseq.config.base import Shape3
 from voxseq.data.journal import Journal
 from voxseq.data.store import VolumeStore
+from voxseq.sequences.boxes import BOX, Integers, centred_boxes
 from voxseq.transforms.intensity import intensity_range
 from voxseq.transforms.spatial import resize
 
@@ -34,10 +35,7 @@ if TYPE_CHECKING:
     from voxseq.config.runs import SequencesRun
 
 _LOG = logging.getLogger("voxseq.sequences")
-Integers = NDArray[np.int64]
 Ranges = NDArray[np.float64]
-#: Columns of a box.
-BOX = tuple(f"{what}_{axis}" for what in ("start", "extent") for axis in "xyz")
 
 
 @dataclass(frozen=True)
@@ -179,23 +177,6 @@ class RangeFinder:
             crops.append(Crops((f"low_{i}", f"high_{i}"), volumes, boxes, patch))
             crops.append(Crops((f"image_low_{i}", f"image_high_{i}"), volumes, wide, image))
         return crops
-
-
-def centred_boxes(boxes: Integers, wanted: Shape3, shapes: Integers) -> Integers:
-    """Boxes of ``wanted`` voxels around the centres of others, moved and cut to fit their volumes.
-
-    Args:
-        boxes: (N, 6).
-        wanted: voxels.
-        shapes: (N, 3) voxels of the volume of each.
-
-    Returns:
-        (N, 6).
-    """
-    centre = boxes[:, :3] + boxes[:, 3:] // 2
-    last = np.maximum(shapes - wanted, 0)
-    start = np.clip(centre - np.asarray(wanted) // 2, 0, last)
-    return np.concatenate([start, np.minimum(shapes, wanted)], axis=1)
 
 
 def measure(percentiles: tuple[float, float], crops: VolumeCrops) -> Ranges:

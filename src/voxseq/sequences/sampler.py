@@ -23,10 +23,9 @@ from voxseq.base.random import numpy_generator
 from voxseq.config.data import SequencesConfig
 from voxseq.data.store import VolumeStore
 from voxseq.sequences.assemble import assemble
-from voxseq.sequences.build import LEFT_OUT
-from voxseq.sequences.ranges import centred_boxes
+from voxseq.sequences.boxes import centred_boxes
 from voxseq.sequences.raw import SLIDING, TYPES, Raw, aligned, header_type, padded, start_count
-from voxseq.sequences.table import IndexTable
+from voxseq.sequences.table import LEFT_OUT, IndexTable
 from voxseq.training.batches import EpochOrder
 from voxseq.transforms.spatial import Array, Item
 
@@ -188,7 +187,8 @@ class SequenceSampler:
     def _modalities_of(self, store: int) -> NDArray[np.str_]:
         """Modality of every volume of a store."""
         if store not in self._modality_of:
-            self._modality_of[store] = self._store(store).table["modality"].to_numpy(str)
+            modalities = self._store(store).table["modality"].to_pylist()
+            self._modality_of[store] = np.array(modalities, str)
         return self._modality_of[store]
 
     @cached_property

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from voxseq.base.failures import read_named
-from voxseq.sequences.build import AXES
+from voxseq.data.index import numbers, read_arrow
+from voxseq.sequences.boxes import AXES
 from voxseq.sequences.raw import Box
 from voxseq.transforms.spatial import Triple
+
+#: File beside the tables: optional sources that are not here, and kinds of sequence of which no
+#: source is.
+LEFT_OUT = "left_out.json"
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,14 @@ class IndexTable:
 
     @classmethod
     def read(cls, path: Path) -> IndexTable:
-        """Read a table of the index."""
-        with read_named(path):
-            frame = pd.read_parquet(path)
-        held = frame["validation"].to_numpy(bool)
-        columns = {name: frame[name].to_numpy() for name in frame.columns}
+        """Read a table of the index.
+
+        Raises:
+            IntegrityError: it is missing or damaged.
+        """
+        table = read_arrow(path)
+        columns = {name: numbers(table[name]) for name in table.column_names}
+        held = columns["validation"]
         return cls(columns, np.flatnonzero(~held), np.flatnonzero(held))
 
     def box(self, row: int) -> tuple[Triple, Triple]:

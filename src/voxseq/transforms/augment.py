@@ -1,6 +1,6 @@
-"""Augmentation of crops: the published chains, by MONAI where it pays.
+"""Augmentation of crops: the published chains, each transform without bookkeeping.
 
-It takes two seconds to import, so only the chain that it is part of does.
+The transforms of intensities are those of MONAI in a few lines each: importing it takes seconds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
+from torch.nn import functional
 
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import Shape3
@@ -106,22 +106,10 @@ class Augmentation:
         return np.ascontiguousarray(data.numpy())
 
 
-def _monai(transform: Any) -> Change:
-    """Use a random array transform of MONAI that is always applied."""
-
-    def apply(data: Tensor, state: RandomState) -> Tensor:
-        transform.set_random_state(state=state)
-        out: Tensor = transform(data).as_tensor()
-        return out.to(torch.float32)
-
-    return apply
-
-
 def _flips(probability: float) -> list[Step]:
     def flip(axis: int) -> Move:
         return lambda data, _, __: data.flip(axis)
 
-    # MONAI's flip does the same at ten times the cost, most of it bookkeeping.
     return [Step(probability, move=flip(axis)) for axis in (1, 2, 3)]
 
 
@@ -144,10 +132,48 @@ def _offset(sd: float) -> Change:
 
 def _blur(sigma: Range) -> Change:
     """Gaussian blur of one width for all axes; scipy's is faster than a convolution here."""
+    from scipy.ndimage import gaussian_filter
 
     def apply(data: Tensor, state: RandomState) -> Tensor:
         blurred = gaussian_filter(data[0].numpy(), state.uniform(*sigma))
         return torch.from_numpy(np.ascontiguousarray(blurred))[None]
+
+    return apply
+
+
+def _noise(most: float) -> Change:
+    """Gaussian noise with a standard deviation between 0 and ``most``."""
+
+    def apply(data: Tensor, state: RandomState) -> Tensor:
+        noise = state.normal(0.0, state.uniform(0.0, most), data.shape)
+        return data + torch.from_numpy(noise.astype(np.float32))
+
+    return apply
+
+
+def _contrast(most: float) -> Change:
+    """Scale about the mean, within the range that the intensities have."""
+
+    def apply(data: Tensor, state: RandomState) -> Tensor:
+        mean = data.mean()
+        scaled = (data - mean) * (1.0 + state.uniform(-most, most)) + mean
+        return scaled.clamp(data.min(), data.max())
+
+    return apply
+
+
+def _low_resolution(zoom: Range) -> Change:
+    """Read voxels on a coarser grid and interpolate between them.
+
+    "nearest-exact": "nearest" reads the first voxel of each cell, which shifts the image by half a
+    cell.
+    """
+
+    def apply(data: Tensor, state: RandomState) -> Tensor:
+        factor, shape = state.uniform(*zoom), data.shape[1:]
+        coarse = [max(1, round(size * factor)) for size in shape]
+        few = functional.interpolate(data[None], coarse, mode="nearest-exact")
+        return functional.interpolate(few, shape, mode="trilinear")[0]
 
     return apply
 
@@ -157,15 +183,16 @@ def _gamma(limits: Range) -> Change:
 
     Exponents below and above 1 have the same chances (published code).
     """
-    from monai.transforms import AdjustContrast
-
     low, high = limits
 
     def apply(data: Tensor, state: RandomState) -> Tensor:
         is_below = low < 1.0 and state.uniform() < 0.5
         exponent = state.uniform(low, 1.0) if is_below else state.uniform(max(low, 1.0), high)
-        changed: Tensor = AdjustContrast(exponent, retain_stats=True)(data).as_tensor()
-        return changed.to(torch.float32)
+        least, extent = data.min(), data.max() - data.min()
+        # A constant channel has neither extent nor deviation.
+        changed = ((data - least) / (extent + 1e-7)) ** exponent * extent
+        centred = changed - changed.mean()
+        return centred / (centred.std() + 1e-8) * data.std() + data.mean()
 
     return apply
 
@@ -192,26 +219,14 @@ def unflipped_steps() -> list[Step]:
     for the transform and one per channel, their product, drawn for each channel. The published
     noise "variance" is the standard deviation that its library passes on.
     """
-    from monai.transforms import (
-        RandGaussianNoise,
-        RandScaleIntensityFixedMean,
-        RandSimulateLowResolution,
-    )
-
-    noise = RandGaussianNoise(1.0, std=0.1)
-    contrast = RandScaleIntensityFixedMean(1.0, 0.25, preserve_range=True, fixed_mean=True)
-    # MONAI's "nearest" reads the first voxel of each cell, which shifts the image by half a cell.
-    low_resolution = RandSimulateLowResolution(
-        1.0, downsample_mode="nearest-exact", zoom_range=(0.5, 1.0)
-    )
     return [
         Step(1.0, move=partial(random_warp, parameters=WarpParameters())),
-        Step(0.1, change=_monai(noise)),
+        Step(0.1, change=_noise(0.1)),
         Step(0.1, change=_blur((0.5, 1.0))),
         Step(0.15, change=_scale(0.25)),
         Step(0.075, change=_offset(0.1)),
-        Step(0.15, change=_monai(contrast)),
-        Step(0.125, change=_monai(low_resolution)),
+        Step(0.15, change=_contrast(0.25)),
+        Step(0.125, change=_low_resolution((0.5, 1.0))),
         Step(0.15, change=_gamma((0.7, 1.5))),
     ]
 

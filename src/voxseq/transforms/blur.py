@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import erf
 from torch import Tensor
 
 Array = NDArray[np.float64]
@@ -26,7 +25,8 @@ def integrated(distance: Array, sigma: Array) -> Array:
     """Integrals of the Gaussian over voxels, up to four deviations (MONAI's kernel)."""
     reach = np.floor(np.maximum(4.0 * sigma, 0.5) + 0.5)
     scale = math.sqrt(0.5) / np.maximum(sigma, _LEAST)
-    weights = 0.5 * (erf((distance + 0.5) * scale) - erf((distance - 0.5) * scale))
+    below, above = (torch.from_numpy((distance + end) * scale).erf() for end in (-0.5, 0.5))
+    weights = 0.5 * (above - below).numpy()
     return np.where(np.abs(distance) <= reach, weights, 0.0)
 
 

@@ -289,7 +289,7 @@ def test_an_image_at_the_edges_of_the_window_is_set_aside(
     store = VolumeStore(out)
     assert len(store) == 9
     # The files follow the rows.
-    for index, subject in enumerate(store.table["subject"]):
+    for index, subject in enumerate(store.table.to_pandas()["subject"]):
         number = int(subject.removeprefix("spleen_"))
         first = store.image(index)[0, 0, 0]
         assert first == pytest.approx(np.clip((body(number)[6, 6, 5] + 57) / 232, 0, 1), abs=1e-6)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from monai.losses import ContrastiveLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -46,7 +45,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Normalised temperature-scaled cross entropy (Chen et al. 2020, equation 1).
 
     Each of the 2B vectors has the other view of its sample as positive and the 2B - 2 others as
-    negatives. By MONAI, in float32: its exponentials are not shifted.
+    negatives. In float32.
 
     Args:
         first: (B, C) projections of one view; need not be normalised.
@@ -57,8 +56,11 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         The scalar mean over all 2B vectors.
     """
     with torch.autocast(first.device.type, enabled=False):
-        loss: Tensor = ContrastiveLoss(temperature)(first.float(), second.float())
-    return loss
+        both = torch.cat([first, second]).float()
+        logits = cosines(both, both) / temperature
+        others = logits.masked_fill(torch.eye(len(both), device=both.device).bool(), -torch.inf)
+        positives = torch.arange(len(both), device=both.device).roll(len(first))
+        return functional.cross_entropy(others, positives)
 
 
 def query_key_loss(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:

@@ -78,8 +78,8 @@ def first_figure(study: ReportRun, inputs: Mapping[str, Path]) -> Figure | None:
         return None
     # The only part of the report that needs torch.
     from voxseq.models.patches import token_order
-    from voxseq.sequences.build import LEFT_OUT
     from voxseq.sequences.example import example
+    from voxseq.sequences.table import LEFT_OUT
 
     sources = {name: p for name, p in inputs.items() if name.startswith(_SOURCE)}
     stores = {name.removeprefix(_SOURCE).split("/")[0]: p for name, p in sources.items()}
