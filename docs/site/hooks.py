@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod|obj):(?=<code>)")
 #: The one script that the theme's plugin "offline" loads from elsewhere, and our copy of it.
 _SHIM, _OUR_SHIM = "https://unpkg.com/iframe-worker/shim", "site/iframe-worker.js"
 _LOADED = re.compile(
-    r"""<(?:script|img|iframe)[^>]*\ssrc=["']?https?:[^>]*>|<link[^>]*https?:[^>]*>"""
+    r"""<(?:script|img|iframe)[^>]*\ssrc=["']?https?:[^>]*>"""
+    r"""|<link(?![^>]*\srel=["']?(?:alternate|canonical|next|prev)\b)[^>]*\shref=["']?https?:[^>]*>"""
 )
 _HEADING = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
 _FENCED = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
@@ -72,16 +72,26 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Load nothing from elsewhere.
+    """Load nothing from elsewhere."""
+    shim = posixpath.relpath(_OUR_SHIM, posixpath.dirname(page.file.dest_uri) or ".")
+    return _on_its_own(output, page.file.src_uri, shim)
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """Load nothing from elsewhere, likewise of the page about missing pages."""
+    return _on_its_own(output_content, template_name, f"/{_OUR_SHIM}")
+
+
+def _on_its_own(output: str, name: str, shim: str) -> str:
+    """A page with our copy of the theme's script.
 
     Raises:
-        PluginError: the page would.
+        PluginError: it still loads something from elsewhere.
     """
-    shim = posixpath.relpath(_OUR_SHIM, posixpath.dirname(page.file.dest_uri) or ".")
     output = output.replace(_SHIM, shim)
     loaded = _LOADED.search(output)
     if loaded is not None:
-        raise PluginError(f"{page.file.src_uri} loads something from elsewhere: {loaded[0]}")
+        raise PluginError(f"{name} loads something from elsewhere: {loaded[0]}")
     return output
 
 
@@ -123,7 +133,6 @@ def _title(file: File | None) -> str | None:
     return None if heading is None else heading["title"]
 
 
-@lru_cache
 def _notebook(path: Path) -> tuple[str, dict[str, Any]]:
     """A notebook as Markdown, and its pictures by name."""
     from nbconvert import MarkdownExporter
