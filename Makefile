@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help environment quick reproduce open test test-fast test-faults faults-of-runs \
 	faults-of-engines test-bundles lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench \
-	bench-gpu docs test-notebook clean
+	bench-gpu docs notebook test-notebook clean
 
 help:
 	@echo "make quick       minutes: pre-train, fine-tune and predict on generated phantoms"
@@ -16,7 +16,8 @@ help:
 	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "make test        environment and the whole test suite"
 	@echo "make docs        the documentation as a site in build/site; broken links fail"
-	@echo "make test-notebook  executes the notebooks"
+	@echo "make notebook    executes the notebooks and keeps their pictures, for a commit"
+	@echo "make test-notebook  executes the notebooks and fails on errors"
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
 	@echo "make test-bundles  exported models in an environment of torch and MONAI without voxseq"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
@@ -76,7 +77,13 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
-# One after the other: their trainings take one core each. The pictures in the files stay as they are.
+# Without the seconds of each cell, which would differ every time.
+notebook: $(VENV)/.notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m nbconvert --to notebook \
+		--execute --inplace --ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.coalesce_streams=True notebooks/*.ipynb
+
+# The pictures in the files stay as they are.
 test-notebook: $(VENV)/.notebooks
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
