@@ -77,11 +77,11 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
-# Without the seconds of each cell, which would differ every time.
+# Without the seconds of each cell, which would differ every time, and what a cell prints in one piece.
 notebook: $(VENV)/.notebooks
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m nbconvert --to notebook \
-		--execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.coalesce_streams=True notebooks/*.ipynb
+		--execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/python -m nbconvert --inplace --coalesce-streams notebooks/*.ipynb
 
 # The pictures in the files stay as they are.
 test-notebook: $(VENV)/.notebooks
