@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help environment quick reproduce beyond study open test test-fast test-faults faults-of-runs \
 	faults-of-engines test-bundles lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench \
-	bench-gpu clean
+	bench-gpu docs notebook test-notebook clean
 
 help:
 	@echo "make quick       minutes: pre-train, fine-tune and predict on generated phantoms"
@@ -17,6 +17,9 @@ help:
 	@echo "make study       the demo with five seeds, one after the other"
 	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "make test        environment and the whole test suite"
+	@echo "make docs        the documentation as a site in build/site; broken links fail"
+	@echo "make notebook    executes the notebooks and keeps their pictures, for a commit"
+	@echo "make test-notebook  executes the notebooks and fails on errors"
 	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
 	@echo "make test-bundles  exported models in an environment of torch and MONAI without voxseq"
 	@echo "make lint        format, lint, types, workflow lint, code versions"
@@ -76,6 +79,26 @@ open: $(READY)
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults" \
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+
+# The tools of an extra come into the environment when their target is first made.
+$(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint requirements.lock -e '.[$*]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo build/site/index.html
+
+# Without the seconds of each cell, which would differ every time, and what a cell prints in one piece.
+notebook: $(VENV)/.notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m nbconvert --to notebook \
+		--execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/python -m nbconvert --inplace --coalesce-streams notebooks/*.ipynb
+
+# The pictures in the files stay as they are.
+test-notebook: $(VENV)/.notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
 # Two halves side by side, each of which keeps about one core busy.
 test-faults: $(READY)

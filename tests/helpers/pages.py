@@ -22,7 +22,8 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 #: Programs that are no part of voxseq.
-_OTHERS = {"git", "pip", "kubectl", "cd", "export", ".", "mv", "ln", "$EDITOR", "mkdir", "unset"}
+_OTHERS = {"git", "pip", "jupyter", "kubectl", "cd", "export", ".", "mv", "ln", "mkdir", "unset"}
+_OTHERS |= {"$EDITOR"}
 
 
 @dataclass(frozen=True)
