@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make reproduce` and `make test`.
 # Python 3.11 or newer and make are all that has to be there.
 PYTHON ?= python3
+# cpu: PyTorch without CUDA. Everything else about pip is its own configuration (mirrors, wheels).
+TORCH ?=
 VENV ?= .venv
 CORES ?= all
 BIN := $(VENV)/bin
@@ -26,11 +28,13 @@ help:
 
 environment: $(READY)
 
+TORCH_cpu := --extra-index-url https://download.pytorch.org/whl/cpu
+PIP_OPTIONS := $(TORCH_$(TORCH))
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "error: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.12 …"; exit 2; }
+	@$(PYTHON) scripts/environment.py --check
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python scripts/environment.py requirements.lock $(PIP_OPTIONS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
