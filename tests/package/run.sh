@@ -64,9 +64,9 @@ voxseq init livers --images "$work/Task99_Liver" | tail -n 1
 voxseq run livers
 voxseq status livers | sed -n 1p
 voxseq tables livers | sed -n 1,12p
-dvc stage list --name-only | tail -n 1
-dvc status --quiet download && exit 1
-snakemake --dry-run --quiet all
+python -m dvc stage list --name-only | tail -n 1
+python -m dvc status download | sed -n 1p
+python -m snakemake --dry-run --quiet all
 voxseq new --update . | tail -n 1
 
 step "the trained model, used elsewhere"
@@ -75,14 +75,15 @@ runs=$work/mine/artifacts/livers
 model=$runs/finetune/livers/ours/s0
 encoder=$runs/pretrain/ours
 voxseq predict "$model" "$work/Task99_Liver/imagesTs" -o masks | tail -n 1
-case=$(basename "$(ls -d "$work"/Task99_Liver/labelsTr/*.nii.gz | head -n 1)")
+labels=("$work"/Task99_Liver/labelsTr/*.nii.gz)
+case=$(basename "${labels[0]}")
 voxseq predict "$model" "$work/Task99_Liver/imagesTr/$case" -o again >/dev/null
 mkdir labels
 cp "$work/Task99_Liver/labelsTr/$case" labels
 voxseq evaluate again labels --no-surface | tail -n 1
 voxseq picture "$work/Task99_Liver/imagesTr/$case" "again/$case" -o mask.png >/dev/null
 voxseq features "$encoder" "$work/Task99_Liver/imagesTs" -o features.npz | tail -n 1
-voxseq export bundle "$model" -o bundle | tail -n 1
+voxseq export "$model" --to bundle -o bundle | tail -n 1
 python - "$model" "$encoder" "$work/Task99_Liver/imagesTr/$case" <<'EOF'
 import sys
 

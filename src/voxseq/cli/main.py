@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 #: Exit status of a run that stopped on request after writing its checkpoint (EX_TEMPFAIL).
 RETRY = 75
+WINDOWS = (
+    "voxseq does not run on Windows, whose file locks and signals are others\n"
+    "  next: use WSL 2 (`wsl --install`), where it runs as on Linux; see docs/installing.md"
+)
 #: Of click. On wide terminals a command's line is not broken.
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -256,9 +260,14 @@ cli.add_section(
     (job, upkeep.close, upkeep.record, upkeep.code, upkeep.readme),
 )
 
+
 def main() -> None:
     """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
     open_streams()
+    if sys.platform == "win32":
+        # File locks, requests to stop, and the shell around jobs are those of POSIX systems.
+        say_last(f"error: {WINDOWS}")
+        sys.exit(2)
     try:
         # click hands the status of `ctx.exit` back as a number.
         status = cli(standalone_mode=False)

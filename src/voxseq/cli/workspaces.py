@@ -27,6 +27,8 @@ def new(folder: Path, update: bool) -> None:
         return
     click.echo(f"{len(written)} files in {folder}; next:")
     click.echo(f"  cd {folder}")
-    click.echo("  voxseq init NAME --images FOLDER   # a study of your own images, then: voxseq run")
+    click.echo(
+        "  voxseq init NAME --images FOLDER   # a study of your own images, then: voxseq run"
+    )
     click.echo("  snakemake --cores all              # or the demo of params.yaml, on phantoms")
     click.echo("With `git init` first, DVC versions all results.")

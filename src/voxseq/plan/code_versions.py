@@ -95,9 +95,20 @@ def behaviour(paths: list[Path]) -> str:
     contents = []
     for path in paths:
         is_code = path.suffix == ".py"
-        content = ast.dump(_without_docstrings(path)) if is_code else sha256(path)
+        content = _shape(_without_docstrings(path)) if is_code else sha256(path)
         contents.append((path.relative_to(PACKAGE).as_posix(), content))
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:LENGTH]
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as plain lists, the same from every Python: newer ones have further fields,
+    which are empty."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        return [type(node).__name__, *([n, _shape(v)] for n, v in fields if v not in (None, []))]
+    if isinstance(node, list):
+        return [_shape(item) for item in node]
+    return repr(node)
 
 
 def _without_docstrings(path: Path) -> ast.Module:
