@@ -30,5 +30,5 @@ def new(folder: Path, update: bool) -> None:
     click.echo(
         "  voxseq init NAME --images FOLDER   # a study of your own images, then: voxseq run"
     )
-    click.echo("  snakemake --cores all              # or the demo of params.yaml, on phantoms")
+    click.echo("  snakemake --cores all              # the demo of params.yaml, on phantoms")
     click.echo("With `git init` first, DVC versions all results.")
