@@ -79,4 +79,4 @@ chroot --userspec 1234:1234 "$box" /usr/bin/env HOME=/tmp OMP_NUM_THREADS=1 MPLC
         voxseq predict artifacts/livers/finetune/livers/ours/s0 /work/Task99_Liver/imagesTs -o masks
     '
 test -s "$box/work/mine/masks/liver8.nii.gz"
-step "the container'"'"'s steps work"
+step "the steps of the containers work"

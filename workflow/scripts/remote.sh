@@ -31,10 +31,10 @@ case $url in
         ;;
 esac
 
-if [ -n "$(dvc remote list | cut -f 1 | grep -x "$name" || true)" ]; then
+if dvc config --project "remote.$name.url" >/dev/null 2>&1; then
     dvc remote modify "$name" url "$url"
 else
-    dvc remote add --quiet "$name" "$url"
+    dvc remote add "$name" "$url"
 fi
 dvc remote default "$name"
 for setting in "$@"; do
@@ -54,4 +54,4 @@ dvc push
 git add .dvc/config
 [ ! -f dvc.lock ] || git add dvc.lock
 echo "$url has everything that DVC has recorded here"
-echo "next: git commit, git push; elsewhere: git clone, make environment, dvc pull"
+echo "next: git commit, git push; elsewhere: git clone, make environment, dvc pull --allow-missing"
