@@ -22,7 +22,7 @@ RUN sh /tmp/container.sh run /opt/voxseq && rm /tmp/container.sh
 ENV PATH=/opt/voxseq/bin:$PATH \
     OMP_NUM_THREADS=1 \
     PYTHONUNBUFFERED=1 \
-    MPLCONFIGDIR=/tmp/matplotlib
+    HOME=/tmp
 # Any user may run it: docker run --user "$(id -u):$(id -g)" …
 WORKDIR /work
 CMD ["voxseq", "--help"]

@@ -6,7 +6,8 @@
 #   3. In that root a user without rights makes a workspace, and a study of images to a mask.
 # What is not tried: syntax that only Docker and Apptainer read, other base images, GPUs.
 # PyTorch is the build that pip's own configuration gives (TORCH=cpu: that of download.pytorch.org).
-# Takes minutes and gigabytes. KEEP=1 keeps the folder; SUITE, MIRROR: Debian's.
+# Takes minutes and gigabytes. KEEP=1 keeps the folder; SUITE, MIRROR: Debian's; DEBIAN: a folder with
+# an empty Debian that was made before; LENT: folders of this machine that pip's configuration names.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 suite=${SUITE:-bookworm}
@@ -25,7 +26,10 @@ trap clean EXIT
 [ -z "${KEEP:-}" ] || echo "== the folder $work is kept"
 
 step() { echo "== $1 (after ${SECONDS} s)"; }
-inside() { chroot "$box" /usr/bin/env HOME=/tmp PATH=/opt/voxseq/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+inside() {
+    chroot "$box" /usr/bin/env HOME=/tmp PATH=/opt/voxseq/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        ${certificates:+PIP_CERT="$certificates"} "$@"
+}
 # A folder of this machine that pip is told of, read-only.
 lend() {
     [ -d "$1" ] || return 0
@@ -35,16 +39,23 @@ lend() {
 }
 
 step "an empty Debian ($suite)"
-debootstrap --variant=minbase "$suite" "$box" ${MIRROR:+"$MIRROR"} >"$work/debootstrap.log" 2>&1 ||
-    { tail -n 20 "$work/debootstrap.log"; exit 1; }
+if [ -n "${DEBIAN:-}" ]; then
+    cp --archive "$DEBIAN" "$box"
+else
+    debootstrap --variant=minbase "$suite" "$box" ${MIRROR:+"$MIRROR"} >"$work/debootstrap.log" 2>&1 ||
+        { tail -n 20 "$work/debootstrap.log"; exit 1; }
+fi
 cp /etc/resolv.conf "$box/etc"
 mkdir -p "$box/dev/shm"
 mount --bind /dev "$box/dev" && mounts=("$box/dev" "${mounts[@]}")
 mount -t proc proc "$box/proc" && mounts=("$box/proc" "${mounts[@]}")
 # Certificates, mirrors and wheels of this machine.
-lend /etc/ssl/certs
-lend /usr/share/ca-certificates
-lend /usr/local/share/ca-certificates
+certificates=
+if [ -f "${PIP_CERT:-}" ]; then
+    certificates=/etc/ssl/lent.crt
+    mkdir -p "$box/etc/ssl"
+    cp "$PIP_CERT" "$box$certificates"
+fi
 for place in /etc/pip.conf /etc/xdg/pip; do
     [ ! -e "$place" ] || { mkdir -p "$box$(dirname "$place")"; cp -r "$place" "$box$place"; }
 done
