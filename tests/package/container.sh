@@ -26,9 +26,10 @@ trap clean EXIT
 [ -z "${KEEP:-}" ] || echo "== the folder $work is kept"
 
 step() { echo "== $1 (after ${SECONDS} s)"; }
+# Of this machine's environment only what is said to pip.
 inside() {
-    chroot "$box" /usr/bin/env HOME=/tmp PATH=/opt/voxseq/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        ${certificates:+PIP_CERT="$certificates"} "$@"
+    chroot "$box" /usr/bin/env -i HOME=/tmp PATH=/opt/voxseq/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        PIP_FIND_LINKS="${PIP_FIND_LINKS:-}" ${certificates:+PIP_CERT="$certificates"} "$@"
 }
 # A folder of this machine that pip is told of, read-only.
 lend() {
@@ -59,6 +60,9 @@ fi
 for place in /etc/pip.conf /etc/xdg/pip; do
     [ ! -e "$place" ] || { mkdir -p "$box$(dirname "$place")"; cp -r "$place" "$box$place"; }
 done
+# Its bundle of certificates is another one in the root.
+[ -z "$certificates" ] || find "$box/etc/pip.conf" "$box/etc/xdg/pip" -name pip.conf \
+    -exec sed -i "s|^cert = .*|cert = $certificates|" {} + 2>/dev/null || true
 for place in ${LENT:-}; do lend "$place"; done
 
 step "the files that .dockerignore lets through"
