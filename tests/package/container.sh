@@ -78,7 +78,7 @@ rm -rf "$box/source/src"
 step "run"
 inside sh /source/scripts/container.sh run /opt/voxseq
 rm -rf "$box/source"
-du -sh --one-file-system "$box" | cut -f 1
+du -sh "$box/opt/voxseq" | cut -f 1
 
 step "a user in that root"
 (cd "$root" && PYTHONPATH=src:. python -c \
