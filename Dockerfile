@@ -22,7 +22,8 @@ RUN sh /tmp/container.sh run /opt/voxseq && rm /tmp/container.sh
 ENV PATH=/opt/voxseq/bin:$PATH \
     OMP_NUM_THREADS=1 \
     PYTHONUNBUFFERED=1 \
-    HOME=/tmp
-# Any user may run it: docker run --user "$(id -u):$(id -g)" …
+    HOME=/tmp \
+    USER=voxseq
+# Any user may run it, also one without a name, whose home and name are those above: docker run --user "$(id -u):$(id -g)" …
 WORKDIR /work
 CMD ["voxseq", "--help"]

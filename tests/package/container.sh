@@ -84,8 +84,8 @@ step "a user in that root"
 (cd "$root" && PYTHONPATH=src:. python -c \
     "from pathlib import Path; from tests.helpers import own_images; own_images.decathlon(Path('$box/work/Task99_Liver'))")
 chmod -R a+rwX "$box/work"
-chroot --userspec 1234:1234 "$box" /usr/bin/env HOME=/tmp OMP_NUM_THREADS=1 MPLCONFIGDIR=/tmp/matplotlib \
-    PATH=/opt/voxseq/bin:/usr/bin:/bin VOXSEQ_PRESET=tiny VOXSEQ_STEPS=4 VOXSEQ_SEEDS=1 bash -euc '
+chroot --userspec 1234:1234 "$box" /usr/bin/env -i HOME=/tmp USER=voxseq OMP_NUM_THREADS=1 \
+    PATH=/opt/voxseq/bin:/usr/bin:/bin VOXSEQ_PRESET=tiny VOXSEQ_STEPS=4 VOXSEQ_SEEDS=1 bash -euo pipefail -c '
         cd /work
         voxseq new mine | sed -n 1p
         cd mine
