@@ -24,6 +24,6 @@ ENV PATH=/opt/voxseq/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     USER=voxseq
-# Any user may run it, also one without a name, whose home and name are those above: docker run --user "$(id -u):$(id -g)" …
+# Any user may run it, also one without a name: docker run --user "$(id -u):$(id -g)" …
 WORKDIR /work
 CMD ["voxseq", "--help"]
