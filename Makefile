@@ -1,41 +1,54 @@
 # Two commands do everything on a fresh machine: `make reproduce` and `make test`.
 # Python 3.11 or newer and make are all that has to be there.
 PYTHON ?= python3
+# cpu: PyTorch without CUDA. Everything else about pip is its own configuration (mirrors, wheels).
+TORCH ?=
 VENV ?= .venv
 CORES ?= all
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help environment quick reproduce beyond study open test test-fast test-faults faults-of-runs \
-	faults-of-engines test-bundles lint lint-types lint-rest smoke test-slurm test-slurm-nodes bench \
-	bench-gpu docs notebook test-notebook clean
+	faults-of-engines test-bundles test-package test-container lint lint-types lint-rest smoke test-slurm \
+	test-slurm-nodes bench bench-gpu docs notebook test-notebook clean
 
 help:
-	@echo "make quick       minutes: pre-train, fine-tune and predict on generated phantoms"
-	@echo "make reproduce   the embedded demo: environment, all runs, tables and figures"
-	@echo "make beyond      Table 5: rows beyond the paper, on top of the demo"
-	@echo "make study       the demo with five seeds, one after the other"
-	@echo "make open        the same plan on real data (VOXSEQ_DATA names their folder)"
-	@echo "make test        environment and the whole test suite"
-	@echo "make docs        the documentation as a site in build/site; broken links fail"
-	@echo "make notebook    executes the notebooks and keeps their pictures, for a commit"
-	@echo "make test-notebook  executes the notebooks and fails on errors"
-	@echo "make test-faults kills, full disks, and the scenarios in which the engines must agree"
-	@echo "make test-bundles  exported models in an environment of torch and MONAI without voxseq"
-	@echo "make lint        format, lint, types, workflow lint, code versions"
-	@echo "make test-slurm  a tiny study on a real Slurm of one node, jobs killed on the way"
-	@echo "make test-slurm-nodes  pre-trainings over two nodes of a real Slurm, as root"
-	@echo "make bench       measurements against other ways of the same: benchmarks/results.md"
-	@echo "make bench-gpu   a check of eight minutes on one GPU: benchmarks/gpu.md"
-	@echo "make smoke       every rule at tiny size, through both engines"
+	@echo "Use it:"
+	@echo "  make environment  .venv with all libraries; says first what it downloads"
+	@echo "                    TORCH=cpu: PyTorch without CUDA; PYTHON=python3.12: another Python"
+	@echo "  make quick        minutes: pre-train, fine-tune and predict on generated phantoms"
+	@echo "  make reproduce    the embedded demo: environment, all runs, tables and figures"
+	@echo "  make beyond       Table 5: rows beyond the paper, on top of the demo"
+	@echo "  make study        the demo with five seeds, one after the other"
+	@echo "  make open         the same plan on real data (VOXSEQ_DATA names their folder)"
+	@echo "  make clean        remove artefacts, logs and the state of runs; results stay"
+	@echo "Check it:"
+	@echo "  make test         environment and the whole test suite"
+	@echo "  make test-fast    without slow tests and engines"
+	@echo "  make test-faults  kills, full disks, and the scenarios in which the engines must agree"
+	@echo "  make test-bundles    exported models in an environment of torch and MONAI without voxseq"
+	@echo "  make test-package    the wheel outside of any clone; FULL=1: with all its dependencies"
+	@echo "  make test-container  the steps of the Dockerfile in an empty Debian, as root"
+	@echo "  make test-slurm   a tiny study on a real Slurm of one node, jobs killed on the way"
+	@echo "  make test-slurm-nodes  pre-trainings over two nodes of a real Slurm, as root"
+	@echo "  make lint         format, lint, types, workflow lint, code versions"
+	@echo "  make smoke        every rule at tiny size, through both engines"
+	@echo "  make docs         the documentation as a site in build/site; broken links fail"
+	@echo "  make notebook     execute the notebooks and keep their pictures, for a commit"
+	@echo "  make test-notebook   execute the notebooks and fail on errors"
+	@echo "  make bench        measurements against other ways of the same: benchmarks/results.md"
+	@echo "  make bench-gpu    a check of eight minutes on one GPU: benchmarks/gpu.md"
+	@echo "CORES=2 limits the cores of a run. On a study of your own images: docs/own-study.md"
 
 environment: $(READY)
 
+TORCH_cpu := --extra-index-url https://download.pytorch.org/whl/cpu
+PIP_OPTIONS := $(TORCH_$(TORCH))
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "error: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.12 …"; exit 2; }
+	@$(PYTHON) scripts/environment.py --check
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python scripts/environment.py requirements.lock $(PIP_OPTIONS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
@@ -120,6 +133,12 @@ test-bundles: $(READY)
 		--constraint requirements.lock torch monai nibabel
 	.bundles/venv/bin/python tests/predict/without_voxseq.py .bundles/cases
 	rm -rf .bundles
+
+test-package: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/package/run.sh
+
+test-container: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/package/container.sh
 
 test-fast: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"

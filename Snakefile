@@ -11,7 +11,8 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
-# The workspace's own code is used, also in a DVC experiment's copy of the workspace.
+# A checkout's own code is used, also in a DVC experiment's copy of it; a workspace that `voxseq new`
+# has made has none, and uses the installed package.
 SOURCE = Path(workflow.basedir) / "src"
 sys.path.insert(0, str(SOURCE))
 

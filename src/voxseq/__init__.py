@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from voxseq.predict.features import FeatureExtractor, features, load_encoder
     from voxseq.predict.model import Options, TrainedModel, load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "FeatureExtractor",
     "Options",

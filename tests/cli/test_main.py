@@ -157,18 +157,6 @@ def test_plan_as_json_of_another_configuration(workspace: Path, call: Call) -> N
     } == {r["id"]: r for r in given}
 
 
-@pytest.mark.parametrize("overlay", [None, SMOKE], ids=["demo", "smoke"])
-def test_what_config_show_prints_is_the_same_configuration(
-    workspace: Path, call: Call, overlay: Path | None
-) -> None:
-    words = ["--overlay", str(overlay)] if overlay else []
-    shown = call("config", "show", *words).out
-    assert yaml.safe_load(shown)["execution"]
-    (workspace / "shown.yaml").write_text(shown)
-    overlays = [read_yaml(overlay)] if overlay else []
-    assert load_config(workspace / "shown.yaml") == load_config(ROOT / "params.yaml", overlays)
-
-
 def test_config_check(workspace: Path, call: Call) -> None:
     assert "valid: scale smoke" in call("config", "check", "--overlay", str(SMOKE)).out
     assert [p.name for p in workspace.iterdir()] == ["params.yaml"]

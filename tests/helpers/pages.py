@@ -22,8 +22,10 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 #: Programs that are no part of voxseq.
-_OTHERS = {"git", "pip", "jupyter", "kubectl", "cd", "export", ".", "mv", "ln", "mkdir", "unset"}
-_OTHERS |= {"$EDITOR"}
+_OTHERS = {
+    *("git", "pip", "kubectl", "cd", "export", ".", "mv", "ln", "$EDITOR", "mkdir", "unset"),
+    *("docker", "apptainer", "conda", "jupyter", "eval"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ def calls(line: str) -> Iterator[list[str]]:
     """The words of each command of a line."""
     for part in re.split(r"&&|;|\|", line):
         words = shlex.split(part)
-        if words[:2] == ["bash", "workflow/scripts/until_stopped.sh"]:
-            assert (ROOT / words[1]).is_file()
+        if words[:1] == ["bash"]:
+            assert (ROOT / words[1]).is_file(), f"there is no script {words[1]}"
+            if not words[1].endswith("until_stopped.sh"):
+                continue
             words = words[2:]
         yield words
 
@@ -95,6 +99,8 @@ def python(words: list[str]) -> None:
         from voxseq.predict.export.standalone.predict import command
 
         command().parse_args(words[1:])
+        return
+    if words[:2] == ["-m", "venv"]:
         return
     from benchmarks.gpu.__main__ import main
 

@@ -220,12 +220,10 @@ class Study:
         return self.runs(), self.tables()
 
     def push(self, remote: str, message: str = "remote named") -> None:
-        """Name a remote, commit all that git versions, and push DVC's cache there."""
-        self.dvc("remote", "add", "--default", "store", remote)
-        for key, value in self.remote.items():
-            self.dvc("remote", "modify", "store", key, value)
+        """Name a remote, push DVC's cache there, and commit all that git versions."""
+        settings = [f"{key}={value}" for key, value in self.remote.items()]
+        self.call("bash", "workflow/scripts/remote.sh", remote, *settings)
         self.commit(message)
-        self.dvc("push")
 
     def clone(self, target: Path) -> Study:
         """A clone by git, with nothing pulled."""

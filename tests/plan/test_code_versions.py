@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,17 @@ def test_a_fingerprint_tells_values_apart() -> None:
     assert len({digest(value) for value in values}) == len(values)
     with pytest.raises(ValueError, match="JSON"):
         digest(float("nan"))
+
+
+def test_fields_that_another_python_adds_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.12 gave functions and classes parameters of types, which are empty in most."""
+    path = tmp_path / "code.py"
+    path.write_text("def one(a=None):\n    return [a, 'text', 1.5, []]\n")
+    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path)
+    before = behaviour([path])
+    monkeypatch.setattr(ast.FunctionDef, "_fields", (*ast.FunctionDef._fields, "novel"))
+    assert behaviour([path]) == before
+    path.write_text("def one(a=None):\n    return [a, 'text', 1.5]\n")
+    assert behaviour([path]) != before

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
 from tests.cli.conftest import call, workspace
 from tests.helpers import own_images, trees
 from tests.helpers.calling import Call
+from voxseq.cli.schema import PLACE, schema
 from voxseq.config import load_config, read_yaml
 from voxseq.plan import build_plan
 from voxseq.study.launch import STUDIES
@@ -58,6 +60,8 @@ def test_a_study_is_written_that_can_be_planned(
     text = path.read_text()
     assert text.startswith("# A study of ")
     assert len(text.splitlines()) < 100
+    assert f"\n# yaml-language-server: $schema=../{PLACE}\n" in text
+    jsonschema.validate(read_yaml(path), schema())
     assert max(map(len, text.splitlines()[3:])) <= 120
 
 

@@ -84,7 +84,7 @@ def test_a_study_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_folder_without_the_workflow_is_refused(tmp_path: Path) -> None:
     below = tmp_path / "below"
     below.mkdir()
-    with pytest.raises(VoxseqError, match="clone of the repository"):
+    with pytest.raises(VoxseqError, match="voxseq new FOLDER"):
         launch.require_workspace(below)
     (tmp_path / "Snakefile").touch()
     launch.require_workspace(tmp_path)

@@ -15,6 +15,7 @@ from voxseq.engine.session import at_work, begin, tidy_up
 from voxseq.engine.workspace import Workspace
 from voxseq.plan import STAGES, build_plan
 from voxseq.plan.outputs import published
+from voxseq.study.laying import follow_code
 
 # The interpreter that runs Snakemake, unless jobs get a conda environment of their own.
 _deployment = {str(m) for m in workflow.deployment_settings.deployment_method}
@@ -123,6 +124,8 @@ def prepare():
         for line in (*tidy_up(WORKSPACE, is_dry=is_dry), *optional_sources()):
             logger.info(f"voxseq: {line}")
         Path(RECORDED).unlink(missing_ok=True)
+        if not is_dry and follow_code(Path.cwd()):
+            logger.info("voxseq: this workspace now follows the code of the installed version")
         say_how_to_force()
         return unrecorded_stages(Path.cwd(), PLAN) if IS_RECORDED else []
     except VoxseqError as error:

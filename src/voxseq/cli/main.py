@@ -17,10 +17,12 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import picture, predict, results, seeds, status, study, upkeep
+from voxseq.cli import picture, predict, results, status, study, upkeep, workspaces
+from voxseq.cli.configuration import config
 from voxseq.cli.data import data
 from voxseq.cli.export import export
 from voxseq.cli.options import check_stages, load, overlay_option, params_option
+from voxseq.cli.sections import Sections
 
 if TYPE_CHECKING:
     from voxseq.config import Config
@@ -29,29 +31,24 @@ if TYPE_CHECKING:
 
 #: Exit status of a run that stopped on request after writing its checkpoint (EX_TEMPFAIL).
 RETRY = 75
+WINDOWS = (
+    "voxseq does not run on Windows, whose file locks and signals are others\n"
+    "  next: use WSL 2 (`wsl --install`), where it runs as on Linux; see docs/installing.md"
+)
+#: Of click. On wide terminals a command's line is not broken.
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Sections, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="voxseq")
 def cli() -> None:
-    """Autoregressive sequence modelling for 3D medical images, as one tracked experiment."""
+    """Pre-train on your own 3D CT and MRI, fine-tune, predict, and see whether it helped."""
     from voxseq.plan.code_versions import require_own_code
 
     require_own_code(Path.cwd())
 
 
-for _command in (
-    *(study.init, study.run, status.status),
-    *(predict.predict, predict.evaluate, predict.features, export),
-    *(data, results.forget, results.tables, results.verify, results.where),
-    *(seeds.report, seeds.verify_lock),
-    picture.picture,
-    *(upkeep.close, upkeep.code, upkeep.prune, upkeep.readme, upkeep.record),
-):
-    cli.add_command(_command)
-
-
-@cli.command()
+@click.command()
 @params_option
 @overlay_option
 @click.option("--stage", help="Only this stage.")
@@ -165,7 +162,7 @@ def _state(workspace: Workspace, run: Run) -> str:
     return state if state in ("finished", "running") else "to do"
 
 
-@cli.command()
+@click.command()
 @click.argument("stage")
 @click.argument("job")
 @params_option
@@ -249,74 +246,38 @@ def _do(
     execute_together(workspace, chosen)
 
 
-@cli.group()
-def config() -> None:
-    """Show, check and change the configuration."""
-
-
-@config.command("show")
-@params_option
-@overlay_option
-def config_show(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Print every key with its value, defaults included."""
-    click.echo(_as_yaml(load(params, overlays)), nl=False)
-
-
-def _as_yaml(loaded: Config) -> str:
-    import yaml
-
-    content = loaded.model_dump(mode="json")
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    return text
-
-
-@config.command("check")
-@params_option
-@overlay_option
-def config_check(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Check a configuration without doing anything."""
-    loaded = load(params, overlays)
-    names = " with ".join(", ".join(map(str, part)) for part in ([params], overlays) if part)
-    click.echo(f"{names} is valid: scale {loaded.scale}")
-
-
-@config.command("docs")
-@click.option("--write", is_flag=True, help="Write docs/configuration.md instead of printing.")
-def config_docs(write: bool) -> None:
-    """Print the reference of all keys, generated from the configuration models."""
-    from voxseq.base.files import write_text
-    from voxseq.config.document import document
-
-    if write:
-        write_text(Path("docs/configuration.md"), document())
-    else:
-        click.echo(document(), nl=False)
-
-
-@config.command("use")
-@click.argument("overlay", type=click.Path(path_type=Path))
-@params_option
-def config_use(overlay: Path, params: Path) -> None:
-    """Write OVERLAY into params.yaml, so that DVC versions that scale too; comments stay.
-
-    A study that stands alone replaces all of params.yaml, and is written with every key.
-
-    `git checkout params.yaml` brings the demo back.
-    """
-    from voxseq.base.files import write_text
-    from voxseq.config import load_config, read_yaml
-    from voxseq.config.overlay import laid_over
-    from voxseq.config.standalone import is_standalone
-
-    above = read_yaml(overlay)
-    loaded = load_config(params, [above])
-    write_text(params, _as_yaml(loaded) if is_standalone(above) else laid_over(params, overlay))
-    click.echo(f"{params} now holds scale {loaded.scale}; `git checkout {params}` undoes this")
+cli.add_section(
+    "Your studies",
+    (
+        workspaces.new,
+        study.init,
+        study.run,
+        status.status,
+        results.tables,
+        results.where,
+        seeds.report,
+    ),
+)
+cli.add_section(
+    "Trained models", (predict.predict, predict.evaluate, predict.features, export, picture.picture)
+)
+cli.add_section("Data, configuration, cost", (data, config, plan))
+cli.add_section(
+    "Results once more", (seeds.verify_lock, results.verify, results.forget, upkeep.prune)
+)
+cli.add_section(
+    "Called by the workflow, and for developers",
+    (job, upkeep.close, upkeep.record, upkeep.code, upkeep.readme),
+)
 
 
 def main() -> None:
     """Entry point: user errors end in a message and status 2, requests to stop in status 75."""
     open_streams()
+    if sys.platform == "win32":
+        # File locks, requests to stop, and the shell around jobs are those of POSIX systems.
+        say_last(f"error: {WINDOWS}")
+        sys.exit(2)
     try:
         # click hands the status of `ctx.exit` back as a number.
         status = cli(standalone_mode=False)

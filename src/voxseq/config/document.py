@@ -25,11 +25,11 @@ _HEADER = """\
 
 <!-- Generated from the configuration models: `voxseq config docs --write`. Do not edit. -->
 
-One YAML file, `params.yaml`, holds the whole configuration. `voxseq config show` prints every key
-with its present value; `voxseq config check` says whether a file is valid. An unknown key, a value
-that cannot be, or parts that do not agree are refused before any work starts; the message names the
-key, its value, what was expected, the file and the line. Anchors, aliases and duplicate keys are
-refused too. Limits that are far from all honest values are not listed below.
+One YAML file, `params.yaml`, holds the whole configuration. `voxseq config show --all` prints every
+key with its present value; `voxseq config check` says whether a file is valid. An unknown key, a
+value that cannot be, or parts that do not agree are refused before any work starts; the message
+names the key, its value, what was expected, the file and the line. Anchors, aliases and duplicate
+keys are refused too. Limits that are far from all honest values are not listed below.
 
 - **Defaults** below are those of the models. `params.yaml` sets other values for the demo.
 - **Overlays** are files that are laid over `params.yaml`, such as `workflow/scales/open.yaml`.

@@ -94,7 +94,7 @@ def refuse(problems: Iterable[Problem], sources: Sources, hint: str = "") -> Non
     shown = [*lines[:_LISTED], *([f"  and {more} more"] if more > 0 else [])]
     raise ConfigError(
         "\n".join([f"{sources.name} is not a valid configuration:", *shown]),
-        hint or "correct these keys; `voxseq config show` prints every key with its value",
+        hint or "correct these keys; `voxseq config show --all` prints every key with its value",
     )
 
 

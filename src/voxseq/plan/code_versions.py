@@ -103,7 +103,18 @@ def behaviour(paths: list[Path]) -> str:
 @cache
 def _dumped(source: str) -> str:
     """A module's code as text, once for all actions that it is part of."""
-    return ast.dump(_without_docstrings(source))
+    return json.dumps(_shape(_without_docstrings(source)))
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as plain lists, the same from every Python: newer ones have further fields,
+    which are empty."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        return [type(node).__name__, *([n, _shape(v)] for n, v in fields if v not in (None, []))]
+    if isinstance(node, list):
+        return [_shape(item) for item in node]
+    return repr(node)
 
 
 def _without_docstrings(source: str) -> ast.Module:

@@ -26,6 +26,8 @@ from voxseq.study.settings import Wishes, settings
 from voxseq.study.source import BOTH, channel_names
 from voxseq.study.write import text_of
 
+#: For editors, as seen from the folder of the studies.
+SCHEMA = "../docs/params.schema.json"
 #: Presets by size, the largest first.
 _FALLING = ("large", "base", "small", "tiny")
 
@@ -169,6 +171,7 @@ def _head(study: Study, preset: str, machine: Machine) -> list[str]:
         f"A study of {study.seen.folder}, made by `voxseq init` for a machine with {machine}",
         f"(preset {preset}). Change what you like; `voxseq run {study.wishes.name}` runs it.",
         "docs/configuration.md explains every key.",
+        f"yaml-language-server: $schema={SCHEMA}",
     ]
 
 

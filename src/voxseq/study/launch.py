@@ -54,7 +54,9 @@ def require_workspace(folder: Path) -> None:
     above = next((p for p in folder.parents if (p / WORKFLOW).is_file()), None)
     raise VoxseqError(
         f"{folder} has no {WORKFLOW}, so it is not a workspace of voxseq",
-        f"the workspace is {above}: cd there" if above else "go to your clone of the repository",
+        f"the workspace is {above}: cd there"
+        if above
+        else "`voxseq new FOLDER` makes one; studies/ may be moved there",
     )
 
 
