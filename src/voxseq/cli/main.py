@@ -17,7 +17,7 @@ from voxseq.base.devices import DEVICES, USUAL
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.failures import of_a_command
 from voxseq.base.logs import open_streams, say_last
-from voxseq.cli import picture, predict, results, status, study, upkeep, workspaces
+from voxseq.cli import picture, predict, results, seeds, status, study, upkeep, workspaces
 from voxseq.cli.configuration import config
 from voxseq.cli.data import data
 from voxseq.cli.export import export
