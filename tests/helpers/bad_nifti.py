@@ -117,7 +117,7 @@ NIFTI_IMAGES: Mapping[str, Case] = {
     "axes of 32767": (nifti(dim=(3, *[32767] * 3, 1, 1, 1, 1)), "promises"),
     "seven axes whose product overflows": nifti(dim=(7, *[32767] * 7)),
     "two axes": (nifti(dim=(2, 9, 56, 1, 1, 1, 1, 1)), "2 axes"),
-    "four axes": (nifti(dim=(4, 9, 8, 1, 7, 1, 1, 1)), "4 axes"),
+    "four axes": (nifti(dim=(4, 9, 8, 1, 7, 1, 1, 1)), "7 volumes along its fourth axis"),
     "an unknown type of numbers": nifti(datatype=999),
     "colours": (nifti(datatype=128, bitpix=24, dim=(3, 3, 8, 7, 1, 1, 1, 1)), "real numbers"),
     "complex numbers": (
