@@ -27,7 +27,7 @@ def sections(text: str) -> dict[str, list[str]]:
     for line in text.splitlines():
         if title := re.fullmatch(r"(\S.*):", line):
             found[title[1]] = []
-        elif found and (name := re.match(r"  (\w+) {2,}\S", line)):
+        elif found and (name := re.match(r"  ([\w-]+) {2,}\S", line)):
             [*found.values()][-1].append(name[1])
     return found
 

@@ -73,7 +73,9 @@ def test_scales_of_the_repository_keep_the_comments_of_params(tmp_path: Path, sc
     base = (ROOT / "params.yaml").read_text(encoding="utf-8")
     overlay = (ROOT / f"workflow/scales/{scale}.yaml").read_text(encoding="utf-8")
     text = used(tmp_path, base, overlay)
-    assert text.startswith("# The embedded demo")
+    schema, title, *_ = text.splitlines()
+    assert schema == "# yaml-language-server: $schema=docs/params.schema.json"
+    assert title.startswith("# The embedded demo")
     assert "# null: phantoms are generated" in text
     assert not any(line != line.rstrip() for line in text.splitlines())
     used(tmp_path, text, overlay)

@@ -50,7 +50,7 @@ SMALLEST: Tree = {
             },
         },
         "defaults": {
-            "segmentation": {"steps": 2, "volumes_per_batch": 1},
+            "segmentation": {"steps": 2, "volumes_per_batch": 2},
             "classification": {"steps": 2},
         },
     },

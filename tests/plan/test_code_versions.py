@@ -193,7 +193,8 @@ USED = {
     "sequences/build.py": {"sequences"},
     "pretrain/methods/dino.py": {"pretrain"},
     "models/attention.py": {"pretrain", "adopt", "finetune", "probe"},
-    "evaluation/dice.py": {"finetune", "baseline"},
+    # A probe writes its scores as a fine-tuning on the same kind of task does.
+    "evaluation/dice.py": {"finetune", "baseline", "probe"},
     "training/loop.py": TRAINED,
     "report/templates/index.html": {"tables", "figures"},
     "base/files.py": set(ACTIONS),

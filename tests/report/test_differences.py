@@ -1,4 +1,4 @@
-"""Rows against their references: who is compared with whom, by what, on which cases."""
+"""Differences from the reference method: who is compared with whom, by what, on which cases."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ _COLUMNS = 4
 #: Columns that titles and legends need.
 _FEWEST = 2
 _PANEL = (2.5, 1.95)
+#: Letters of a title that a panel has room for.
+_TITLE = 30
 _RATIO_PANEL = (4.1, 3.9)
 _RATIO_COLUMNS = 3
 #: Height in inches of a line of a legend.
@@ -180,7 +183,7 @@ def _loss_part(
     figure.suptitle("Pre-training loss", fontsize=10, fontweight="bold")
     places = panels(figure, len(pretrained), _grid(len(pretrained), columns))
     for axes, (series, runs) in zip(places, pretrained.items(), strict=True):
-        axes.set_title(study.series_title(*series))
+        axes.set_title("\n".join(wrap(study.series_title(*series), _TITLE)))
         for run in runs:
             loss_panel(axes, losses[losses["run"] == run.id], run.stage_starts)
     lines = [Line2D([], [], label=title, **line) for title, line in _LOSSES.values()]

@@ -177,7 +177,7 @@ def differences_sheet(study: ReportRun, frame: pd.DataFrame) -> Sheet:
     )
     return Sheet(
         "differences",
-        "Rows against their references",
+        "Differences from the reference method",
         tuple(blocks),
         lines,
         empty="missing: no pair of methods has run.",
