@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.helpers import ROOT
-from voxseq.base import watch
-from voxseq.engine import checksums
+from voxseq.base import checksums, watch
 from voxseq.study import machine
 from voxseq.training import batches, device, memory, shared
 

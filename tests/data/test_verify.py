@@ -214,7 +214,9 @@ def workspace(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path)
     overlay = read_yaml(tmp_path / "smoke.yaml")
     built = build_plan(load_config(tmp_path / "params.yaml", [overlay]))
-    for key in (("download", "la.s0"), ("preprocess", "task.la.s0")):
+    for name in ("download/la/s0", "preprocess/task/la/s0"):
+        run = built.runs[name]
+        key = (run.stage, run.job)
         Workspace(tmp_path, built).execute(built.jobs[key])
     return tmp_path
 

@@ -140,7 +140,7 @@ def test_the_demo_gives_the_sequences_that_it_has() -> None:
 
 def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
     usual = hours_of(DEMO, counts)
-    longer = hours_of(changed(pretrain__steps=2000), counts)
+    longer = hours_of(changed(pretrain__steps=1000), counts)
     assert longer["pretrain"] == pytest.approx(2 * usual["pretrain"], rel=0.05)
     assert longer["finetune"] == usual["finetune"]
     larger = hours_of(changed(pretrain__batch_size=32), counts)
@@ -292,7 +292,7 @@ def test_every_scale_is_estimated(scale: str) -> None:
     assert result.exit_code == 0, result.output
     first = result.output.splitlines()
     assert first[0] == f"expected for scale {scale}:"
-    rows = [line.split() for line in first[2:13]]
+    rows = [line.split() for line in first[2:14]]
     assert rows[0][0] == "download"
     assert any(row[0] == "total" for row in rows if row)
     assert "taken is NVIDIA H200" in result.output
@@ -324,7 +324,7 @@ def test_an_unknown_scale_is_refused_with_those_there_are() -> None:
     result = call("--scale", "papr")
     assert isinstance(result.exception, VoxseqError)
     assert "papr" in result.exception.what
-    assert "demo, open, paper, quick, smoke" in result.exception.hint
+    assert "demo, beyond, open, paper, quick, smoke, study" in result.exception.hint
     assert overlay_of("demo") == ()
 
 

@@ -39,7 +39,7 @@ IMAGES: dict[str, list[Image]] = {
         Image(f"c{i}", noise(i, (10, 10, 3 + i)), label=1, centre=(3 + i, 5)) for i in range(6)
     ],
 }
-#: The window is deeper than the volume of a sequence, so single images have another range.
+#: Single images have the shape of a window, which is deeper than the volume of a sequence.
 SEQUENCES = config(spatial={"window_shape": (8, 8, 9), "crop_shape": (8, 8, 9)})
 START, EXTENT = list(BOX[:3]), list(BOX[3:])
 NAMES = ("spatial", "contrast", "semantic_items", "semantic")
@@ -75,9 +75,11 @@ def test_ranges_are_the_percentiles_of_the_resized_crop(
         image, start, extent = IMAGES[source][int(row["row"])], row[START], row[EXTENT]
         box = [int(n) for n in start], [int(n) for n in extent]
         assert ends(row) == expected(image, *box, part)
-        assert ends(row, "image_") == expected(image, *box, (8, 8, 8))
+        assert ends(row, "image_") == expected(image, *box, SEQUENCES.image_shape)
     assert index[table][["low", "high", "image_low", "image_high"]].dtypes.eq("float64").all()
-    assert (index[table]["low"] != index[table]["image_low"]).any()
+    # Of a series the single image is the window itself.
+    differ = (index[table]["low"] != index[table]["image_low"]).any()
+    assert differ == (table != "spatial")
 
 
 def test_every_contrast_has_its_own_ranges(index: dict[str, pd.DataFrame]) -> None:
@@ -88,7 +90,9 @@ def test_every_contrast_has_its_own_ranges(index: dict[str, pd.DataFrame]) -> No
             box, shape = np.array([[*start, *extent]]), np.array([image.array.shape])
             (wide,) = centred_boxes(box, (8, 8, 9), shape).tolist()
             assert ends(row, suffix=f"_{i}") == expected(image, start, extent, (8, 8, 2))
-            assert ends(row, "image_", f"_{i}") == expected(image, wide[:3], wide[3:], (8, 8, 8))
+            assert ends(row, "image_", f"_{i}") == expected(
+                image, wide[:3], wide[3:], SEQUENCES.image_shape
+            )
 
 
 def test_a_constant_crop_has_equal_ends(index: dict[str, pd.DataFrame]) -> None:

@@ -31,7 +31,7 @@ def test_a_study_is_run_and_its_results_are_named(asked: list[Any], call: Call) 
     said = call("run", "mine", "--cores", "2").out
     assert asked == [(Path("studies/mine.yaml"), "reproduce_tables", "2", [])]
     assert "results/mine/tables" in said
-    assert "scale mine: 0 of 6 jobs finished" in said
+    assert "scale mine: 0 of 7 jobs finished" in said
     call("run", "studies/mine.yaml", "pretrain", "-n")
     assert asked[1] == (Path("studies/mine.yaml"), "pretrain", "all", ["--dry-run"])
 

@@ -1,6 +1,6 @@
 """The rules of single jobs: each does one job of the plan with `voxseq job`."""
 
-from voxseq.report.escape import PHANTOMS
+from voxseq.config.data import PHANTOMS
 
 PRETRAININGS, FINETUNINGS = r"pretrain\.[A-Za-z0-9_.]+", r"finetune\.[A-Za-z0-9_.]+"
 ANY = r"[A-Za-z0-9_.]+"
