@@ -109,7 +109,9 @@ def test_a_run_writes_its_scores_and_selects_by_the_best(
         assert len(predictions) == read_json(out / "summary.json")["n_test"]
     given = context(tmp_path / "b", stores[kind], TASKS[kind]).config
     volumes = Volumes(stores[kind])
-    subjects = dict(zip(volumes.table["volume_id"], volumes.table["subject"], strict=True))
+    subjects = dict(
+        zip(*(volumes.table[name].to_pylist() for name in ("volume_id", "subject")), strict=True)
+    )
     assert all(line["subject"] == subjects[line["case"]] for line in lines)
     splits = choose_splits(volumes, given)
     trainable = KINDS[kind].training.of(torch.nn.Linear(1, 1), given.recipe, volumes, splits)

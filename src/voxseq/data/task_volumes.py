@@ -60,7 +60,7 @@ class Volumes(VolumeStore):
 
     def subject(self, row: int) -> str:
         """Patient of a row; several images may be of one."""
-        return str(self.table["subject"].iloc[row])
+        return str(self.table["subject"][row])
 
     def target(self, row: int) -> int:
         """Class of a row."""
