@@ -242,7 +242,7 @@ def test_four_classes_learn(grades: Path, tmp_path: Path) -> None:
     assert whole(out)["auc"] == pytest.approx(np.mean(per_class))
     predictions = table(out / "predictions.csv")
     columns = [f"probability_{label}" for label in LABELS]
-    assert list(predictions[0]) == ["case", "target", *columns]
+    assert list(predictions[0]) == ["case", "subject", "target", *columns]
     chances = np.array([[float(r[name]) for name in columns] for r in predictions])
     target = np.array([int(r["target"]) for r in predictions])
     np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-6)
