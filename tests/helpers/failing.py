@@ -89,7 +89,11 @@ def _unsaid(ended: Ended) -> list[str]:
     if not _REASON.search(said) and "disk is full" not in said:
         wrong.append("the reason is not said")
     # What is new, or about to go, has another name; of a folder's removal one above is named.
-    is_removal = any(call in str(ended.calls) for call in ("unlink", "openat"))
+    removed = ("unlink", "openat", "close")
+    is_removal = any(
+        call.startswith(removed) and (not call.startswith("close") or not Path(call).suffix)
+        for call in ended.calls
+    )
     names = [
         re.sub(r"^\.(.+?)(\.\w{8}|\.old)?\.tmp$", r"\1", part.name)
         for path in failed
