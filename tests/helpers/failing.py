@@ -89,11 +89,7 @@ def _unsaid(ended: Ended) -> list[str]:
     if not _REASON.search(said) and "disk is full" not in said:
         wrong.append("the reason is not said")
     # What is new, or about to go, has another name; of a folder's removal one above is named.
-    removed = ("unlink", "openat", "close")
-    is_removal = any(
-        call.startswith(removed) and (not call.startswith("close") or not Path(call).suffix)
-        for call in ended.calls
-    )
+    is_removal = any(map(_removes, ended.calls))
     names = [
         re.sub(r"^\.(.+?)(\.\w{8}|\.old)?\.tmp$", r"\1", part.name)
         for path in failed
@@ -107,6 +103,13 @@ def _unsaid(ended: Ended) -> list[str]:
     if "start again" not in said:
         wrong.append("the next step is not said")
     return wrong
+
+
+def _removes(call: str) -> bool:
+    """Whether a call is one of those that remove a folder: its entries have no suffix."""
+    return call.startswith(("unlink", "openat")) or (
+        call.startswith("close") and not Path(call).suffix
+    )
 
 
 def published(place: Place) -> dict[str, bytes]:

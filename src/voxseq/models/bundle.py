@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voxseq.base.errors import DataError, IntegrityError
-from voxseq.base.failures import read_named, write_named
+from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, read_json, sha256, size_of, write_json
 from voxseq.config.base import Model
 from voxseq.config.data import TaskDataConfig
@@ -156,8 +156,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
         card: its ``weights`` are filled in.
     """
     path = folder / WEIGHTS_FILE
-    # The library writes to a file of its own name first, which says nothing to a reader.
-    with atomic_path(path) as temporary, write_named(path):
+    with atomic_path(path) as temporary:
         save_file({k: _plain(v) for k, v in network.state_dict().items()}, temporary)
     written = Weights(sha256=sha256(path), size=path.stat().st_size)
     card = card.model_copy(update={"weights": written})

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from voxseq.base.errors import IntegrityError
-from voxseq.base.failures import read_named, write_named
+from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, size_of
 from voxseq.config.model import EncoderConfig
 from voxseq.models.encoder import Encoder, build_encoder
@@ -76,7 +76,7 @@ def save_encoder(
     }
     header = {"format": _FORMAT, "encoder": config.model_dump(mode="json"), "record": dict(record)}
     text = json.dumps(header, sort_keys=True, allow_nan=False)
-    with atomic_path(path) as temporary, write_named(path):
+    with atomic_path(path) as temporary:
         save_file(state, temporary, metadata={_KEY: text})
 
 
