@@ -89,16 +89,27 @@ def _unsaid(ended: Ended) -> list[str]:
     if not _REASON.search(said) and "disk is full" not in said:
         wrong.append("the reason is not said")
     # What is new, or about to go, has another name; of a folder's removal one above is named.
+    is_removal = any(map(_removes, ended.calls))
     names = [
         re.sub(r"^\.(.+?)(\.\w{8}|\.old)?\.tmp$", r"\1", part.name)
         for path in failed
-        for part in (path, *(path.parents if "unlink" in str(ended.calls) else ()))
+        for part in (path, *(path.parents if is_removal else ()))
+        if part.name
     ]
+    # What safetensors writes has a name of its own until it is whole.
+    names += ["safetensors" for path in failed if re.fullmatch(r"\.tmp\w{6}", path.name)]
     if not any(name in said for name in names):
         wrong.append("the file is not named")
     if "start again" not in said:
         wrong.append("the next step is not said")
     return wrong
+
+
+def _removes(call: str) -> bool:
+    """Whether a call is one of those that remove a folder: its entries have no suffix."""
+    return call.startswith(("unlink", "openat")) or (
+        call.startswith("close") and not Path(call).suffix
+    )
 
 
 def published(place: Place) -> dict[str, bytes]:
