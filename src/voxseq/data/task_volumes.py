@@ -34,6 +34,8 @@ class Volumes(VolumeStore):
 
     def __init__(self, folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
         super().__init__(folder)
+        # Three quarters of a table, which only the search for equal images reads.
+        self.table = self.table.drop_columns(["thumbnail"])
         self._left = cache_bytes
         self._cache: dict[tuple[str, int], Array] = {}
         self._locations: dict[int, dict[int, Array]] = {}

@@ -7,13 +7,13 @@ from the same distances here, which are computed once, around the structure alon
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 Array = NDArray[Any]
 _PERCENTILE = 0.95
@@ -48,9 +48,6 @@ def surface_scores(
     Raises:
         ValueError: shapes that differ.
     """
-    import torch
-    from monai.metrics.utils import get_edge_surface_distance  # late: it takes two seconds
-
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
     if not truth.any():
@@ -58,15 +55,20 @@ def surface_scores(
     if not prediction.any():
         return SurfaceScore(0.0, np.nan)
     box = _box(prediction | truth)
-    masks = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (prediction, truth))
-    with warnings.catch_warnings():
-        # MONAI 1.6 calls itself with an argument that it calls deprecated.
-        warnings.simplefilter("ignore", FutureWarning)
-        _, distances, _ = get_edge_surface_distance(*masks, spacing=[*spacing], symmetric=True)
+    surfaces = [_surface(mask[box]) for mask in (prediction, truth)]
+    distances = [
+        distance_transform_edt(~other, sampling=spacing)[own]
+        for own, other in (surfaces, surfaces[::-1])
+    ]
     met = sum(int((far <= tolerance).sum()) for far in distances)
-    # numpy's has no limit on the number of values, unlike torch.quantile.
-    farthest = max(float(np.quantile(far.numpy(), _PERCENTILE)) for far in distances)
+    farthest = max(float(np.quantile(far, _PERCENTILE)) for far in distances)
     return SurfaceScore(met / sum(map(len, distances)), farthest)
+
+
+def _surface(mask: Array) -> Array:
+    """The voxels of a mask with a neighbour along an axis outside of it."""
+    surface: Array = mask & ~binary_erosion(mask)
+    return surface
 
 
 def _box(mask: Array) -> tuple[slice, ...]:
