@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,8 +85,10 @@ def with_small_tables(readme: str, root: Path) -> str:
     """
     for name, folder in PLACES.items():
         if (root / folder / SHEETS).is_file():
-            place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-            text = "\n".join(["", *small_table(root / folder, folder), "", ""])
-            # A function, as the text may hold what looks like a reference to a group.
-            readme = place.sub(lambda found, text=text: found[1] + text + found[2], readme)
+            first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+            before, found, rest = readme.partition(first)
+            _, end, after = rest.partition(last)
+            if found and end:
+                lines = "\n".join(small_table(root / folder, folder))
+                readme = f"{before}{first}\n{lines}\n\n{last}{after}"
     return readme
