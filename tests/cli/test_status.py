@@ -16,8 +16,9 @@ from voxseq.plan import build_plan
 
 
 def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
-    assert "scale demo: 0 of 213 runs finished, 213 waiting" in call("status").out
     works = Workspace(workspace, build_plan(load_config(workspace / "params.yaml")))
+    count = len(works.plan.runs)
+    assert f"scale demo: 0 of {count} runs finished, {count} waiting" in call("status").out
     runs = {name: works.plan.runs[f"pretrain/{name}/s0"] for name in ("ours", "simclr", "dino")}
     under_way = {"doing": "training", "done": 40, "total": 1000, "loss": 0.5, "seconds_left": 90}
     write_json(works.state(runs["ours"]) / "progress.json", {"state": "running", **under_way})
@@ -28,7 +29,8 @@ def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
     with exclusive(works.lock(runs["ours"]), runs["ours"].id):
         out = call("status").out
         content = json.loads(call("status", "--json").out)
-    assert "0 of 213 runs finished, 1 running, 210 waiting, 1 stopped, 1 failed" in out
+    counted = f"0 of {count} runs finished, 1 running, {count - 3} waiting, 1 stopped, 1 failed"
+    assert counted in out
     assert "running  pretrain/ours/s0: training, 40 of 1000, loss 0.5, 90 s left" in out
     assert "failed   pretrain/simclr/s0: no room\n" in out
     log = f".voxseq/state/demo/pretrain/simclr/s0/{runs['simclr'].fingerprint}/log.txt"
