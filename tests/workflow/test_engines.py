@@ -104,7 +104,7 @@ def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> Non
     assert said.index("Comparing the volumes") < said.index("Pre-training")
     assert study.runs() == before
     known = study.root / ".voxseq/verified/tiny"
-    assert list((known / "preprocess").glob("source~amos22.json"))
+    assert list((known / "preprocess").glob("source~amos22~s0.json"))
     assert not list((known / "jobs").glob("*"))
     study.assert_nothing_to_do()
 
