@@ -108,4 +108,4 @@ def test_rates_of_this_machine_are_measured() -> None:
     assert found.memory > 2**28
     assert found.products > 0
     assert found.convolutions > 0
-    assert f"{found.cores} cores" in str(found)
+    assert f"{found.cores} core" in str(found)

@@ -100,11 +100,11 @@ def test_volumes_are_verified_before_a_training_holds_a_gpu(study: Study) -> Non
     study.voxseq("forget", "--yes", "--only", "pretrain/ours", "pretrain/mae3d")
     with study.computes(["pretrain/ours/s0", "pretrain/mae3d/s0"]):
         said = study.call(*words, "--", "pretrain")
-    assert said.count("Comparing the volumes of phantoms.part0") == 1
+    assert said.count("Comparing the volumes of phantoms.s0.part0") == 1
     assert said.index("Comparing the volumes") < said.index("Pre-training")
     assert study.runs() == before
     known = study.root / ".voxseq/verified/tiny"
-    assert list((known / "preprocess").glob("source~amos22.json"))
+    assert list((known / "preprocess").glob("source~amos22~s0.json"))
     assert not list((known / "jobs").glob("*"))
     study.assert_nothing_to_do()
 
