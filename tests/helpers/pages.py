@@ -94,7 +94,7 @@ def voxseq(words: list[str]) -> None:
 
 
 def python(words: list[str]) -> None:
-    """Let click read the words of the one module that pages run, or a bundle its own script's."""
+    """Let click read the words of a module that pages run, or a bundle its own script's."""
     if words[0] == "scripts/predict.py":
         from voxseq.predict.export.standalone.predict import command
 
@@ -102,10 +102,14 @@ def python(words: list[str]) -> None:
         return
     if words[:2] == ["-m", "venv"]:
         return
-    from benchmarks.gpu.__main__ import main
+    from benchmarks import demo_settings
+    from benchmarks.gpu import __main__ as gpu
 
-    assert words[:2] == ["-m", "benchmarks.gpu"], f"nobody knows python {words}"
-    _read(main, click.Context(main, info_name="benchmarks.gpu"), words[2:])
+    mains = {"benchmarks.demo_settings": demo_settings.main, "benchmarks.gpu": gpu.main}
+    option, module, *rest = words
+    assert option == "-m", f"nobody knows python {words}"
+    assert module in mains, f"nobody knows python {words}"
+    _read(mains[module], click.Context(mains[module], info_name=module), rest)
 
 
 def _read(command: click.Command, context: click.Context, words: list[str]) -> None:
