@@ -258,6 +258,7 @@ def _network_row(found: Mapping[str, Any], config: Config) -> str:
     settings = f"lr {rate.lr:g}" + (f", decoder {rate.decoder_lr:g}" if rate.decoder_lr else "")
     weights = getattr(task, "class_weights", None)
     settings += f", weights {', '.join(f'{w:g}' for w in weights)}" if weights else ""
+    settings += f", augmentation {task.augmentation}"
     cells = [
         found["task"],
         settings,

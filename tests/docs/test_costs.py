@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers import ROOT
 from tests.helpers.pages import PAGES, blocks, calls
+from voxseq.config import load_config, read_yaml
+from voxseq.plan import build_plan
 
 COSTS = ROOT / "docs/costs.md"
 #: Words of a command besides its first, where it is not the next one alone.
@@ -17,6 +19,10 @@ _GROUPS = {
     "voxseq": {"code", "config", "data"},
     "dvc": {"cache", "exp", "metrics", "params", "plots"},
 }
+#: Tables whose last lines hold numbers of jobs, and the scale that each command lays over the demo.
+_COUNTED = (ROOT / "README.md", COSTS)
+_OVERLAYS = {"make reproduce": (), "make beyond": ("beyond",), "make study": ("study",)}
+_JOBS = re.compile(r"`scale (?P<scale>\w+): (?P<done>\d+) of (?P<all>\d+) jobs finished`")
 _ROW = re.compile(r"^\| (?P<commands>`[^|]+`[^|]*)\|(?P<cells>.+)\|$", re.MULTILINE)
 
 
@@ -62,3 +68,15 @@ def test_a_command_has_its_row(command: str, page: str) -> None:
 def test_no_cell_is_empty() -> None:
     assert rows()
     assert all(len(cells) == 3 and all(cells) for cells in rows().values())
+
+
+@pytest.mark.parametrize("command", _OVERLAYS)
+def test_the_number_of_jobs_is_that_of_the_plan(command: str) -> None:
+    overlays = [read_yaml(ROOT / f"workflow/scales/{name}.yaml") for name in _OVERLAYS[command]]
+    config = load_config(ROOT / "params.yaml", overlays)
+    jobs = str(len(build_plan(config).jobs))
+    lines = [line for page in _COUNTED for line in page.read_text().splitlines()]
+    found = [_JOBS.search(line) for line in lines if line.startswith(f"| `{command}`")]
+    assert any(found)
+    for line in filter(None, found):
+        assert (line["scale"], line["done"], line["all"]) == (config.scale, jobs, jobs)

@@ -14,10 +14,16 @@ import yaml
 from tests.helpers import ROOT
 from tests.helpers.pages import PAGES
 
-READ = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "benchmarks/results.md"))]
+READ = [
+    *PAGES,
+    *(ROOT / name for name in ("CHANGELOG.md", "results/README.md", "benchmarks/results.md")),
+]
 SITE = ROOT / "mkdocs.yml"
 _FENCE = re.compile(r"^ *(```+|~~~+).*?^ *\1", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<file>[^)\s#]*)(?:#(?P<anchor>[^)\s]*))?\)")
+#: Programs that pages name by their paths, and words that stand for a name of the reader's.
+_PROGRAM = re.compile(r"`([a-z_]+/[A-Za-z0-9_/]+\.(?:py|sh|c))`")
+_IMAGINED = re.compile(r"NAME|denoising")
 _HEADING = re.compile(r"^#{1,6} (?P<title>.+?)\s*#*$", re.MULTILINE)
 
 
@@ -57,6 +63,18 @@ def broken(page: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("page", READ, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert broken(page, page.read_text(encoding="utf-8")) == []
+
+
+def test_programs_that_pages_name_are_there() -> None:
+    named = [(page, name) for page in READ for name in _PROGRAM.findall(page.read_text())]
+    assert named
+    places = (ROOT, ROOT / "src/voxseq", ROOT / "docs")
+    gone = [
+        (str(page.relative_to(ROOT)), name)
+        for page, name in named
+        if not _IMAGINED.search(name) and not any((place / name).exists() for place in places)
+    ]
+    assert gone == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def voxseq(words: list[str]) -> None:
 
 
 def python(words: list[str]) -> None:
-    """Let click read the words of a module that pages run, or a bundle its own script's."""
+    """Let click read the words of a module of benchmarks, or a bundle those of its own script."""
     if words[0] == "scripts/predict.py":
         from voxseq.predict.export.standalone.predict import command
 
@@ -102,14 +103,11 @@ def python(words: list[str]) -> None:
         return
     if words[:2] == ["-m", "venv"]:
         return
-    from benchmarks import demo_settings
-    from benchmarks.gpu import __main__ as gpu
-
-    mains = {"benchmarks.demo_settings": demo_settings.main, "benchmarks.gpu": gpu.main}
-    option, module, *rest = words
-    assert option == "-m", f"nobody knows python {words}"
-    assert module in mains, f"nobody knows python {words}"
-    _read(mains[module], click.Context(mains[module], info_name=module), rest)
+    modules = {"benchmarks.gpu": "benchmarks.gpu.__main__"}
+    assert words[0] == "-m", f"nobody knows python {words}"
+    assert words[1].startswith("benchmarks."), f"nobody knows python {words}"
+    main = importlib.import_module(modules.get(words[1], words[1])).main
+    _read(main, click.Context(main, info_name=words[1]), words[2:])
 
 
 def _read(command: click.Command, context: click.Context, words: list[str]) -> None:

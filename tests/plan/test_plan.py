@@ -150,7 +150,7 @@ def test_the_grid_of_the_demo() -> None:
     assert count["pretrain"] == methods * seeds
     rows = 2 + methods  # two networks from scratch for each type of task
     assert count["finetune"] == tasks * rows * seeds
-    assert count["label_ratio"] == 2 * rows * 3 * seeds
+    assert count["label_ratio"] == 2 * 2 * 3 * seeds  # the network from scratch, and ours
     assert count["ablation"] == (variants + variants * 2) * seeds
     own = 2 * (1 + 2)  # raster order, and the loss of equation 2
     recipes = 3 * 2

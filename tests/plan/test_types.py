@@ -33,7 +33,7 @@ STUDY = {
     "data": {"root": "data"},
     "finetune": {"tasks!": {"age": AGE}},
     "ablation": {"tasks": ["age"]},
-    "label_ratio": {"tasks": ["age"]},
+    "label_ratio": {"tasks": ["age"], "methods": None},
     "beyond!": BEYOND,
 }
 

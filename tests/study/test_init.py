@@ -49,6 +49,8 @@ def test_a_study_is_written_that_can_be_planned(
     assert [task.type for task in config.finetune.tasks.values()] == ([kind] if kind else [])
     runs = build_plan(config).runs
     assert {"pretrain/ours/s0", "pretrain/ours/s1"} <= set(runs)
+    # "Ours" would be somebody else's in a user's tables.
+    assert runs["tables/all"].config.title_of("ours") == "AR (autoregressive)"
     assert "2 seeds, each with its own pre-training" in " ".join(said.split())
     assert sum(run.action == "finetune" for run in runs.values()) == (4 if kind else 0)
     assert {"layout", "spacing", "on this machine", "voxseq run mine"} <= {

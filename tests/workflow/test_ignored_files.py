@@ -64,6 +64,7 @@ OWN = ("mine", "smoke", "quick", "paper", "Tables", "open2", "demo", "2024_ct")
             (below(folder, (*PUBLISHED, *COST)), below(folder, PUBLISHED))
             for folder in ("results", "results/study", "results/table5")
         ),
+        ({"results/README.md"}, {"results/README.md"}),
         # The open scale's without slices.
         (OPEN | below("results/open", (*SLICES, *COST)), OPEN - below("results/open", SLICES)),
         ({"dvc_plots/index.html"}, set()),

@@ -12,6 +12,7 @@ from tests.helpers import trees
 from tests.helpers.pages import PAGES, ROOT, blocks, calls, check
 from tests.helpers.preloaded import preloaded
 from tests.helpers.study import Study
+from voxseq.config import load_config, read_yaml
 
 LINES = [
     (page, line) for page in PAGES if page.is_file() for b in blocks(page) for line in b.commands
@@ -48,6 +49,16 @@ def test_the_environment_is_active_before_it_is_used() -> None:
             if any(line.startswith(". .venv/bin/activate") for line in block.commands):
                 break
             assert all(line.startswith("make ") for line in block.commands), block
+
+
+def test_the_quickstarts_overlay_fits_the_demo(tmp_path: Path) -> None:
+    (text,) = re.findall(
+        r"```yaml\n(scale: mine\n.*?)```", (ROOT / "docs/quickstart.md").read_text(), re.DOTALL
+    )
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    config = load_config(ROOT / "params.yaml", [read_yaml(path)])
+    assert [*config.finetune.tasks] == ["spleen"]
 
 
 class Reader:

@@ -109,7 +109,7 @@ def _footer(root: Path | None, reasons: list[str]) -> Iterator[str]:
     else:
         yield f"data root: {root}"
     yield (
-        "?: no source states it. A part of a data set is enough to work with it. "
+        "?: not stated by any source we know. A part of a data set is enough to work with it. "
         "`voxseq data show NAME` tells more."
     )
 

@@ -90,7 +90,7 @@ def predict(
     model.json; several are averaged. INPUT is a NIfTI, MetaImage or NRRD file, a folder of such
     files (nnU-Net's imagesTs too) or of DICOM series, or a pattern in quotes.
 
-    Called again, it goes on where it was stopped. An image that cannot be predicted is named, and
+    Called again, it resumes. An image that cannot be predicted is named, and
     the others are done; the status is then 1.
     """
     from voxseq.base.logs import setup_logging

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from voxseq.base.errors import VoxseqError
-from voxseq.cli.options import check_stages, load, overlay_option, params_option, workspace_of
+from voxseq.cli.options import check_stages, overlay_option, params_option, workspace_of
 
 
 @click.command()
@@ -56,20 +56,18 @@ def record(params: Path) -> None:
 
 
 @click.command()
-@params_option
-@click.option("--write", is_flag=True, help="Write README.md instead of only comparing.")
-def readme(params: Path, write: bool) -> None:
-    """Compare the tables in README.md with the results, or put them there."""
+@click.option("--write", is_flag=True, help="Write the pages instead of only comparing.")
+def readme(write: bool) -> None:
+    """Compare results/README.md and the tables in README.md with the results, or make them."""
     from voxseq.base.files import write_text
-    from voxseq.cli.readme import with_tables
+    from voxseq.cli.readme import pages
 
-    path = Path("README.md")
-    text = path.read_text(encoding="utf-8")
-    wanted = with_tables(text, Path(load(params).results) / "tables")
-    if write:
-        write_text(path, wanted)
-    elif wanted != text:
-        raise VoxseqError("the tables in README.md are not those of results/tables", "--write")
+    for path, wanted in pages(Path()).items():
+        if write:
+            write_text(path, wanted)
+            click.echo(path)
+        elif not path.is_file() or path.read_text(encoding="utf-8") != wanted:
+            raise VoxseqError(f"{path} does not show the present results", "voxseq readme --write")
 
 
 @click.group()

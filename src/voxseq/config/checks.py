@@ -58,14 +58,14 @@ def _names(config: Config) -> Iterator[Problem]:
             config.data.dataset(dataset)
         except ConfigError as error:
             yield Problem(key, f"{error.what}; {error.hint}")
-    tasks, methods = config.finetune.tasks, study_methods(config)
+    tasks, methods = config.finetune.tasks, {**METHODS, **study_methods(config)}
     in_tasks, ratio = "finetune.tasks has", config.label_ratio
     for key, names, kind, known, expected in (
         ("finetune.scratch", config.finetune.scratch, "network", scratch(), "choose from"),
         ("label_ratio.tasks", ratio.tasks, "task", tasks, in_tasks),
         ("ablation.tasks", config.ablation.tasks, "task", tasks, in_tasks),
         ("beyond", config.beyond.tasks, "task", tasks, in_tasks),
-        ("label_ratio.methods", ratio.methods or (), "method", methods, "the study has"),
+        ("label_ratio.methods", ratio.methods or (), "method", methods, "choose from"),
     ):
         for name in names:
             if name not in known:

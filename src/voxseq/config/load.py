@@ -129,8 +129,14 @@ def _of_folders(
     if overlays and scale != base.get("scale") and results == base.get("results", "results"):
         owner = f"scale {base.get('scale')} of {path}"
     name = results.removeprefix("results/")
-    if name not in {scale, "results"} and (path.parent / SCALES / f"{name}.yaml").is_file():
-        owner = f"{SCALES}/{name}.yaml"
+    file = path.parent / SCALES / f"{name}.yaml"
+    # A scale file that keeps the study's name adds to it, as more seeds do.
+    if (
+        name not in {scale, "results"}
+        and file.is_file()
+        and read_yaml(file).get("scale", base.get("scale")) != scale
+    ):
+        owner = f"{SCALES}/{file.name}"
     if not owner:
         return []
     return [

@@ -31,7 +31,7 @@ class LabelRatioConfig(Model):
     tasks: Names = ()
     """tasks of the table; none: no such runs"""
     methods: Names | None = None
-    """methods that are trained so; null: all"""
+    """rows of the study that are trained so, as far as it has them; null: all"""
 
 
 class AblationVariant(Model):

@@ -26,7 +26,7 @@ def _ratios(config: Config) -> Iterator[Problem]:
     types = {config.finetune.tasks[name].type for name in config.label_ratio.tasks}
     rows = study_methods(config)
     for name in config.label_ratio.methods or ():
-        if types and not types & set(rows[name].networks):
+        if name in rows and types and not types & set(rows[name].networks):
             text = f"{name} has no network for a {' or a '.join(sorted(types))}"
             yield Problem("label_ratio.methods", f"{text}, which all of label_ratio.tasks are")
     shares = [r for r in config.label_ratio.ratios if r < 1.0]

@@ -128,7 +128,11 @@ def typed_lesion(canvas: Canvas, number: int) -> Mask | None:
 
 
 def nodule(rng: Rng, malignant: bool) -> NDArray[np.uint8]:
-    """A cube of 28³ voxels of 1 mm around a nodule, grey values 0..255."""
+    """A cube of 28³ voxels of 1 mm around a nodule, grey values 0..255.
+
+    Beside it is one of the other kind, so that a histogram tells little: the one in the middle
+    counts.
+    """
     spacing = (1.0, 1.0, 1.0)
     points = sh.warp(rng, sh.grid_points((SIDE,) * 3, spacing), spacing, amplitude=0.5, smooth=5.0)
     lung = float(rng.normal(-850, 35))
@@ -138,14 +142,21 @@ def nodule(rng: Rng, malignant: bool) -> NDArray[np.uint8]:
         start, heading = rng.uniform(-14, 14, 3), rng.normal(size=3)
         branches = sh.tree(rng, start, heading, 13, float(rng.uniform(0.8, 1.6)), generations=3)
         canvas.paint("vessel", sh.tree_distance(points, branches), 20.0)
-    radius = float(np.clip(rng.normal(6.7 if malignant else 5.2, 1.5), 3.2, 9.5))
+    radius = _radius(rng, malignant)
     if rng.random() < 0.35:
         _pleura(canvas, radius)
-    (_malignant if malignant else _benign)(canvas, radius)
+    beside = float(rng.uniform(11, 15)) * sh.rotation(rng.uniform(0, 2 * np.pi, 3))[0]
+    _NODULES[not malignant](canvas, beside, _radius(rng, not malignant))
+    _NODULES[malignant](canvas, rng.normal(0, 0.8, 3), radius)
     image = canvas.values[0] + float(rng.uniform(12, 30)) * sh.noise(rng, canvas.shape, 0.6)
     low, high = GREY_RANGE
     grey = np.round(np.clip((image - low) / (high - low), 0, 1) * 255)
     return np.asarray(grey, dtype=np.uint8)
+
+
+def _radius(rng: Rng, malignant: bool) -> float:
+    """In mm."""
+    return float(np.clip(rng.normal(6.4 if malignant else 5.5, 1.5), 3.2, 9.5))
 
 
 def _pleura(canvas: Canvas, radius: float) -> None:
@@ -157,27 +168,30 @@ def _pleura(canvas: Canvas, radius: float) -> None:
     canvas.paint("rib", (np.abs(wall + 6) - 2.5).astype(np.float32), 330.0)
 
 
-def _benign(canvas: Canvas, radius: float) -> None:
+def _benign(canvas: Canvas, centre: Vector, radius: float) -> None:
     rng = canvas.rng
-    shape = blob(canvas, rng.normal(0, 0.8, 3), radius, 0.25)
+    shape = blob(canvas, centre, radius, 0.25)
     canvas.paint("nodule", shape, float(rng.uniform(-40, 90)) + 14 * canvas.noise(2.5))
     if rng.random() < 0.2:
         canvas.paint("calcium", shape + 0.55 * radius, float(rng.uniform(220, 420)))
     if rng.random() < 0.35:
         # A feeding vessel is no sign of malignancy.
-        end = 13 * sh.rotation(rng.uniform(0, 2 * np.pi, 3))[0]
-        canvas.paint("nodule", canvas.tube([(0, 0, 0), end], (1.6, 1.0)), 20.0)
+        end = centre + 13 * sh.rotation(rng.uniform(0, 2 * np.pi, 3))[0]
+        canvas.paint("nodule", canvas.tube([centre, end], (1.6, 1.0)), 20.0)
 
 
-def _malignant(canvas: Canvas, radius: float) -> None:
+def _malignant(canvas: Canvas, centre: Vector, radius: float) -> None:
     rng = canvas.rng
-    centre = rng.normal(0, 0.8, 3)
     spikes = int(rng.integers(4, 12)) if rng.random() < 0.8 else 0
     shape = spiculated(canvas, centre, 0.86 * radius, spikes)
-    if rng.random() < 0.45:
+    if rng.random() < 0.75:
         haze = shape - float(rng.uniform(1.5, 3))
         canvas.paint("", haze, float(rng.uniform(-620, -420)), edge=2.0)
     canvas.paint("nodule", shape, float(rng.uniform(-70, 60)) + 30 * canvas.noise(2.0))
     if rng.random() < 0.2:
         cavity = centre + rng.normal(0, 0.2 * radius, 3)
         canvas.paint("", blob(canvas, cavity, 0.3 * radius, 0.3), -700.0)
+
+
+#: Whether malignant → what paints it.
+_NODULES = {False: _benign, True: _malignant}

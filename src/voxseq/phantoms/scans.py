@@ -144,6 +144,13 @@ def stroke_case(name: str, seed: int, case: int, shape: Shape) -> dict[str, Imag
     return images
 
 
+def _shift(rng: Rng, sd: float) -> NDArray[np.float64]:
+    """Shift (mm) of a field of view along the three axes: what is where in it tells little, what is
+    beside what does.
+    """
+    return np.clip(rng.normal(0, sd, 3), -2.2 * sd, 2.2 * sd)
+
+
 def chest_image(person: Rng, visit: Rng, shape: Shape, positive: bool) -> Image:
     """Chest CT in HU of a patient with or without COVID-19 pneumonia, as in RICORD.
 
@@ -169,7 +176,7 @@ def chest_image(person: Rng, visit: Rng, shape: Shape, positive: bool) -> Image:
     )
     extent = 192.0 * float(person.uniform(0.92, 1.08))
     spacing = sh.spacing_of(shape, (extent, extent, 7.5 * shape[2]))
-    where = (float(visit.normal(0, 6)), -2.0, float(visit.normal(132, 8)))
+    where = np.array([0.0, -2.0, 132.0]) + _shift(visit, 10.0)
     canvas = torso(person, shape, spacing, where, style)
     return Image(scan(visit, canvas, style), spacing, canvas)
 
@@ -276,9 +283,6 @@ class MsdTask(NamedTuple):
         return self.folder.split("_", 1)[1].lower()
 
 
-#: Standard deviation and limit, in mm, of the place of the field of view: the position in it tells
-#: little, the organs around do.
-_JITTER, _FARTHEST = 12.0, 26.0
 _VENOUS = CtStyle(venous=0.9, arterial=0.15, noise=13.0)
 _TUMOUR = ("tumour",)
 
@@ -324,7 +328,7 @@ def msd_case(name: str, seed: int, case: int, shape: Shape) -> tuple[Image, NDAr
     across, along = 96.0 * rng.uniform(0.93, 1.0, 2)
     spacing = sh.spacing_of(shape, (across, across, along))
     style = task.style.vary(rng)
-    where = np.asarray(task.region) + np.clip(rng.normal(0, _JITTER, 3), -_FARTHEST, _FARTHEST)
+    where = np.asarray(task.region) + _shift(rng, 12.0)
     canvas = torso(rng, shape, spacing, where, style)
     if task.tumours is not None:
         labelled = tuple(name for names in task.classes.values() for name in names)
