@@ -152,7 +152,7 @@ def test_its_cost_is_counted(checkout: Path, said: dict[str, str]) -> None:
 
 
 def test_the_record_of_code_is_as_the_page_leaves_it(checkout: Path, said: dict[str, str]) -> None:
-    assert "voxseq code keep pretrain tables figures" in said
+    assert "voxseq code keep pretrain scores tables figures" in said
     call(checkout, "voxseq", "code", "check")
 
 

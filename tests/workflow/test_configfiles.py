@@ -52,7 +52,8 @@ def test_all_files_are_laid_in_turn_and_a_damaged_resolved_one_is_written_anew(
     (path,) = (folder / ".voxseq/config").iterdir()
     whole = path.read_bytes()
     found = json.loads(whole)
-    assert found["beyond"] == {"frozen": ["la"], "recipes": [], "token_order": [], "trivial": []}
+    others = ("loss", "recipes", "token_order", "trivial")
+    assert found["beyond"] == {"frozen": ["la"], **{name: [] for name in others}}
     assert (found["report"]["dpi"], found["report"]["figure_seed"]) == (50, 9)
     path.write_bytes(whole[:400])
     status, said = planned(folder, "--configfile", "a.yaml", "b.yaml")

@@ -76,6 +76,10 @@ class Reader:
         )
         editor.chmod(0o755)
         study.extra |= {"EDITOR": str(editor), "CORES": "2"}
+        # The rows beyond the paper that the demo has, on the task that this study has.
+        (study.root / "workflow/scales/beyond.yaml").write_text(
+            "results: results/table5\nbeyond: {frozen: [nodule]}\n"
+        )
 
     def write_overlay(self, page: str) -> None:
         """The page's own overlay, with the reader's data and a warm-up for the few steps here."""
@@ -113,7 +117,8 @@ def test_the_quickstart_is_followed(study: Study, tmp_path: Path) -> None:
     for block in blocks(page):
         for command in block.commands if block.is_run else ():
             said[command] = reader.follow(command)
-    assert "scale tiny: 13 of 13 jobs finished" in said["make reproduce"]
+    assert "scale tiny: 14 of 14 jobs finished" in said["make reproduce"]
+    assert "Table 5: " in said["make beyond"]
     assert (study.root / "results/mine/report/index.html").is_file()
     assert "results/mine" not in study.git("status", "--porcelain", "--ignored=no")
     assert "max_curve_points" in said["dvc params diff"]

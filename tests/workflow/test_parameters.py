@@ -57,7 +57,7 @@ def candidates(path: Path_, value: Any) -> list[Any]:
         return [not value]
     if isinstance(value, int | float):
         near = [value + 1, value - 1, value * 2, value / 2, value + 0.05, value - 0.01]
-        return [*near, value // 2, value + 4, value * 4]
+        return [*near, value // 2, value + 4, value * 4, value - 4]
     if isinstance(value, str):
         names = list(CATALOGUE) if "dataset" in str(path[-1]) else []
         return [*names, *(word for word in WORDS if word != value), f"{value}x", f"{value}/x"]
@@ -66,6 +66,7 @@ def candidates(path: Path_, value: Any) -> list[Any]:
         lists = [value[:-1], value[1:], value[::-1], *([*value, word] for word in further)]
         if value and all(isinstance(v, int | float) for v in value):
             lists += [[v * 2 for v in value], [v + 1 for v in value], [v / 2 for v in value]]
+            lists += [[v - 4 for v in value]]
         return lists
     numbers = [0, 1, 0.5, 200, "elsewhere", [2, 2, 2], [16, 16, 16], [0, 9], [1] * 2, [1] * 3]
     return [*numbers, "prefix", "raster", "norm", "spatial", ["ours"]]
@@ -167,7 +168,7 @@ JOINT: list[dict[str, Any]] = [
     {"finetune.tasks.la.data.channels": [0]},
     {"finetune.tasks.la.precision": "bf16-mixed"},
     {"sequences.volume_shape": [16, 16, 32], "sequences.spatial.window_shape": [16, 16, 32]},
-    {"sequences.volume_shape": [32, 16, 16], "sequences.spatial.window_shape": [32, 16, 16]},
+    {"sequences.volume_shape": [32, 16, 32], "sequences.spatial.window_shape": [32, 16, 32]},
     {"sequences.length": 2, "sequences.contrast.contrasts": ["t1n", "t1c"]},
     {f"sequences.{kind}.weight": 1.0 for kind in ("spatial", "contrast", "semantic")},
     {"encoder.patch_size": [2, 2, 2]},
