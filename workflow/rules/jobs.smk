@@ -24,6 +24,10 @@ JOBS = {
     "make_figures": ("figures", None, "report", "Drawing the figures"),
 }
 
+#: Stage → its turn among jobs that are ready, 0 if it is not here. What most others wait for comes
+#: first and what takes longest before what is short, so that no core is idle at the end.
+PRIORITIES = {"download": 2, "preprocess": 2, "sequences": 2, "pretrain": 2, "finetune": 1}
+
 
 for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
     _asked = getattr(CONFIG.execution, _kind)
@@ -53,6 +57,7 @@ for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
         wildcard_constraints:
             job=_jobs or ANY,
             fingerprint=r"[0-9a-f]{16}",
+        priority: PRIORITIES.get(_stage, 0)
         threads: _asked.on_a_node["threads"]
         resources:
             mem_mb=memory_of(_asked),

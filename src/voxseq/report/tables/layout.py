@@ -138,8 +138,8 @@ def _has_papers(tasks: Sequence[ReportTask], table: int) -> bool:
 def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
     """The paper's rows, then methods of the study that the paper lacks, ours last.
 
-    Rows of the paper that the study lacks are there only beside a column of the paper. In a study
-    without such columns Table 3 has the methods that are trained with fewer labels, no others.
+    Rows of the paper that the study lacks are there only beside a column of the paper. Table 3 has
+    the methods that are trained with fewer labels, no others: Tables 1 and 2 have all labels.
 
     Args:
         study: gives the methods.
@@ -148,10 +148,11 @@ def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tu
     """
     kind = tasks[0].type
     methods = study.methods_of(kind)
-    if table == 3 and not study.is_papers:
+    if table == 3:
         fewer = {(run.task, run.method) for run in study.runs if run.stage == "label_ratio"}
         methods = tuple(m for m in methods if any((task.name, m) in fewer for task in tasks))
-    papers = [m.name for m in METHODS.values() if m.name in _paper_rows() and kind in m.networks]
+    rows_of_paper = _paper_rows(is_main=table < 3)
+    papers = [m.name for m in METHODS.values() if m.name in rows_of_paper and kind in m.networks]
     names = sorted(
         dict.fromkeys([*papers, *methods]),
         key=lambda name: (_GROUPS.index(group_of(name)), name == REFERENCE),
@@ -164,9 +165,10 @@ def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tu
 
 
 @cache
-def _paper_rows() -> frozenset[str]:
-    """Methods of the paper's Tables 1 and 2."""
-    return frozenset(row for table, row, *_ in paper_values() if table < 3)
+def _paper_rows(*, is_main: bool) -> frozenset[str]:
+    """Methods of the paper's Tables 1 and 2, or of its Table 3, whose rows also name a share."""
+    tables = (1, 2) if is_main else (3,)
+    return frozenset(row.split()[0] for table, row, *_ in paper_values() if table in tables)
 
 
 def _shown(rows: Sequence[RowSpec], tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
