@@ -46,7 +46,7 @@ def finish(works: Workspace, run: Run, score: float) -> None:
 
 def test_tables_are_made_of_the_files_alone(trained: Workspace, call: Call, tmp_path: Path) -> None:
     found = call("report", "results", "-o", str(tmp_path / "out"))
-    assert "tables of 1 seeds" in found.out
+    assert "tables of 1 seed\n" in found.out
     assert found.err == ""
     row = next(line for line in found.out.splitlines() if line.startswith("Ours "))
     assert "75" in row

@@ -55,7 +55,8 @@ def report(params: Path, overlays: tuple[Path, ...], folder: Path, into: Path) -
     study = with_further(study, seeds)
     write_tables(study, {}, into)
     click.echo(printed(into, table_numbers(study)), nl=False)
-    click.echo(f"{into / 'tables'}: tables of {len(seeds.scores)} seeds")
+    used = len(seeds.scores)
+    click.echo(f"{into / 'tables'}: tables of {used} seed{'' if used == 1 else 's'}")
 
 
 @click.command("verify-lock")

@@ -93,8 +93,11 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
         )
         parts.append(f"{title}\n\n{_table(lines)}")
     path = results / "tables/claims.csv"
-    if path.is_file():
-        parts.append(f"Claims of the paper at this scale\n\n{_claims(_read(path))}")
+    judged = (
+        [line for line in _read(path) if line["verdict"] != "not run"] if path.is_file() else []
+    )
+    if judged:
+        parts.append(f"Claims of the paper at this scale\n\n{_claims(judged)}")
     for path, title, columns in (
         (results / "cost/cost.csv", "Cost", _COST),
         (results / "tables/collapse.csv", "Collapse", _COLLAPSE),
@@ -181,20 +184,15 @@ def _cell(line: Line, seeds: str) -> str:
 
 
 def _claims(lines: Sequence[Line]) -> str:
-    """The differences that decide on the claims; Dice in percentage points."""
+    """The differences that decide on the claims that can be judged; Dice in percentage points."""
     heads = [["paper"], ["here", "[95 % interval]"], ["seeds"], ["verdict"]]
     body = []
     for line in lines:
         metric = PRINTED[line["metric"]]
-        has_run = line["difference"] not in ("", "nan")
-        here = (
-            metric.gap(*(float(line[name]) for name in ("difference", "low", "high")))
-            if has_run
-            else "–"
-        )
+        here = metric.gap(*(float(line[name]) for name in ("difference", "low", "high")))
         paper = f"{metric.factor * float(line['paper']):+.{2 if metric.unit else 4}f}"
         contrast = f"{line['claim']} {line['decided_by'] or line['contrast']}"
-        body.append([contrast, paper, here, line["seeds"] if has_run else "–", line["verdict"]])
+        body.append([contrast, paper, here, line["seeds"], line["verdict"]])
     return _grid(["claim"], heads, body)
 
 

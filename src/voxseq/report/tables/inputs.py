@@ -126,9 +126,10 @@ class TableInputs:
     def _marked(self, table: int, row: RowSpec, column: Column, cell: Cell) -> Cell:
         key = (table, column.task, column.metric, column.ratio, row.method, row.variant)
         found = self._compared.get(key)
-        if found is None:
+        # Without a corrected p there are too few seeds for a test.
+        if found is None or math.isnan(found["p_holm"]):
             return cell
-        p = None if math.isnan(found["p_holm"]) else float(found["p_holm"])
+        p = float(found["p_holm"])
         if not found["marked"]:
             return replace(cell, mark="unclear", p_holm=p)
         # The difference is the reference minus this row.
