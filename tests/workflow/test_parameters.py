@@ -46,7 +46,7 @@ def leaves(tree: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 WORDS = [
     *("spatial", "semantic", "prefix", "causal", "raster", "norm", "window", "zscore", "none"),
     *("uniform", "class_balanced", "la", "msd", "nodule", "stored", "native", "poly", "constant"),
-    *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord"),
+    *("auc", "accuracy_plus_auc", "bf16-mixed", "ricord", "task06_lung", "mae3d"),
     *("large", "small", "multistep", "zstd", "cpu", "fork"),
 ]
 
