@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ensurepip
 import importlib.util
 import os
 import shutil
@@ -54,6 +55,10 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.mark.skipif(
+    tuple(map(int, ensurepip.version().split(".")[:2])) < (23, 2),
+    reason="the pip of this Python does not tell beforehand what it would install",
+)
 @pytest.mark.slow
 def test_wheels_of_pips_own_configuration_are_enough(tmp_path: Path) -> None:
     """No index can be reached: everything comes from a folder that pip.conf names."""
