@@ -73,7 +73,7 @@ step "the trained model, used elsewhere"
 cd "$work/empty"
 runs=$work/mine/artifacts/livers
 model=$runs/finetune/livers/ours/s0
-encoder=$runs/pretrain/ours
+encoder=$runs/pretrain/ours/s0
 voxseq predict "$model" "$work/Task99_Liver/imagesTs" -o masks | tail -n 1
 labels=("$work"/Task99_Liver/labelsTr/*.nii.gz)
 case=$(basename "${labels[0]}")
