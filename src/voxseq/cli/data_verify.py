@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxseq.base.commands import to_make
 from voxseq.base.errors import DataError
 from voxseq.cli.options import load, overlay_option, params_option, resolve_root, root_option
 
@@ -53,7 +54,7 @@ def verify(
     is_needed = store or not names or params.exists()
     config = load(params, overlays) if is_needed else None
     if store and config is not None:
-        _verify_store(config, as_json)
+        _verify_store(config, overlays, as_json)
         return
     place = resolve_root(root, params, overlays)
     if not (place and place.is_dir()) and _needs_root(names, config):
@@ -125,7 +126,7 @@ def _print(findings: list[Finding]) -> None:
             click.echo(f"{dataset}: {count - _SHOWN} more findings, --json prints all")
 
 
-def _verify_store(config: Config, as_json: bool) -> None:
+def _verify_store(config: Config, overlays: tuple[Path, ...], as_json: bool) -> None:
     """Compare the files of finished runs with the checksums in their markers."""
     from voxseq.engine.markers import problem
     from voxseq.engine.workspace import Workspace
@@ -140,7 +141,7 @@ def _verify_store(config: Config, as_json: bool) -> None:
         reason = problem(workspace.marker(run), run.id, anew)
         if reason is not None:
             folder = workspace.folder(run).relative_to(workspace.root)
-            remedy = f"remove {folder}, then: snakemake --cores all {run.stage}"
+            remedy = f"remove {folder}, then: {to_make(run.stage, overlays=overlays)}"
             faults.append({"run": run.id, "reason": reason, "next": remedy})
     if as_json:
         counts = {"planned": len(planned), "finished": len(finished)}
