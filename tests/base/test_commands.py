@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voxseq.base.commands import overlay_named, to_make, with_overlays
+from voxseq.base.commands import overlay_named, overlays_of, to_make, with_overlays
 from voxseq.base.errors import VoxseqError
 
 STUDY, SCALE = Path("studies/mine.yaml"), Path("workflow/scales/my quick.yaml")
@@ -49,6 +49,8 @@ def test_an_overlay_is_a_path_or_the_name_of_a_study_or_scale(
         Path(path).touch()
     assert overlay_named("mine") == Path("studies/mine.yaml")
     assert overlay_named("quick") == Path("workflow/scales/quick.yaml")
+    assert overlays_of("mine") == (Path("studies/mine.yaml"),)
+    assert overlays_of("demo") == ()
     for path in ("other", "no/such.yaml", "quick.yaml"):
         assert overlay_named(path) == Path(path)
     with pytest.raises(VoxseqError, match="choose from mine, quick"):

@@ -48,6 +48,12 @@ def laid_over(option: str, overlays: Sequence[Path]) -> str:
     return " ".join([option, *(shlex.quote(str(path)) for path in overlays)])
 
 
+def overlays_of(scale: str) -> tuple[Path, ...]:
+    """The file of the study or scale of a job, which knows its name alone; none for params.yaml."""
+    files = (folder / f"{scale}.yaml" for folder in (STUDIES, SCALES))
+    return next(((path,) for path in files if path.is_file()), ())
+
+
 def overlay_named(word: str) -> Path:
     """The file of a configuration by its path, or by its bare name in studies/ or workflow/scales/.
 
@@ -56,9 +62,8 @@ def overlay_named(word: str) -> Path:
     """
     if not _NAME.fullmatch(word) or Path(word).is_file():
         return Path(word)
-    for folder in (STUDIES, SCALES):
-        if (folder / f"{word}.yaml").is_file():
-            return folder / f"{word}.yaml"
+    if found := overlays_of(word):
+        return found[0]
     known = [path.stem for folder in (STUDIES, SCALES) for path in sorted(folder.glob("*.yaml"))]
     raise VoxseqError(
         f"there is no study or scale {word!r}: neither {STUDIES} nor {SCALES} has {word}.yaml",

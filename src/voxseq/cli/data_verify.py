@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from voxseq.base.commands import to_make
+from voxseq.base.commands import STUDIES, to_make
 from voxseq.base.errors import DataError
 from voxseq.cli.options import load, overlay_option, params_option, resolve_root, root_option
 
@@ -56,6 +56,8 @@ def verify(
     if store and config is not None:
         _verify_store(config, overlays, as_json)
         return
+    if config is not None:
+        _require_known(names, config, params, overlays)
     place = resolve_root(root, params, overlays)
     if not (place and place.is_dir()) and _needs_root(names, config):
         raise DataError(
@@ -70,6 +72,24 @@ def verify(
         click.echo(report.summary())
     if report.faults:
         sys.exit(1)
+
+
+def _require_known(
+    names: tuple[str, ...], config: Config, params: Path, overlays: tuple[Path, ...]
+) -> None:
+    """Refuse a name that neither the catalogue nor the configuration has."""
+    from voxseq.catalogue import CATALOGUE
+    from voxseq.catalogue import get as row_of
+
+    for name in names:
+        if name in CATALOGUE or name in config.data.sets:
+            continue
+        study = STUDIES / f"{name}.yaml"
+        if overlays or not study.is_file():
+            row_of(name)
+        raise DataError(
+            f"no data set {name} in {params}", f"name the study it belongs to: --overlay {study}"
+        )
 
 
 def _needs_root(names: tuple[str, ...], config: Config | None) -> bool:
