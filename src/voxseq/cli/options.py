@@ -28,7 +28,7 @@ params_option = click.option(
 )
 
 
-class Overlay(click.ParamType):
+class Overlay(click.ParamType):  # type: ignore[type-arg] - of later versions
     """A file of a configuration, or the bare name of a study or a scale."""
 
     name = "file or name"
