@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,18 @@ def test_a_dry_run_is_the_table_of_jobs() -> None:
     first, table, last = told(words(), *DRY_RUN)
     assert (first, table) == ("Building DAG of jobs...", "table")
     assert "voxseq plan" in last
+
+
+def test_a_dry_run_of_a_study_names_its_file() -> None:
+    study = SnakemakeWords(
+        brief=True,
+        owner=lambda: None,
+        forced=lambda: False,
+        overlays=[Path("studies/mine.yaml")],
+    )
+    last = told(study, *DRY_RUN)[-1]
+    assert "`voxseq plan --overlay studies/mine.yaml`" in last
+    assert "`snakemake -n --quiet reason --configfile studies/mine.yaml`" in last
 
 
 @pytest.mark.parametrize(

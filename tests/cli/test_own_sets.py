@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tests.helpers import ROOT, own_sets
+from voxseq.base.errors import DataError
 from voxseq.cli import main as cli
 
 
@@ -46,6 +47,21 @@ def test_verify_needs_no_data_root_for_it(overlay: Path) -> None:
     assert (result.exit_code, found["images"], found["faults"]) == (1, {"organs": 3}, 1)
     (fault,) = (f for f in found["findings"] if f["severity"] == "fault")
     assert fault["file"].endswith("raw/imagesTr/b_0000.nii.gz")
+
+
+def test_a_data_set_of_a_study_is_not_one_of_params(
+    overlay: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(overlay.parent)
+    Path("studies").mkdir()
+    overlay.rename("studies/organs.yaml")
+    asked = ["data", "verify", "organs", "--params", str(ROOT / "params.yaml")]
+    with pytest.raises(DataError, match="no data set organs in") as caught:
+        CliRunner().invoke(cli.cli, asked, catch_exceptions=False)
+    assert caught.value.hint.endswith("--overlay studies/organs.yaml")
+    # The name of the study is enough.
+    result = CliRunner().invoke(cli.cli, [*asked, "--overlay", "organs"], catch_exceptions=False)
+    assert "raw/imagesTr/b_0000.nii.gz" in result.output
 
 
 def test_verify_takes_classes_and_merged_values_from_the_task(overlay: Path) -> None:

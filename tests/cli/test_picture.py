@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.helpers.calling import Call
@@ -23,3 +25,29 @@ def test_the_command_writes_a_picture_and_prints_its_path(tmp_path: Path, call: 
     out = tmp_path / "other.png"
     assert call(*words, "--truth", words[2], "-o", str(out)).out == f"{out}\n"
     assert "no.nii" in call("picture", "no.nii", words[2], status=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [((), ("liver", "tumour")), (("--name", "mine"), ("mine",))]
+)
+def test_classes_have_the_names_of_the_model_that_predicted_them(
+    tmp_path: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    named: tuple[str, ...],
+) -> None:
+    from voxseq.report.figures import planes
+
+    seen: list[tuple[str, ...]] = []
+    draw = planes.planes_figure
+    monkeypatch.setattr(
+        planes, "planes_figure", lambda *a, **k: seen.append(k["names"]) or draw(*a, **k)
+    )
+    place = tmp_path / "scan.nii.gz"
+    array = np.arange(960, dtype=np.int16).reshape(12, 10, 8) % 3
+    nib.save(nib.Nifti1Image(array, np.eye(4)), place)
+    made_by = {"type": "segmentation", "labels": ["liver", "tumour"]}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps({"made_by": made_by}) + "\n")
+    call("picture", place, place, *words)
+    assert seen == [named]

@@ -36,7 +36,7 @@ def study(facts: Any, name: str = "mine", **overlay: Any) -> Config:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"foldre": "x"}, r"data\.sets\.mine\.foldre: Unexpected"),
+        ({"foldre": "x"}, r"data\.sets\.mine\.foldre: unknown key; did you mean `folder`"),
         ({"folder": 3}, r"data\.sets\.mine\.folder: Input should be a valid string"),
         ({"folder": "~nobody-here/x"}, r"data\.sets\.mine: folder: ~nobody-here"),
         ({"layout": "nifty"}, r"data\.sets\.mine\.layout: unknown layout 'nifty'"),

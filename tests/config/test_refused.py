@@ -20,13 +20,13 @@ SPATIAL = {"dataset": "amos22", "kind": "spatial"}
 #: Dotted keys of the demo with other values, then words of the message, of which @ is the key: the
 #: value, and what was expected.
 REFUSED = r"""
-sequencs: {} | @ | Extra inputs
+sequencs: {} | @ | unknown key | `sequences`
 encoder.depth: 2147483647 | @ | 2147483647
 encoder.heads: 5 | width 96 | heads 5
 encoder.patch_size: [4, 4] | @ | Field required
 encoder.patch_size: [5, 5, 5] | sequences.volume_shape | multiple | patch_size
 encoder.patch_size: [4, 4, 2] | patch_size (4, 4, 2) | power of two | pcrlv2
-encoder.widht: 96 | @ | 96
+encoder.widht: 96 | @ | 96 | did you mean `width`
 encoder.width: 32 | width 32 | not divisible by 6
 encoder.width: 98304, encoder.mlp_width: 98304, encoder.depth: 1000 | weights | at most
 pretrain.batch_size: 2147483648 | @ | 2147483648 | less than
@@ -76,6 +76,10 @@ pretrain.steps: null | @ | None | integer
 pretrain.steps: [1200] | @ | 1200 | integer
 pretrain.steps: 20 | pcrlv2.optimiser.warmup_steps: 50 | 20 steps | pretrain.steps 20
 pretrain.validation_sequences: 1 | @ | 1 | 2
+pretrain.precission: 32, pretrain.methods.ours.tokn_order: raster | `precision` | ours.tokn_order |
+    `token_order`
+pretrain.methods.ours.optimiser.zzz: 1 | optimiser.zzz: unknown key (given: 1)
+sequences.sources.0.datset: amos22 | sequences.sources.0.datset | `dataset`
 finetune: null | @ | None | dictionary
 finetune: fast | @
 finetune.defaults: 3 | defaults | segmentation, classification, regression
@@ -115,7 +119,7 @@ finetune.tasks.la.labels: [left, right], finetune.tasks.la.class_weights: null |
 finetune.tasks.la.networks.unet3d.optimiser.warmup_steps: 201 |
     tasks.la.networks.unet3d.optimiser.warmup_steps | 201 | 200
 finetune.tasks.la.overlap: 1.0 | overlap | 1.0 | less than 1
-finetune.tasks.la.pretrained.leyer_decay: 0.5 | .la. | leyer_decay | 0.5
+finetune.tasks.la.pretrained.leyer_decay: 0.5 | .la. | leyer_decay | 0.5 | `layer_decay`
 finetune.tasks.la.pretrained.warmup_steps: 201 | la.pretrained.warmup_steps | 201 | 200
 finetune.tasks.la.roi: [16, 16, 18] | @ | multiple | (16, 16, 18)
 finetune.tasks.la.roi: [4096, 4096, 4096] | tasks.la | roi | voxels | at most

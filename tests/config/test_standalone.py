@@ -86,6 +86,20 @@ def test_a_size_that_is_not_stated_is_named(key: str) -> None:
     assert "voxseq init" in error.value.hint
 
 
+def test_a_misspelt_key_is_named_beside_the_one_that_is_not_stated() -> None:
+    study = without("pretrain.steps")
+    study["pretrain"] |= {"stepz": 5, "methods": {"ours": {"optimizer": {"lr": 1}}}}
+    study["encoder"] |= {"depht": 2, "depth": "deep"}
+    with pytest.raises(ConfigError) as error:
+        load_config(PARAMS, [study])
+    said = str(error.value)
+    assert "pretrain.steps: is not stated" in said
+    assert "pretrain.stepz: unknown key; did you mean `steps`? (given: 5)" in said
+    assert "pretrain.methods.ours.optimizer: unknown key; did you mean `optimiser`?" in said
+    assert "encoder.depht: unknown key; did you mean `depth`?" in said
+    assert "encoder.depth: Input should be a valid integer" in said
+
+
 def test_without_pre_training_no_sequences_are_asked_for() -> None:
     text = yaml.safe_dump(without("pretrain.steps") | {"pretrain": {"methods": {}}})
     with pytest.raises(ConfigError) as error:

@@ -56,6 +56,7 @@ def test_the_run_stops_when_too_few_images_are_left(tmp_path: Path) -> None:
     assert "7 of 10 images" in caught.value.what
     assert "imagesTr/spleen_0.nii.gz" in caught.value.what
     assert "min_valid_fraction" in caught.value.hint
+    assert "`voxseq data verify task09_spleen` tells" in caught.value.hint
 
 
 def test_listed_but_absent_images_are_noted_and_no_fault(tmp_path: Path) -> None:

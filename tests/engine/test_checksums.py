@@ -302,7 +302,7 @@ def test_damage_is_the_same_error_whether_or_not_the_files_were_known(
         marker.write_bytes(kept)
     assert said[0] == said[1]
     assert f"{path} does not have its recorded checksum" in said[0]
-    assert "snakemake --cores all preprocess" in said[0]
+    assert "does the stage preprocess once more" in said[0]
     assert "finetune/a/ours/s0" not in actions.done
 
 

@@ -122,7 +122,9 @@ def test_results_of_other_parameters_are_left_and_said(workspace: Workspace) -> 
     before = files_of(workspace.root / RESULTS)
     other = Workspace(workspace.root, tiny_plan({"tables/all": 5}))
     (said,) = state_of_results(other)
-    assert "not made with the present parameters" in said
+    assert said.startswith("tables: not made with the present parameters; `snakemake ")
+    (said,) = state_of_results(other, (Path("studies/mine.yaml"),))
+    assert said.endswith("; `voxseq run mine tables` does it")
     assert tidy_up(other) == []
     assert files_of(other.root / RESULTS) == before
 

@@ -130,7 +130,7 @@ def test_the_advice_about_a_damaged_input_works(empty: Workspace, tmp_path: Path
     (empty.folder(run_of(empty, "preprocess/task/a")) / "part.txt").unlink()
     with pytest.raises(IntegrityError, match="preprocess/task/a") as caught:
         do(empty, "finetune")
-    assert "snakemake --cores all preprocess" in caught.value.hint
+    assert "does the stage preprocess once more" in caught.value.hint
     marker = job_marker(empty, "preprocess")
     assert not marker.exists()
     do_all(empty)

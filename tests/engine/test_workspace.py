@@ -120,7 +120,7 @@ def test_damage_of_an_input_is_noticed_before_work_starts(
     with pytest.raises(IntegrityError) as caught:
         do(empty, "preprocess")
     assert str(path) in str(caught.value)
-    assert "snakemake --cores all download" in caught.value.hint
+    assert "does the stage download once more" in caught.value.hint
     assert actions.done == ["download/a"]
     do(empty, "download")
     assert path.read_text() == "half"

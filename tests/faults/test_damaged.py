@@ -75,7 +75,7 @@ def test_damaged_inputs_are_noticed_before_the_work_starts(
         path = place.folder / place.plan.artefacts / file
         DAMAGES[damage](path)
         ended = place.run(stage, name)
-        ended.refused(str(path), f"next: run the stage {made_by} again: snakemake --cores all")
+        ended.refused(str(path), f"which then does the stage {made_by} once more")
         # The stage that made it does it again; what it makes is the same.
         for job in place.plan.of_stage(made_by):  # type: ignore[arg-type]
             if any(file.startswith(f"{run.id}/") for run in job.runs):

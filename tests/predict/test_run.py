@@ -319,7 +319,9 @@ def test_a_run_of_the_workspace_is_a_model(
     given = trained["segmentation"]
     name = "finetune/la/ours/s0"
     words = ("predict", name, given.images, "-o", "out")
-    assert "not finished" in call(*words, status=2).err
+    said = call(*words, status=2).err
+    assert f"run {name} of scale demo is not finished" in said
+    assert "`snakemake --cores all finetune` trains it" in said
     assert (
         "no run of this configuration"
         in call(*("predict", "finetune/la/ours/s77", given.images), "-o", "out", status=2).err
@@ -333,4 +335,20 @@ def test_a_run_of_the_workspace_is_a_model(
     )
     assert "3 of 3 images predicted" in call(*words).out
     (folder / CARD_FILE).unlink()
-    assert "not finished" in call(*words, status=2).err
+    assert "is not finished" in call(*words, status=2).err
+
+
+def test_an_unfinished_run_is_recognised_by_its_folder(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    Path("studies").mkdir()
+    shutil.copy(ROOT / "workflow/scales/quick.yaml", "studies")
+    name = "finetune/task09_spleen/ours/s0"
+    for where in ("artifacts/quick", tmp_path / "artifacts/quick"):
+        said = call("predict", f"{where}/{name}", "scan.nii.gz", "-o", "out", status=2).err
+        assert f"run {name} of study quick is not finished" in said
+        assert "`voxseq run quick finetune` trains it" in said
+    elsewhere = f"/elsewhere/artifacts/quick/{name}"
+    assert "no trained model" in call("predict", elsewhere, "x", "-o", "out", status=2).err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,20 @@ def test_images_without_a_segmentation_among_others_are_counted(seen: Seen) -> N
     whole = seen().opened
     bare = ImageFacts(whole[0].shape, whole[0].spacing, whole[0].quantiles)
     assert "2 of 10 images without a segmentation" in said(seen(opened=(*whole, bare, bare)))[0][0]
+
+
+@pytest.mark.parametrize(("damaged", "is_fatal"), [(2, False), (3, True)])
+def test_as_many_usable_images_are_asked_for_as_by_the_run(
+    seen: Seen, damaged: int, is_fatal: bool
+) -> None:
+    left = 12 - damaged
+    whole = seen(count=left, opened=seen(count=left).opened[:1] * left)
+    (text, fatal), *_ = said(replace(whole, unreadable=(("x", "x: truncated"),) * damaged))
+    assert (f"{damaged} of 12 images" in text, fatal) == (True, is_fatal)
+    assert ("less than 80% are usable" in text) == is_fatal
+    # Of a sample nothing is certain.
+    sample = replace(whole, entries=seen().entries, unreadable=(("x", "x: truncated"),) * damaged)
+    assert not any(fatal for _, fatal in said(sample))
 
 
 def test_few_images_are_said_to_teach_little(seen: Seen) -> None:

@@ -28,6 +28,13 @@ def test_the_usual_shares_are_kept_where_they_do(seen: Seen) -> None:
     assert found.sizes == {"train": 28, "val": 4, "test": 8}
 
 
+def test_only_usable_images_are_divided(seen: Seen) -> None:
+    found = seen(count=12)
+    (one, *_) = found.opened
+    bare = replace(one, voxels={}, path=found.entries[3].path)
+    assert sum(divide(replace(found, opened=(one, bare)), USUAL).sizes.values()) == 11
+
+
 @pytest.mark.parametrize(("each", "count"), [(5, 4), (4, 3), (10, 2)])
 def test_another_draw_gives_every_part_every_class(seen: Seen, each: int, count: int) -> None:
     look = classes(seen, each, count)

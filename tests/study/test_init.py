@@ -12,10 +12,10 @@ import pytest
 from tests.cli.conftest import call, workspace
 from tests.helpers import own_images, trees
 from tests.helpers.calling import Call
+from voxseq.base.commands import STUDIES
 from voxseq.cli.schema import PLACE, schema
 from voxseq.config import load_config, read_yaml
 from voxseq.plan import build_plan
-from voxseq.study.launch import STUDIES
 
 # Fixtures of the command line.
 __all__ = ["call", "workspace"]

@@ -81,6 +81,18 @@ def test_a_study_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
         launch.study_file("yours")
 
 
+def test_a_scale_is_no_study_and_the_message_says_how_to_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("workflow/scales").mkdir(parents=True)
+    Path("workflow/scales/quick.yaml").touch()
+    with pytest.raises(VoxseqError, match=r"write workflow/scales/quick\.yaml instead"):
+        launch.study_file("quick")
+    with pytest.raises(VoxseqError, match="write --overlay quick instead"):
+        launch.study_file("quick", scales="--overlay {}")
+
+
 def test_a_folder_without_the_workflow_is_refused(tmp_path: Path) -> None:
     below = tmp_path / "below"
     below.mkdir()

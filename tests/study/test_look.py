@@ -116,6 +116,7 @@ def test_unreadable_images_and_other_grids_are_named(tmp_path: Path) -> None:
     trees.write_nifti(tmp_path / "labels/x3.nii.gz", trees.label(), np.diag([1, 1, 2, 1]))
     found = seen(tmp_path / "images", tmp_path / "labels")
     assert len(found.opened) == 1
+    assert [entry.path for entry in found.entries] == ["images/x0.nii.gz"]
     reasons = dict(found.unreadable)
     assert "x1.nii.gz" in reasons["images/x1.nii.gz"]
     assert "(5, 8, 7)" in reasons["images/x2.nii.gz"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import call, workspace
-from tests.helpers import own_images
+from tests.helpers import ROOT, own_images
 from tests.helpers.calling import Call
 from voxseq.study import launch
 
@@ -32,8 +33,19 @@ def test_a_study_is_run_and_its_results_are_named(asked: list[Any], call: Call) 
     assert asked == [(Path("studies/mine.yaml"), "reproduce_tables", "2", [])]
     assert "results/mine/tables" in said
     assert "scale mine: 0 of 7 jobs finished" in said
+    assert "not made with the present parameters; `voxseq run mine` does it" in said
     call("run", "studies/mine.yaml", "pretrain", "-n")
     assert asked[1] == (Path("studies/mine.yaml"), "pretrain", "all", ["--dry-run"])
+
+
+def test_tables_that_are_not_there_name_the_command_that_makes_them(
+    workspace: Path, call: Call
+) -> None:
+    (workspace / "studies").mkdir()
+    shutil.copy(ROOT / "workflow/scales/quick.yaml", workspace / "studies")
+    for words in (("quick",), ("--overlay", "quick")):
+        assert "next: make it: voxseq run quick\n" in call("tables", *words, status=2).err
+    assert "next: make it: snakemake --cores all reproduce_tables\n" in call("tables", status=2).err
 
 
 def test_the_status_of_snakemake_is_that_of_the_command(

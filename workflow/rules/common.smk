@@ -76,6 +76,7 @@ logger.addFilter(
         brief=workflow.output_settings.dryrun and _quiet == {"host", "reason"},
         owner=lambda: at_work(WORKSPACE),
         forced=is_forced,
+        overlays=[named(path) for path in workflow.overwrite_configfiles],
     )
 )
 

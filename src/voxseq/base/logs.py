@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from voxseq.base.commands import laid_over, with_overlays
 from voxseq.base.errors import VoxseqError
 
 
@@ -71,6 +72,7 @@ class SnakemakeWords(logging.Filter):
         brief: of a dry run tell how many jobs there are of each kind, and no more.
         owner: who works in this folder at the moment.
         forced: whether finished jobs were asked for by force.
+        overlays: files of the study that are laid over params.yaml.
     """
 
     #: Answer to ``--force`` and the like.
@@ -85,10 +87,15 @@ class SnakemakeWords(logging.Filter):
     _CANCELS, _ENDS = "Terminating processes on user request", "Will exit after finishing"
 
     def __init__(
-        self, *, brief: bool, owner: Callable[[], object | None], forced: Callable[[], bool]
+        self,
+        *,
+        brief: bool,
+        owner: Callable[[], object | None],
+        forced: Callable[[], bool],
+        overlays: Sequence[Path] = (),
     ) -> None:
         super().__init__()
-        self.brief, self.owner, self.forced = brief, owner, forced
+        self.brief, self.owner, self.forced, self.overlays = brief, owner, forced, overlays
         self._said: set[str] = set()
         self._is_cancelled = self._is_ending = self._has_failed = False
 
@@ -107,9 +114,11 @@ class SnakemakeWords(logging.Filter):
             if self.forced():
                 record.msg = self.FORCED
             elif self.brief:
+                plan = with_overlays("voxseq plan", self.overlays)
+                files = f" {laid_over('--configfile', self.overlays)}" if self.overlays else ""
                 record.msg = (
-                    "A dry run: nothing was done. `voxseq plan` lists every run with its state, "
-                    "`snakemake -n --quiet reason` every job."
+                    f"A dry run: nothing was done. `{plan}` lists every run with its state, "
+                    f"`snakemake -n --quiet reason{files}` every job."
                 )
         self._is_cancelled |= text.startswith(self._CANCELS)
         self._is_ending |= text.startswith(self._ENDS)

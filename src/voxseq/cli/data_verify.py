@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxseq.base.commands import STUDIES, to_make
 from voxseq.base.errors import DataError
 from voxseq.cli.options import load, overlay_option, params_option, resolve_root, root_option
 
@@ -53,8 +54,10 @@ def verify(
     is_needed = store or not names or params.exists()
     config = load(params, overlays) if is_needed else None
     if store and config is not None:
-        _verify_store(config, as_json)
+        _verify_store(config, overlays, as_json)
         return
+    if config is not None:
+        _require_known(names, config, params, overlays)
     place = resolve_root(root, params, overlays)
     if not (place and place.is_dir()) and _needs_root(names, config):
         raise DataError(
@@ -69,6 +72,24 @@ def verify(
         click.echo(report.summary())
     if report.faults:
         sys.exit(1)
+
+
+def _require_known(
+    names: tuple[str, ...], config: Config, params: Path, overlays: tuple[Path, ...]
+) -> None:
+    """Refuse a name that neither the catalogue nor the configuration has."""
+    from voxseq.catalogue import CATALOGUE
+    from voxseq.catalogue import get as row_of
+
+    for name in names:
+        if name in CATALOGUE or name in config.data.sets:
+            continue
+        study = STUDIES / f"{name}.yaml"
+        if overlays or not study.is_file():
+            row_of(name)
+        raise DataError(
+            f"no data set {name} in {params}", f"name the study it belongs to: --overlay {study}"
+        )
 
 
 def _needs_root(names: tuple[str, ...], config: Config | None) -> bool:
@@ -125,7 +146,7 @@ def _print(findings: list[Finding]) -> None:
             click.echo(f"{dataset}: {count - _SHOWN} more findings, --json prints all")
 
 
-def _verify_store(config: Config, as_json: bool) -> None:
+def _verify_store(config: Config, overlays: tuple[Path, ...], as_json: bool) -> None:
     """Compare the files of finished runs with the checksums in their markers."""
     from voxseq.engine.markers import problem
     from voxseq.engine.workspace import Workspace
@@ -140,7 +161,7 @@ def _verify_store(config: Config, as_json: bool) -> None:
         reason = problem(workspace.marker(run), run.id, anew)
         if reason is not None:
             folder = workspace.folder(run).relative_to(workspace.root)
-            remedy = f"remove {folder}, then: snakemake --cores all {run.stage}"
+            remedy = f"remove {folder}, then: {to_make(run.stage, overlays=overlays)}"
             faults.append({"run": run.id, "reason": reason, "next": remedy})
     if as_json:
         counts = {"planned": len(planned), "finished": len(finished)}

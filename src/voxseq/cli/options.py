@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from voxseq.base.commands import overlay_named
 from voxseq.base.errors import VoxseqError
 
 if TYPE_CHECKING:
@@ -25,12 +26,28 @@ params_option = click.option(
     show_default=True,
     help="Configuration file.",
 )
+
+
+class Overlay(click.ParamType):  # type: ignore[type-arg] - of later versions
+    """A file of a configuration, or the bare name of a study or a scale."""
+
+    name = "file or name"
+
+    def convert(self, value: Any, _: Any, __: Any) -> Path:
+        """The path; that of a file in studies/ or workflow/scales/ for its name alone.
+
+        Raises:
+            VoxseqError: nothing there has this name.
+        """
+        return Path(value) if isinstance(value, Path) else overlay_named(value)
+
+
 overlay_option = click.option(
     "--overlay",
     "overlays",
-    type=click.Path(path_type=Path),
+    type=Overlay(),
     multiple=True,
-    help="File laid over it, such as workflow/scales/open.yaml; several in turn.",
+    help="File laid over it, or the name of one in studies/ or workflow/scales/; several in turn.",
 )
 root_option = click.option(
     "--root",
@@ -48,7 +65,7 @@ def study_argument(command: Callable[..., None]) -> Callable[..., None]:
     def called(*, study: str | None, overlays: tuple[Path, ...], **options: Any) -> None:
         from voxseq.study.launch import study_file
 
-        own = () if study is None else (study_file(study),)
+        own = () if study is None else (study_file(study, scales="--overlay {}"),)
         command(overlays=(*overlays, *own), **options)
 
     return called

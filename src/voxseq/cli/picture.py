@@ -18,7 +18,12 @@ _file = click.Path(path_type=Path, exists=True)
 @click.argument("image", type=_file)
 @click.argument("labels", type=_file)
 @click.option("--truth", type=_file, help="True labels, whose border is drawn in white.")
-@click.option("--name", "names", multiple=True, help="Of class 1, 2, …; may be repeated.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="Of class 1, 2, …; may be repeated  [default: of voxseq's own predictions their names]",
+)
 @click.option("--title", default="", help="Above the picture  [default: the image's name]")
 @click.option(
     "-o",
@@ -39,6 +44,7 @@ def picture(
     Both are NIfTI, MetaImage or NRRD files on one grid; IMAGE may be a folder of a DICOM series.
     """
     from voxseq.base.paths import without_ending
+    from voxseq.predict.journal import read_made_by
     from voxseq.report.figures.planes import planes_figure
     from voxseq.report.figures.style import save, styled
 
@@ -49,7 +55,7 @@ def picture(
             _read(labels),
             None if truth is None else _read(truth),
             title=title or image.name,
-            names=names,
+            names=names or tuple(read_made_by(labels.parent).get("labels", ())),
         )
         save(figure, path, _DPI)
     click.echo(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxseq.base.commands import is_study, overlay_named, to_make, with_overlays
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.cli.options import overlay_option, params_option, workspace_of
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: Endings of result files, as :data:`voxseq.predict.files.FORMATS`, which loads heavy libraries.
 _FORMATS = ("nii.gz", "nii", "mha", "nrrd")
 _CARD, _ENCODER = "model.json", "encoder.safetensors"
+#: Folder of the artefacts of every scale.
+ARTEFACTS = "artifacts"
 #: Cases that could not be predicted of which the last lines tell.
 _SHOWN = 20
 
@@ -169,9 +172,10 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
 
 
 def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace, Run] | None:
-    """A finished run of the plan by its id, with its workspace."""
+    """A finished run of the plan by its id, or by its folder in artifacts, with its workspace."""
     from voxseq.plan import STAGES
 
+    word, overlays = _of_artefacts(word, params, overlays)
     if word.split("/", 1)[0] not in STAGES or "/" not in word:
         return None
     if not params.exists() and not overlays:
@@ -189,10 +193,32 @@ def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace
         )
     if not workspace.is_finished(run):
         raise DataError(
-            f"{word}: not finished",
-            f"`snakemake --cores all {run.stage}` trains it; `voxseq plan` shows what is finished",
+            f"run {word} of {_study_in_words(workspace.plan.scale, overlays)} is not finished",
+            f"`{to_make(run.stage, overlays=overlays)}` trains it; "
+            f"`{with_overlays('voxseq plan', overlays)}` shows what is finished",
         )
     return workspace, run
+
+
+def _study_in_words(scale: str, overlays: tuple[Path, ...]) -> str:
+    return f"{'study' if any(map(is_study, overlays)) else 'scale'} {scale}"
+
+
+def _of_artefacts(
+    word: str, params: Path, overlays: tuple[Path, ...]
+) -> tuple[str, tuple[Path, ...]]:
+    """Id of a run, which its folder artifacts/SCALE/ID may name, and what makes its study."""
+    from voxseq.config import read_yaml
+    from voxseq.plan import STAGES
+
+    place, artefacts = Path.cwd() / word, Path.cwd() / ARTEFACTS
+    parts = place.relative_to(artefacts).parts if place.is_relative_to(artefacts) else ()
+    if len(parts) < 3 or parts[1] not in STAGES:
+        return word, overlays
+    scale, run = parts[0], "/".join(parts[1:])
+    if overlays or (params.is_file() and read_yaml(params).get("scale") == scale):
+        return run, overlays
+    return run, (overlay_named(scale),)
 
 
 @click.command()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from voxseq.base.errors import IntegrityError, VoxseqError
+from voxseq.base.commands import to_make
+from voxseq.base.errors import DataError, IntegrityError, VoxseqError
 from voxseq.cli.options import (
     check_stages,
     overlay_option,
@@ -29,6 +30,10 @@ def tables(params: Path, overlays: tuple[Path, ...]) -> None:
 
     plan = workspace_of(params, overlays).plan
     numbers = table_numbers(plan.runs["tables/all"].config)
+    for number in numbers:
+        path = Path(plan.results) / "tables" / f"table{number}.csv"
+        if not path.is_file():
+            raise DataError(f"{path} does not exist", f"make it: {to_make(overlays=overlays)}")
     is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
     click.echo(printed(Path(plan.results), numbers, ascii_only=is_ascii), nl=False)
 
@@ -53,7 +58,7 @@ def print_places(params: Path, overlays: tuple[Path, ...]) -> None:
     jobs = list(plan.jobs.values())
     finished = sum(Path(plan.marker(job)).exists() for job in jobs)
     click.echo(f"scale {plan.scale}: {finished} of {len(jobs)} jobs finished")
-    for line in state_of_results(workspace):
+    for line in state_of_results(workspace, overlays):
         click.echo(line)
 
 
@@ -86,15 +91,15 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     for stage, difference in unlike.items():
         click.echo(f"{plan.results}, {stage}: {difference}")
     if damaged:
-        again = " ".join(sorted({run.stage for run in damaged}))
+        again = sorted({run.stage for run in damaged})
         raise IntegrityError(
             f"{len(damaged)} runs are not what was written: {', '.join(r.id for r in damaged[:5])}",
-            f"look after the disk, then do them again: snakemake --cores all {again}",
+            f"look after the disk, then do them again: {to_make(*again, overlays=overlays)}",
         )
     if unlike:
         raise IntegrityError(
             f"{plan.results} does not hold what was published",
-            f"publish it anew: snakemake --cores all {' '.join(unlike)}",
+            f"publish it anew: {to_make(*unlike, overlays=overlays)}",
         )
 
 
@@ -135,5 +140,5 @@ def forget(
         return
     click.echo(
         f"moved to {place.relative_to(workspace.root)}, where nothing looks for results; "
-        "`snakemake --cores all reproduce_tables` or `dvc repro` does them again"
+        f"`{to_make(overlays=overlays)}`{'' if overlays else ' or `dvc repro`'} does them again"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxseq.base.commands import EVERYTHING, STUDIES
 from voxseq.base.words import several
 from voxseq.cli.options import load
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from voxseq.study.init import Study
     from voxseq.study.machine import Machine
 
-#: Everything a study has: its tables and figures, and all that they need.
-EVERYTHING = "reproduce_tables"
 #: The workspace's own configuration, over which the workflow lays others.
 PARAMS = Path("params.yaml")
 #: Chains of a study that compares rows.
@@ -126,7 +125,6 @@ def init(
 
     from voxseq.base.files import write_text
     from voxseq.study.init import make, require_name, require_new, require_sound
-    from voxseq.study.launch import STUDIES
     from voxseq.study.machine import this_machine
     from voxseq.study.settings import Wishes
     from voxseq.study.source import facts_of

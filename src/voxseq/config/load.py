@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
 from pathlib import Path
@@ -51,7 +51,9 @@ def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Confi
     over = f" with {', '.join(names[1:])} laid over it" if names[1:] else ""
     sources = Sources(f"{names[0] if names else path}{over}", layers)
     if stands_alone is not False:
-        refuse(of_standalone(stands_alone, content), sources, SIZES_HINT)
+        missing = list(of_standalone(stands_alone, content))
+        # A key that is not stated may be there in another spelling.
+        refuse([*missing, *(_of_kinds(content) if missing else ())], sources, SIZES_HINT)
     refuse(_of_folders(path, layers[0], layers[1:], content), sources)
     return validate(content, sources)
 
@@ -75,12 +77,35 @@ def validate(content: Mapping[str, Any], origin: str | Sources) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        refuse(of_validation(error), sources)
+        refuse([*of_validation(error, Config), *_of_settings(content)], sources)
         raise
     complete, settings, wrong = with_settings(config)
     refuse(wrong, sources)
     refuse(problems(complete, settings), sources)
     return _with_ignored(complete)
+
+
+def _of_kinds(content: Mapping[str, Any]) -> Iterator[Problem]:
+    """Unknown keys and values of the wrong kind, whatever else is missing or does not agree."""
+    try:
+        Config.model_validate(content)
+    except ValidationError as error:
+        found = of_validation(error, Config)
+        apart = (item["type"] in ("missing", "value_error") for item in error.errors())
+        yield from (problem for problem, is_apart in zip(found, apart, strict=True) if not is_apart)
+    yield from _of_settings(content)
+
+
+def _of_settings(content: Mapping[str, Any]) -> list[Problem]:
+    """Problems of the methods' settings in a tree that has others."""
+    from voxseq.config.method_checks import settings_of
+
+    section = content.get("pretrain")
+    methods = section.get("methods") if isinstance(section, Mapping) else None
+    if not isinstance(methods, Mapping):
+        return []
+    named = {name: given for name, given in methods.items() if isinstance(given, Mapping)}
+    return settings_of(named)[1]
 
 
 def _with_ignored(config: Config) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,10 +23,20 @@ def with_settings(config: Config) -> tuple[Config, dict[str, MethodSettings], li
         The configuration with complete settings; these as models; and what is wrong with them: an
         unknown method, or a setting that its model refuses.
     """
+    found, wrong = settings_of(config.pretrain.methods)
+    methods = {name: settings.model_dump(mode="json") for name, settings in found.items()}
+    complete = config.pretrain.model_copy(update={"methods": methods})
+    return config.model_copy(update={"pretrain": complete}), found, wrong
+
+
+def settings_of(
+    methods: Mapping[str, Any],
+) -> tuple[dict[str, MethodSettings], list[Problem]]:
+    """The settings of methods as models, and what is wrong with them."""
     known = pretrained()
     found: dict[str, MethodSettings] = {}
     wrong: list[Problem] = []
-    for name, given in config.pretrain.methods.items():
+    for name, given in methods.items():
         key = f"{METHODS}.{name}"
         if name not in known:
             text = f"there is no such pre-training method; choose from {', '.join(known)}"
@@ -36,10 +47,8 @@ def with_settings(config: Config) -> tuple[Config, dict[str, MethodSettings], li
         try:
             found[name] = model.model_validate(given)
         except ValidationError as error:
-            wrong += of_validation(error, key)
-    methods = {name: settings.model_dump(mode="json") for name, settings in found.items()}
-    complete = config.pretrain.model_copy(update={"methods": methods})
-    return config.model_copy(update={"pretrain": complete}), found, wrong
+            wrong += of_validation(error, model, key)
+    return found, wrong
 
 
 def of_methods(config: Config, settings: Mapping[str, MethodSettings]) -> Iterator[Problem]:

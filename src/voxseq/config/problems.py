@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from voxseq.base.errors import ConfigError
 from voxseq.config.base import fault_of
 from voxseq.config.reading import Document, KeyPath
+from voxseq.config.unknown import UNKNOWN, said_of_unknown
 
 #: Longest part of a value that a message repeats, and most problems that it lists.
 _SHOWN, _LISTED = 80, 12
@@ -98,11 +99,14 @@ def refuse(problems: Iterable[Problem], sources: Sources, hint: str = "") -> Non
     )
 
 
-def of_validation(error: ValidationError, above: str = "") -> Iterator[Problem]:
+def of_validation(
+    error: ValidationError, model: type[BaseModel], above: str = ""
+) -> Iterator[Problem]:
     """Problems that a model found.
 
     Args:
         error: of the model.
+        model: which it is.
         above: dotted key of what was validated; empty for the whole configuration.
     """
     for item in error.errors():
@@ -117,7 +121,10 @@ def of_validation(error: ValidationError, above: str = "") -> Iterator[Problem]:
             kind = parts.pop(3)
         given = item["input"]
         shown = "" if isinstance(given, Mapping) else f" (given: {_short(repr(given))})"
-        yield Problem(".".join(parts), f"{item['msg'].removeprefix('Value error, ')}{shown}", kind)
+        said = item["msg"].removeprefix("Value error, ")
+        if item["type"] in UNKNOWN and parts:
+            said = said_of_unknown(model, parts[1:] if above else parts)
+        yield Problem(".".join(parts), f"{said}{shown}", kind)
 
 
 def _short(text: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from voxseq import catalogue
 from voxseq.base import processes as parallel
+from voxseq.base.commands import overlays_of, with_overlays
 from voxseq.base.digest import digest
 from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named, require_readable
@@ -114,8 +115,8 @@ def execute(context: RunContext[ExamineRun]) -> None:
         lines += [f"  {reason}" for _, reason in examined.aside[:_SHOWN]]
         if len(examined.aside) > _SHOWN:
             lines.append(f"  and {len(examined.aside) - _SHOWN} more")
-        seen = f"voxseq data verify {dataset.name} tells what to look at in each of these files"
-        remedy = f"{seen}; or lower data.min_valid_fraction"
+        seen = with_overlays(f"voxseq data verify {dataset.name}", overlays_of(context.logs.name))
+        remedy = f"`{seen}` tells what to look at in each; or lower data.min_valid_fraction"
         raise DataError("\n".join(lines), remedy)
     check_splits(dataset, examined.rows, config.task)
     absent = examined.found.absent

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxseq.base.commands import to_make
 from voxseq.base.errors import IntegrityError
 from voxseq.base.failures import read_named
 from voxseq.base.files import atomic_path, files_below, read_json, sha256, size_of
@@ -126,17 +127,26 @@ def _surplus(run: Run, results: Path) -> Iterator[str]:
                 yield name
 
 
-def state_of_results(workspace: Workspace) -> list[str]:
-    """One line per stage whose published files are not up to date."""
-    said = []
+def state_of_results(workspace: Workspace, overlays: Sequence[Path] = ()) -> list[str]:
+    """One line per stage whose published files are not up to date; one for those not yet made.
+
+    Args:
+        workspace: the folder and its plan.
+        overlays: files that make the study of params.yaml, for the command that is named.
+    """
+    said, absent, stages = list[str](), list[str](), list[str]()
     for run in workspace.reports():
         # Of the other stages there is one run.
         name = run.id if run.stage == SCORES else run.stage
         if not workspace.is_finished(run):
-            again = f"snakemake --cores all {run.stage}"
-            said.append(f"{name}: not made with the present parameters; `{again}` makes it")
+            absent.append(name)
+            stages.append(run.stage)
         elif found := workspace.unpublished(run):
             said.append(f"{name}: {found}; the next call of the workflow publishes them anew")
+    if absent:
+        targets = stages if len({*stages}) == 1 else ()
+        again = to_make(*dict.fromkeys(targets), overlays=overlays)
+        said.append(f"{', '.join(absent)}: not made with the present parameters; `{again}` does it")
     return said
 
 

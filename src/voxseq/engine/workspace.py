@@ -289,7 +289,7 @@ class Workspace:
                 markers.withdraw(self._jobs(run.stage), run.id)
             raise IntegrityError(
                 f"{name} is needed and not usable: {found}",
-                f"run the stage {run.stage} again: snakemake --cores all {run.stage}",
+                f"call the workflow again, which then does the stage {run.stage} once more",
             )
         return self.folder(run)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from voxseq.base.words import several, were
 from voxseq.catalogue.splits import TEST, TRAIN, VAL
+from voxseq.config.datasets import DataConfig
 from voxseq.study.division import Division
 from voxseq.study.look import Look
 
@@ -19,6 +20,8 @@ _FEW_TESTS = 5
 #: A structure with fewer voxels in an image is easily lost by resampling.
 _FEW_VOXELS = 20
 _SHOWN = 3
+#: Share of usable images below which a run ends; studies keep the default.
+LEAST_USABLE: float = DataConfig.model_fields["min_valid_fraction"].default
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ def _images(look: Look) -> Iterator[Finding]:
     if unreadable:
         shown = "; ".join(reason for _, reason in unreadable[:_SHOWN])
         tried = len(unreadable) + len(look.opened)
+        few = len(look.opened) < LEAST_USABLE * tried - 1e-9
         yield Finding(
             f"{len(unreadable)} of {several(tried, 'image')} that {were(tried)} tried cannot be "
-            f"used: {shown}. Such images are set aside; data.min_valid_fraction says how many may "
-            "be",
-            is_fatal=2 * len(unreadable) > tried,
+            f"used: {shown}. {_asked(few)}",
+            is_fatal=(few and look.is_whole) or 2 * len(unreadable) > tried,
         )
     for remark in look.remarks[:_SHOWN]:
         yield Finding(remark)
@@ -70,6 +73,16 @@ def _images(look: Look) -> Iterator[Finding]:
             "the intensities do not look like Hounsfield units, which CT is expected to have; "
             "--modality MRI takes any numbers"
         )
+
+
+def _asked(few: bool) -> str:
+    """What becomes of images that are not usable."""
+    if few:
+        return (
+            f"A study ends where less than {LEAST_USABLE:.0%} are usable "
+            "(data.min_valid_fraction): mend or remove the others"
+        )
+    return "Such images are set aside; data.min_valid_fraction says how many may be"
 
 
 def _few_images(look: Look) -> Iterator[Finding]:
@@ -84,9 +97,10 @@ def _few_images(look: Look) -> Iterator[Finding]:
 
 def _splits(look: Look, division: Division) -> Iterator[Finding]:
     sizes = division.sizes
-    if look.subjects < LEAST_SUBJECTS:
+    subjects = len({entry.subject for entry in look.of_task})
+    if subjects < LEAST_SUBJECTS:
         yield Finding(
-            f"{several(look.subjects, 'subject')} cannot be divided into training, validation and "
+            f"{several(subjects, 'subject')} cannot be divided into training, validation and "
             "test cases: "
             f"{LEAST_SUBJECTS} are the least; --pretrain-only leaves the labels out",
             is_fatal=True,
@@ -102,7 +116,7 @@ def _splits(look: Look, division: Division) -> Iterator[Finding]:
             "add images, join classes, or name the parts yourself",
             is_fatal=True,
         )
-    elif look.subjects < FEW_SUBJECTS or sizes[TEST] < _FEW_TESTS:
+    elif subjects < FEW_SUBJECTS or sizes[TEST] < _FEW_TESTS:
         yield Finding(
             f"few subjects: scores come from {sizes[TEST]} of them, and weights are selected on "
             f"{sizes[VAL]}; expect wide intervals"
@@ -127,10 +141,13 @@ def _labels(look: Look) -> Iterator[Finding]:
 
 def _structures(look: Look) -> Iterator[Finding]:
     unlabelled = sum(not facts.voxels for facts in look.opened)
+    tried = len(look.opened) + len(look.unreadable)
     if unlabelled:
+        few = len(look.opened) - unlabelled < LEAST_USABLE * tried - 1e-9
         yield Finding(
-            f"{unlabelled} of {several(len(look.opened), 'image')} without a segmentation: such "
-            "images are set aside; data.min_valid_fraction says how many may be"
+            f"{unlabelled} of {several(len(look.opened), 'image')} without a segmentation. "
+            f"{_asked(few)}",
+            is_fatal=few and look.is_whole,
         )
     if not look.structures or not any(look.voxels.get(value) for value in look.structures):
         yield Finding("the segmentations show nothing but background", is_fatal=True)

@@ -66,7 +66,7 @@ def _draws(look: Look, data: DataConfig) -> Iterator[tuple[Ratio, int]]:
 
 def _parts(look: Look, ratio: Ratio, seed: int, validation: float) -> dict[str, str]:
     """Part of every subject."""
-    listed = {entry.subject: entry.split for entry in look.entries}
+    listed = {entry.subject: entry.split for entry in look.of_task}
     if not any(listed.values()):
         return ratio_split(listed, ratio, seed)
     if VAL not in listed.values():

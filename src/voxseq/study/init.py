@@ -126,7 +126,7 @@ def _data_config(wishes: Wishes) -> DataConfig:
     try:
         return DataConfig.model_validate({"sets": {wishes.name: dict(wishes.facts)}})
     except ValidationError as error:
-        refuse(of_validation(error, "data"), Sources(f"the study {wishes.name}"))
+        refuse(of_validation(error, DataConfig, "data"), Sources(f"the study {wishes.name}"))
         raise
 
 

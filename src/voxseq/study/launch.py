@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from voxseq.base.commands import SCALES, STUDIES
 from voxseq.base.errors import VoxseqError
 
-#: Folder of the users' own studies.
-STUDIES = Path("studies")
 #: What Snakemake reads in a workspace.
 WORKFLOW = Path("Snakefile")
 _ENDINGS = (".yaml", ".yml", ".json")
@@ -22,12 +21,13 @@ _ENDINGS = (".yaml", ".yml", ".json")
 _PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-def study_file(study: str, folder: Path = STUDIES) -> Path:
+def study_file(study: str, folder: Path = STUDIES, *, scales: str = f"{SCALES}/{{}}.yaml") -> Path:
     """The configuration of a study.
 
     Args:
         study: name of a file in ``folder`` without its ending, or the path of a file.
         folder: of the studies.
+        scales: how the command is told of a scale, whose name stands in the braces.
 
     Raises:
         VoxseqError: there is no such file; the message names the studies that are there.
@@ -35,6 +35,11 @@ def study_file(study: str, folder: Path = STUDIES) -> Path:
     path = Path(study) if study.endswith(_ENDINGS) else folder / f"{study}.yaml"
     if path.is_file():
         return path
+    if (SCALES / f"{study}.yaml").is_file():
+        raise VoxseqError(
+            f"{study!r} is not a study in {folder} but a scale of params.yaml",
+            f"write {scales.format(study)} instead",
+        )
     known = sorted(p.stem for p in folder.glob("*.yaml"))
     there = f"studies here: {', '.join(known)}" if known else "there are no studies here yet"
     raise VoxseqError(

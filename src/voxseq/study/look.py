@@ -48,6 +48,7 @@ class ImageFacts:
         is_whole: whether all intensities are whole numbers.
         voxels: label value → its voxels; empty without a segmentation.
         inside: intensities at :data:`QUANTILES` inside the structures; empty where there are none.
+        path: of its file, as in its entry.
     """
 
     shape: Shape
@@ -56,6 +57,7 @@ class ImageFacts:
     is_whole: bool = False
     voxels: Mapping[int, int] = field(default_factory=dict)
     inside: tuple[float, ...] = ()
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Look:
     Attributes:
         dataset: its facts.
         folder: its place.
-        entries: all images that the layout lists.
+        entries: all images that the layout lists, without those that cannot be read.
         opened: facts of the images that were opened.
         unreadable: images of the sample that cannot be read: path, and reason.
         remarks: of the layout, each with the file it is about.
@@ -88,6 +90,19 @@ class Look:
     def subjects(self) -> int:
         """Number of subjects."""
         return len({entry.subject for entry in self.entries})
+
+    @cached_property
+    def of_task(self) -> tuple[Entry, ...]:
+        """The images that a task can use: of a segmentation those without one are left out."""
+        if self.kind != "segmentation":
+            return self.entries
+        bare = {facts.path for facts in self.opened if not facts.voxels}
+        return tuple(entry for entry in self.entries if entry.path not in bare)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all images were tried."""
+        return len(self.opened) == len(self.entries)
 
     @property
     def channels(self) -> int:
@@ -204,7 +219,7 @@ def look(dataset: DataSet, folder: Path, sample: int = SAMPLE) -> Look:
     return Look(
         dataset=dataset,
         folder=folder,
-        entries=tuple(found.entries),
+        entries=tuple(entry for entry in found.entries if entry.path not in dict(unreadable)),
         opened=tuple(opened),
         unreadable=tuple(unreadable),
         remarks=remarks,
@@ -250,6 +265,7 @@ def _facts(
         is_whole=bool(np.array_equal(taken, np.rint(taken))),
         voxels=voxels,
         inside=inside,
+        path=entry.path,
     )
 
 

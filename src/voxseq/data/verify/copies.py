@@ -13,8 +13,7 @@ from voxseq.data.same_picture import pictures, repeated
 from voxseq.data.verify.report import Report
 
 _EXCLUDED = (
-    "nothing to repair: building the sequences leaves it out (snakemake --cores all sequences, "
-    "then see excluded.csv)"
+    "nothing to repair: building the sequences leaves it out, and excluded.csv beside them names it"
 )
 _JOINED = (
     "nothing to repair when both are one person: they share a part of the split; else remove one"
