@@ -41,6 +41,7 @@ help:
 	@echo "CORES=2 limits the cores of a run. On a study of your own images: docs/own-study.md"
 
 environment: $(READY)
+	@echo "ready: . $(BIN)/activate"
 
 TORCH_cpu := --extra-index-url https://download.pytorch.org/whl/cpu
 PIP_OPTIONS := $(TORCH_$(TORCH))
@@ -48,6 +49,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) scripts/environment.py --check
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python scripts/environment.py requirements.lock $(PIP_OPTIONS)
+	@echo "installing into $(VENV); pip is silent for some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

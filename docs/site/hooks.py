@@ -21,6 +21,17 @@ ROOT = Path(__file__).parents[2]
 #: Pages of the repository that are pages of the site too, at the same path.
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results.md")
 NOTEBOOKS = "notebooks"
+#: Pages whose hits in the search count twice, and those that name everything and count less.
+_GUIDES = (
+    *("tutorial.md", "own-study.md", "own-data.md", "predicting.md", "exporting.md"),
+    "while-it-runs.md",
+)
+_LOOKED_UP = (
+    *("CHANGELOG.md", "CONTRIBUTING.md", "api.md", "architecture.md", "benchmarks/results.md"),
+    *("commands.md", "configuration.md", "costs.md", "decisions.md", "performance.md"),
+    "reliability.md",
+)
+_BOOSTS = {**dict.fromkeys(_GUIDES, 2.0), **dict.fromkeys(_LOOKED_UP, 0.3)}
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 #: Roles of reStructuredText in docstrings, as they are left by Markdown.
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod|obj):(?=<code>)")
@@ -53,8 +64,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links between files of the repository into links between pages of the site."""
+    """Turn links between files of the repository into links between pages of the site.
+
+    The weight of the page in the search is set here too: in the file it would be shown on GitHub.
+    """
     here = page.file.src_uri
+    page.meta["search"] = {"boost": _BOOSTS.get(here, 1.0)}
     generated = here in OUTSIDE or here.startswith(f"{NOTEBOOKS}/")
     folder = posixpath.dirname(here if generated else f"docs/{here}")
     parts = _FENCED.split(markdown)

@@ -37,7 +37,7 @@ def test_status_tells_how_far_a_study_is(workspace: Path, call: Call) -> None:
     assert f"log: {log}" in out
     assert "stopped  pretrain/dino/s0: its process was killed" in out
     # Thirteen more trainings of the same length, as fast as the one that has told.
-    assert "time left: more than 22 min, as runs took here; no run of download" in out
+    assert "time left: more than 22 min, as runs took here; the time of download" in out
     by_id = {run["run"]: run for run in content["runs"]}
     assert by_id["pretrain/ours/s0"]["progress"]["done"] == 40
     assert by_id["pretrain/simclr/s0"]["log"] == log

@@ -19,6 +19,7 @@ READ = [
     *(ROOT / name for name in ("CHANGELOG.md", "results/README.md", "benchmarks/results.md")),
 ]
 SITE = ROOT / "mkdocs.yml"
+DOCS = ROOT / "docs"
 _FENCE = re.compile(r"^ *(```+|~~~+).*?^ *\1", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<file>[^)\s#]*)(?:#(?P<anchor>[^)\s]*))?\)")
 #: Programs that pages name by their paths, and words that stand for a name of the reader's.
@@ -90,6 +91,24 @@ def test_a_broken_link_is_noticed(link: str, is_broken: bool) -> None:
     assert bool(broken(page, f"# Imagined\n\n## Place\n\nSee [there]({link}).\n")) == is_broken
 
 
+@pytest.mark.parametrize(
+    ("searched", "page"),
+    [
+        ("add data set", "adding-a-dataset.md"),
+        ("own data", "own-data.md"),
+        ("predict", "predicting.md"),
+        ("export model", "exporting.md"),
+        *(("delete study", "while-it-runs.md"), ("change steps rerun", "while-it-runs.md")),
+        ("statistics", "statistics.md"),
+    ],
+)
+def test_a_heading_has_the_words_that_are_searched(searched: str, page: str) -> None:
+    """The site's search finds words by their beginnings, and those of headings first."""
+    titles = [found["title"].lower() for found in _HEADING.finditer((DOCS / page).read_text())]
+    starts = [re.compile(rf"\b{word}") for word in searched.split()]
+    assert any(all(start.search(title) for start in starts) for title in titles)
+
+
 def pages_of(entries: Any) -> Iterator[str]:
     """Pages that the navigation names, in order."""
     if isinstance(entries, str):
@@ -101,8 +120,7 @@ def pages_of(entries: Any) -> Iterator[str]:
 def test_every_page_is_in_the_navigation_once() -> None:
     named = Counter(pages_of(yaml.safe_load(SITE.read_text(encoding="utf-8"))["nav"]))
     assert set(named.values()) == {1}
-    docs = ROOT / "docs"
-    pages = {str(p.relative_to(docs)) for p in docs.rglob("*.md")}
+    pages = {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md")}
     assert pages <= set(named)
     for name in set(named) - pages:
         source = ROOT / name

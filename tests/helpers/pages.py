@@ -23,7 +23,7 @@ _BLOCK = re.compile(
 )
 #: Programs that are no part of voxseq.
 _OTHERS = {
-    *("git", "pip", "kubectl", "cd", "export", ".", "mv", "ln", "$EDITOR", "mkdir", "unset"),
+    *("git", "pip", "kubectl", "cd", "export", ".", "mv", "ln", "$EDITOR", "mkdir", "unset", "rm"),
     *("docker", "apptainer", "conda", "jupyter", "eval"),
 }
 

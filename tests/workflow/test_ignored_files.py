@@ -69,6 +69,7 @@ OWN = ("mine", "smoke", "quick", "paper", "Tables", "open2", "demo", "2024_ct")
         (OPEN | below("results/open", (*SLICES, *COST)), OPEN - below("results/open", SLICES)),
         ({"dvc_plots/index.html"}, set()),
         ({"studies/mine.yaml", "mine.yaml"}, {"mine.yaml"}),
+        ({"masks/case1.nii.gz", "masks_2/case1.nii.gz", "grades/predictions.csv"}, set()),
     ],
 )
 def test_results_of_ones_own_scales_stay_out(

@@ -111,9 +111,11 @@ def _left_in_words(left: TimeLeft) -> str:
     source = "partly an estimate" if left.is_estimated else "as runs took here"
     if not left.unknown:
         return f"time left: about {duration(left.seconds)}, {source}"
-    unknown = f"no run of {', '.join(left.unknown)} has told yet how long it takes"
     if not left.seconds:
-        return f"time left: {unknown}"
+        return "time left: unknown until a first run is finished"
+    unknown = (
+        f"the time of {', '.join(left.unknown)} is unknown until a first run of each is finished"
+    )
     return f"time left: more than {duration(left.seconds)}, {source}; {unknown}"
 
 
