@@ -28,24 +28,16 @@ params_option = click.option(
 )
 
 
-class Overlay(click.ParamType):  # type: ignore[type-arg] - of later versions
-    """A file of a configuration, or the bare name of a study or a scale."""
-
-    name = "file or name"
-
-    def convert(self, value: Any, _: Any, __: Any) -> Path:
-        """The path; that of a file in studies/ or workflow/scales/ for its name alone.
-
-        Raises:
-            VoxseqError: nothing there has this name.
-        """
-        return Path(value) if isinstance(value, Path) else overlay_named(value)
+def _overlays(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[Path, ...]:
+    """The paths; of a name alone that of a file in studies/ or workflow/scales/."""
+    return tuple(map(overlay_named, values))
 
 
 overlay_option = click.option(
     "--overlay",
     "overlays",
-    type=Overlay(),
+    metavar="FILE",
+    callback=_overlays,
     multiple=True,
     help="File laid over it, or the name of one in studies/ or workflow/scales/; several in turn.",
 )
