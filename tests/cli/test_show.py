@@ -43,8 +43,11 @@ def write(results: Path, number: int, *lines: dict[str, str]) -> None:
         ((1, 5), {"paper": "83.1"}, "the paper's value, in Table 5 the row", "controls"),
         ((1,), {}, "interval over seeds and test cases", "one seed"),
         ((1,), {"n": "1", "planned": "1"}, "which with one seed is over test cases", "▲"),
-        ((1,), {"row": "Ours"}, "Ours is the paper's method, `ours` in paths", "AR"),
-        ((1,), {"row": "AR (autoregressive)"}, "AR (autoregressive) is the paper's method", "Ours"),
+        (
+            *((1,), {"row": "Ours", "paper": "83.1"}),
+            *("Ours is the paper's method, `ours` in paths", "AR"),
+        ),
+        ((1,), {"row": "AR (autoregressive)"}, "AR (autoregressive) is `ours` in paths", "paper"),
     ],
 )
 def test_the_legend_names_what_the_tables_have(

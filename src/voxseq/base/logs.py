@@ -117,7 +117,7 @@ class SnakemakeWords(logging.Filter):
                 plan = with_overlays("voxseq plan", self.overlays)
                 files = f" {laid_over('--configfile', self.overlays)}" if self.overlays else ""
                 record.msg = (
-                    f"A dry run: nothing was done. `{plan}` lists every run with its state, "
+                    f"A dry run: nothing was done. `{plan}` lists every run with its state,\n"
                     f"`snakemake -n --quiet reason{files}` every job."
                 )
         self._is_cancelled |= text.startswith(self._CANCELS)

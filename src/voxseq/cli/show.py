@@ -133,9 +133,8 @@ def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
     one_seed = max((int(line["n"]) for line in cells), default=0) == 1
     mean = _MEAN + (_ONE_SEED if one_seed else _MORE_SEEDS)
     rows = {line["row"] for line in cells}
-    named = [
-        f"{name} is the paper's method, `ours` in paths" for name in _OUR_NAMES if name in rows
-    ]
+    whose = "" if is_own else "the paper's method, "
+    named = [f"{name} is {whose}`ours` in paths" for name in _OUR_NAMES if name in rows]
     marks = _OWN_MARKS if is_own else _MARKS
     said = "; ".join([mean, *brackets, _NO_MARKS if one_seed else marks, *named])
     return "\n".join(textwrap.wrap(said, _LEGEND_WIDTH))
