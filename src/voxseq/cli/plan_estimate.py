@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxseq.base.commands import SCALES
 from voxseq.base.errors import VoxseqError
 from voxseq.cli.plan_tables import Section
 
-SCALES = Path("workflow/scales")
 #: The scale without an overlay.
 DEMO = "demo"
 #: Columns where the output is not a terminal, and of warnings.

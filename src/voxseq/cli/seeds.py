@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from voxseq.base.errors import DataError, IntegrityError
+from voxseq.base.words import several
 from voxseq.cli.options import overlay_option, params_option, study_argument, workspace_of
 
 
@@ -55,8 +56,7 @@ def report(params: Path, overlays: tuple[Path, ...], folder: Path, into: Path) -
     study = with_further(study, seeds)
     write_tables(study, {}, into)
     click.echo(printed(into, table_numbers(study)), nl=False)
-    used = len(seeds.scores)
-    click.echo(f"{into / 'tables'}: tables of {used} seed{'' if used == 1 else 's'}")
+    click.echo(f"{into / 'tables'}: tables of {several(len(seeds.scores), 'seed')}")
 
 
 @click.command("verify-lock")

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from voxseq.base.commands import SCALES
 from voxseq.base.digest import digest
 from voxseq.base.files import read_json, write_json
 from voxseq.config.finetune import SegmentationTask
@@ -24,8 +25,6 @@ from voxseq.config.standalone import SIZES_HINT, STANDALONE, is_standalone, of_s
 __all__ = ["load_config", "read_yaml", "validate", "write_resolved"]
 #: Where resolved configurations are kept.
 RESOLVED = Path(".voxseq/config")
-#: Folder of the repository's scales, beside params.yaml.
-SCALES = "workflow/scales"
 
 
 def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Config:
