@@ -43,6 +43,8 @@ def write(results: Path, number: int, *lines: dict[str, str]) -> None:
         ((1, 5), {"paper": "83.1"}, "the paper's value, in Table 5 the row", "controls"),
         ((1,), {}, "interval over seeds and test cases", "one seed"),
         ((1,), {"n": "1", "planned": "1"}, "which with one seed is over test cases", "▲"),
+        ((1,), {"n": "1", "low": "none", "high": "none"}, "mean over seeds; no marks", "±"),
+        ((1,), {"low": "none", "high": "none"}, "mean over seeds, (n) where", "±"),
         (
             *((1,), {"row": "Ours", "paper": "83.1"}),
             *("Ours is the paper's method, `ours` in paths", "AR"),

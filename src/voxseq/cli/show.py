@@ -30,11 +30,11 @@ _OWN_TITLES = {
     4: "ablation of the pre-training",
     5: "controls",
 }
-_MEAN = "mean over seeds ± half of its 95 % interval"
-_ONE_SEED = ", which with one seed is over test cases, of this run only"
-_MORE_SEEDS = (
-    " over seeds and test cases, (n) where the number of seeds is another than the table's"
-)
+_MEAN = "mean over seeds"
+_INTERVAL = " ± half of its 95 % interval"
+_OF_ONE_SEED = ", which with one seed is over test cases, of this run only"
+_OF_MORE_SEEDS = " over seeds and test cases"
+_COUNT = ", (n) where the number of seeds is another than the table's"
 _MARKS = (
     "▲ ▼ above or below the reference, which is ours in Tables 1–3 and the full method in Table 4"
 )
@@ -131,7 +131,9 @@ def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
         bracketed.append(f"{where} the row that is the reference")
     brackets = [f"in brackets {', '.join(bracketed)}"] if bracketed else []
     one_seed = max((int(line["n"]) for line in cells), default=0) == 1
-    mean = _MEAN + (_ONE_SEED if one_seed else _MORE_SEEDS)
+    has_intervals = any(_has_interval(line) for line in cells)
+    interval = _INTERVAL + (_OF_ONE_SEED if one_seed else _OF_MORE_SEEDS)
+    mean = "".join([_MEAN, interval if has_intervals else "", "" if one_seed else _COUNT])
     rows = {line["row"] for line in cells}
     whose = "" if is_own else "the paper's method, "
     named = [f"{name} is {whose}`ours` in paths" for name in _OUR_NAMES if name in rows]
@@ -203,12 +205,16 @@ def _cell(line: Line, seeds: str) -> str:
     else:
         digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
         shown = f"{float(line['mean']):.{digits}f}"
-        if line["low"] != "none":
+        if _has_interval(line):
             shown += f" ± {(float(line['high']) - float(line['low'])) / 2:.{digits}f}"
         shown += "" if line["n"] == seeds else f" ({line['n']})"
     value = line.get("paper", "none")
     paper = "" if value == "none" else f" [{value}]"
     return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
+
+
+def _has_interval(line: Line) -> bool:
+    return line["low"] not in ("none", "missing")
 
 
 def _claims(lines: Sequence[Line]) -> str:
