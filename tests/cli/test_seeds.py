@@ -48,7 +48,7 @@ def test_tables_are_made_of_the_files_alone(trained: Workspace, call: Call, tmp_
     found = call("report", "results", "-o", str(tmp_path / "out"))
     assert "tables of 1 seed\n" in found.out
     assert found.err == ""
-    row = next(line for line in found.out.splitlines() if line.startswith("Ours "))
+    row = next(line for line in found.out.splitlines() if line.startswith("AR (autoregressive) "))
     assert "75" in row
     assert (tmp_path / "out/tables/table1.csv").is_file()
     # A changed configuration leaves the seeds one study, which is said.

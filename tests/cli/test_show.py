@@ -38,14 +38,16 @@ def write(results: Path, number: int, *lines: dict[str, str]) -> None:
     [
         ((1,), {}, "better or worse", "controls"),
         ((1, 5), {}, "in brackets among the controls the row that is the reference", "paper"),
-        ((1,), {"paper": "none"}, "ours in Tables 1–3", "in brackets"),
+        ((1,), {"paper": "none"}, "AR in Tables 1–3", "in brackets"),
         ((1,), {"paper": "83.1"}, "in brackets the paper's value;", "Table 5"),
         ((1, 5), {"paper": "83.1"}, "the paper's value, in Table 5 the row", "controls"),
         ((1,), {}, "interval over seeds and test cases", "one seed"),
         ((1,), {"n": "1", "planned": "1"}, "which with one seed is over test cases", "▲"),
+        ((1,), {"n": "1", "low": "none", "high": "none"}, "mean over seeds; no marks", "±"),
+        ((1,), {"low": "none", "high": "none"}, "mean over seeds, (n) where", "±"),
         (
-            *((1,), {"row": "Ours", "paper": "83.1"}),
-            *("Ours is the paper's method, `ours` in paths", "AR"),
+            *((1,), {"row": "AR (autoregressive)", "paper": "83.1"}),
+            *("AR (autoregressive) is the paper's method, `ours` in paths", "Ours"),
         ),
         ((1,), {"row": "AR (autoregressive)"}, "AR (autoregressive) is `ours` in paths", "paper"),
     ],
@@ -60,23 +62,3 @@ def test_the_legend_names_what_the_tables_have(
     legend = " ".join(text[text.index("mean over seeds") :].split())
     assert said in legend
     assert unsaid not in legend
-
-
-def test_rows_that_the_study_does_not_run_are_left_out(tmp_path: Path) -> None:
-    paper = {**CELL, "paper": "83.1"}
-    absent = {"status": "missing", "planned": "0", "n": "0", "mean": "missing"}
-    waiting = {"status": "missing", "n": "0", "mean": "missing"}
-    write(
-        tmp_path,
-        1,
-        paper,
-        {**paper, **absent, "row": "DINO"},
-        {**paper, **waiting, "row": "Ours"},
-    )
-    text = printed(tmp_path, (1,))
-    assert "DINO" not in text
-    assert "Ours" in text
-    assert text.count("missing") == 1
-    assert f"this study does not run are in {tmp_path / 'tables'} only" in text
-    write(tmp_path, 1, paper)
-    assert "does not run" not in printed(tmp_path, (1,))

@@ -26,6 +26,8 @@ from voxseq.report.seeds.model import write_seed
 from voxseq.report.tables.cost import execute_costs
 from voxseq.report.tables.run import execute_tables
 
+#: Title of the reference method, `ours`.
+AR = "AR (autoregressive)"
 CASES = 12
 PATIENTS = 40
 

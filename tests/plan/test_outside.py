@@ -133,7 +133,7 @@ def test_a_study_may_have_no_pre_training_at_all(file: Path) -> None:
         ({"format": "monai", "heads": 4, "image_size": [9, 8, 8]}, ["image_size", "multiple"]),
         ({"exact": False}, ["theirs.exact", "only for the format monai"]),
         ({"format": "keras"}, ["theirs.format", "keras"]),
-        ({"title": "Ours"}, ["theirs.title", "'Ours'", "distinct"]),
+        ({"title": "AR (autoregressive)"}, ["theirs.title", "'AR (autoregressive)'", "distinct"]),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_work(

@@ -302,7 +302,7 @@ def test_the_page_of_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     summary = class_summary(cases).set_index(["method", "label"]).loc[("ours", "pancreas")]
     shown = [f"{100 * summary[key]:.1f}" for key in ("mean", "median", "worst")]
     cells = "</td><td>".join(["pancreas", str(summary["cases"]), *shown])
-    assert f"<th>Ours</th><td>{cells}</td>" in page
+    assert f"<th>AR (autoregressive)</th><td>{cells}</td>" in page
     assert "<th>ViT</th><td>COVID-19</td><td>missing</td>" in page
     assert "Mean over methods" in page
 

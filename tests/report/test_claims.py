@@ -197,7 +197,7 @@ def test_one_better_row_is_enough_against_a_joint_claim(scores: RowScores) -> No
         **{"C1": "supported", "C2": "contradicted", "C4": "contradicted", "C5": "contradicted"},
         "C8": "cannot tell",
     }
-    assert found["C5", 0]["decided_by"] == "Ours - DINO: Dice, LA"
+    assert found["C5", 0]["decided_by"] == "AR (autoregressive) - DINO: Dice, LA"
 
 
 def test_not_worse_is_judged_with_its_margin(scores: RowScores) -> None:

@@ -225,7 +225,11 @@ def test_figures_with_every_method(tmp_path: Path) -> None:
     assert first.get_title() == "LA"
     shown = [text.get_text() for text in first.get_legend().get_texts()]
     ours, scratch, best, others = shown
-    assert (ours, scratch, others) == ("Ours", "UNETR (random initialisation)", "the others")
+    assert (ours, scratch, others) == (
+        "AR (autoregressive)",
+        "UNETR (random initialisation)",
+        "the others",
+    )
     assert best.endswith("(best of the others)")
     greys = [line for line in first.lines if line.get_color() == "#BBBBBB"]
     # Three are in colour, and DINO has not run.
@@ -235,6 +239,22 @@ def test_figures_with_every_method(tmp_path: Path) -> None:
     titles = [axes.get_title() for axes in curves.subfigs[0].axes if axes.get_visible()]
     assert "missing" not in _texts(curves)
     assert (study.title_of("dino") in titles, study.title_of("simclr") in titles) == (False, True)
+
+
+@pytest.mark.parametrize(("seeds", "label"), [(1, "mean over"), (2, "mean ± sd over")])
+def test_the_label_ratio_curve_names_a_spread_only_where_it_has_one(
+    seeds: int, label: str, tmp_path: Path
+) -> None:
+    context = fake_study.quiet(
+        tmp_path, "la", seeds=range(seeds), ratios=("la",), methods=("unetr", "ours")
+    )
+    study = context.config
+    with styled():
+        drawn = label_ratio_figure(
+            study, label_ratio_curve(study, means_of(context)), Palette(study.methods)
+        )
+    assert drawn is not None
+    assert drawn.axes[0].get_ylabel() == f"test Dice (%), {label} seeds"
 
 
 def _texts(figure: Figure) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import fake_study
+from tests.helpers.fake_study import AR
 from tests.report.test_tables import (
     DECATHLON,
     cell,
@@ -75,14 +76,14 @@ def test_every_value_of_the_paper_stands_in_the_demos_tables() -> None:
     for number, row, column, metric, ratio, value in (
         (1, "UNETR", "task10_colon", "dice", 1.0, "24.46"),
         (1, "3D UNet", "task08_hepaticvessel", "dice", 1.0, "57.70"),
-        (1, "Ours", "la", "dice", 1.0, "91.57"),
-        (1, "Ours", "Average", "dice", 1.0, "70.88"),
+        (1, AR, "la", "dice", 1.0, "91.57"),
+        (1, AR, "Average", "dice", 1.0, "70.88"),
         (2, "ResNet", "nodule", "accuracy", 1.0, "0.8440"),
         (2, "ViT", "ricord", "accuracy", 1.0, "0.7381"),
         (2, "MoCo v3", "ricord", "auc", 1.0, "0.8446"),
-        *((3, "Ours", "la", "dice", r, v) for r, v in ((1.0, "91.57"), (0.5, "90.39"))),
-        *((3, "Ours", "la", "dice", r, v) for r, v in ((0.25, "87.41"), (0.1, "83.65"))),
-        (3, "Ours", "ricord", "auc", 0.1, "0.8054"),
+        *((3, AR, "la", "dice", r, v) for r, v in ((1.0, "91.57"), (0.5, "90.39"))),
+        *((3, AR, "la", "dice", r, v) for r, v in ((0.25, "87.41"), (0.1, "83.65"))),
+        (3, AR, "ricord", "auc", 0.1, "0.8054"),
         (3, "UNETR", "la", "dice", 1.0, None),
         (4, "Full method (stride 2)", "task06_lung", "dice", 1.0, "65.29"),
         (4, "stride 12", "ricord", "auc", 1.0, "0.8988"),
@@ -117,7 +118,7 @@ def test_values_are_found_by_data_sets_and_not_by_names_and_titles() -> None:
     tasks = {**demo.tasks, "task03_liver": other}
     table = planned(demo.model_copy(update={"tasks": tasks}))[0]
     # The average is over six tasks then, but not over the paper's six.
-    papers = [cell(table, "Ours", c).paper for c in ("task03_liver", "Average", "task06_lung")]
+    papers = [cell(table, AR, c).paper for c in ("task03_liver", "Average", "task06_lung")]
     assert papers == [None, None, "65.29"]
 
 
@@ -128,7 +129,7 @@ def test_a_study_of_other_tasks_says_nothing_of_the_paper(tmp_path: Path) -> Non
     tables = tables_of(context)
     average = tables[0].blocks[0].columns[-1]
     assert average.header[:3] == ("Average", "Dice %", "of 2 tasks")
-    ours = "AR (autoregressive)"
+    ours = AR
     parts = [cell(tables[0], ours, name).mean or 0 for name in ("task06_lung", "la")]
     assert cell(tables[0], ours, "Average").mean == pytest.approx(sum(parts) / 2)
     titles = {"UNETR", "ViT", ours, "Full method (stride 2)"}
@@ -167,8 +168,8 @@ def test_the_average_is_over_the_decathlon_as_in_the_paper(
         assert [c.title for c in table.blocks[0].columns] == ["Task03 Liver"]
         return
     assert table.blocks[0].columns[-1].detail == detail
-    average = cell(table, "Ours", "Average")
-    means = [cell(table, "Ours", name).mean or 0 for name in members]
+    average = cell(table, AR, "Average")
+    means = [cell(table, AR, name).mean or 0 for name in members]
     assert average.mean == pytest.approx(math.fsum(means) / len(members))
     assert average.n == 2
     assert (average.paper == "70.88") == (len(members) == 6)

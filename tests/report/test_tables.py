@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from tests.helpers import fake_study
-from tests.helpers.fake_study import Context
+from tests.helpers.fake_study import AR, Context
 from voxseq.base.errors import IntegrityError
 from voxseq.config.report_run import METRICS, ReportRun
 from voxseq.report import writers
@@ -77,9 +77,10 @@ def tables(inputs: TableInputs) -> tuple[Sheet, ...]:
     return all_tables(inputs)
 
 
-def test_rows_and_columns_are_the_papers(tables: tuple[Sheet, ...]) -> None:
-    assert [table.number for table in tables] == [1, 2, 3, 4]
-    pretrained = ["SimCLR", "MoCo v3", "DINO", "PCRLv2", "MAE3D", "MedCoSS", "Ours"]
+def test_rows_and_columns_are_the_papers() -> None:
+    tables = planned(fake_study.demo())
+    assert [table.number for table in tables] == [1, 2, 3, 4, 5]
+    pretrained = ["SimCLR", "MoCo v3", "DINO", "PCRLv2", "MAE3D", "MedCoSS", AR]
     rows = [[row.title for row in table.blocks[0].rows] for table in tables]
     assert rows[0] == ["UNETR", "3D UNet", *pretrained]
     assert rows[1] == ["ResNet", "ViT", *pretrained]
@@ -94,6 +95,35 @@ def test_rows_and_columns_are_the_papers(tables: tuple[Sheet, ...]) -> None:
     assert len(rows[3]) == 8
 
 
+def test_rows_of_the_paper_that_are_not_planned_are_named_in_a_note() -> None:
+    study = fake_study.part(tasks=("la", "task06_lung", "ricord"))
+    few = {name: variant for name, variant in study.ablation.items() if name == "no_sequences"}
+    one, two, three, four = planned(study.model_copy(update={"ablation": few}))
+    titles = [[row.title for row in table.blocks[0].rows] for table in (one, two, three, four)]
+    assert titles == [
+        *(
+            ["UNETR", AR],
+            ["ViT", AR],
+            ["UNETR", AR],
+        ),
+        ["Full method (stride 2)", "no sequences"],
+    ]
+    others = "SimCLR, MoCo v3, DINO, PCRLv2, MAE3D, MedCoSS."
+    assert f"Rows of the paper that are not in this scale: 3D UNet, {others}" in one.notes
+    assert f"Rows of the paper that are not in this scale: ResNet, {others}" in two.notes
+    assert not any(note.startswith("Rows") for note in three.notes)
+    (note,) = (note for note in four.notes if note.startswith("Rows"))
+    assert "Without spatial sequences" in note
+    assert "single images" not in note
+    assert "missing: a planned run that has not been run." in one.notes
+
+
+def test_notes_speak_of_an_interval_only_where_a_cell_has_one() -> None:
+    (table,) = planned(fake_study.part(tasks=("la",), ratios=(), ablation=()))
+    assert any(note.startswith("Each cell: mean over seeds; in brackets") for note in table.notes)
+    assert not any("interval" in note for note in table.notes)
+
+
 def test_dice_is_the_mean_over_cases_then_classes_then_seeds(
     context: Context, tables: tuple[Sheet, ...]
 ) -> None:
@@ -103,7 +133,7 @@ def test_dice_is_the_mean_over_cases_then_classes_then_seeds(
         frame = pd.read_csv(folder / "scores.csv")
         assert frame["value"].isna().sum() == 1
         values.append(np.mean([g["value"].mean() for _, g in frame.groupby("label")]))
-    found = cell(tables[0], "Ours", "task07_pancreas")
+    found = cell(tables[0], AR, "task07_pancreas")
     assert found.mean == pytest.approx(100 * np.mean(values), abs=1e-9)
     assert found.low is not None and found.high is not None
     assert found.low < found.mean < found.high
@@ -113,8 +143,8 @@ def test_dice_is_the_mean_over_cases_then_classes_then_seeds(
 
 def test_missing_and_partial_cells(context: Context, tables: tuple[Sheet, ...]) -> None:
     expected = {
-        **{("Ours", "task10_colon"): "missing", ("SimCLR", "la"): "missing"},
-        **{("Ours", "la"): "partial", ("Ours", "Average"): "missing"},
+        **{(AR, "task10_colon"): "missing", ("UNETR", "la"): "complete"},
+        **{(AR, "la"): "partial", (AR, "Average"): "missing"},
     }
     assert {key: cell(tables[0], *key).status for key in expected} == expected
     assert any(note.startswith("†") for note in tables[0].notes)
@@ -125,7 +155,7 @@ def test_missing_and_partial_cells(context: Context, tables: tuple[Sheet, ...]) 
 def test_a_cell_without_a_test_has_no_mark(tables: tuple[Sheet, ...]) -> None:
     """With three seeds the primary contrasts alone are tested, as "no sequences" in Table 4."""
     assert cell(tables[3], "no sequences", "task06_lung").mark == "unclear"
-    assert cell(tables[0], "Ours", "task03_liver").mark == ""
+    assert cell(tables[0], AR, "task03_liver").mark == ""
     assert cell(tables[0], "UNETR", "task03_liver").mark == ""
 
 
@@ -224,19 +254,19 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert [c.metric for c in table.blocks[0].columns] == ["dice", "auc", "accuracy"]
     shape = "Mean shape of the training labels"
     named = {row.title: row.reference for block in table.blocks for row in block.rows}
-    assert named["ViT, random encoder (the floor)"] == "Frozen encoder: Ours"
-    assert (named[shape], named["Ours"]) == ("Ours", "")
-    ours, mean_shape = cell(one, "Ours", "la"), cell(table, shape, "la")
+    assert named["ViT, random encoder (the floor)"] == "Frozen encoder: AR (autoregressive)"
+    assert (named[shape], named[AR]) == (AR, "")
+    ours, mean_shape = cell(one, AR, "la"), cell(table, shape, "la")
     assert (mean_shape.n, mean_shape.planned) == (3, 3)
     assert mean_shape.reference == pytest.approx(ours.mean)
     assert cell(table, "Majority class", "la").status == "not applicable"
     vit = cell(table, "ViT, random encoder (the floor)", "nodule", "auc")
-    assert vit.reference == pytest.approx(cell(table, "Ours", "nodule", "auc").mean)
-    gone = cell(table, "Ours, recipe for random weights", "la")
+    assert vit.reference == pytest.approx(cell(table, AR, "nodule", "auc").mean)
+    gone = cell(table, "AR (autoregressive), recipe for random weights", "la")
     assert (gone.status, gone.planned) == ("missing", 3)
     text = writers.to_markdown(table)
     assert f"missing (reference {ours.mean:.1f})" in text
-    assert "| Reference " in text
+    assert " Reference |" in text
     assert "n/a" not in "".join(x for x in text.splitlines() if x.startswith("|"))
 
 
@@ -247,7 +277,7 @@ def test_a_variant_of_two_tables_has_its_own_runs_in_each(tmp_path: Path) -> Non
     context = fake_study.build(tmp_path, ReportRun.model_validate_json(text))
     tables = {table.number: table for table in tables_of(context)}
     assert cell(tables[4], "no random start", "ricord", "auc").n == 3
-    assert cell(tables[5], "Ours, tokens in raster order", "nodule", "auc").n == 3
+    assert cell(tables[5], "AR (autoregressive), tokens in raster order", "nodule", "auc").n == 3
 
 
 @pytest.mark.slow
@@ -279,7 +309,7 @@ def test_metrics_are_the_means_of_the_tables(tmp_path: Path) -> None:
         *((one, "mean_dice", 100, "segmentation"), (two, "mean_auc", 1, "classification")),
     ):
         tasks, metric = context.config.tasks_of(kind), METRICS[kind][0]
-        means = [(cell(table, "Ours", task.name, metric).mean or 0) / factor for task in tasks]
+        means = [(cell(table, AR, task.name, metric).mean or 0) / factor for task in tasks]
         assert metrics[name]["ours"] == pytest.approx(np.mean(means), abs=1e-6)
         ours = [metrics["ours"][task.name] for task in tasks]
         assert ours == pytest.approx(means, abs=1e-6)

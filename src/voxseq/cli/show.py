@@ -12,7 +12,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.config.data import PHANTOMS
 from voxseq.config.registry import METHODS
-from voxseq.config.report_run import MAIN_TABLES, REFERENCE, REFERENCE_TITLE
+from voxseq.config.report_run import MAIN_TABLES, REFERENCE
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
 from voxseq.report.metrics import PRINTED
 from voxseq.report.metrics import printed as printed_as
@@ -21,28 +21,22 @@ _SIGNS = {"above": "▲", "below": "▼"}
 _TITLES = {
     **{number: f"{kind}, all labels" for kind, number in MAIN_TABLES.items()},
     3: "fewer labels",
-    4: "ablation of our pre-training",
+    4: "ablation of the pre-training",
     5: "beyond the paper",
 }
 #: Titles in a study without tasks of the paper, whose tables have no numbers.
-_OWN_TITLES = {
-    **_TITLES,
-    4: "ablation of the pre-training",
-    5: "controls",
-}
-_MEAN = "mean over seeds ± half of its 95 % interval"
-_ONE_SEED = ", which with one seed is over test cases, of this run only"
-_MORE_SEEDS = (
-    " over seeds and test cases, (n) where the number of seeds is another than the table's"
-)
+_OWN_TITLES = {**_TITLES, 5: "controls"}
+_MEAN = "mean over seeds"
+_INTERVAL = " ± half of its 95 % interval"
+_OF_ONE_SEED = ", which with one seed is over test cases, of this run only"
+_OF_MORE_SEEDS = " over seeds and test cases"
+_COUNT = ", (n) where the number of seeds is another than the table's"
 _MARKS = (
-    "▲ ▼ above or below the reference, which is ours in Tables 1–3 and the full method in Table 4"
+    "▲ ▼ above or below the reference, which is AR in Tables 1–3 and the full method in Table 4"
 )
 _OWN_MARKS = "▲ ▼ better or worse than the reference, which differences.md names"
 _NO_MARKS = "no marks, as one seed says nothing about another"
 _PAPER = "the paper's value"
-#: Our method as the rows are called, in a study of the paper's tasks and in any other.
-_OUR_NAMES = (METHODS[REFERENCE].title, REFERENCE_TITLE)
 #: The table whose rows have references of their own.
 _CONTROLS = 5
 _LEGEND_WIDTH = 95
@@ -73,8 +67,7 @@ Line = Mapping[str, str]
 def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
     """Tables, claims, cost and collapse of the study whose results are in a folder.
 
-    Rows of the paper that the study does not run are left out: the files have them, so that they
-    look alike at every scale. So is cost where its folder is not there, as it is not versioned.
+    Cost is left out where its folder is not there, as it is not versioned.
 
     Args:
         results: folder with ``tables/tableN.csv``.
@@ -86,14 +79,11 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
     """
     parts = []
     cells: list[Line] = []
-    left_out = 0
     for number in numbers:
         path = results / "tables" / f"table{number}.csv"
         if not path.is_file():
             raise DataError(f"{path} does not exist", "run `make reproduce` first")
-        all_lines = _read(path)
-        lines = _planned(all_lines)
-        left_out += len(all_lines) - len(lines)
+        lines = _read(path)
         cells += lines
         # Tables of a study without tasks of the paper have no column for its values.
         is_papers = not lines or "paper" in lines[0]
@@ -115,9 +105,6 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
     said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
     legend = [_legend(numbers, cells)] if numbers else []
-    if left_out:
-        where = results / "tables"
-        legend.append(f"Rows of the paper that this study does not run are in {where} only.")
     text = "\n\n".join([*said, *parts, *legend]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
 
@@ -131,10 +118,13 @@ def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
         bracketed.append(f"{where} the row that is the reference")
     brackets = [f"in brackets {', '.join(bracketed)}"] if bracketed else []
     one_seed = max((int(line["n"]) for line in cells), default=0) == 1
-    mean = _MEAN + (_ONE_SEED if one_seed else _MORE_SEEDS)
-    rows = {line["row"] for line in cells}
+    has_intervals = any(_has_interval(line) for line in cells)
+    interval = _INTERVAL + (_OF_ONE_SEED if one_seed else _OF_MORE_SEEDS)
+    mean = "".join([_MEAN, interval if has_intervals else "", "" if one_seed else _COUNT])
     whose = "" if is_own else "the paper's method, "
-    named = [f"{name} is {whose}`ours` in paths" for name in _OUR_NAMES if name in rows]
+    title = METHODS[REFERENCE].title
+    has_reference = any(line["row"] == title for line in cells)
+    named = [f"{title} is {whose}`{REFERENCE}` in paths"] if has_reference else []
     marks = _OWN_MARKS if is_own else _MARKS
     said = "; ".join([mean, *brackets, _NO_MARKS if one_seed else marks, *named])
     return "\n".join(textwrap.wrap(said, _LEGEND_WIDTH))
@@ -143,16 +133,6 @@ def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
 def _read(path: Path) -> list[dict[str, str]]:
     with read_named(path), path.open(newline="", encoding="utf-8") as handle:
         return list(csv.DictReader(handle))
-
-
-def _planned(lines: Sequence[Line]) -> list[Line]:
-    """The lines of the rows that the study runs, at least in part."""
-
-    def row(line: Line) -> tuple[str, ...]:
-        return line["block"], line["row"], line["reference"]
-
-    planned = {row(line) for line in lines if line["planned"] != "0"}
-    return [line for line in lines if row(line) in planned]
 
 
 def _table(lines: Sequence[Line]) -> str:
@@ -203,12 +183,16 @@ def _cell(line: Line, seeds: str) -> str:
     else:
         digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
         shown = f"{float(line['mean']):.{digits}f}"
-        if line["low"] != "none":
+        if _has_interval(line):
             shown += f" ± {(float(line['high']) - float(line['low'])) / 2:.{digits}f}"
         shown += "" if line["n"] == seeds else f" ({line['n']})"
     value = line.get("paper", "none")
     paper = "" if value == "none" else f" [{value}]"
     return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
+
+
+def _has_interval(line: Line) -> bool:
+    return line["low"] not in ("none", "missing")
 
 
 def _claims(lines: Sequence[Line]) -> str:

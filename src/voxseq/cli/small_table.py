@@ -10,14 +10,14 @@ from typing import Any
 from voxseq.catalogue import CATALOGUE, DECATHLON
 from voxseq.config.data import PHANTOMS
 from voxseq.config.registry import ENCODER_NETWORKS, METHODS
-from voxseq.config.report_run import METRICS, REFERENCE, REFERENCE_TITLE
+from voxseq.config.report_run import METRICS, REFERENCE
 from voxseq.plan.outputs import SHEETS
 from voxseq.report.metrics import printed
 from voxseq.report.sheet import NOT_APPLICABLE, SIGNS, Block, Cell, Column, Mark, read_sheets
 from voxseq.report.tables.layout import PRETRAINED_GROUP
 
 HEADER = (
-    *("Task", "Random initialisation", "AR, the paper's method", "AR − random", "AR is"),
+    *("Task", "Random initialisation", METHODS[REFERENCE].title, "AR − random", "AR is"),
     *("Best other pre-training", "Convolutional network"),
 )
 #: The mark of random initialisation, seen from AR.
@@ -27,7 +27,7 @@ _VERDICTS: Mapping[Mark, str] = {
     "unclear": "not clearly different",
     "": "not tested",
 }
-_REFERENCE = frozenset({METHODS[REFERENCE].title, REFERENCE_TITLE})
+_REFERENCE = frozenset({METHODS[REFERENCE].title})
 _RANDOM = {METHODS[name].title: name for name in ENCODER_NETWORKS.values()}
 _CONVOLUTIONAL = frozenset(METHODS[name].title for name in ("unet3d", "resnet"))
 #: Metrics that stand for their task.
@@ -54,7 +54,7 @@ def small_table(results: Path, link: str) -> list[str]:
     rule = ("---", *("---:" for _ in HEADER[1:]))
     lines = [f"| {' | '.join(line)} |" for line in (HEADER, rule, *rows)]
     head = [f"**{PHANTOMS}**", ""] if any(sheet.phantoms for sheet in sheets.values()) else []
-    notes = "Mean [95 % interval]; ▲ ▼: clearly above, clearly below AR."
+    notes = "AR: the paper's method. Mean [95 % interval]; ▲ ▼: clearly above, clearly below AR."
     return [*head, *lines, "", *notes.splitlines(), *_claims(results / "tables/claims.csv", link)]
 
 

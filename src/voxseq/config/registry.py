@@ -70,7 +70,13 @@ METHODS: dict[str, Method] = {
         Method("pcrlv2", "PCRLv2", ENCODER_NETWORKS, PCRLv2Settings, ".pcrlv2:PCRLv2Method"),
         Method("mae3d", "MAE3D", ENCODER_NETWORKS, MAE3DSettings, ".mae3d:MAE3DMethod"),
         Method("medcoss", "MedCoSS", ENCODER_NETWORKS, MedCoSSSettings, ".medcoss:MedCoSSMethod"),
-        Method("ours", "Ours", ENCODER_NETWORKS, OursSettings, ".ours:AutoregressiveMethod"),
+        Method(
+            "ours",
+            "AR (autoregressive)",
+            ENCODER_NETWORKS,
+            OursSettings,
+            ".ours:AutoregressiveMethod",
+        ),
     )
 }
 

@@ -18,8 +18,6 @@ from voxseq.config.task_types import TaskType
 
 #: The method of the paper, with which the others are compared.
 REFERENCE = "ours"
-#: Its name in a study of other data than the paper's, where "ours" would be somebody else's.
-REFERENCE_TITLE = "AR (autoregressive)"
 #: Metrics of each type of task, in the order of the columns; the first one is the main one.
 METRICS: Mapping[TaskType, tuple[str, ...]] = {
     "segmentation": ("dice", "surface_dice", "hd95"),
@@ -240,7 +238,7 @@ class ReportRun(Model):
 
     def title_of(self, method: str) -> str:
         """Name of a method as the tables print it."""
-        return self.titles.get(method) or title_of(method, is_papers=self.is_papers)
+        return self.titles.get(method) or title_of(method)
 
     def tasks_of(self, kind: TaskType) -> tuple[ReportTask, ...]:
         """The tasks of one type, in the order of the configuration."""
@@ -299,8 +297,6 @@ def is_papers(kind: str, dataset: str) -> bool:
     return any(dataset in names for of, names in PAPER_COLUMNS.items() if of == kind)
 
 
-def title_of(method: str, *, is_papers: bool = True) -> str:
-    """Name of a method of voxseq as the tables print it, in a study of the paper's tasks or not."""
-    if method == REFERENCE and not is_papers:
-        return REFERENCE_TITLE
+def title_of(method: str) -> str:
+    """Name of a method of voxseq as the tables print it."""
     return METHODS[method].title if method in METHODS else method

@@ -7,7 +7,7 @@ from functools import partial
 
 from voxseq.config import Config
 from voxseq.config.registry import ENCODER_NETWORKS, Method
-from voxseq.config.report_run import ControlRow, is_papers, title_of
+from voxseq.config.report_run import ControlRow, title_of
 from voxseq.config.runs import BaselineRun
 from voxseq.config.studies import AblationVariant
 from voxseq.config.study_rows import study_methods
@@ -83,8 +83,7 @@ def _title(config: Config, method: str) -> str:
     """Name of a method in the tables of this study."""
     if method in config.finetune.encoders:
         return config.finetune.encoders[method].title
-    tasks = config.finetune.tasks.values()
-    return title_of(method, is_papers=any(is_papers(t.type, t.dataset) for t in tasks))
+    return title_of(method)
 
 
 Added = Iterator[tuple[ControlRow, ResultKey]]

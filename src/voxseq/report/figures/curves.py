@@ -297,7 +297,8 @@ def _ratio_panel(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("training labels used (%)")
-    axes.set_ylabel(f"test {metric.label}, mean ± sd over seeds")
+    has_spread = any(curves[method]["sd"].notna().any() for method in titled)
+    axes.set_ylabel(f"test {metric.label}, mean{' ± sd' if has_spread else ''} over seeds")
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), handlelength=3.0)
 
 

@@ -34,7 +34,7 @@ def table5(inputs: TableInputs) -> Sheet:
     title = f"{'Beyond the paper' if study.is_papers else 'Controls'}: {contents}"
     phantoms, papers = study.phantoms, study.is_papers
     sheet = Sheet("table5", title, tuple(blocks), (), 5, phantoms=phantoms, papers=papers)
-    return with_notes(sheet, inputs, absent=(), reference="the row's reference")
+    return with_notes(sheet, inputs, absent={}, reference="the row's reference")
 
 
 def _block(inputs: TableInputs, group: str, columns: tuple[Column, ...]) -> Block:

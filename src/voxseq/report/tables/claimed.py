@@ -121,7 +121,7 @@ class Place:
         """A row of the paper's tables; ``None`` where the study does not plan it."""
         if table == 4:
             for spec in layout.ablation_rows(self.study):
-                if spec.paper_row == name and spec.method is not None:
+                if spec.paper_row == name:
                     return RowKey(
                         "ablation" if spec.variant else "finetune", REFERENCE, spec.variant
                     )

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from voxseq.config.report_run import ReportRun
+from voxseq.config.registry import METHODS
+from voxseq.config.report_run import REFERENCE, ReportRun
 from voxseq.evaluation.comparison import Comparison
 from voxseq.evaluation.statistics import SEEDS_ALL, SEEDS_PRIMARY, SEEDS_SAFE, holm
 from voxseq.report.metrics import PRINTED
@@ -225,7 +226,7 @@ class _Judge:
         names = (*claim.reference, *claim.rows)
         first, last = (self._paper(claim, name, column, metric) for name in (names[0], names[-1]))
         title, header = self._place.column_title(column), PRINTED[metric].title
-        label = f"Ours, slope over tenfold labels: {header}, {title}"
+        label = f"{METHODS[REFERENCE].title}, slope over tenfold labels: {header}, {title}"
         piece = Piece(label, metric, first - last, None)
         keys, missing = self._keys(claim, names)
         tasks, gone = self._tasks(column)

@@ -83,17 +83,15 @@ class TableInputs:
         return int(chosen["seed"].nunique()) or None
 
     def cell(self, table: int, row: RowSpec, column: Column) -> Cell:
-        """One cell; ``row.method`` None or a run that is not there gives a missing cell."""
-        paper = self._paper(table, row, column)
-        if row.method is None:
-            return Cell(paper=paper)
+        """One cell; a run that is not there gives a missing cell."""
         if column.task:
             runs = self.study.runs_of(column.task, row.method, row.variant, column.ratio)
             planned = len({run.seed for run in runs if run.stage in STAGES[table]})
         else:
             planned = len(self.study.seeds)
         cell = self._summary(table, column, (row.method, row.variant), planned)
-        return self._marked(table, row, column, replace(cell, paper=paper))
+        cell = replace(cell, paper=self._paper(table, row, column))
+        return self._marked(table, row, column, cell)
 
     def mean_of(self, series: tuple[str, str], column: Column) -> float | None:
         """Mean over seeds of a row of Table 1, 2 or 5 in the printed unit; None: not run."""

@@ -53,12 +53,11 @@ _PAPER_STRIDES: Mapping[str, int] = {"stride4": 4, "stride12": 12}
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One row: ``method`` is None where it is not run, ``paper_row`` is its name in
-    paper_values.csv, empty where the paper has none."""
+    """One row; ``paper_row`` is its name in paper_values.csv, empty where the paper has none."""
 
     title: str
     group: str
-    method: str | None
+    method: str
     variant: str = ""
     paper_row: str = ""
 
@@ -136,10 +135,10 @@ def _has_papers(tasks: Sequence[ReportTask], table: int) -> bool:
 
 
 def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
-    """The paper's rows, then methods of the study that the paper lacks, ours last.
+    """The study's methods, those of the paper in its order before others, the reference last.
 
-    Rows of the paper that the study lacks are there only beside a column of the paper. Table 3 has
-    the methods that are trained with fewer labels, no others: Tables 1 and 2 have all labels.
+    Table 3 has the methods that are trained with fewer labels, no others: Tables 1 and 2 have all
+    labels.
 
     Args:
         study: gives the methods.
@@ -151,17 +150,30 @@ def method_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tu
     if table == 3:
         fewer = {(run.task, run.method) for run in study.runs if run.stage == "label_ratio"}
         methods = tuple(m for m in methods if any((task.name, m) in fewer for task in tasks))
-    rows_of_paper = _paper_rows(is_main=table < 3)
-    papers = [m.name for m in METHODS.values() if m.name in rows_of_paper and kind in m.networks]
+    papers = [name for name in _paper_methods(kind, table) if name in methods]
     names = sorted(
         dict.fromkeys([*papers, *methods]),
         key=lambda name: (_GROUPS.index(group_of(name)), name == REFERENCE),
     )
-    rows = [
-        RowSpec(study.title_of(name), group_of(name), name if name in methods else None, "", name)
-        for name in names
-    ]
-    return _shown(rows, tasks, table)
+    return tuple(RowSpec(study.title_of(n), group_of(n), n, "", n) for n in names)
+
+
+def absent_rows(study: ReportRun, tasks: Sequence[ReportTask], table: int) -> tuple[str, ...]:
+    """The paper's rows of a table that the study does not run, beside a column of the paper."""
+    if not _has_papers(tasks, table):
+        return ()
+    if table == 4:
+        matched = _match_variants(study)
+        return tuple(title for key, title in ABLATION_ROWS.items() if key not in matched)
+    present = {row.method for row in method_rows(study, tasks, table)}
+    names = _paper_methods(tasks[0].type, table)
+    return tuple(study.title_of(name) for name in names if name not in present)
+
+
+def _paper_methods(kind: TaskType, table: int) -> list[str]:
+    """Methods of the paper's rows that have a network for a type of task, in its order."""
+    rows = _paper_rows(is_main=table < 3)
+    return [m.name for m in METHODS.values() if m.name in rows and kind in m.networks]
 
 
 @cache
@@ -169,11 +181,6 @@ def _paper_rows(*, is_main: bool) -> frozenset[str]:
     """Methods of the paper's Tables 1 and 2, or of its Table 3, whose rows also name a share."""
     tables = (1, 2) if is_main else (3,)
     return frozenset(row.split()[0] for table, row, *_ in paper_values() if table in tables)
-
-
-def _shown(rows: Sequence[RowSpec], tasks: Sequence[ReportTask], table: int) -> tuple[RowSpec, ...]:
-    papers = _has_papers(tasks, table)
-    return tuple(row for row in rows if papers or row.method is not None)
 
 
 def group_of(method: str) -> str:
@@ -184,28 +191,23 @@ def group_of(method: str) -> str:
 
 
 def ablation_rows(study: ReportRun) -> tuple[RowSpec, ...]:
-    """The full method, the paper's seven other rows, then further variants of the study.
-
-    Rows of the paper that the study lacks are there only beside a column of the paper.
-    """
+    """The full method, variants that are rows of the paper in its order, then further ones."""
+    if REFERENCE not in study.methods:
+        return ()
     matched = _match_variants(study)
-    reference = REFERENCE if REFERENCE in study.methods else None
     stride = study.full_stride
     full = "Full method" if stride is None else f"Full method (stride {stride})"
-    rows = [RowSpec(full, "", reference, "", FULL)]
-    for key, title in ABLATION_ROWS.items():
-        variant = matched.get(key)
-        if variant is None:
-            rows.append(RowSpec(title, "", None, "", key))
-        else:
-            own = key if _likeness(study, variant, key) else ""
-            rows.append(RowSpec(study.ablation[variant].title, "", reference, variant, own))
+    rows = [RowSpec(full, "", REFERENCE, "", FULL)]
+    for key in (key for key in ABLATION_ROWS if key in matched):
+        own = key if _likeness(study, matched[key], key) else ""
+        title = study.ablation[matched[key]].title
+        rows.append(RowSpec(title, "", REFERENCE, matched[key], own))
     rows.extend(
-        RowSpec(study.ablation[name].title, "", reference, name)
+        RowSpec(study.ablation[name].title, "", REFERENCE, name)
         for name in study.ablation
         if name not in matched.values()
     )
-    return _shown(rows, [study.tasks[name] for name in study.ablation_tasks], 4)
+    return tuple(rows)
 
 
 def _match_variants(study: ReportRun) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from voxseq.config.report_run import SURFACE_METRICS, ReportTask
@@ -16,14 +16,18 @@ from voxseq.report.writers import notes
 
 
 def with_notes(
-    sheet: Sheet, inputs: TableInputs, *, absent: tuple[str, ...], reference: str
+    sheet: Sheet,
+    inputs: TableInputs,
+    *,
+    absent: Mapping[str, Sequence[str]],
+    reference: str,
 ) -> Sheet:
     """The table with the footnotes that it needs.
 
     Args:
         sheet: the table without them.
         inputs: what it was made of.
-        absent: columns of the paper that the study does not have.
+        absent: "columns" and "rows" of the paper that the study does not have.
         reference: what the rows are compared with, as a reader calls it.
     """
     study = inputs.study
@@ -54,6 +58,7 @@ def with_notes(
         primary=int(compared["primary"].sum()),
         has_marks=bool(compared["p_holm"].notna().any()),
         rules=rules(compared),
+        has_intervals=any(cell.low is not None for cell in sheet.cells),
         one_seed=max((cell.n for cell in sheet.cells), default=0) == 1,
         own_cases=study.phantoms and len(study.seeds) > 1,
         repeated=list(_repeated(inputs, tasks.values())),

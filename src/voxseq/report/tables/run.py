@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from voxseq.base.files import write_json, write_text
-from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun
+from voxseq.config.report_run import MAIN_TABLES, REFERENCE, ReportRun, ReportTask
 from voxseq.config.task_types import TaskType
 from voxseq.plan.outputs import METRICS, PLOTS, SHEETS, has_claims, lasting, table_numbers
 from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
@@ -132,7 +132,7 @@ def main_table(inputs: TableInputs, kind: TaskType) -> Sheet:
     block = _block(inputs, number, "", columns, layout.method_rows(study, tasks, number))
     scores = sentence(metric for task in tasks for metric in task.metrics)
     title = f"{kind.capitalize()}: {scores} after fine-tuning with all labels"
-    return _sheet(inputs, number, title, (block,), layout.absent_columns(tasks, number))
+    return _sheet(inputs, number, title, (block,), tasks)
 
 
 def _average(inputs: TableInputs, kind: TaskType) -> tuple[Column, ...]:
@@ -174,18 +174,15 @@ def table3(inputs: TableInputs) -> Sheet:
                 for ratio, count in counts.items()
             )
             blocks.append(_block(inputs, 3, task.title, columns, specs))
-    absent = layout.absent_columns(tasks, 3)
-    return _sheet(inputs, 3, "Fine-tuning with fewer labels", tuple(blocks), absent)
+    return _sheet(inputs, 3, "Fine-tuning with fewer labels", tuple(blocks), tasks)
 
 
 def table4(inputs: TableInputs) -> Sheet:
     """Table 4: our method and what each of its parts is worth."""
     tasks = tuple(inputs.study.tasks[name] for name in inputs.study.ablation_tasks)
     block = _block(inputs, 4, "", inputs.columns(tasks), layout.ablation_rows(inputs.study))
-    absent = layout.absent_columns(tasks, 4)
     blocks = (replace(block, corner="Variant"),)
-    title = f"Ablation of {'our' if inputs.study.is_papers else 'the'} pre-training"
-    return _sheet(inputs, 4, title, blocks, absent)
+    return _sheet(inputs, 4, "Ablation of the pre-training", blocks, tasks)
 
 
 def _block(
@@ -203,12 +200,20 @@ def _block(
 
 
 def _sheet(
-    inputs: TableInputs, number: int, title: str, blocks: tuple[Block, ...], absent: tuple[str, ...]
+    inputs: TableInputs,
+    number: int,
+    title: str,
+    blocks: tuple[Block, ...],
+    tasks: tuple[ReportTask, ...],
 ) -> Sheet:
     study = inputs.study
     reference = "the full method" if number == 4 else study.title_of(study.reference or "")
     phantoms, papers = study.phantoms, study.is_papers
     sheet = Sheet(f"table{number}", title, blocks, (), number, phantoms=phantoms, papers=papers)
+    absent = {
+        "columns": layout.absent_columns(tasks, number),
+        "rows": layout.absent_rows(study, tasks, number),
+    }
     return with_notes(sheet, inputs, absent=absent, reference=reference)
 
 
