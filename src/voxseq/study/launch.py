@@ -17,7 +17,7 @@ from voxseq.base.errors import Interrupted, VoxseqError
 #: What Snakemake reads in a workspace.
 WORKFLOW = Path("Snakefile")
 _ENDINGS = (".yaml", ".yml", ".json")
-#: Requests to stop: of schedulers, a lost terminal, Ctrl-C and Ctrl-\\.
+#: Requests to stop: of schedulers, a lost terminal, Ctrl-C and Ctrl-\.
 _TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
