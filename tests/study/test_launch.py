@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.helpers import ROOT
 from voxseq.base.errors import VoxseqError
 from voxseq.study import launch
 
-#: Stands for Snakemake: notes its words, and on a request to stop the request.
+#: Stands for Snakemake. Its target tells how many requests to stop it waits for; with the last it
+#: ends, as its job does with the first.
 STANDS_IN = """
-import json, pathlib, signal, sys, time
-def note(text): pathlib.Path("noted").write_text(text)
-def stop(number, frame): note(signal.Signals(number).name); sys.exit(7)
-for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP): signal.signal(number, stop)
-note(json.dumps(sys.argv[1:]))
-while "wait" in sys.argv: time.sleep(0.05)
+import json, pathlib, signal, subprocess, sys, time
+def note(name, text):
+    with pathlib.Path(name).open("a") as file: file.write(text + chr(10))
+here, left = sys.argv[0].endswith(".py"), int(sys.argv[-1])
+def stop(number, frame):
+    global left
+    note("noted" if here else "noted-by-job", signal.Signals(number).name)
+    left -= 1
+numbers = signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT
+for number in numbers: signal.signal(number, stop)
+if here:
+    source = pathlib.Path(__file__).read_text()
+    job = left and subprocess.Popen([sys.executable, "-c", source, "1"])
+    print("said on the terminal", json.dumps(sys.stdin.read()), file=sys.stderr)
+    note("words", json.dumps(sys.argv[1:]))
+else:
+    note("began", "")
+is_to_stop = left > 0
+while left: time.sleep(0.02)
+if here and job: job.wait()
+sys.exit(7 if is_to_stop else 0)
 """
 CALL = """
+import fcntl, sys, termios
 from pathlib import Path
+from voxseq.base.errors import Interrupted
 from voxseq.study.launch import snakemake
-raise SystemExit(snakemake(Path("studies/a.yaml"), {target!r}, "2", ["-n"]))
+if sys.stdin.isatty(): fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+try:
+    raise SystemExit(snakemake(Path("studies/a.yaml"), {target!r}, "2", ["-n"]))
+except Interrupted as request:
+    print(request)
+    raise SystemExit(75)
 """
+REQUESTS = ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGQUIT"]
 
 
 @pytest.fixture
@@ -41,31 +72,107 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def started(target: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CALL.format(target=target)])
+def started(target: str, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CALL.format(target=target)]
+    return subprocess.Popen(command, text=True, **options)
 
 
-def wait_for(path: Path) -> None:
-    for _ in range(600):
-        if path.exists() and path.read_text():
+def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if is_so():
             return
         time.sleep(0.05)
-    raise AssertionError(f"{path} was not written")
+    raise AssertionError("waited in vain")
+
+
+def wait_for(path: Path, text: str = "\n") -> None:
+    until(lambda: path.exists() and text in path.read_text())
+
+
+@contextmanager
+def on_a_terminal(target: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A call on a terminal that stops who writes from the background; yields the other end."""
+    ours, theirs = pty.openpty()
+    settings = termios.tcgetattr(theirs)
+    settings[3] |= termios.TOSTOP
+    termios.tcsetattr(theirs, termios.TCSANOW, settings)
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = started(target, **streams, start_new_session=True)
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        os.close(ours)
 
 
 def test_snakemake_gets_the_file_and_the_target(folder: Path) -> None:
-    assert started("pretrain").wait(60) == 0
-    words = ["--cores", "2", "-n", "--configfile", "studies/a.yaml", "--", "pretrain"]
-    assert (folder / "noted").read_text() == str(words).replace("'", '"')
+    assert started("0").wait(60) == 0
+    words = ["--cores", "2", "-n", "--configfile", "studies/a.yaml", "--", "0"]
+    assert json.loads((folder / "words").read_text()) == words
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
-def test_requests_to_stop_are_passed_on_and_the_status_comes_back(folder: Path, name: str) -> None:
-    process = started("wait")
-    wait_for(folder / "noted")
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_to_stop_reaches_snakemake_and_its_jobs_once(folder: Path, name: str) -> None:
+    process = started("1", stdout=subprocess.PIPE)
+    wait_for(folder / "words")
+    wait_for(folder / "began")
     process.send_signal(signal.Signals[name])
-    assert process.wait(60) == 7
-    assert (folder / "noted").read_text() == name
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert said == "stopped; the same command resumes\n"
+    for noted in ("noted", "noted-by-job"):
+        assert (folder / noted).read_text() == f"{name}\n"
+
+
+def test_a_second_request_is_passed_on_again(folder: Path) -> None:
+    process = started("2")
+    wait_for(folder / "words")
+    wait_for(folder / "began")
+    for name in ("SIGINT", "SIGTERM"):
+        process.send_signal(signal.Signals[name])
+        wait_for(folder / "noted", name)
+    assert process.wait(60) == 75
+    assert (folder / "noted").read_text() == "SIGINT\nSIGTERM\n"
+
+
+def test_what_nohup_ignores_stays_ignored(folder: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = started("1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(folder / "words")
+    wait_for(folder / "began")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
+    assert (folder / "noted").read_text() == "SIGTERM\n"
+
+
+def test_in_a_terminal_snakemake_writes_reads_nothing_and_gets_ctrl_c_once(folder: Path) -> None:
+    with on_a_terminal("1") as (process, terminal):
+        wait_for(folder / "words")
+        wait_for(folder / "began")
+        os.write(terminal, b"\x03")
+        assert process.wait(60) == 75
+        assert 'said on the terminal ""' in os.read(terminal, 10_000).decode()
+    for noted in ("noted", "noted-by-job"):
+        assert (folder / noted).read_text() == "SIGINT\n"
+
+
+def test_snakemake_pauses_with_this_process(folder: Path) -> None:
+    # The system stops no group whose parent is not there to have it go on.
+    process = started("1", process_group=0)
+    wait_for(folder / "began")
+    here = psutil.Process(process.pid)
+    both = [here, *here.children()]
+    process.send_signal(signal.SIGTSTP)
+    until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in both))
+    process.send_signal(signal.SIGCONT)
+    until(lambda: all(one.status() != psutil.STATUS_STOPPED for one in both))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
 
 
 def test_a_study_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

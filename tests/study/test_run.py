@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from tests.cli.conftest import call, workspace
 from tests.helpers import ROOT, own_images
 from tests.helpers.calling import Call
+from voxseq.config import load_config, read_yaml
+from voxseq.plan import build_plan
 from voxseq.study import launch
 
 # Fixtures of the command line.
@@ -52,7 +55,34 @@ def test_the_status_of_snakemake_is_that_of_the_command(
     asked: list[Any], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "snakemake", lambda *_: 3)
-    assert "results/mine" not in call("run", "mine", status=3).out
+    done = call("run", "mine", status=3)
+    assert "results/mine" not in done.out
+    assert "resumes" not in done.err
+
+
+def test_the_last_lines_are_the_error_of_the_job_that_failed_first(
+    asked: list[Any], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = build_plan(load_config(Path("params.yaml"), [read_yaml(Path("studies/mine.yaml"))]))
+    first, second, third, *_ = plan.jobs.values()
+    paths = [
+        Path(f"logs/mine/{job.stage}/{job.name}-{job.fingerprint}.log")
+        for job in (second, first, third)
+    ]
+
+    def fails(*_: object) -> int:
+        for time, path in enumerate(paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"error: {time}.nii: is cut short\n  next: fetch it\n")
+            os.utime(path, (time, time))
+        return 1
+
+    monkeypatch.setattr(launch, "snakemake", fails)
+    assert call("run", "mine", status=1).err == (
+        f"error: {second.stage}/{second.name}: 0.nii: is cut short\n  next: fetch it\n"
+        f"  log: {paths[0]}\n"
+        "2 more jobs failed. The same command resumes; finished runs are kept.\n"
+    )
 
 
 @pytest.mark.parametrize(

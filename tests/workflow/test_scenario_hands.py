@@ -174,6 +174,33 @@ def test_a_lost_terminal_stops_trainings_at_a_checkpoint(study: Study, tmp_path:
     assert " running" not in said.splitlines()[0]
 
 
+def test_a_run_ends_with_the_request_or_the_error(study: Study, tmp_path: Path) -> None:
+    (study.root / "longer.yaml").write_text("pretrain: {steps: 20000}\n")
+    words = ("python", "-m", "voxseq", "run", "longer.yaml", "pretrain")
+    log = tmp_path / "log"
+    with study.working(*words, log=log) as process:
+        # To one process only, as a tool does that knows no other.
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 75
+    assert log.read_text().endswith("\nstopped; the same command resumes\n")
+    said = study.voxseq("status", "--overlay", "longer.yaml")
+    assert ": stopped at step" in said
+    assert " running" not in said.splitlines()[0]
+
+    volumes = study.root / ARTEFACTS / "preprocess/source"
+    damaged = max(volumes.rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    damaged.chmod(0o644)
+    damaged.write_bytes(bytes(byte ^ 1 for byte in damaged.read_bytes()))
+    done = study.attempt(*words)
+    assert done.status == 1
+    *_, error, hint, place, last = done.said.splitlines()
+    assert error.startswith("error: ")
+    assert damaged.name in error
+    assert hint.startswith("  next: ")
+    assert (study.root / place.removeprefix("  log: ")).is_file()
+    assert last.endswith("The same command resumes; finished runs are kept.")
+
+
 DRY = ("snakemake", "-n", "--", "reproduce_tables")
 EMPTY = {
     "ablation!": {"tasks": [], "variants": {}},

@@ -32,7 +32,7 @@ PRIORITIES = {"download": 2, "preprocess": 2, "sequences": 2, "pretrain": 2, "fi
 for _rule, (_stage, _jobs, _kind, _said) in JOBS.items():
     _asked = getattr(CONFIG.execution, _kind)
     _job = None if _jobs else PLAN.of_stage(_stage)[0]
-    _name = f"{_stage}/{'{job}-{fingerprint}' if _jobs else 'all'}"
+    _name = f"{_stage}/{'{job}-{fingerprint}' if _jobs else f'{_job.name}-{_job.fingerprint}'}"
 
     rule:
         name:

@@ -10,7 +10,7 @@ import click
 
 from voxseq.base.commands import EVERYTHING, STUDIES
 from voxseq.base.words import several
-from voxseq.cli.options import load
+from voxseq.cli.options import workspace_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,9 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
     without it everything is done. Finished work stays finished: after an interruption (Ctrl-C) the
     same command resumes.
     """
+    from voxseq.base.logs import say_last
     from voxseq.cli.results import print_places
+    from voxseq.engine.job_logs import JobLogs
     from voxseq.study.launch import require_workspace, snakemake, study_file
 
     if cores != "all" and not (cores.isdecimal() and int(cores)):
@@ -46,9 +48,12 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
     path = study_file(study)
     require_workspace(Path.cwd())
     # Mistakes are named here, before Snakemake adds lines of its own.
-    load(PARAMS, (path,))
+    logs = JobLogs(workspace_of(PARAMS, (path,)))
     status = snakemake(path, target, cores, ["--dry-run"] if dry_run else [])
     if status:
+        if failed := logs.failed():
+            more = f"{several(len(failed) - 1, 'more job')} failed. " if failed[1:] else ""
+            say_last(f"{failed[0]}\n{more}The same command resumes; finished runs are kept.")
         raise click.exceptions.Exit(status)
     if not dry_run:
         print_places(PARAMS, (path,))

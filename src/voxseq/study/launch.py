@@ -7,18 +7,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from voxseq.base.commands import SCALES, STUDIES
-from voxseq.base.errors import VoxseqError
+from voxseq.base.errors import Interrupted, VoxseqError
 
 #: What Snakemake reads in a workspace.
 WORKFLOW = Path("Snakefile")
 _ENDINGS = (".yaml", ".yml", ".json")
-#: Requests to stop that reach this process alone; Ctrl-C reaches Snakemake by itself.
-_PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+#: Requests to stop: of schedulers, a lost terminal, Ctrl-C and Ctrl-\.
+_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 def study_file(study: str, folder: Path = STUDIES, *, scales: str = f"{SCALES}/{{}}.yaml") -> Path:
@@ -68,8 +68,8 @@ def require_workspace(folder: Path) -> None:
 def snakemake(path: Path, target: str, cores: str, options: Sequence[str] = ()) -> int:
     """Do the jobs of a study that are not finished, in the current folder.
 
-    Ctrl-C reaches Snakemake through the terminal and other requests to stop are passed on, so that
-    trainings write their checkpoints. This process ends when Snakemake has.
+    Requests to stop are passed on to Snakemake and all of its jobs, so that trainings write their
+    checkpoints. This process ends when Snakemake has, which waits for its jobs.
 
     Args:
         path: configuration of the study.
@@ -79,6 +79,9 @@ def snakemake(path: Path, target: str, cores: str, options: Sequence[str] = ()) 
 
     Returns:
         Status of Snakemake.
+
+    Raises:
+        Interrupted: it was asked to stop before everything was done.
     """
     command = [
         *(sys.executable, "-m", "snakemake", "--cores", cores, *options),
@@ -86,25 +89,71 @@ def snakemake(path: Path, target: str, cores: str, options: Sequence[str] = ()) 
     ]
     # Jobs find the programs of this environment, whether it is active or not.
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    child = subprocess.Popen(command, env={**os.environ, "PATH": search})  # noqa: S603
-    with _requests_for(child):
+    with _passed_on() as requests:
+        # In a session of its own a signal of the terminal reaches it through this process alone,
+        # and the terminal lets it write, though it is in the background there.
+        child = subprocess.Popen(  # noqa: S603
+            command,
+            env={**os.environ, "PATH": search},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        requests.go_to(child.pid)
         status = child.wait()
+    if status and requests.made:
+        raise Interrupted("stopped; the same command resumes")
     return status if status >= 0 else 128 - status
 
 
+class _Requests:
+    """Requests to stop, which go to a group of processes as soon as there is one.
+
+    Attributes:
+        made: the signals that have arrived.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+        self._group = 0
+
+    def go_to(self, group: int) -> None:
+        """Pass on to this group what has arrived, and what will."""
+        self._group = group
+        for number in self.made:
+            self._send(number)
+
+    def stop(self, number: int, _: FrameType | None) -> None:
+        """Handler of requests to stop."""
+        self.made.append(number)
+        self._send(number)
+
+    def pause(self, number: int, _: FrameType | None) -> None:
+        """Handler of Ctrl-Z: the group stands still for as long as this process does."""
+        self._send(signal.SIGSTOP)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+        signal.signal(number, self.pause)
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        if self._group:
+            # The group may have ended by itself.
+            with suppress(ProcessLookupError):
+                os.killpg(self._group, number)
+
+
 @contextmanager
-def _requests_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leave Ctrl-C to the child and pass other requests to stop on to it."""
-
-    def pass_on(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
-
-    heeded = [n for n in _PASSED_ON if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, pass_on) for number in heeded}
-    # A handler, as a signal that is ignored would be ignored by children, too.
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+def _passed_on() -> Iterator[_Requests]:
+    """Pass requests to stop and to pause on; those that nohup or a shell ignores stay ignored."""
+    requests = _Requests()
+    handlers = {**dict.fromkeys(_TO_STOP, requests.stop), signal.SIGTSTP: requests.pause}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
-        yield
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
