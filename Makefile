@@ -6,6 +6,8 @@ TORCH ?=
 VENV ?= .venv
 CORES ?= all
 BIN := $(VENV)/bin
+# Compiled modules are kept: hundreds of short processes would each compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready
 
 .PHONY: help environment quick reproduce beyond study open test test-fast test-faults faults-of-runs \

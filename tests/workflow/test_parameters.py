@@ -14,15 +14,25 @@ import yaml
 from tests.helpers import ROOT
 from voxseq.base.errors import ConfigError
 from voxseq.catalogue import CATALOGUE
-from voxseq.config import Config, merge, read_yaml
+from voxseq.config import Config, load_config, merge, read_yaml
 from voxseq.config.load import validate
 from voxseq.plan import READS, STAGES, Plan, build_plan
 
-#: The demo with the rows beyond the paper, which fill the last of its stages.
-RAW = merge(
-    read_yaml(ROOT / "params.yaml"),
-    {**read_yaml(ROOT / "workflow/scales/beyond.yaml"), "finetune": {"runs_per_job": 2}},
-)
+#: Tasks that differ from others in values alone, and are in no stage that those are not.
+ALIKE = ("task07_pancreas", "task09_spleen", "task10_colon")
+
+
+def study() -> dict[str, Any]:
+    """The demo without these, with the rows beyond the paper, which fill the last of its stages."""
+    demo = read_yaml(ROOT / "params.yaml")
+    tasks = {name: task for name, task in demo["finetune"]["tasks"].items() if name not in ALIKE}
+    beyond = read_yaml(ROOT / "workflow/scales/beyond.yaml")
+    merged = merge(demo, {**beyond, "finetune": {"runs_per_job": 2, "tasks!": tasks}})
+    merged["beyond"]["trivial"] = [*tasks]
+    return merged
+
+
+RAW = study()
 DEMO = validate(RAW, "the demo")
 PLAN = build_plan(DEMO)
 Path_ = tuple[Any, ...]
@@ -188,6 +198,22 @@ JOINT: list[dict[str, Any]] = [
     {"finetune.tasks.nodule": {**RAW["finetune"]["tasks"]["la"], "title": "other"}},
     {"finetune.tasks.la.data": {"normalise": "none", "resize": [32, 32, 32], "spacing": None}},
 ]
+
+
+def test_the_tasks_left_out_have_the_keys_of_others_and_no_stage_of_their_own() -> None:
+    demo = load_config(ROOT / "params.yaml")
+    tasks = {name: keys(task.model_dump()) for name, task in demo.finetune.tasks.items()}
+    others = [found for name, found in tasks.items() if name not in ALIKE]
+    assert all(tasks[name] in others for name in ALIKE)
+    beyond = DEMO.beyond.model_dump()
+    del beyond["trivial"]
+    chosen = (demo.ablation.tasks, demo.label_ratio.tasks, *beyond.values())
+    assert not {name for names in chosen for name in names} & {*ALIKE}
+
+
+def keys(tree: Any) -> set[str]:
+    """Dotted places of all values; a list is one."""
+    return {".".join(path) for path, _ in leaves(tree) if all(isinstance(k, str) for k in path)}
 
 
 def test_dvc_names_every_stage_and_what_it_reads_from() -> None:
