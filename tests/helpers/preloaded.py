@@ -29,12 +29,14 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pydantic
+
 MODULES = (
     *("torch", "torch._dynamo", "lightning_fabric", "monai.networks.nets", "monai.losses"),
     *("monai.transforms", "pandas", "pyarrow.parquet", "scipy.ndimage", "scipy.stats"),
-    *("sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing"),
+    *("sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing"),
     *("matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg", "pydantic"),
-    *("safetensors.torch", "h5py", "nibabel", "pydicom", "SimpleITK", "PIL.Image"),
+    *("safetensors.torch", "blosc2", "h5py", "nibabel", "pydicom", "SimpleITK", "PIL.Image"),
     *("jinja2", "rich.table", "ruamel.yaml", "requests", "click", "threadpoolctl"),
     *("snakemake.cli", "snakemake.workflow", "snakemake.dag", "snakemake.scheduling.job_scheduler"),
     *("snakemake.report", "dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc_data.index", "pytest"),
@@ -63,6 +65,8 @@ def serve(folder: Path) -> None:
     for module in MODULES:
         importlib.import_module(module)
     logging.getLogger().removeHandler(placeholder)
+    # With its first model pydantic looks for plugins in all installed packages.
+    pydantic.create_model("First")
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "starting"))
