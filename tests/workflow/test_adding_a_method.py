@@ -63,7 +63,7 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (copy / name).write_text(page.file(name), encoding="utf-8")
     registry = copy / "src/voxseq/config/registry.py"
     text = registry.read_text(encoding="utf-8")
-    place, line = '        Method("ours"', "from voxseq.config.methods.dino import"
+    place, line = '        Method(\n            "ours"', "from voxseq.config.methods.dino import"
     assert place in text
     assert line in text
     row = textwrap.indent(page.block("Method(").rstrip() + ",\n", " " * 8)
