@@ -54,6 +54,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing into $(VENV); pip is silent for some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 # PATH, so that the commands which the engines start find this environment's programs.
