@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import fake_study
-from tests.helpers.fake_study import Context
+from tests.helpers.fake_study import AR, Context
 from voxseq.base.errors import DataError
 from voxseq.cli import show
 from voxseq.plan.outputs import lasting, table_numbers
@@ -56,7 +56,7 @@ def test_cost_is_summed_over_a_rows_own_runs(tmp_path: Path) -> None:
         **{"pretraining_peak_memory_mb": "950", "encoder_parameters": "452736"},
         **{"segmentation_parameters": "1000000", "classification_parameters": "n/a"},
     }
-    assert {name: rows["AR (autoregressive)"][name] for name in expected} == expected
+    assert {name: rows[AR][name] for name in expected} == expected
     assert rows["UNETR"]["pretraining_seconds"] == "n/a"
 
 
@@ -69,7 +69,7 @@ def test_what_a_row_has_not_and_what_is_missing_are_told_apart(tmp_path: Path) -
     out = context.make("costs") / "cost"
     rows = lines(out / "cost.csv", "row")
     assert rows["UNETR"]["pretraining_seconds"] == "n/a"
-    assert rows["AR (autoregressive)"]["pretraining_seconds"] == "missing"
+    assert rows[AR]["pretraining_seconds"] == "missing"
     assert rows["UNETR"]["finetuning_seconds_mean"] == "missing"
     assert all(value for line in rows.values() for value in line.values())
     text = (out / "cost.md").read_text()
@@ -101,10 +101,7 @@ def test_damaged_and_missing_records_are_costs_that_are_not_known(tmp_path: Path
     context.make("costs")
     for name in ("cost.md", "cost.tex", "index.html"):
         assert "Not available" in (out / name).read_text()
-    assert (
-        lines(out / "cost.csv", "row")["AR (autoregressive)"]["finetuning_seconds_mean"]
-        == "missing"
-    )
+    assert lines(out / "cost.csv", "row")[AR]["finetuning_seconds_mean"] == "missing"
 
 
 def test_cost_has_a_row_for_everything_in_the_tables(context: Context) -> None:
@@ -162,15 +159,11 @@ def test_five_tables_cost_and_collapse_are_printed(context: Context) -> None:
     for words in (*(f"Table {number}: " for number in NUMBERS), "Cost", "Claims", "collapsed"):
         assert words in text
     with (context.out / "tables/table1.csv").open() as handle:
-        line = next(
-            x
-            for x in csv.DictReader(handle)
-            if (x["row"], x["column"]) == ("AR (autoregressive)", "LA")
-        )
+        line = next(x for x in csv.DictReader(handle) if (x["row"], x["column"]) == (AR, "LA"))
     low, mean, high = (float(line[name]) for name in ("low", "mean", "high"))
     shown = f"{mean:.1f} ± {(high - low) / 2:.1f}"
-    assert shown in next(x for x in text.splitlines() if x.startswith("AR (autoregressive) "))
-    assert "Mean shape of the training labels [AR (autoregressive)]" in text
+    assert shown in next(x for x in text.splitlines() if x.startswith(f"{AR} "))
+    assert f"Mean shape of the training labels [{AR}]" in text
     assert max(map(len, text.splitlines())) < 200
     assert show.printed(context.out, NUMBERS, ascii_only=True).isascii()
     assert "\n\n\n" not in text

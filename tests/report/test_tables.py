@@ -254,7 +254,7 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert [c.metric for c in table.blocks[0].columns] == ["dice", "auc", "accuracy"]
     shape = "Mean shape of the training labels"
     named = {row.title: row.reference for block in table.blocks for row in block.rows}
-    assert named["ViT, random encoder (the floor)"] == "Frozen encoder: AR (autoregressive)"
+    assert named["ViT, random encoder (the floor)"] == f"Frozen encoder: {AR}"
     assert (named[shape], named[AR]) == (AR, "")
     ours, mean_shape = cell(one, AR, "la"), cell(table, shape, "la")
     assert (mean_shape.n, mean_shape.planned) == (3, 3)
@@ -262,7 +262,7 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert cell(table, "Majority class", "la").status == "not applicable"
     vit = cell(table, "ViT, random encoder (the floor)", "nodule", "auc")
     assert vit.reference == pytest.approx(cell(table, AR, "nodule", "auc").mean)
-    gone = cell(table, "AR (autoregressive), recipe for random weights", "la")
+    gone = cell(table, f"{AR}, recipe for random weights", "la")
     assert (gone.status, gone.planned) == ("missing", 3)
     text = writers.to_markdown(table)
     assert f"missing (reference {ours.mean:.1f})" in text
@@ -277,7 +277,7 @@ def test_a_variant_of_two_tables_has_its_own_runs_in_each(tmp_path: Path) -> Non
     context = fake_study.build(tmp_path, ReportRun.model_validate_json(text))
     tables = {table.number: table for table in tables_of(context)}
     assert cell(tables[4], "no random start", "ricord", "auc").n == 3
-    assert cell(tables[5], "AR (autoregressive), tokens in raster order", "nodule", "auc").n == 3
+    assert cell(tables[5], f"{AR}, tokens in raster order", "nodule", "auc").n == 3
 
 
 @pytest.mark.slow
