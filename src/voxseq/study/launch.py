@@ -13,12 +13,13 @@ from types import FrameType
 
 from voxseq.base.commands import SCALES, STUDIES
 from voxseq.base.errors import Interrupted, VoxseqError
+from voxseq.base.stopping import SIGNALS
 
 #: What Snakemake reads in a workspace.
 WORKFLOW = Path("Snakefile")
 _ENDINGS = (".yaml", ".yml", ".json")
-#: Requests to stop: of schedulers, a lost terminal, Ctrl-C and Ctrl-\.
-_TO_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+#: What jobs take for a request to stop, and Ctrl-\, which would end this process alone.
+_TO_STOP = (*SIGNALS, signal.SIGQUIT)
 
 
 def study_file(study: str, folder: Path = STUDIES, *, scales: str = f"{SCALES}/{{}}.yaml") -> Path:
