@@ -43,7 +43,7 @@ if here:
 else:
     note("began", "")
 is_to_stop = left > 0
-while left: time.sleep(0.02)
+while left > 0: time.sleep(0.02)
 if here and job: job.wait()
 sys.exit(7 if is_to_stop else 0)
 """
