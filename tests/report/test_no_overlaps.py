@@ -1,4 +1,4 @@
-"""No text of a figure lies on another one, whatever the shape of the study."""
+"""No text of a figure lies on another one or is cut off, whatever the shape of the study."""
 
 from __future__ import annotations
 
@@ -71,6 +71,15 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
+def cut_off(figure: Figure) -> list[str]:
+    page = figure.bbox.padded(NEAR)
+    return [
+        text
+        for text, box in boxes(figure)
+        if not all(page.contains(*corner) for corner in box.corners())
+    ]
+
+
 def drawn(name: str, context: Context) -> Figure | None:
     study, inputs, palette = context.config, context.inputs, Palette(context.config.methods)
     scores = collect(study, inputs)
@@ -97,6 +106,7 @@ def test_texts_of_a_figure_stay_apart(name: str, context: Context) -> None:
         assert figure is not None
         assert len(list(boxes(figure))) > 10
         assert overlaps(figure) == []
+        assert cut_off(figure) == []
 
 
 @pytest.mark.parametrize("kinds", [("spatial",), ("spatial", "semantic"), ()])
@@ -108,3 +118,4 @@ def test_texts_of_figure_1_stay_apart(kinds: tuple[str, ...], length: int) -> No
     with styled():
         figure = figure1(examples, geometry, 3 * 4 * length // 8)
         assert overlaps(figure) == []
+        assert cut_off(figure) == []

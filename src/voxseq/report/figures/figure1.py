@@ -152,7 +152,7 @@ def figure1(examples: Sequence[Example], geometry: Geometry, prefix: int) -> Fig
     ]
     if prefix == 0:
         handles = [Patch(facecolor=_SCORED, alpha=0.6, label=f"predicted: tokens 1–{total}")]
-    left.legend(handles=handles, loc="outside lower center", ncols=2)
+    left.legend(handles=handles, loc="outside lower center", ncols=min(2, geometry.length))
     _mask(right, prefix, total)
     return figure
 

@@ -38,6 +38,8 @@ from voxseq.report.tables.layout import ordered_tasks
 _SHARED = 12.6
 _SMALLEST, _LARGEST = 0.9, 1.5
 _GAP = 0.05
+#: Width in inches of a bold letter of a heading.
+_LETTER = 0.085
 #: Characters of a line of a title, and of the name of a case.
 _WRAP, _NAME = 16, 20
 #: Frame of the best of a row, visible on black and on white.
@@ -76,7 +78,8 @@ def figure2(study: ReportRun, slices: Mapping[tuple[str, str], Slices]) -> Figur
     grid = figure.subplots(len(tasks), columns, squeeze=False)
     heads = [("Image", ""), ("Ground truth", ""), *((study.title_of(m), m) for m in methods)]
     for axes, (title, method) in zip(grid[0], heads, strict=True):
-        method_title(axes, title, 9.5, ours=method == REFERENCE)
+        lines = wrap(title, int(cell / _LETTER))
+        method_title(axes, "\n".join(lines), 9.5, ours=method == REFERENCE)
     for line, task in zip(grid, tasks, strict=True):
         _row(line, task, methods, slices)
     note = (
