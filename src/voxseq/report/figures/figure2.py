@@ -78,8 +78,8 @@ def figure2(study: ReportRun, slices: Mapping[tuple[str, str], Slices]) -> Figur
     grid = figure.subplots(len(tasks), columns, squeeze=False)
     heads = [("Image", ""), ("Ground truth", ""), *((study.title_of(m), m) for m in methods)]
     for axes, (title, method) in zip(grid[0], heads, strict=True):
-        lines = wrap(title, int(cell / _LETTER))
-        method_title(axes, "\n".join(lines), 9.5, ours=method == REFERENCE)
+        lines = wrap(title, int(cell / _LETTER), break_long_words=False)
+        method_title(axes, "\n".join(lines), 9.0, ours=method == REFERENCE)
     for line, task in zip(grid, tasks, strict=True):
         _row(line, task, methods, slices)
     note = (
