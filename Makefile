@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready
 
-.PHONY: help environment quick reproduce beyond study open test test-fast test-faults faults-of-runs \
-	faults-of-engines test-bundles test-package test-container lint lint-types lint-rest smoke test-slurm \
+.PHONY: help environment quick reproduce beyond study open test test-fast test-long test-faults \
+	faults-of-runs faults-of-engines test-bundles test-package test-container lint lint-types lint-rest smoke test-slurm \
 	test-slurm-nodes bench bench-gpu docs notebook test-notebook clean
 
 help:
@@ -25,8 +25,9 @@ help:
 	@echo "  make open         the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "  make clean        remove artefacts, logs and the state of runs; results stay"
 	@echo "Check it:"
-	@echo "  make test         environment and the whole test suite"
+	@echo "  make test         environment and the test suite but two parts, which are run at night:"
 	@echo "  make test-fast    without slow tests and engines"
+	@echo "  make test-long    whole workflows, pages and benchmarks of a minute or more each"
 	@echo "  make test-faults  kills, full disks, and the scenarios in which the engines must agree"
 	@echo "  make test-bundles    exported models in an environment of torch and MONAI without voxseq"
 	@echo "  make test-package    the wheel outside of any clone; FULL=1: with all its dependencies"
@@ -94,9 +95,13 @@ open: $(READY)
 	@$(BIN)/voxseq tables --overlay workflow/scales/open.yaml
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
 
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 test: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults" \
-		--numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults and not long" $(PARALLEL)
+
+# What takes a minute or more and has a shorter test beside it.
+test-long: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "long and not faults" $(PARALLEL)
 
 # The tools of an extra come into the environment when their target is first made.
 $(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: $(READY)

@@ -138,6 +138,8 @@ def test_the_demo_gives_the_sequences_that_it_has() -> None:
     assert items_of("MRI", DEMO) == pytest.approx((100 + 1800 + 2400) * held_back)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
     usual = hours_of(DEMO, counts)
     longer = hours_of(changed(pretrain__steps=1000), counts)

@@ -39,3 +39,12 @@ def test_ci_runs_its_script() -> None:
     lines = re.findall(r"^step make ([\w-]+)", script, re.MULTILINE)
     (beside,) = re.findall(r"^targets=\((.+)\)$", script, re.MULTILINE)
     assert {*lines, *beside.split()} <= targets()
+
+
+def test_what_ci_leaves_out_is_done_at_night() -> None:
+    """Each marker that `make test` excludes has a target of the nightly workflow."""
+    (excluded,) = re.findall(r'-m "(not .*)" \$\(PARALLEL\)', (ROOT / "Makefile").read_text())
+    workflow = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())
+    steps = [step["run"] for step in workflow["jobs"]["long"]["steps"] if "run" in step]
+    assert steps == ["make test-long test-faults"]
+    assert set(excluded.split(" and ")) == {"not long", "not faults"}

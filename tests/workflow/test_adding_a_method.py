@@ -17,6 +17,8 @@ import yaml
 from tests.helpers.preloaded import preloaded
 from voxseq.config.overlay import merge
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 #: Of `make test-fast`: the tests that look at every method, every scale and the documents.
 FAST = (
     *("tests/estimate/test_count.py", "tests/config/test_document.py"),
@@ -156,7 +158,6 @@ def test_the_record_of_code_is_as_the_page_leaves_it(checkout: Path, said: dict[
     call(checkout, "voxseq", "code", "check")
 
 
-@pytest.mark.slow
 def test_the_tests_that_the_page_asks_for_pass(checkout: Path, said: dict[str, str]) -> None:
     """And its own, in the same process."""
     own, fast = "tests/pretrain/test_denoising.py", "not slow and not workflow and not faults"
@@ -167,7 +168,6 @@ def test_the_tests_that_the_page_asks_for_pass(checkout: Path, said: dict[str, s
         assert any(name in line for line in passed), name
 
 
-@pytest.mark.slow
 def test_code_is_formatted_and_typed(checkout: Path) -> None:
     written = [str(p.relative_to(checkout)) for p in checkout.rglob("*denoising.py")]
     assert len(written) == 3
@@ -177,7 +177,6 @@ def test_code_is_formatted_and_typed(checkout: Path) -> None:
     call(checkout, "mypy", "src/voxseq/pretrain/methods/denoising.py")
 
 
-@pytest.mark.slow
 def test_it_runs_from_data_to_its_row_in_the_tables(checkout: Path) -> None:
     overlay = "adding.yaml"
     call(checkout, "snakemake", "--cores", "2", "--configfile", overlay, "--", "tables")

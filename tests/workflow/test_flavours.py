@@ -11,18 +11,26 @@ from tests.helpers.study import COMMANDS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
-#: Tried at every submission: each engine, and each part of a study both with and without it.
+#: Tried at every submission: each part of a study both with and without it. DVC's is long.
 SHORT = {
     ("pre-training only", "snakemake"),
     ("one method", "dvc"),
     ("scratch only, no sources", "snakemake"),
 }
+
+
+def _marks(name: str, engine: str) -> tuple[pytest.MarkDecorator, ...]:
+    if (name, engine) not in SHORT:
+        return (pytest.mark.faults,)
+    return (pytest.mark.long,) if engine == "dvc" else ()
+
+
 CASES = [
     pytest.param(
         name,
         engine,
         id=f"{name}-{engine}",
-        marks=() if (name, engine) in SHORT else pytest.mark.faults,
+        marks=_marks(name, engine),
     )
     for name in FLAVOURS
     for engine in COMMANDS
