@@ -71,6 +71,7 @@ QUICK_CASE := spleen_004.nii.gz
 quick: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) --configfile $(QUICK) -- reproduce_tables
 	@$(BIN)/voxseq tables --overlay $(QUICK)
+	@$(BIN)/voxseq where --overlay $(QUICK)
 	$(BIN)/voxseq predict finetune/task09_spleen/ours/s0 $(QUICK_RAW)/imagesTr/$(QUICK_CASE) \
 		-o results/quick/prediction --overlay $(QUICK)
 	@echo "The prediction (filled) beside the truth (white border):"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,12 @@ def test_plan_prints_every_run(workspace: Path, call: Call) -> None:
         assert run.fingerprint in line
         assert line.rstrip().endswith("to do")
     assert f"{len(plan.runs)} runs in {len(plan.jobs)} jobs, 0 finished, scale demo" in out
+
+
+def test_plan_of_a_study(workspace: Path, call: Call) -> None:
+    (workspace / "studies").mkdir()
+    shutil.copy(ROOT / "workflow/scales/quick.yaml", workspace / "studies/mine.yaml")
+    assert call("plan", "mine").out == call("plan", "--overlay", "mine").out
 
 
 def test_plan_of_one_stage(workspace: Path, call: Call) -> None:

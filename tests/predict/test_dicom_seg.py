@@ -63,6 +63,28 @@ def test_segments_are_the_mask_on_the_slices(
     np.testing.assert_allclose(world, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("tag", ["SOPInstanceUID", "StudyInstanceUID"])
+def test_slices_without_an_identifier_are_refused_and_nothing_is_written(
+    trained: dict[str, Trained],
+    tmp_path: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    tag: str,
+) -> None:
+    """Anonymisation empties them; the identifiers are looked at before highdicom is."""
+    monkeypatch.setattr("voxseq.predict.dicom_seg.require_highdicom", lambda: None)
+    given = series(tmp_path / "scan")
+    for path in given.iterdir():
+        header = pydicom.dcmread(path)
+        setattr(header, tag, "")
+        header.save_as(path)
+    model = trained["segmentation"].folder
+    said = call("predict", model, given, "-o", tmp_path / "out", "--dicom-seg", status=1)
+    assert f"its slices have no {tag}" in said.err
+    assert "0 of 1 images predicted" in said.out
+    assert not list((tmp_path / "out").glob("scan*"))
+
+
 @pytest.mark.skipif(_IS_THERE, reason="highdicom is installed")
 def test_without_highdicom_it_says_what_to_install(
     trained: dict[str, Trained], tmp_path: Path, call: Call

@@ -181,7 +181,7 @@ def test_a_killed_folder_resumes(trained: dict[str, Trained], tmp_path: Path, ca
         file.write('{"case": "test1", "inp')
     first = (out / names[0]).stat()
     said = call("predict", given.folder, given.images, "-o", out).out
-    assert said == f"{out}: 2 of 3 images predicted, 1 were there\n"
+    assert said == f"{out}: 3 of 3 images predicted, 1 of them before\n"
     assert (out / names[0]).stat() == first
     call("predict", given.folder, given.images, "-o", tmp_path / "straight")
     assert not list(out.glob(".*.tmp"))
@@ -196,7 +196,7 @@ def test_results_below_the_images_are_no_images(
 ) -> None:
     given = trained["segmentation"]
     images = shutil.copytree(given.images, tmp_path / "images")
-    for count in ("3 of 3 images predicted\n", "0 of 3 images predicted, 3 were there\n"):
+    for count in ("3 of 3 images predicted\n", "3 of 3 images predicted, 3 of them before\n"):
         assert call("predict", given.folder, images, "-o", images / "masks").out.endswith(count)
 
 
@@ -336,6 +336,21 @@ def test_a_run_of_the_workspace_is_a_model(
     assert "3 of 3 images predicted" in call(*words).out
     (folder / CARD_FILE).unlink()
     assert "is not finished" in call(*words, status=2).err
+
+
+def test_a_run_that_another_scale_has_finished_is_named(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    name = "finetune/task09_spleen/ours/s0"
+    for scale, files in (("half", ()), ("demo", ("run-1.json",)), ("quick", ("run-1.json",))):
+        folder = Path("artifacts", scale, name)
+        folder.mkdir(parents=True)
+        for file in (CARD_FILE, *files):
+            (folder / file).touch()
+    said = call("predict", name, "scan.nii.gz", "-o", "out", status=2).err
+    assert f"next: that of another scale is: artifacts/quick/{name}\n" in said
 
 
 def test_an_unfinished_run_is_recognised_by_its_folder(

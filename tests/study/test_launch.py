@@ -177,6 +177,7 @@ def test_snakemake_pauses_with_this_process(folder: Path) -> None:
 
 def test_a_study_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("Snakefile").touch()
     with pytest.raises(VoxseqError, match="no studies here yet"):
         launch.study_file("mine")
     Path("studies").mkdir()
@@ -188,16 +189,22 @@ def test_a_study_is_a_name_or_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
         launch.study_file("yours")
 
 
-def test_a_scale_is_no_study_and_the_message_says_how_to_name_it(
+def test_a_scale_is_named_as_a_study_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scale = Path("workflow/scales/quick.yaml")
+    scale.parent.mkdir(parents=True)
+    scale.touch()
+    assert launch.study_file("quick") == scale
+
+
+def test_outside_of_the_workspace_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("workflow/scales").mkdir(parents=True)
-    Path("workflow/scales/quick.yaml").touch()
-    with pytest.raises(VoxseqError, match=r"write workflow/scales/quick\.yaml instead"):
-        launch.study_file("quick")
-    with pytest.raises(VoxseqError, match="write --overlay quick instead"):
-        launch.study_file("quick", scales="--overlay {}")
+    (tmp_path / "Snakefile").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(VoxseqError, match=f"the workspace is {tmp_path}"):
+        launch.study_file("mine")
 
 
 def test_a_folder_without_the_workflow_is_refused(tmp_path: Path) -> None:

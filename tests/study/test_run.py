@@ -41,6 +41,13 @@ def test_a_study_is_run_and_its_results_are_named(asked: list[Any], call: Call) 
     assert asked[1] == (Path("studies/mine.yaml"), "pretrain", "all", ["--dry-run"])
 
 
+def test_outside_of_a_workspace_init_names_what_makes_one(asked: list[Any], call: Call) -> None:
+    words = ("init", "mine", "--images", "own", "--pretrain-only", "--preset", "tiny", "--force")
+    assert call(*words).out.rstrip().endswith("Look at it, then: voxseq run mine")
+    Path("Snakefile").unlink()
+    assert "voxseq new FOLDER" in call(*words).out
+
+
 def test_tables_that_are_not_there_name_the_command_that_makes_them(
     workspace: Path, call: Call
 ) -> None:

@@ -53,7 +53,7 @@ def setup_logging(verbose: bool = False) -> None:
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
     )
-    for noisy in ("matplotlib", "PIL", "fsspec", "lightning"):
+    for noisy in ("matplotlib", "PIL", "fsspec", "lightning", "highdicom"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

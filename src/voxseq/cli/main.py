@@ -21,7 +21,7 @@ from voxseq.cli import picture, predict, results, seeds, status, study, upkeep, 
 from voxseq.cli.configuration import config
 from voxseq.cli.data import data
 from voxseq.cli.export import export
-from voxseq.cli.options import check_stages, load, overlay_option, params_option
+from voxseq.cli.options import check_stages, load, overlay_option, params_option, study_argument
 from voxseq.cli.sections import Sections
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def cli() -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="With --scale: put the tables into the marked places of this page.",
 )
+@study_argument
 def plan(
     params: Path,
     overlays: tuple[Path, ...],
@@ -85,7 +86,10 @@ def plan(
     assume_tflops: float | None,
     into: Path | None,
 ) -> None:
-    """Check a configuration and print its runs, or their expected cost."""
+    """Check the configuration of STUDY, or params.yaml, and print its runs or their expected cost.
+
+    STUDY is a file in studies/.
+    """
     from voxseq.cli.plan_estimate import overlay_of
     from voxseq.plan import build_plan
 

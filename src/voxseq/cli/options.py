@@ -57,7 +57,7 @@ def study_argument(command: Callable[..., None]) -> Callable[..., None]:
     def called(*, study: str | None, overlays: tuple[Path, ...], **options: Any) -> None:
         from voxseq.study.launch import study_file
 
-        own = () if study is None else (study_file(study, scales="--overlay {}"),)
+        own = () if study is None else (study_file(study),)
         command(overlays=(*overlays, *own), **options)
 
     return called

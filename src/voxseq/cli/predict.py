@@ -59,7 +59,11 @@ device_option = click.option(
 )
 @device_option
 @click.option(
-    "--workers", type=click.IntRange(0), default=0, help="Processes that read images beside this."
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that read images beside this.",
 )
 @click.option(
     "--format",
@@ -68,7 +72,9 @@ device_option = click.option(
     help="Of the masks  [default: as each input, nii.gz of DICOM series]",
 )
 @click.option(
-    "--dicom-seg", is_flag=True, help="Write masks of DICOM series as DICOM-SEG objects too."
+    "--dicom-seg",
+    is_flag=True,
+    help="Write masks of DICOM series as DICOM-SEG objects too (pip install 'voxseq[dicom-seg]').",
 )
 @params_option
 @overlay_option
@@ -115,8 +121,9 @@ def predict(
             dicom_seg=dicom_seg,
             workers=workers,
         )
-    earlier = f", {len(outcome.kept)} were there" if outcome.kept else ""
-    click.echo(f"{out}: {len(outcome.done)} of {len(cases)} images predicted{earlier}")
+    earlier = f", {len(outcome.kept)} of them before" if outcome.kept else ""
+    there = len(outcome.done) + len(outcome.kept)
+    click.echo(f"{out}: {there} of {len(cases)} images predicted{earlier}")
     for name, reason in list(outcome.failed.items())[:_SHOWN]:
         click.echo(f"not predicted: {name}: {reason}", err=True)
     if len(outcome.failed) > _SHOWN:
@@ -192,9 +199,12 @@ def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace
             "artifacts; `voxseq plan` lists all runs",
         )
     if not workspace.is_finished(run):
+        elsewhere = _finished_elsewhere(word, workspace.plan.scale)
         raise DataError(
             f"run {word} of {_study_in_words(workspace.plan.scale, overlays)} is not finished",
-            f"`{to_make(run.stage, overlays=overlays)}` trains it; "
+            f"that of another scale is: {elsewhere}"
+            if elsewhere
+            else f"`{to_make(run.stage, overlays=overlays)}` trains it; "
             f"`{with_overlays('voxseq plan', overlays)}` shows what is finished",
         )
     return workspace, run
@@ -202,6 +212,15 @@ def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace
 
 def _study_in_words(scale: str, overlays: tuple[Path, ...]) -> str:
     return f"{'study' if any(map(is_study, overlays)) else 'scale'} {scale}"
+
+
+def _finished_elsewhere(word: str, scale: str) -> Path | None:
+    """Folder of the same run, finished and with its network, in another scale."""
+    for folder in sorted(Path(ARTEFACTS).glob(f"*/{word}")):
+        is_finished = any(folder.glob("run-*.json")) and (folder / _CARD).is_file()
+        if is_finished and folder.parts[1] != scale:
+            return folder
+    return None
 
 
 def _of_artefacts(
@@ -241,7 +260,11 @@ def _of_artefacts(
 @click.option("--ignore", "ignored", type=int, help="Value of voxels that are not scored.")
 @click.option("--no-surface", is_flag=True, help="Score Dice alone, which is quicker.")
 @click.option(
-    "--workers", type=click.IntRange(0), default=0, help="Processes that score beside this one."
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that score beside this one.",
 )
 def evaluate(
     predictions: Path,

@@ -24,7 +24,7 @@ from voxseq.cli.options import (
 @overlay_option
 @study_argument
 def tables(params: Path, overlays: tuple[Path, ...]) -> None:
-    """Print the tables of STUDY, a file in studies/ or that of params.yaml, and their cost."""
+    """Print the tables and the cost of STUDY, a file in studies/; without it of params.yaml."""
     from voxseq.cli.show import printed
     from voxseq.plan.outputs import table_numbers
 

@@ -112,7 +112,7 @@ def _left_in_words(left: TimeLeft) -> str:
     if not left.unknown:
         return f"time left: about {duration(left.seconds)}, {source}"
     if not left.seconds:
-        return "time left: unknown until a first run is finished"
+        return "time left: unknown until a first training is finished"
     unknown = (
         f"the time of {', '.join(left.unknown)} is unknown until a first run of each is finished"
     )

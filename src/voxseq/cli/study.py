@@ -150,7 +150,19 @@ def init(
     require_sound(study)
     write_text(path, study.text)
     _print_cost(console, study, machine)
-    console.print(f"\nWritten: {path}. Look at it, then: voxseq run {name}")
+    console.print(f"\nWritten: {path}. Look at it, then: {_next(name)}")
+
+
+def _next(name: str) -> str:
+    """What runs a study, here or, in a folder without the workflow, in a workspace."""
+    from voxseq.study.launch import WORKFLOW
+
+    if WORKFLOW.is_file():
+        return f"voxseq run {name}"
+    return (
+        f"voxseq new FOLDER, as this folder is no workspace; move {STUDIES}/ there, and in it: "
+        f"voxseq run {name}"
+    )
 
 
 def _print_images(console: Console, study: Study) -> None:

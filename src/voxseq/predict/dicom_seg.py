@@ -23,6 +23,8 @@ _MANUFACTURER, _SERIAL = "voxseq", "0"
 _SERIES_NUMBER = 900
 #: Texts of DICOM have at most so many characters.
 _LONGEST = 64
+#: What an object refers to its slices by; anonymisation often empties them.
+_IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 def require_highdicom() -> None:
@@ -66,7 +68,8 @@ def write_dicom_seg(
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # A header that lacks what the standard asks for.
         raise DataError(
-            f"{case.name}: no DICOM-SEG object can be made of its slices ({error})",
+            f"{case.name}: no DICOM-SEG object can be made of its slices "
+            f"({str(error) or type(error).__name__})",
             "predict it without --dicom-seg",
         ) from None
     with atomic_path(path) as temporary:
@@ -129,4 +132,11 @@ def _slices(case: Case) -> list[Any]:
             "their grid",
             "predict it without --dicom-seg",
         )
-    return [pydicom.dcmread(case.folder / header.path) for header in stack.slices]
+    slices = [pydicom.dcmread(case.folder / header.path) for header in stack.slices]
+    if empty := [tag for tag in _IDENTIFIERS if not all(s.get(tag) for s in slices)]:
+        raise DataError(
+            f"{case.name}: its slices have no {' and no '.join(empty)}, by which a DICOM-SEG "
+            "object refers to them; anonymisation may have removed them",
+            "predict it without --dicom-seg, or give the slices new identifiers",
+        )
+    return slices

@@ -100,9 +100,11 @@ def predict_cases(
                 case = prepared.case
                 try:
                     found = _predicted(model, prepared, options)
-                    files = _write(out, case, found, ending)
+                    files = []
+                    # First, as not every series can have one: a case has all of its files or none.
                     if dicom_seg and case.is_series and isinstance(found, Segmentation):
                         files.append(_write_dicom(out, case, found, model.cards))
+                    files += _write(out, case, found, ending)
                     journal.add(case, files, _values(found))
                     outcome.done.append(case.name)
                 except (DataError, NotFiniteError) as error:

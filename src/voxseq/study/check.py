@@ -98,7 +98,8 @@ def _few_images(look: Look) -> Iterator[Finding]:
 def _splits(look: Look, division: Division) -> Iterator[Finding]:
     sizes = division.sizes
     subjects = len({entry.subject for entry in look.of_task})
-    if subjects < LEAST_SUBJECTS:
+    # Without labels there is nothing to divide, as the next finding says.
+    if subjects < LEAST_SUBJECTS and look.kind:
         yield Finding(
             f"{several(subjects, 'subject')} cannot be divided into training, validation and "
             "test cases: "

@@ -22,25 +22,25 @@ _ENDINGS = (".yaml", ".yml", ".json")
 _TO_STOP = (*SIGNALS, signal.SIGQUIT)
 
 
-def study_file(study: str, folder: Path = STUDIES, *, scales: str = f"{SCALES}/{{}}.yaml") -> Path:
-    """The configuration of a study.
+def study_file(study: str, folder: Path = STUDIES) -> Path:
+    """The configuration of a study, or of a scale of the workspace.
 
     Args:
-        study: name of a file in ``folder`` without its ending, or the path of a file.
+        study: name of a file in ``folder`` or ``workflow/scales`` without its ending, or the path
+            of a file.
         folder: of the studies.
-        scales: how the command is told of a scale, whose name stands in the braces.
 
     Raises:
-        VoxseqError: there is no such file; the message names the studies that are there.
+        VoxseqError: there is no such file; the message names the studies that are there, or the
+            workspace, if it is not the current folder.
     """
     path = Path(study) if study.endswith(_ENDINGS) else folder / f"{study}.yaml"
     if path.is_file():
         return path
-    if (SCALES / f"{study}.yaml").is_file():
-        raise VoxseqError(
-            f"{study!r} is not a study in {folder} but a scale of params.yaml",
-            f"write {scales.format(study)} instead",
-        )
+    if (scale := SCALES / f"{study}.yaml").is_file():
+        return scale
+    if not folder.is_dir():
+        require_workspace(Path.cwd())
     known = sorted(p.stem for p in folder.glob("*.yaml"))
     there = f"studies here: {', '.join(known)}" if known else "there are no studies here yet"
     raise VoxseqError(
