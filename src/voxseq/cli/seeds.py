@@ -17,12 +17,12 @@ from voxseq.cli.options import overlay_option, params_option, study_argument, wo
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "-o",
-    "--into",
+    "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     help="Folder for the tables.",
 )
-def report(params: Path, overlays: tuple[Path, ...], folder: Path, into: Path) -> None:
+def report(params: Path, overlays: tuple[Path, ...], folder: Path, out: Path) -> None:
     """Make the tables of the seeds whose files are in FOLDER, without any training.
 
     FOLDER is that of the results of a study, or its folder scores. The configuration says which
@@ -54,9 +54,9 @@ def report(params: Path, overlays: tuple[Path, ...], folder: Path, into: Path) -
             err=True,
         )
     study = with_further(study, seeds)
-    write_tables(study, {}, into)
-    click.echo(printed(into, table_numbers(study)), nl=False)
-    click.echo(f"{into / 'tables'}: tables of {several(len(seeds.scores), 'seed')}")
+    write_tables(study, {}, out)
+    click.echo(printed(out, table_numbers(study)), nl=False)
+    click.echo(f"{out / 'tables'}: tables of {several(len(seeds.scores), 'seed')}")
 
 
 @click.command("verify-lock")
