@@ -19,5 +19,5 @@ def test_other_models_are_named_without_their_checksums(tmp_path: Path) -> None:
 
 def test_other_weights_of_the_same_name_are_told(tmp_path: Path) -> None:
     Journal(tmp_path, {"models": ["one"], "weights": ["abc"]})
-    with pytest.raises(DataError, match="weights: .'abc'., now .'def'."):
+    with pytest.raises(DataError, match=r"weights: .'abc'., now .'def'."):
         Journal(tmp_path, {"models": ["one"], "weights": ["def"]})
