@@ -45,6 +45,12 @@ def test_what_ends_a_study_is_said_first(seen: Seen, facts: dict[str, Any], word
     assert is_fatal
 
 
+def test_without_labels_nothing_is_said_of_the_splits(seen: Seen) -> None:
+    fatal = [text for text, is_fatal in said(seen(count=2, voxels={})) if is_fatal]
+    assert len(fatal) == 1
+    assert "no labels to fine-tune on" in fatal[0]
+
+
 @pytest.mark.parametrize(
     ("facts", "word"),
     [

@@ -49,7 +49,8 @@ def findings(look: Look, division: Division, *, pretrain_only: bool) -> Iterator
     if pretrain_only:
         found += _few_images(look)
     else:
-        found += [*_splits(look, division), *_labels(look)]
+        # Without labels there is nothing to divide.
+        found += [*(_splits(look, division) if look.kind else ()), *_labels(look)]
     yield from sorted(found, key=lambda finding: not finding.is_fatal)
 
 
@@ -98,8 +99,7 @@ def _few_images(look: Look) -> Iterator[Finding]:
 def _splits(look: Look, division: Division) -> Iterator[Finding]:
     sizes = division.sizes
     subjects = len({entry.subject for entry in look.of_task})
-    # Without labels there is nothing to divide, as the next finding says.
-    if subjects < LEAST_SUBJECTS and look.kind:
+    if subjects < LEAST_SUBJECTS:
         yield Finding(
             f"{several(subjects, 'subject')} cannot be divided into training, validation and "
             "test cases: "
