@@ -11,8 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready
 
 .PHONY: help environment quick reproduce beyond study open test test-fast test-long test-faults \
-	faults-of-runs faults-of-engines test-bundles test-package test-container lint lint-types lint-rest smoke test-slurm \
-	test-slurm-nodes bench bench-gpu docs notebook test-notebook clean
+	faults-of-runs faults-of-engines test-bundles test-package test-container lint lint-types lint-rest \
+	smoke test-slurm test-slurm-nodes bench bench-gpu docs notebook test-notebook clean
 
 help:
 	@echo "Use it:"
@@ -25,7 +25,7 @@ help:
 	@echo "  make open         the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "  make clean        remove artefacts, logs and the state of runs; results stay"
 	@echo "Check it:"
-	@echo "  make test         environment and the test suite but two parts, which are run at night:"
+	@echo "  make test         environment and the test suite, without test-long and test-faults"
 	@echo "  make test-fast    without slow tests and engines"
 	@echo "  make test-long    whole workflows, pages and benchmarks of a minute or more each"
 	@echo "  make test-faults  kills, full disks, and the scenarios in which the engines must agree"
@@ -100,7 +100,7 @@ PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults and not long" $(PARALLEL)
 
-# What takes a minute or more and has a shorter test beside it.
+# The longest, which are run at night.
 test-long: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "long and not faults" $(PARALLEL)
 

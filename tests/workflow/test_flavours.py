@@ -11,7 +11,7 @@ from tests.helpers.study import COMMANDS, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
-#: Tried at every submission: each part of a study both with and without it. DVC's is long.
+#: Not among the faults: each engine, and each part of a study both with and without it.
 SHORT = {
     ("pre-training only", "snakemake"),
     ("one method", "dvc"),
@@ -26,12 +26,7 @@ def _marks(name: str, engine: str) -> tuple[pytest.MarkDecorator, ...]:
 
 
 CASES = [
-    pytest.param(
-        name,
-        engine,
-        id=f"{name}-{engine}",
-        marks=_marks(name, engine),
-    )
+    pytest.param(name, engine, id=f"{name}-{engine}", marks=_marks(name, engine))
     for name in FLAVOURS
     for engine in COMMANDS
 ]

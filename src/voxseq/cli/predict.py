@@ -199,14 +199,12 @@ def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace
             "artifacts; `voxseq plan` lists all runs",
         )
     if not workspace.is_finished(run):
-        elsewhere = _finished_elsewhere(word, workspace.plan.scale)
-        raise DataError(
-            f"run {word} of {_study_in_words(workspace.plan.scale, overlays)} is not finished",
-            f"that of another scale is: {elsewhere}"
-            if elsewhere
-            else f"`{to_make(run.stage, overlays=overlays)}` trains it; "
-            f"`{with_overlays('voxseq plan', overlays)}` shows what is finished",
-        )
+        scale = workspace.plan.scale
+        hint = f"`{to_make(run.stage, overlays=overlays)}` trains it; "
+        hint += f"`{with_overlays('voxseq plan', overlays)}` shows what is finished"
+        if elsewhere := _finished_elsewhere(word, scale):
+            hint = f"that of another scale is: {elsewhere}"
+        raise DataError(f"run {word} of {_study_in_words(scale, overlays)} is not finished", hint)
     return workspace, run
 
 
@@ -216,11 +214,9 @@ def _study_in_words(scale: str, overlays: tuple[Path, ...]) -> str:
 
 def _finished_elsewhere(word: str, scale: str) -> Path | None:
     """Folder of the same run, finished and with its network, in another scale."""
-    for folder in sorted(Path(ARTEFACTS).glob(f"*/{word}")):
-        is_finished = any(folder.glob("run-*.json")) and (folder / _CARD).is_file()
-        if is_finished and folder.parts[1] != scale:
-            return folder
-    return None
+    folders = (card.parent for card in sorted(Path(ARTEFACTS).glob(f"*/{word}/{_CARD}")))
+    others = (f for f in folders if f.parts[1] != scale and any(f.glob("run-*.json")))
+    return next(others, None)
 
 
 def _of_artefacts(

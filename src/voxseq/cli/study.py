@@ -155,9 +155,9 @@ def init(
 
 def _next(name: str) -> str:
     """What runs a study, here or, in a folder without the workflow, in a workspace."""
-    from voxseq.study.launch import WORKFLOW
+    from voxseq.study.launch import is_workspace
 
-    if WORKFLOW.is_file():
+    if is_workspace(Path.cwd()):
         return f"voxseq run {name}"
     return (
         f"voxseq new FOLDER, as this folder is no workspace; move {STUDIES}/ there, and in it: "

@@ -68,8 +68,7 @@ def write_dicom_seg(
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # A header that lacks what the standard asks for.
         raise DataError(
-            f"{case.name}: no DICOM-SEG object can be made of its slices "
-            f"({str(error) or type(error).__name__})",
+            f"{case.name}: no DICOM-SEG object can be made of its slices ({error!r})",
             "predict it without --dicom-seg",
         ) from None
     with atomic_path(path) as temporary:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from voxseq.base.commands import SCALES, STUDIES
+from voxseq.base.commands import STUDIES, overlays_of
 from voxseq.base.errors import Interrupted, VoxseqError
 from voxseq.base.stopping import SIGNALS
 
@@ -22,31 +22,36 @@ _ENDINGS = (".yaml", ".yml", ".json")
 _TO_STOP = (*SIGNALS, signal.SIGQUIT)
 
 
-def study_file(study: str, folder: Path = STUDIES) -> Path:
+def study_file(study: str) -> Path:
     """The configuration of a study, or of a scale of the workspace.
 
     Args:
-        study: name of a file in ``folder`` or ``workflow/scales`` without its ending, or the path
+        study: name of a file in ``studies`` or ``workflow/scales`` without its ending, or the path
             of a file.
-        folder: of the studies.
 
     Raises:
         VoxseqError: there is no such file; the message names the studies that are there, or the
             workspace, if it is not the current folder.
     """
-    path = Path(study) if study.endswith(_ENDINGS) else folder / f"{study}.yaml"
+    if study.endswith(_ENDINGS):
+        path = Path(study)
+    else:
+        path = next(iter(overlays_of(study)), STUDIES / f"{study}.yaml")
     if path.is_file():
         return path
-    if (scale := SCALES / f"{study}.yaml").is_file():
-        return scale
-    if not folder.is_dir():
+    if not STUDIES.is_dir():
         require_workspace(Path.cwd())
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    known = sorted(p.stem for p in STUDIES.glob("*.yaml"))
     there = f"studies here: {', '.join(known)}" if known else "there are no studies here yet"
     raise VoxseqError(
         f"unknown study {study!r}: {path} does not exist",
         f"{there}; `voxseq init NAME --images FOLDER` makes one",
     )
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether Snakemake finds a workflow there."""
+    return (folder / WORKFLOW).is_file()
 
 
 def require_workspace(folder: Path) -> None:
@@ -55,9 +60,9 @@ def require_workspace(folder: Path) -> None:
     Raises:
         VoxseqError: it has no Snakefile; the message names a folder above that has one.
     """
-    if (folder / WORKFLOW).is_file():
+    if is_workspace(folder):
         return
-    above = next((p for p in folder.parents if (p / WORKFLOW).is_file()), None)
+    above = next(filter(is_workspace, folder.parents), None)
     raise VoxseqError(
         f"{folder} has no {WORKFLOW}, so it is not a workspace of voxseq",
         f"the workspace is {above}: cd there"
