@@ -13,6 +13,7 @@ from tests.cli.conftest import call, workspace
 from tests.helpers import ROOT, own_images
 from tests.helpers.calling import Call
 from voxseq.config import load_config, read_yaml
+from voxseq.config.data import PHANTOMS
 from voxseq.plan import build_plan
 from voxseq.study import launch
 
@@ -56,6 +57,15 @@ def test_tables_that_are_not_there_name_the_command_that_makes_them(
     for words in (("quick",), ("--overlay", "quick")):
         assert "next: make it: voxseq run quick\n" in call("tables", *words, status=2).err
     assert "next: make it: snakemake --cores all reproduce_tables\n" in call("tables", status=2).err
+
+
+def test_tables_that_came_with_the_clone_are_said_to_be_from_elsewhere(
+    workspace: Path, call: Call
+) -> None:
+    shutil.copytree(ROOT / "results/tables", workspace / "results/tables")
+    shown = call("tables")
+    assert shown.out.startswith(PHANTOMS)
+    assert "not made here with the present parameters; `snakemake --cores all" in shown.err
 
 
 def test_the_status_of_snakemake_is_that_of_the_command(

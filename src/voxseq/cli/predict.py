@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 #: Endings of result files, as :data:`voxseq.predict.files.FORMATS`, which loads heavy libraries.
 _FORMATS = ("nii.gz", "nii", "mha", "nrrd")
 _CARD, _ENCODER = "model.json", "encoder.safetensors"
-#: Folder of the artefacts of every scale.
-ARTEFACTS = "artifacts"
 #: Cases that could not be predicted of which the last lines tell.
 _SHOWN = 20
 
@@ -214,6 +212,8 @@ def _study_in_words(scale: str, overlays: tuple[Path, ...]) -> str:
 
 def _finished_elsewhere(word: str, scale: str) -> Path | None:
     """Folder of the same run, finished and with its network, in another scale."""
+    from voxseq.plan.model import ARTEFACTS
+
     folders = (card.parent for card in sorted(Path(ARTEFACTS).glob(f"*/{word}/{_CARD}")))
     others = (f for f in folders if f.parts[1] != scale and any(f.glob("run-*.json")))
     return next(others, None)
@@ -224,7 +224,7 @@ def _of_artefacts(
 ) -> tuple[str, tuple[Path, ...]]:
     """Id of a run, which its folder artifacts/SCALE/ID may name, and what makes its study."""
     from voxseq.config import read_yaml
-    from voxseq.plan import STAGES
+    from voxseq.plan.model import ARTEFACTS, STAGES
 
     place, artefacts = Path.cwd() / word, Path.cwd() / ARTEFACTS
     parts = place.relative_to(artefacts).parts if place.is_relative_to(artefacts) else ()

@@ -28,14 +28,19 @@ def tables(params: Path, overlays: tuple[Path, ...]) -> None:
     from voxseq.cli.show import printed
     from voxseq.plan.outputs import table_numbers
 
-    plan = workspace_of(params, overlays).plan
-    numbers = table_numbers(plan.runs["tables/all"].config)
+    workspace = workspace_of(params, overlays)
+    plan = workspace.plan
+    made = plan.runs["tables/all"]
+    numbers = table_numbers(made.config)
     for number in numbers:
         path = Path(plan.results) / "tables" / f"table{number}.csv"
         if not path.is_file():
             raise DataError(f"{path} does not exist", f"make it: {to_make(overlays=overlays)}")
     is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
     click.echo(printed(Path(plan.results), numbers, ascii_only=is_ascii), nl=False)
+    if not workspace.is_finished(made):
+        again = to_make(overlays=overlays)
+        click.echo(f"not made here with the present parameters; `{again}` does it", err=True)
 
 
 @click.command()

@@ -23,6 +23,8 @@ Stage = Literal[
     "figures",
 ]
 STAGES: tuple[Stage, ...] = Stage.__args__  # type: ignore[attr-defined]
+#: Folder of the artefacts of every scale, relative to the workspace.
+ARTEFACTS = "artifacts"
 #: Stages that each stage reads from, as in dvc.yaml.
 _TRAINED: tuple[Stage, ...] = ("pretrain", "finetune", "ablation", "label_ratio", "beyond")
 READS: Mapping[Stage, tuple[Stage, ...]] = {
@@ -99,7 +101,7 @@ class Plan:
     @property
     def artefacts(self) -> str:
         """Folder of this scale's artefacts, relative to the workspace."""
-        return f"artifacts/{self.scale}"
+        return f"{ARTEFACTS}/{self.scale}"
 
     def reads_phantoms(self, run: Run) -> bool:
         """Whether a run's data are generated: its own, or those of a run that it depends on."""

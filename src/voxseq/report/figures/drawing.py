@@ -17,7 +17,8 @@ ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
 _BARS = (1, 2, 5, 10, 20, 50, 100)
 #: Opacity of a class that is filled.
 ALPHA = 0.45
-_TRUTH = "white"
+#: Colour of the borders of the true classes.
+TRUTH = "white"
 #: Colours of the foreground classes 1, 2, … of a segmentation.
 _CLASSES = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#F0E442")
 
@@ -47,7 +48,7 @@ def show_slice(
         axes.imshow(overlay, origin="lower", interpolation="nearest")
     if outline is not None:
         for label in _classes(outline):
-            _border(axes, np.equal(outline.T, label), _TRUTH, 0.8)
+            _border(axes, np.equal(outline.T, label), TRUTH, 0.8)
 
 
 def grey_range(image: NDArray[np.float32]) -> tuple[float, float]:

@@ -10,12 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from voxseq.base.errors import DataError
 from voxseq.data.volume import Volume
 from voxseq.report.figures.drawing import (
     ENDS,
+    TRUTH,
     class_colour,
     show_scale,
     show_sides,
@@ -74,10 +76,11 @@ def planes_figure(
         _show_plane(axes, found, plane, middle)
     present = [int(label) for label in np.unique(found.labels) if label > 0]
     lines = [(class_colour(label), _name(names, label)) for label in present]
+    handles = [Line2D([], [], color=colour, linewidth=3, label=name) for colour, name in lines]
     if found.truth is not None:
-        lines.append(("lightgrey", "truth"))
-    if lines:
-        handles = [Line2D([], [], color=colour, linewidth=3, label=name) for colour, name in lines]
+        edge = [withStroke(linewidth=5, foreground="black")]
+        handles.append(Line2D([], [], color=TRUTH, linewidth=3, label="truth", path_effects=edge))
+    if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     return figure
 
