@@ -179,6 +179,26 @@ def test_contrasts_of_several_rows_by_hand(scores: RowScores) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ratios", "missing"),
+    [((1.0, 0.25, 0.1), None), ((1.0, 0.5, 0.25), "missing: AR (autoregressive) 10%")],
+)
+def test_the_trend_is_over_the_shares_that_a_study_has(
+    scores: RowScores, ratios: tuple[float, ...], missing: str | None
+) -> None:
+    study = scores.study.model_copy(update={"ratios": ratios})
+    found = judged(RowScores(study, scores.sides, scores.means))["C15", 0]
+    if missing:
+        assert (found["verdict"], found["remark"]) == ("not run", missing)
+        return
+    sides = [
+        scores.sides["dice"]["finetune" if ratio == 1 else "label_ratio", "la", "ours", "", ratio]
+        for ratio in ratios
+    ]
+    slope = np.polyfit(np.log10(ratios), [side.values.mean() for side in sides], 1)[0]
+    assert found["difference"] == pytest.approx(slope)
+
+
+@pytest.mark.parametrize(
     ("lead", "verdict"), [(-0.1, "contradicted"), (0.1, "supported"), (0.0, "cannot tell")]
 )
 def test_a_verdict_follows_the_interval(lead: float, verdict: str, scores: RowScores) -> None:

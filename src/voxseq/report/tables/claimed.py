@@ -130,6 +130,8 @@ class Place:
         if method not in self.study.methods:
             return None
         ratio = float(share.rstrip("%")) / 100 if share else 1.0
+        if ratio not in (1.0, *self.study.ratios):
+            return None
         return RowKey("finetune" if ratio == 1.0 else "label_ratio", method, "", ratio)
 
     def beside(self, table: int, task: ReportTask, reference: RowKey) -> list[RowKey]:

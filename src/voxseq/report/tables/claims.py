@@ -222,16 +222,17 @@ class _Judge:
         return replace(piece, found=self._scores.contrast(metric, tasks, keys, every))
 
     def _trend(self, claim: Claim, column: str, metric: str) -> Piece:
-        """Slope over tenfold labels."""
+        """Slope over tenfold labels; a study may lack shares between the first and the last."""
         names = (*claim.reference, *claim.rows)
         first, last = (self._paper(claim, name, column, metric) for name in (names[0], names[-1]))
         title, header = self._place.column_title(column), PRINTED[metric].title
         label = f"{METHODS[REFERENCE].title}, slope over tenfold labels: {header}, {title}"
         piece = Piece(label, metric, first - last, None)
-        keys, missing = self._keys(claim, names)
+        _, missing = self._keys(claim, (names[0], names[-1]))
         tasks, gone = self._tasks(column)
         if missing or gone:
             return replace(piece, missing=(*missing, *gone))
+        keys, _ = self._keys(claim, names)
         shares = np.log10([key.ratio for key in keys])
         centred = shares - shares.mean()
         slope = self._scores.contrast(metric, tasks, keys, [centred / (centred**2).sum()])
