@@ -48,14 +48,16 @@ environment: $(READY)
 
 TORCH_cpu := --extra-index-url https://download.pytorch.org/whl/cpu
 PIP_OPTIONS := $(TORCH_$(TORCH))
+# pip would compile on one core. Templates among the libraries are no modules, and fail.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) scripts/environment.py --check
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python scripts/environment.py requirements.lock $(PIP_OPTIONS)
 	@echo "installing into $(VENV); pip is silent for some minutes"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		$(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@$(BIN)/python -m compileall -q src
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib src || true
 	@touch $@
 
 # PATH, so that the commands which the engines start find this environment's programs.
@@ -135,14 +137,19 @@ faults-of-engines: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" VOXSEQ_KILLS=20 python -m pytest \
 		tests/workflow/test_engines.py tests/workflow/test_scenario_*.py
 
-# Versions of the lock, so that both environments hold the same torch and MONAI.
-test-bundles: $(READY)
-	rm -rf .bundles && mkdir .bundles
+# Versions of the lock, so that both environments hold the same torch and MONAI. Most of their
+# modules are never imported: none is compiled beforehand.
+BARE := .bundles/.ready
+$(BARE): requirements.lock
+	$(PYTHON) -m venv .bundles
+	.bundles/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-compile --constraint requirements.lock torch monai nibabel
+	@touch $@
+
+test-bundles: $(READY) $(BARE)
+	rm -rf .bundles/cases
 	$(BIN)/python -m tests.helpers.bundles .bundles/cases
-	$(PYTHON) -m venv .bundles/venv
-	.bundles/venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint requirements.lock torch monai nibabel
-	.bundles/venv/bin/python tests/predict/without_voxseq.py .bundles/cases
+	.bundles/bin/python tests/predict/without_voxseq.py .bundles/cases
 	rm -rf .bundles
 
 test-package: $(READY)

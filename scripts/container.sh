@@ -31,7 +31,9 @@ build)
     $pip wheel --no-deps --wheel-dir /tmp/wheel "$source"
     # The versions of the lock, without its tools for developers.
     # shellcheck disable=SC2086
-    $pip install $options --constraint "$source/requirements.lock" /tmp/wheel/voxseq-*.whl
+    $pip install --no-compile $options --constraint "$source/requirements.lock" /tmp/wheel/voxseq-*.whl
+    # pip would compile on one core. Templates among the libraries are no modules, and fail.
+    "$target/bin/python" -m compileall -qq -j 0 "$target/lib" || true
     rm -rf /tmp/wheel
     ;;
 run)

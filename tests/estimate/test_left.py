@@ -18,7 +18,8 @@ TRAINED = ("pretrain", "finetune", "ablation", "label_ratio", "beyond")
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load_config(ROOT / "params.yaml", [read_yaml(ROOT / "workflow/scales/smoke.yaml")])
+    smoke = read_yaml(ROOT / "workflow/scales/smoke.yaml")
+    return load_config(ROOT / "params.yaml", [smoke, {"seeds": 2}])
 
 
 @pytest.fixture(scope="module")
