@@ -55,7 +55,7 @@ def small_table(results: Path, link: str) -> list[str]:
     lines = [f"| {' | '.join(line)} |" for line in (HEADER, rule, *rows)]
     head = [f"**{PHANTOMS}**", ""] if any(sheet.phantoms for sheet in sheets.values()) else []
     notes = "AR: the paper's method. Mean [95 % interval]; ▲ ▼: clearly above, clearly below AR."
-    return [*head, *lines, "", *notes.splitlines(), *_claims(results / "tables/claims.csv", link)]
+    return [*head, *lines, "", notes, *_claims(results / "tables/claims.csv", link)]
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class _Task:
             return False
         if self.number == 3:
             return column.ratio == min(other.ratio for other in columns) < 1
-        has_average = any(not other.task and other.metric == column.metric for other in columns)
-        known = CATALOGUE.get(column.paper)
-        return not (has_average and known is not None and known.collection == DECATHLON)
+        same = [other for other in columns if other.metric == column.metric]
+        averaged = any(not other.task for other in same) and any(map(_is_averaged, same))
+        return averaged if not column.task else not (averaged and _is_averaged(column))
 
     def cells(self) -> list[str]:
         """The texts of the row, one for each word of ``HEADER``."""
@@ -132,6 +132,12 @@ class _Task:
         return NOT_APPLICABLE if gap is None else printed(column.metric, column.unit).gap(*gap)
 
 
+def _is_averaged(column: Column) -> bool:
+    """Whether the column is one of the paper's six, which its average stands for."""
+    known = CATALOGUE.get(column.paper)
+    return known is not None and known.collection == DECATHLON
+
+
 def _gaps(path: Path) -> dict[tuple[Any, ...], tuple[float, float, float]]:
     """(table, task, share of the labels, metric, method) → difference from it, low, high."""
     if not path.is_file():
@@ -148,12 +154,12 @@ def _gaps(path: Path) -> dict[tuple[Any, ...], tuple[float, float, float]]:
 
 
 def _claims(path: Path, link: str) -> Iterator[str]:
-    """A line with the number of the paper's claims that got each verdict; none without claims."""
+    """A line with the number of the paper's claims of each verdict; none without claims."""
     if not path.is_file():
         return
     import pandas as pd
 
     verdicts = pd.read_csv(path).groupby("claim")["claim_verdict"].first()
     counts = [f"{int((verdicts == word).sum())} {word}" for word in _ORDER if word in set(verdicts)]
-    yield f"Of the paper's {len(verdicts)} claims: {', '.join(counts)}"
-    yield f"([each with its interval]({link}/tables/claims.md))."
+    link = f"[all]({link}/tables/claims.md)"
+    yield f"Of the paper's {len(verdicts)} claims: {', '.join(counts)} ({link})."
