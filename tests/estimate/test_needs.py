@@ -159,8 +159,8 @@ class TestNeeds:
         assert len(divisors(288)) == 18
 
     @pytest.fixture(scope="class")
-    def counts(self, tmp_path_factory: pytest.TempPathFactory) -> Counts:
-        return Counts(tmp_path_factory.mktemp("counts") / "counts.json")
+    def counts(self, counts: Path) -> Counts:
+        return Counts(counts)
 
     def of(self, counts: Counts, method: str, memory: float, **keys: Any) -> Needs:
         device = replace(DEVICES["a100"], memory=memory)
@@ -217,11 +217,10 @@ class TestNeeds:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Estimate:
+def small(counts: Path) -> Estimate:
     config = asked(SMOKE, gpu=1, mem_mb=1)
     device = replace(DEVICES["a100"], memory=2.1e6)
-    kept: Path = tmp_path_factory.mktemp("counts") / "counts.json"
-    return estimate(config, build_plan(config), Assumptions(device), kept)
+    return estimate(config, build_plan(config), Assumptions(device), counts)
 
 
 def test_a_misfit_names_the_key_to_change(small: Estimate) -> None:
