@@ -82,7 +82,7 @@ def studies(draw: st.DrawFn) -> tuple[ReportRun, tuple[str, ...]]:
 
 @pytest.mark.slow
 @settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(shape=studies())
 @example(shape=(own(**SHAPES["pre-training only"]), ()))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import shared_folder
 from tests.helpers.study import Found, Study, checkout
 from voxseq.base.locks import exclusive
 
@@ -33,8 +33,7 @@ def pytest_terminal_summary(
 
 def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Study:
     """A study that one of the worker processes makes for all of them."""
-    base = factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base = shared_folder(factory)
     made = base / name / "made"
     with exclusive(base / f"{name}.lock", f"making the {name} study"):
         if not made.exists():

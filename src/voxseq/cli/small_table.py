@@ -80,8 +80,9 @@ class _Task:
         if self.number == 3:
             return column.ratio == min(other.ratio for other in columns) < 1
         same = [other for other in columns if other.metric == column.metric]
-        averaged = any(not other.task for other in same) and any(map(_is_averaged, same))
-        return averaged if not column.task else not (averaged and _is_averaged(column))
+        if not column.task:
+            return any(map(_is_averaged, same))
+        return not (_is_averaged(column) and any(not other.task for other in same))
 
     def cells(self) -> list[str]:
         """The texts of the row, one for each word of ``HEADER``."""
