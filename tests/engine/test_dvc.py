@@ -1,20 +1,23 @@
-"""What is told to DVC, with DVC's own files and a stand-in for the program."""
+"""What is told to DVC, with DVC's own files and mostly a stand-in for DVC."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
 
 from tests.helpers.tiny_study import do_all, tiny_plan
 from voxseq.base.errors import VoxseqError
 from voxseq.engine import dvc as recording
 from voxseq.engine.dvc import (
+    commit,
     complete_stages,
     let_dvc_follow,
     record_stages,
@@ -34,21 +37,21 @@ def _repository(tmp_path: Path) -> None:
 
 
 class Dvc:
-    """Stands for ``dvc commit``: writes dvc.lock and the cache as DVC does."""
+    """Stands for DVC: writes dvc.lock and the cache as it does."""
 
     def __init__(self, workspace: Workspace, cache: str = ".dvc/cache") -> None:
         self.workspace, self.cache = workspace, cache
         self.calls: list[list[str]] = []
-        self.answers: list[str] = []
+        self.refusals: list[Exception] = []
 
-    def run(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.calls.append(command)
-        if self.answers:
-            return subprocess.CompletedProcess(command, 255, "", self.answers.pop(0))
-        self.commit([word for word in command if word in STAGES])
-        return subprocess.CompletedProcess(command, 0, "", "")
+    def commit(self, root: Path, stages: list[str]) -> None:
+        assert root == self.workspace.root
+        self.calls.append(stages)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.write(stages)
 
-    def commit(self, stages: list[str]) -> None:
+    def write(self, stages: list[str]) -> None:
         root = self.workspace.root
         kept = {}
         for number, stage in enumerate(stages):
@@ -67,7 +70,7 @@ class Dvc:
 @pytest.fixture
 def dvc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Dvc:
     made = Dvc(workspace)
-    monkeypatch.setattr(subprocess, "run", made.run)
+    monkeypatch.setattr(recording, "commit", made.commit)
     monkeypatch.setattr(recording.time, "sleep", lambda _: None)
     return made
 
@@ -83,9 +86,9 @@ def test_only_complete_stages_are_recorded(workspace: Workspace, dvc: Dvc) -> No
     (workspace.root / workspace.plan.artefacts / "scores").mkdir()
     assert "finetune" not in complete_stages(workspace.root, workspace.plan)
     record_stages(workspace.root, workspace.plan)
-    (command,) = dvc.calls
-    assert {"download", "preprocess", "tables"} <= set(command)
-    assert "finetune" not in command
+    (stages,) = dvc.calls
+    assert {"download", "preprocess", "tables"} <= set(stages)
+    assert "finetune" not in stages
 
 
 def test_a_stage_without_jobs_waits_for_what_it_reads(workspace: Workspace) -> None:
@@ -139,9 +142,9 @@ def test_the_cache_may_be_elsewhere(workspace: Workspace, name: str) -> None:
     (workspace.root / ".dvc" / name).write_text(
         "[core]\n    analytics = false\n[cache]\n    dir = ../shared/cache\n    type = symlink\n"
     )
-    elsewhere.commit(list(DONE[:-1]))
+    elsewhere.write(list(DONE[:-1]))
     assert unrecorded(workspace) == ["tables"]
-    elsewhere.commit(list(DONE))
+    elsewhere.write(list(DONE))
     assert unrecorded(workspace) == []
 
 
@@ -151,26 +154,64 @@ def test_nothing_is_unrecorded_where_nothing_is_recorded(workspace: Workspace) -
     assert record_stages(workspace.root, workspace.plan) == []
 
 
-BUSY = "ERROR: Unable to acquire lock. Most likely another DVC process"
-
-
 def test_another_call_of_dvc_is_waited_for(workspace: Workspace, dvc: Dvc) -> None:
-    dvc.answers = [BUSY] * 3
+    dvc.refusals = [LockError("busy")] * 3
     assert set(DONE) <= set(record_stages(workspace.root, workspace.plan))
     assert len(dvc.calls) == 4
 
 
-@pytest.mark.parametrize("said", [BUSY, "ERROR: something else"])
+@pytest.mark.parametrize(
+    "refusal", [LockError("busy"), DvcException("a reason"), OSError(28, "No space left")]
+)
 def test_a_refusal_of_dvc_is_passed_on(
-    workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch, said: str
+    workspace: Workspace, dvc: Dvc, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     """That of another call, too, when it takes too long."""
     monkeypatch.setattr(recording, "PATIENCE", -1.0)
-    dvc.answers = [said] * 3
-    with pytest.raises(VoxseqError, match=said[7:]) as caught:
+    dvc.refusals = [refusal] * 3
+    with pytest.raises(VoxseqError, match=re.escape(str(refusal))) as caught:
         record_stages(workspace.root, workspace.plan)
     assert "voxseq record" in caught.value.hint
     assert len(dvc.calls) == 1
+
+
+PIPELINE = """
+stages:
+  first: {cmd: "true", params: [seeds], outs: [one]}
+  second: {cmd: "true", deps: [one], outs: [two]}
+  third: {cmd: "true", deps: [two], outs: [three]}
+"""
+
+
+def test_dvc_finds_what_is_committed_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With DVC itself, from another folder; a stage that is not named stays as it was."""
+
+    def outdated() -> set[str]:
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            return set(repo.status())
+
+    (tmp_path / ".dvc").rmdir()
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        (tmp_path / "dvc.yaml").write_text(PIPELINE)
+        (tmp_path / "params.yaml").write_text("seeds: 2\n")
+        for name in ("one", "two", "three"):
+            (tmp_path / name).write_text(name)
+        commit(tmp_path, ["first", "second"])
+        assert outdated() == {"third"}
+        (tmp_path / "params.yaml").write_text("seeds: 3\n")
+        (tmp_path / "two").unlink()
+        (tmp_path / "two").write_text("other")
+        assert outdated() == {"first", "second", "third"}
+        commit(tmp_path, ["first", "second", "third"])
+        assert outdated() == set()
+        with pytest.raises(DvcException, match="fourth"):
+            commit(tmp_path, ["fourth"])
+        (tmp_path / "three").unlink()
+        with pytest.raises(DvcException, match="three"):
+            commit(tmp_path, ["third"])
 
 
 CONFLICT = "schema: '2.0'\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"

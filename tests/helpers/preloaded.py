@@ -12,6 +12,7 @@ import atexit
 import functools
 import gc
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -67,6 +68,8 @@ def serve(folder: Path) -> None:
     logging.getLogger().removeHandler(placeholder)
     # With its first model pydantic looks for plugins in all installed packages.
     pydantic.create_model("First")
+    # To find the module of some code, as for docstrings of fields, `inspect` goes through all.
+    inspect.getmodule(compile("", "no file", "exec"))
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "starting"))

@@ -79,11 +79,15 @@ def _is_there(path: Path) -> bool:
 def strays(base: Path, wanted: set[Path]) -> Iterator[Path]:
     """Outermost folders below ``base`` that are, contain and belong to no wanted one."""
     parents = {parent for folder in wanted for parent in folder.parents}
-    for path in sorted(base.iterdir()):
-        if path in parents:
-            yield from strays(path, wanted)
-        elif path.is_dir() and path not in wanted:
-            yield path
+
+    def below(folder: Path) -> Iterator[Path]:
+        for path in sorted(folder.iterdir()):
+            if path in parents:
+                yield from below(path)
+            elif path.is_dir() and path not in wanted:
+                yield path
+
+    return below(base)
 
 
 def remove_empty(base: Path) -> None:

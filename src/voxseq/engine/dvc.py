@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import logging
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from voxseq.plan import READS, STAGES, Plan, Stage
 _LOG = logging.getLogger("voxseq.engine.dvc")
 #: How long another call of DVC, such as that of a killed workflow, is waited for, in seconds.
 PATIENCE = 300.0
-_BUSY = "Unable to acquire lock"
 _CONFLICT = re.compile(r"^(<{7}|\|{7}|={7}|>{7})( |$)", re.MULTILINE)
 
 
@@ -141,7 +138,7 @@ def _listed_jobs(listing: Path) -> set[str] | None:
 
 
 def record_stages(root: Path, plan: Plan) -> list[Stage]:
-    """Record complete stages with ``dvc commit``; do nothing outside a DVC workspace.
+    """Record complete stages in DVC; do nothing outside a DVC workspace.
 
     Returns:
         The recorded stages.
@@ -164,25 +161,49 @@ def record_stages(root: Path, plan: Plan) -> list[Stage]:
         # DVC writes it in place. All that is complete is recorded again.
         _LOG.warning("dvc.lock is damaged, as by a killed call, and is made anew")
         lock.unlink()
-    command = [sys.executable, "-m", "dvc", "commit", "--force", *stages]
-    # DVC's temporary folder must not carry over from a surrounding call.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DVC_STAGE")}
+    # Late: it takes seconds, and every start of the workflow imports this module.
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+
     until = time.monotonic() + PATIENCE
     while True:
-        done = subprocess.run(  # noqa: S603 - fixed words and stage names
-            command, cwd=root, env=environment, capture_output=True, text=True, check=False
-        )
-        said = done.stderr.strip() or done.stdout.strip()
-        if _BUSY not in said or time.monotonic() > until:
-            break
+        try:
+            commit(root, stages)
+            return stages
+        except (DvcException, OSError) as error:
+            if not isinstance(error, LockError) or time.monotonic() > until:
+                raise VoxseqError(
+                    f"DVC did not record {', '.join(stages)}: {error}",
+                    "the results are complete; `voxseq record` records them later",
+                ) from error
         _LOG.info("waiting for another call of DVC in this folder")
         time.sleep(1.0)
-    if done.returncode:
-        raise VoxseqError(
-            f"DVC did not record {', '.join(stages)}: {said}",
-            "the results are complete; `voxseq record` records them later",
-        )
-    return stages
+
+
+def commit(root: Path, stages: list[Stage]) -> None:
+    """``dvc commit --force`` of several stages, for which dvc.lock is read and written once.
+
+    The command does both for each stage, and the file holds all parameters of all stages: seconds
+    each.
+
+    Raises:
+        dvc.exceptions.DvcException: DVC refuses; a ``LockError`` while another call is at work.
+        OSError: nothing can be written.
+    """
+    from dvc.dvcfile import load_file
+    from dvc.repo import Repo, lock_repo
+
+    # What `dvc commit` says of its own file is no news here.
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    # DVC looks for names of files from the working folder.
+    with contextlib.chdir(root), Repo() as repo, lock_repo(repo):
+        pipeline = load_file(repo, "dvc.yaml")
+        declared = pipeline.stages
+        chosen = [declared[stage] for stage in stages]
+        for stage in chosen:
+            stage.save()
+            stage.commit()
+        pipeline.dump_stages(chosen, update_pipeline=False)
 
 
 def _is_dvc_workspace(root: Path) -> bool:
