@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import shared_folder
+from tests.helpers.shared import shared_folder
 
 
 @pytest.fixture(scope="session")

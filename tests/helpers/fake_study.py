@@ -28,6 +28,8 @@ from voxseq.report.tables.run import execute_tables
 
 #: Title of the reference method, `ours`.
 AR = "AR (autoregressive)"
+#: Folder of what the report writes, below that of the study.
+OUT = "out"
 CASES = 12
 PATIENTS = 40
 
@@ -175,8 +177,8 @@ def build(
             _write_run(inputs[run.id], run, study.tasks[run.task], steps)
         else:
             _write_pretrain(inputs[run.id], run, steps)
-    (folder / "out").mkdir(parents=True, exist_ok=True)
-    return Context(study, folder / "out", inputs).gather()
+    (folder / OUT).mkdir(parents=True, exist_ok=True)
+    return Context(study, folder / OUT, inputs).gather()
 
 
 def quiet(folder: Path, *tasks: str, **options: Any) -> Context:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import fake_study, odd_texts
+from tests.helpers.shared import made_once
 from voxseq.config.studies import ReportConfig
 
 
@@ -30,7 +31,12 @@ def published(folder: Path, *, phantoms: bool) -> Path:
 
 @pytest.fixture(scope="session")
 def of_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return published(tmp_path_factory.mktemp("phantoms"), phantoms=True)
+    """For all worker processes."""
+
+    def make(folder: Path) -> None:
+        published(folder, phantoms=True)
+
+    return made_once(tmp_path_factory, "report-on-phantoms", make) / fake_study.OUT
 
 
 @pytest.fixture(scope="session")

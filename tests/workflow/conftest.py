@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import shared_folder
+from tests.helpers.shared import made_once
 from tests.helpers.study import Found, Study, checkout
-from voxseq.base.locks import exclusive
 
 _FOUND = pytest.StashKey[list[tuple[int, str]]]()
 
@@ -31,22 +29,10 @@ def pytest_terminal_summary(
         terminalreporter.line(f"scenario {number}: {line}")
 
 
-def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Study:
-    """A study that one of the worker processes makes for all of them."""
-    base = shared_folder(factory)
-    made = base / name / "made"
-    with exclusive(base / f"{name}.lock", f"making the {name} study"):
-        if not made.exists():
-            made.parent.mkdir()
-            make(made.parent / "study")
-            made.touch()
-    return Study(made.parent / "study")
-
-
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A checkout in which nothing was done. Not to be changed."""
-    return _made_once(tmp_path_factory, "fresh", checkout)
+    return Study(made_once(tmp_path_factory, "fresh-study", checkout))
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +44,7 @@ def finished(fresh: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
         study.run("snakemake")
         study.commit("everything done")
 
-    return _made_once(tmp_path_factory, "finished", make)
+    return Study(made_once(tmp_path_factory, "finished-study", make))
 
 
 @pytest.fixture
