@@ -351,6 +351,8 @@ def test_what_may_be_marked_follows_the_number_of_seeds() -> None:
     assert marks(three, [True, False, True]) == [True, False, True]
     words = ("No marks", "Intervals only: 3", "assuming", "over the table.")
     assert all(word in marking_rule(n) for word, n in zip(words, (1, 3, 5, 10), strict=True))
+    assert "one seed" in marking_rule(1)
+    assert marking_rule(2).startswith("No marks: 2 seeds")
 
 
 @pytest.mark.parametrize("seeds", [5, 10])

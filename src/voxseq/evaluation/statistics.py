@@ -205,6 +205,8 @@ def marking_rule(seeds: int) -> str:
             "contrasts that were named beforehand, corrected among themselves and assuming that "
             "rows scatter alike."
         )
+    if seeds > 1:
+        return f"No marks: {seeds} seeds cannot tell how far seeds scatter."
     return "No marks: one seed says nothing about another; an interval over cases is of this run."
 
 

@@ -79,8 +79,6 @@ class Cell:
         text: printed in place of numbers.
     """
 
-    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
-
     n: int = 0
     planned: int = 0
     mean: float | None = None
@@ -281,7 +279,10 @@ def mark_best(block: Block) -> Block:
     return replace(block, rows=tuple(replace(row, cells=cells) for row, cells in pairs))
 
 
-_SHEETS = TypeAdapter(dict[str, tuple[Sheet, ...] | str])
+#: JSON has no NaN, and null stands for a score that is missing.
+_SHEETS = TypeAdapter(
+    dict[str, tuple[Sheet, ...] | str], config=ConfigDict(ser_json_inf_nan="strings")
+)
 
 
 def write_sheets(path: Path, sheets: Iterable[Sheet], head: dict[str, str]) -> None:
