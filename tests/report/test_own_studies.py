@@ -323,7 +323,7 @@ def test_sheets_of_own_studies_are_read_as_they_were_written(tmp_path: Path) -> 
     ]
     assert json.loads((context.out / "metrics.json").read_text()).keys() >= {"ours"}
     shown = show.printed(context.out, [6])
-    assert shown.startswith("Regression, all labels\n")
+    assert shown.startswith(f"{sheets[0].title}\n")
     assert "MAE years" in shown
 
 

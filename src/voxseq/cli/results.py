@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from voxseq.base.commands import to_make
-from voxseq.base.errors import DataError, IntegrityError, VoxseqError
+from voxseq.base.errors import IntegrityError, VoxseqError
 from voxseq.cli.options import (
     check_stages,
     overlay_option,
@@ -32,14 +32,11 @@ def tables(params: Path, overlays: tuple[Path, ...]) -> None:
     plan = workspace.plan
     made = plan.runs["tables/all"]
     numbers = table_numbers(made.config)
-    for number in numbers:
-        path = Path(plan.results) / "tables" / f"table{number}.csv"
-        if not path.is_file():
-            raise DataError(f"{path} does not exist", f"make it: {to_make(overlays=overlays)}")
     is_ascii = "utf" not in (sys.stdout.encoding or "").lower()
-    click.echo(printed(Path(plan.results), numbers, ascii_only=is_ascii), nl=False)
+    again = to_make(overlays=overlays)
+    text = printed(Path(plan.results), numbers, make=again, ascii_only=is_ascii)
+    click.echo(text, nl=False)
     if not workspace.is_finished(made):
-        again = to_make(overlays=overlays)
         click.echo(f"not made here with the present parameters; `{again}` does it", err=True)
 
 

@@ -1,10 +1,10 @@
-"""The tables as plain text for a terminal, from the published CSV files alone."""
+"""The tables as plain text for a terminal, from the published files alone."""
 
 from __future__ import annotations
 
 import csv
+import math
 import textwrap
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,25 +12,17 @@ from voxseq.base.errors import DataError
 from voxseq.base.failures import read_named
 from voxseq.config.data import PHANTOMS
 from voxseq.config.registry import METHODS
-from voxseq.config.report_run import MAIN_TABLES, REFERENCE
-from voxseq.report.escape import DATA_FIELD, PHANTOM_DATA
+from voxseq.config.report_run import REFERENCE
+from voxseq.plan.outputs import SHEETS
 from voxseq.report.metrics import PRINTED
-from voxseq.report.metrics import printed as printed_as
+from voxseq.report.sheet import SIGNS, Block, Cell, Column, Sheet, read_sheets
 
-_SIGNS = {"above": "▲", "below": "▼"}
-_TITLES = {
-    **{number: f"{kind}, all labels" for kind, number in MAIN_TABLES.items()},
-    3: "fewer labels",
-    4: "ablation of the pre-training",
-    5: "beyond the paper",
-}
-#: Titles in a study without tasks of the paper, whose tables have no numbers.
-_OWN_TITLES = {**_TITLES, 5: "controls"}
 _MEAN = "mean over seeds"
 _INTERVAL = " ± half of its 95 % interval"
 _OF_ONE_SEED = ", which with one seed is over test cases, of this run only"
 _OF_MORE_SEEDS = " over seeds and test cases"
-_COUNT = ", (n) where the number of seeds is another than the table's"
+_CUT = ", whose ends are shown where a bound of the score cuts it"
+_PARTIAL = "† of fewer seeds than planned"
 _MARKS = (
     "▲ ▼ above or below the reference, which is AR in Tables 1–3 and the full method in Table 4"
 )
@@ -39,8 +31,10 @@ _NO_MARKS = "no marks, as one seed says nothing about another"
 _PAPER = "the paper's value"
 #: The table whose rows have references of their own.
 _CONTROLS = 5
+#: Width of a column's header.
+_HEADER_WIDTH = 16
 _LEGEND_WIDTH = 95
-_ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-"})
+_ASCII = str.maketrans({"±": "+-", "▲": "^", "▼": "v", "–": "-", "†": "*"})
 _COST = {
     "row": "",
     "pretraining_seconds": "pre-training s",
@@ -64,33 +58,35 @@ _COLLAPSE = {
 Line = Mapping[str, str]
 
 
-def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) -> str:
+def printed(
+    results: Path,
+    numbers: Sequence[int],
+    *,
+    make: str = "make reproduce",
+    ascii_only: bool = False,
+) -> str:
     """Tables, claims, cost and collapse of the study whose results are in a folder.
 
     Cost is left out where its folder is not there, as it is not versioned.
 
     Args:
-        results: folder with ``tables/tableN.csv``.
+        results: folder of the study's results.
         numbers: the tables that the study has.
+        make: the command that makes them, for messages.
         ascii_only: for terminals without Unicode.
 
     Raises:
         DataError: a table is missing.
     """
-    parts = []
-    cells: list[Line] = []
-    for number in numbers:
-        path = results / "tables" / f"table{number}.csv"
-        if not path.is_file():
-            raise DataError(f"{path} does not exist", "run `make reproduce` first")
-        lines = _read(path)
-        cells += lines
-        # Tables of a study without tasks of the paper have no column for its values.
-        is_papers = not lines or "paper" in lines[0]
-        title = (
-            f"Table {number}: {_TITLES[number]}" if is_papers else _OWN_TITLES[number].capitalize()
-        )
-        parts.append(f"{title}\n\n{_table(lines)}")
+    path = results / SHEETS
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", f"make it: {make}")
+    known = {sheet.number: sheet for sheet in read_sheets(path)}
+    absent = [f"table{number}" for number in numbers if number not in known]
+    if absent:
+        raise DataError(f"{path} has no {', '.join(absent)}", f"make it anew: {make}")
+    sheets = [known[number] for number in numbers]
+    parts = [f"{sheet.heading}\n\n{_table(sheet)}" for sheet in sheets]
     path = results / "tables/claims.csv"
     judged = (
         [line for line in _read(path) if line["verdict"] != "not run"] if path.is_file() else []
@@ -103,31 +99,35 @@ def printed(results: Path, numbers: Sequence[int], *, ascii_only: bool = False) 
     ):
         if path.is_file():
             parts.append(f"{title}\n\n{_plain_table(_read(path), columns)}")
-    said = [PHANTOMS] if any(line.get(DATA_FIELD) == PHANTOM_DATA for line in cells) else []
-    legend = [_legend(numbers, cells)] if numbers else []
+    said = [PHANTOMS] if any(sheet.phantoms for sheet in sheets) else []
+    legend = [_legend(sheets)] if sheets else []
     text = "\n\n".join([*said, *parts, *legend]) + "\n"
     return text.translate(_ASCII) if ascii_only else text
 
 
-def _legend(numbers: Sequence[int], cells: Sequence[Line]) -> str:
+def _legend(sheets: Sequence[Sheet]) -> str:
     """What the cells of these tables hold, in lines."""
-    is_own = bool(cells) and "paper" not in cells[0]
-    bracketed = [_PAPER] if any(line.get("paper", "none") != "none" for line in cells) else []
-    if _CONTROLS in numbers:
+    cells = [cell for sheet in sheets for cell in sheet.cells]
+    is_own = not any(sheet.papers for sheet in sheets)
+    bracketed = [_PAPER] if any(cell.paper for cell in cells) else []
+    if any(sheet.number == _CONTROLS for sheet in sheets):
         where = "among the controls" if is_own else f"in Table {_CONTROLS}"
         bracketed.append(f"{where} the row that is the reference")
-    brackets = [f"in brackets {', '.join(bracketed)}"] if bracketed else []
-    one_seed = max((int(line["n"]) for line in cells), default=0) == 1
-    has_intervals = any(_has_interval(line) for line in cells)
-    interval = _INTERVAL + (_OF_ONE_SEED if one_seed else _OF_MORE_SEEDS)
-    mean = "".join([_MEAN, interval if has_intervals else "", "" if one_seed else _COUNT])
-    whose = "" if is_own else "the paper's method, "
+    is_of_one = max((cell.n for cell in cells), default=0) == 1
+    interval = _INTERVAL + (_OF_ONE_SEED if is_of_one else _OF_MORE_SEEDS)
+    cut = _CUT if any(_is_cut(cell) for cell in cells) else ""
     title = METHODS[REFERENCE].title
-    has_reference = any(line["row"] == title for line in cells)
-    named = [f"{title} is {whose}`{REFERENCE}` in paths"] if has_reference else []
-    marks = _OWN_MARKS if is_own else _MARKS
-    said = "; ".join([mean, *brackets, _NO_MARKS if one_seed else marks, *named])
-    return "\n".join(textwrap.wrap(said, _LEGEND_WIDTH))
+    has_reference = any(r.title == title for s in sheets for b in s.blocks for r in b.rows)
+    whose = "" if is_own else "the paper's method, "
+    marks = [_OWN_MARKS if is_own else _MARKS] if any(cell.mark for cell in cells) else []
+    said = [
+        _MEAN + (interval + cut if any(cell.low is not None for cell in cells) else ""),
+        *([_PARTIAL] if any(cell.status == "partial" for cell in cells) else []),
+        *([f"in brackets {', '.join(bracketed)}"] if bracketed else []),
+        *([_NO_MARKS] if is_of_one else marks),
+        *([f"{title} is {whose}`{REFERENCE}` in paths"] if has_reference else []),
+    ]
+    return "\n".join(textwrap.wrap("; ".join(said), _LEGEND_WIDTH))
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -135,64 +135,43 @@ def _read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def _table(lines: Sequence[Line]) -> str:
-    if not lines:
-        return "This study has no task of this table."
-    usual = Counter(line["planned"] for line in lines if line["planned"] != "0")
-    seeds = usual.most_common(1)[0][0] if usual else "0"
-    blocks: dict[tuple[str, str], list[Line]] = {}
-    for line in lines:
-        # A block of Table 3 has one score; those of the other tables have several.
-        score = line["metric"] if line["table"] == "3" else ""
-        blocks.setdefault((line["block"], score), []).append(line)
-    return "\n\n".join(_block(title, block, seeds) for (title, _), block in blocks.items())
+def _table(sheet: Sheet) -> str:
+    return "\n\n".join(map(_block, sheet.blocks)) or sheet.empty
 
 
-def _block(title: str, lines: Sequence[Line], seeds: str) -> str:
-    columns = list(dict.fromkeys((line["column"], line["metric"]) for line in lines))
-    rows = list(dict.fromkeys((line["row"], line["reference"]) for line in lines))
-    cells = {
-        (line["row"], line["reference"], line["column"], line["metric"]): _cell(line, seeds)
-        for line in lines
-    }
-    units = {(line["column"], line["metric"]): line["unit"] for line in lines}
-    details = {line["column"]: line.get("detail", "none").replace("none", "") for line in lines}
+def _block(block: Block) -> str:
     heads = [
-        [
-            *textwrap.wrap(column, 16),
-            *textwrap.wrap(details[column], 16),
-            printed_as(metric, units[column, metric]).header,
-        ]
-        for column, metric in columns
+        [part for line in column.header for part in textwrap.wrap(line, _HEADER_WIDTH)]
+        for column in block.columns
     ]
     body = [
         [
-            row if reference == "none" else f"{row} [{reference}]",
-            *(cells.get((row, reference, *column), "") for column in columns),
+            f"{row.title} [{row.reference}]" if row.reference else row.title,
+            *(_cell(column, cell) for column, cell in block.pairs(row)),
         ]
-        for row, reference in rows
+        for row in block.rows
     ]
-    return _grid([title], heads, body)
+    return _grid([block.heading], heads, body)
 
 
-def _cell(line: Line, seeds: str) -> str:
-    if line["status"] in ("missing", "not applicable"):
-        shown = "missing" if line["status"] == "missing" else "–"
-    elif line["mean"] == "undefined":
-        shown = "undefined"
+def _cell(column: Column, cell: Cell) -> str:
+    """ "72.3 ± 2.2 (83.1) ▲", or with both ends of an interval that is not symmetric."""
+    shown = cell.printed(column.metric)
+    if cell.mean is not None and cell.high is not None and not _is_cut(cell):
+        digits = PRINTED[column.metric].decimals(cell.mean)
+        shown = f"{PRINTED[column.metric].shown(cell.mean)} ± {cell.high - cell.mean:.{digits}f}"
+        shown += "†" if cell.status == "partial" else ""
     else:
-        digits = PRINTED[line["metric"]].decimals(float(line["mean"]))
-        shown = f"{float(line['mean']):.{digits}f}"
-        if _has_interval(line):
-            shown += f" ± {(float(line['high']) - float(line['low'])) / 2:.{digits}f}"
-        shown += "" if line["n"] == seeds else f" ({line['n']})"
-    value = line.get("paper", "none")
-    paper = "" if value == "none" else f" [{value}]"
-    return f"{shown}{paper} {_SIGNS.get(line['mark'], ' ')}".rstrip(" ")
+        shown = shown.removesuffix(SIGNS[cell.mark]).rstrip()
+    paper = "" if cell.paper is None else f"({cell.paper})"
+    return " ".join(filter(None, (shown, paper, SIGNS[cell.mark])))
 
 
-def _has_interval(line: Line) -> bool:
-    return line["low"] not in ("none", "missing")
+def _is_cut(cell: Cell) -> bool:
+    """Whether a bound of the score, such as 100 %, is an end of the interval."""
+    if cell.mean is None or cell.low is None or cell.high is None:
+        return False
+    return not math.isclose(cell.high - cell.mean, cell.mean - cell.low, abs_tol=1e-9)
 
 
 def _claims(lines: Sequence[Line]) -> str:
