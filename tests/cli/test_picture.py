@@ -25,6 +25,9 @@ def test_the_command_writes_a_picture_and_prints_its_path(tmp_path: Path, call: 
     out = tmp_path / "other.png"
     assert call(*words, "--truth", words[2], "-o", str(out)).out == f"{out}\n"
     assert "no.nii" in call("picture", "no.nii", words[2], status=2).err
+    before = (tmp_path / "labels.nii.gz").read_bytes()
+    assert "would replace" in call(*words, "-o", words[2], status=2).err
+    assert (tmp_path / "labels.nii.gz").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,24 @@ def test_what_cannot_be_scored_is_named(tmp_path: Path, call: Call) -> None:
     ):
         assert text in said.err
     assert "good" not in said.err
+    alone = call("evaluate", tmp_path / "p/small.nii.gz", tmp_path / "l/small.nii.gz", status=1)
+    # No table without scores.
+    assert alone.out == ""
     shutil.rmtree(tmp_path / "p")
     (tmp_path / "p").mkdir()
     assert (
         "none of which has a prediction"
         in call("evaluate", tmp_path / "p", tmp_path / "l", status=2).err
     )
+
+
+def test_scores_do_not_replace_what_is_scored(tmp_path: Path, call: Call) -> None:
+    for name in ("predictions", "truth"):
+        (tmp_path / f"{name}.csv").write_text("case,target,value\na,1,1\n")
+    words = ("evaluate", tmp_path / "predictions.csv", tmp_path / "truth.csv")
+    for name in ("predictions", "truth"):
+        assert "would replace" in call(*words, "-o", tmp_path / f"{name}.csv", status=2).err
+        assert (tmp_path / f"{name}.csv").read_text() == "case,target,value\na,1,1\n"
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

@@ -188,7 +188,10 @@ def test_a_killed_folder_resumes(trained: dict[str, Trained], tmp_path: Path, ca
     for name in names:
         assert (out / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     lines = (out / JOURNAL).read_text().splitlines()
-    assert [json.loads(line).get("case") for line in lines] == [None, "test0", "test1", "test2"]
+    found = [json.loads(line) for line in lines]
+    assert [x["case"] for x in found if "case" in x] == ["test0", "test1", "test2"]
+    # A file is named before it is written, once.
+    assert [x["writes"] for x in found if "writes" in x] == [[name] for name in names]
 
 
 def test_results_below_the_images_are_no_images(
@@ -198,6 +201,64 @@ def test_results_below_the_images_are_no_images(
     images = shutil.copytree(given.images, tmp_path / "images")
     for count in ("3 of 3 images predicted\n", "3 of 3 images predicted, 3 of them before\n"):
         assert call("predict", given.folder, images, "-o", images / "masks").out.endswith(count)
+
+
+def test_a_folder_above_the_images_may_hold_the_results(
+    trained: dict[str, Trained], tmp_path: Path, call: Call
+) -> None:
+    given = trained["segmentation"]
+    images = shutil.copytree(given.images, tmp_path / "images")
+    assert "3 of 3 images" in call("predict", given.folder, images, "-o", tmp_path).out
+    assert {path.name for path in tmp_path.glob("*.nii.gz")} == {p.name for p in images.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "out", "reason"),
+    [
+        ("segmentation", "images", "images", "the results would lie among the images"),
+        ("segmentation", "images/test1.nii.gz", "images", "would replace the image itself"),
+        ("segmentation", "images", "labels", "would replace a file that was there before"),
+        ("classification", "images", "labels", "would replace a file that was there before"),
+    ],
+)
+def test_nothing_that_was_there_is_replaced(
+    trained: dict[str, Trained],
+    tmp_path: Path,
+    call: Call,
+    kind: str,
+    named: str,
+    out: str,
+    reason: str,
+) -> None:
+    given = trained[kind]
+    shutil.copytree(given.images, tmp_path / "images")
+    (tmp_path / "labels").mkdir()
+    for name in ("test1.nii.gz", "predictions.csv"):
+        (tmp_path / "labels" / name).write_text("by an expert")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    words = ("predict", given.folder, tmp_path / named, "-o", tmp_path / out)
+    for _ in range(2):
+        said = call(*words, status=2).err
+        assert reason in said
+        assert "another folder" in said
+    assert {path: path.read_bytes() for path in before} == before
+    assert not [p for p in tmp_path.rglob("*.nii.gz") if p not in before]
+
+
+def test_probabilities_that_were_there_are_kept(
+    trained: dict[str, Trained], tmp_path: Path, call: Call
+) -> None:
+    """What is known only when an image has been predicted: the others are done."""
+    given = trained["segmentation"]
+    there = tmp_path / "out/probabilities/background/test1.nii.gz"
+    there.parent.mkdir(parents=True)
+    there.write_text("by another program")
+    words = ("predict", given.folder, given.images, "-o", tmp_path / "out", "--probabilities")
+    said = call(*words, status=1)
+    assert "2 of 3 images predicted" in said.out
+    assert "test1.nii.gz: the prediction would replace a file" in said.err
+    assert there.read_text() == "by another program"
+    assert not (tmp_path / "out/test1.nii.gz").exists()
 
 
 def test_what_has_changed_is_done_again(trained: dict[str, Trained], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxseq.base.commands import overlay_named
-from voxseq.base.errors import VoxseqError
+from voxseq.base.errors import DataError, VoxseqError
 
 if TYPE_CHECKING:
     from voxseq.catalogue import DataSet
@@ -111,6 +111,17 @@ def own_sets(params: Path, overlays: tuple[Path, ...]) -> Mapping[str, DataSet]:
     if not params.exists() and not overlays:
         return {}
     return load(params, overlays).data.sets
+
+
+def require_other(out: Path, *inputs: Path | None) -> None:
+    """Refuse a file of results that is one of those it is made of.
+
+    Raises:
+        DataError: naming it.
+    """
+    given = (path for path in inputs if path is not None and path.exists())
+    if out.exists() and any(out.samefile(path) for path in given):
+        raise DataError(f"{out}: the result would replace what it is made of", "name another file")
 
 
 def check_stages(*stages: str) -> None:

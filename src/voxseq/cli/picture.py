@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxseq.cli.options import require_other
+
 if TYPE_CHECKING:
     from voxseq.data.volume import Volume
 
@@ -49,6 +51,7 @@ def picture(
     from voxseq.report.figures.style import save, styled
 
     path = out or labels.with_name(f"{without_ending(labels.name)}.png")
+    require_other(path, image, labels, truth)
     with styled():
         figure = planes_figure(
             _read(image),

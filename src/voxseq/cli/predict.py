@@ -10,7 +10,7 @@ import click
 
 from voxseq.base.commands import is_study, overlay_named, to_make, with_overlays
 from voxseq.base.errors import ConfigError, DataError
-from voxseq.cli.options import overlay_option, params_option, workspace_of
+from voxseq.cli.options import overlay_option, params_option, require_other, workspace_of
 
 if TYPE_CHECKING:
     from voxseq.engine.workspace import Workspace
@@ -286,6 +286,8 @@ def evaluate(
     from voxseq.predict.evaluate import evaluate as scores_of
 
     setup_logging()
+    if out is not None:
+        require_other(out, predictions, labels)
     given = tuple(name.strip() for name in names.split(",")) if names else ()
     settings = Settings(given, tolerance, ignored, not no_surface)
     found = scores_of(predictions, labels, settings, workers)
@@ -294,7 +296,8 @@ def evaluate(
     shown = Table("label", "metric", "mean", "cases", box=None, pad_edge=False)
     for label, metric, mean, count in found.means():
         shown.add_row(label or "all", metric, f"{mean:.4f}", str(count) if label else "")
-    Console(highlight=False).print(shown)
+    if shown.row_count:
+        Console(highlight=False).print(shown)
     for name, reason in found.failed.items():
         click.echo(f"not scored: {name}: {reason}", err=True)
     if found.failed:

@@ -54,10 +54,10 @@ def write_dicom_seg(
         cards: of the models.
 
     Raises:
-        DataError: the slices were sheared or are frames of one file, so that their grid is not that
-            of the labels; their headers lack what the standard asks for; no class was found.
+        DataError: as :func:`slices_of`; the headers lack something else that the standard asks for;
+            no class was found.
     """
-    sources = _slices(case)
+    sources = slices_of(case)
     if not found.labels.any():
         raise DataError(
             f"{case.name}: no class was found, and a DICOM-SEG object needs one",
@@ -116,8 +116,13 @@ def _object(sources: Sequence[Any], found: Segmentation, cards: Sequence[ModelCa
     )
 
 
-def _slices(case: Case) -> list[Any]:
-    """The slices of a series in the order of the labels' last axis."""
+def slices_of(case: Case) -> list[Any]:
+    """The slices of a series in the order of the labels' last axis.
+
+    Raises:
+        DataError: they were sheared or are frames of one file, so that their grid is not that of
+            the labels; or they lack what an object refers to them by.
+    """
     headers = [h for path in case.entry.paths for h in read_headers(case.folder, path)]
     if any(header.frames > 1 for header in headers):
         raise DataError(

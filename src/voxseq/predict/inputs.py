@@ -79,10 +79,11 @@ def find_cases(
     Args:
         inputs: paths, or patterns such as ``scans/*.nii.gz``.
         channels: numbers of channels that an image may have.
-        apart: folder whose files are left out, such as that of the results.
+        apart: folder of the results; where it is below a folder of images, its files are left out.
 
     Raises:
-        DataError: nothing is there, or two images would have results of one name.
+        DataError: nothing is there, ``apart`` is a folder of images, or two images would have
+            results of one name.
         ResourceError: the machine failed.
     """
     cases: list[Case] = []
@@ -199,8 +200,14 @@ def _one_file(path: Path) -> Case:
 def _in_folder(folder: Path, channels: Collection[int], apart: Path | None) -> list[Case]:
     found = [path for path in files(folder) if ending_of(path, ENDINGS)]
     if apart is not None:
-        left_out = apart.resolve()
-        found = [path for path in found if left_out not in (folder / path).resolve().parents]
+        left_out, own = apart.resolve(), folder.resolve()
+        if left_out == own:
+            raise DataError(
+                f"{folder}: the results would lie among the images", "name another folder for them"
+            )
+        # One above it may hold both.
+        if own in left_out.parents:
+            found = [path for path in found if left_out not in (folder / path).resolve().parents]
     return list(_grouped(folder, found, channels)) if found else _series(folder)
 
 

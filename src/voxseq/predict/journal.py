@@ -2,13 +2,14 @@
 
 The first line says which models made them, and how; a folder never holds predictions of several.
 A case is finished when its line stands here, its input is as it was, and its files are there.
+Lines besides name files before they are written: what is not named was there before, and stays.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from voxseq.base.files import read_text, size_of, write_text
 from voxseq.predict.inputs import Case
 
 JOURNAL = "predictions.jsonl"
+#: Key of a line with files that are about to be written.
+_OWN = "writes"
 
 
 class Journal:
@@ -35,6 +38,7 @@ class Journal:
     def __init__(self, out: Path, made_by: Mapping[str, Any]) -> None:
         self.out, self._path = out, out / JOURNAL
         self._lines: dict[str, dict[str, Any]] = {}
+        self._own: set[str] = set()
         # As it reads from the file, where tuples are lists.
         wanted = json.loads(json.dumps(made_by))
         if size_of(self._path) is None:
@@ -47,7 +51,41 @@ class Journal:
                 f"options ({_difference(first.get('made_by'), wanted)})",
                 "predict into another folder, or remove this one",
             )
-        self._lines = {str(line.get("case")): line for line in lines}
+        self._lines = {str(line.get("case")): line for line in lines if "files" in line}
+        self._own = {
+            path for line in lines for path in (*line.get("files", ()), *line.get(_OWN, ()))
+        }
+
+    def require_own(self, paths: Iterable[Path], images: Iterable[Path] = ()) -> None:
+        """Refuse to replace files that no prediction into this folder has written.
+
+        Args:
+            paths: files that are about to be written.
+            images: what is predicted, for the message.
+
+        Raises:
+            DataError: naming the first that is there.
+        """
+        there = [p for p in paths if self._name(p) not in self._own and size_of(p) is not None]
+        if not there:
+            return
+        is_image = any(there[0].samefile(image) for image in images if image.exists())
+        what = "the image itself" if is_image else "a file that was there before"
+        raise DataError(
+            f"{there[0]}: the prediction would replace {what}", "predict into another folder"
+        )
+
+    def claim(self, paths: Collection[Path]) -> None:
+        """Write that these files are about to be written.
+
+        Raises:
+            DataError: one of them is there already.
+        """
+        self.require_own(paths)
+        names = sorted(set(map(self._name, paths)) - self._own)
+        if names:
+            self._append({_OWN: names})
+            self._own.update(names)
 
     def finished(self, case: Case) -> bool:
         """Whether a case needs no more work."""
@@ -65,13 +103,19 @@ class Journal:
             files: its results, which are in place.
             values: its row of the table.
         """
-        sizes = {p.relative_to(self.out).as_posix(): p.stat().st_size for p in files}
+        sizes = {self._name(path): path.stat().st_size for path in files}
         line = {"case": case.name, "input": _identity(case), "files": sizes, "values": dict(values)}
+        self._append(line)
+        self._lines[case.name] = line
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.out).as_posix()
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         with write_named(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._lines[case.name] = line
 
     def values(self, names: list[str]) -> dict[str, dict[str, Any]]:
         """Rows of the table of those of some cases that are finished."""

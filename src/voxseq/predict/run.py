@@ -81,13 +81,15 @@ def predict_cases(
         workers: processes that read and prepare images beside this one.
 
     Raises:
-        DataError: the folder has predictions that were made otherwise.
+        DataError: the folder has predictions that were made otherwise, or files of these names
+            that no prediction has made, such as the images themselves.
         ConfigError: ``dicom_seg`` without highdicom.
         ResourceError: the machine failed; the same call resumes.
     """
     options = options or Options()
     if dicom_seg:
         from voxseq.predict.dicom_seg import require_highdicom
+        from voxseq.predict.dicom_seg import slices_of as require_slices
 
         require_highdicom()
     out.mkdir(parents=True, exist_ok=True)
@@ -95,23 +97,30 @@ def predict_cases(
         journal = Journal(out, _made_by(model, options, ending, dicom_seg))
         outcome = Outcome(kept=[case.name for case in cases if journal.finished(case)])
         left = [case for case in cases if case.name not in set(outcome.kept)]
+        is_mask = model.card.recipe.type == "segmentation"
+        if is_mask:
+            # Before hours of work. What else is written per case is looked at when it is.
+            for case in left:
+                journal.require_own([out / _mask(case, ending)], case.paths)
+        else:
+            journal.claim([out / TABLE])
         try:
             for prepared in _in_turn(model.card, left, len(cases), workers):
                 case = prepared.case
                 try:
+                    cards = model.cards if dicom_seg and case.is_series and is_mask else ()
+                    if cards:
+                        # Before the work: a case has all of its files or none.
+                        require_slices(case)
                     found = _predicted(model, prepared, options)
-                    files = []
-                    # First, as not every series can have one: a case has all of its files or none.
-                    if dicom_seg and case.is_series and isinstance(found, Segmentation):
-                        files.append(_write_dicom(out, case, found, model.cards))
-                    files += _write(out, case, found, ending)
+                    files = _write(journal, case, found, ending, cards)
                     journal.add(case, files, _values(found))
                     outcome.done.append(case.name)
                 except (DataError, NotFiniteError) as error:
                     outcome.failed[case.name] = error.what
                     _LOG.warning("%s is left out: %s", case.name, error)
         finally:
-            if model.card.recipe.type != "segmentation":
+            if not is_mask:
                 _write_table(out, journal.values([case.name for case in cases]))
     return outcome
 
@@ -164,11 +173,24 @@ def ending_for(case: Case, ending: Format | None) -> Format:
     return next((known for known in FORMATS if case.ending == known), ".nii.gz")
 
 
-def _write(out: Path, case: Case, found: Prediction, ending: Format | None) -> list[Path]:
-    """Write the files of a segmentation; none of other predictions."""
+def _mask(case: Case, ending: Format | None) -> str:
+    return f"{case.name}{ending_for(case, ending)}"
+
+
+def _write(
+    journal: Journal,
+    case: Case,
+    found: Prediction,
+    ending: Format | None,
+    cards: Sequence[ModelCard],
+) -> list[Path]:
+    """Write the files of a segmentation; none of other predictions.
+
+    ``cards``: models that a DICOM-SEG object besides names; without any there is none.
+    """
     if not isinstance(found, Segmentation):
         return []
-    name = f"{case.name}{ending_for(case, ending)}"
+    out, name = journal.out, _mask(case, ending)
     arrays = {name: found.labels}
     if found.probabilities is not None:
         for label, values in zip(("background", *found.names), found.probabilities, strict=True):
@@ -177,18 +199,18 @@ def _write(out: Path, case: Case, found: Prediction, ending: Format | None) -> l
         arrays[f"{UNCERTAINTY}/{name}"] = found.uncertainty
     if found.spread is not None:
         arrays[f"{SPREAD}/{name}"] = found.spread
-    for path, array in arrays.items():
-        remove_temporaries(out / path)
-        write_volume(out / path, array, found.place)
-    return [out / path for path in arrays]
+    objects = [out / f"{case.name}.dcm"] if cards else []
+    files = [*objects, *(out / path for path in arrays)]
+    journal.claim(files)
+    # First, as not every mask can be one.
+    for path in objects:
+        from voxseq.predict.dicom_seg import write_dicom_seg
 
-
-def _write_dicom(out: Path, case: Case, found: Segmentation, cards: Sequence[ModelCard]) -> Path:
-    from voxseq.predict.dicom_seg import write_dicom_seg
-
-    path = out / f"{case.name}.dcm"
-    write_dicom_seg(path, case, found, cards)
-    return path
+        write_dicom_seg(path, case, found, cards)
+    for name, array in arrays.items():
+        remove_temporaries(out / name)
+        write_volume(out / name, array, found.place)
+    return files
 
 
 def _values(found: Prediction) -> dict[str, Any]:
