@@ -136,3 +136,19 @@ def test_a_file_may_stand_alone_as_the_base_and_its_lines_are_named(tmp_path: Pa
     path.write_text(path.read_text().replace("depth: 2", "depth: none"))
     with pytest.raises(ConfigError, match=r"encoder.depth.*mine.yaml, line"):
         load_config(PARAMS, [read_yaml(path)])
+
+
+@pytest.mark.parametrize("folder", ["studies", "workflow/scales"])
+def test_a_copied_study_needs_a_name_of_its_own(tmp_path: Path, folder: str) -> None:
+    path = tmp_path / folder / "second.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(WHOLE, sort_keys=False))
+    if folder == "studies":
+        with pytest.raises(
+            ConfigError, match=r"scale: mine, but the file is second\.yaml"
+        ) as caught:
+            load_config(PARAMS, [read_yaml(path)])
+        assert "results/second" in str(caught.value)
+    named = {**WHOLE, "scale": "second", "results": "results/second"}
+    path.write_text(yaml.safe_dump(named, sort_keys=False))
+    assert load_config(PARAMS, [read_yaml(path)]).scale == "second"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from voxseq.base.commands import SCALES
+from voxseq.base.commands import SCALES, STUDIES
 from voxseq.base.digest import digest
 from voxseq.base.files import read_json, write_json
 from voxseq.config.finetune import SegmentationTask
@@ -53,7 +53,7 @@ def load_config(path: Path, overlays: Iterable[Mapping[str, Any]] = ()) -> Confi
         missing = list(of_standalone(stands_alone, content))
         # A key that is not stated may be there in another spelling.
         refuse([*missing, *(_of_kinds(content) if missing else ())], sources, SIZES_HINT)
-    refuse(_of_folders(path, layers[0], layers[1:], content), sources)
+    refuse([*_of_copies(layers), *_of_folders(path, layers[0], layers[1:], content)], sources)
     return validate(content, sources)
 
 
@@ -140,6 +140,19 @@ def write_resolved(config: Config, folder: Path = RESOLVED) -> Path:
             return path
     write_json(path, content)
     return path
+
+
+def _of_copies(layers: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """A copy of a user's study that still has the name of the first."""
+    for layer in layers:
+        file = Path(layer.name) if isinstance(layer, Document) else Path()
+        scale = layer.get("scale")
+        if file.parent.name == STUDIES.name and is_standalone(layer) and scale != file.stem:
+            yield Problem(
+                "scale",
+                f"{scale}, but the file is {file.name}, whose results would take the place of "
+                f"those of {scale}; expected {file.stem}, with results: results/{file.stem}",
+            )
 
 
 def _of_folders(
