@@ -210,6 +210,21 @@ def test_where_tells_what_is_finished(workspace: Path, call: Call) -> None:
     out = call("where").out
     assert "results/tables" in out
     assert f"scale demo: 1 of {len(plan.jobs)} jobs finished" in out
+    assert "set aside" not in out
+
+
+def test_where_tells_how_many_images_could_not_be_used(workspace: Path, call: Call) -> None:
+    places = {"download/la/s0": 1, "preprocess/task/la/s0": 2, "download/nodule/s0": 0}
+    for place, rows in places.items():
+        path = workspace / f"artifacts/demo/{place}/set_aside.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("volume_id,path,reason\n" + 'a,a.nii.gz,"NaN, and\nmore"\n' * rows)
+    out = call("where").out
+    lists = [line for line in out.splitlines() if "set aside" in line]
+    assert lists == [
+        "1 image set aside, with reasons: artifacts/demo/download/la/s0/set_aside.csv",
+        "2 images set aside, with reasons: artifacts/demo/preprocess/task/la/s0/set_aside.csv",
+    ]
 
 
 def test_prune_names_what_it_moves(workspace: Path, call: Call) -> None:

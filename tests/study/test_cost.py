@@ -87,6 +87,8 @@ def test_time_follows_the_rates_and_the_trainings_side_by_side(tmp_path: Path) -
     assert slower.finetuning > 3 * usual.finetuning
     assert usual.seconds < single.seconds < 2.1 * usual.seconds
     assert usual.fits(CPU)
+    # A process on a CPU holds its libraries too.
+    assert usual.memory(CPU) > 0.5e9 + usual.memory(replace(CPU, gpu="a GPU"))
     assert not usual.fits(replace(CPU, memory=10**8))
     assert not usual.fits(replace(CPU, gpu="a GPU", memory=10**6))
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from voxseq.base.commands import to_make
 from voxseq.base.errors import IntegrityError, VoxseqError
+from voxseq.base.words import several
 from voxseq.cli.options import (
     check_stages,
     overlay_option,
@@ -17,6 +21,9 @@ from voxseq.cli.options import (
     study_argument,
     workspace_of,
 )
+
+if TYPE_CHECKING:
+    from voxseq.engine.workspace import Workspace
 
 
 @click.command()
@@ -57,11 +64,26 @@ def print_places(params: Path, overlays: tuple[Path, ...]) -> None:
     plan = workspace.plan
     for name in ("tables", "figures", "report/index.html", "cost/index.html"):
         click.echo(f"{name.split('/')[0]:8} {Path(plan.results) / name}")
+    for path, count in _set_aside(workspace):
+        click.echo(f"{several(count, 'image')} set aside, with reasons: {path}")
     jobs = list(plan.jobs.values())
     finished = sum(Path(plan.marker(job)).exists() for job in jobs)
     click.echo(f"scale {plan.scale}: {finished} of {len(jobs)} jobs finished")
     for line in state_of_results(workspace, overlays):
         click.echo(line)
+
+
+def _set_aside(workspace: Workspace) -> Iterator[tuple[Path, int]]:
+    """Lists of images that could not be used, each with their number."""
+    from voxseq.data.examined import SET_ASIDE
+
+    for run in workspace.plan.runs.values():
+        path = workspace.folder(run) / SET_ASIDE
+        if run.stage in ("download", "preprocess") and path.is_file():
+            with path.open(newline="", encoding="utf-8") as handle:
+                count = sum(1 for _ in csv.DictReader(handle))
+            if count:
+                yield path.relative_to(workspace.root), count
 
 
 @click.command()
@@ -95,7 +117,7 @@ def verify(params: Path, overlays: tuple[Path, ...], stages: tuple[str, ...]) ->
     if damaged:
         again = sorted({run.stage for run in damaged})
         raise IntegrityError(
-            f"{len(damaged)} runs are not what was written: {', '.join(r.id for r in damaged[:5])}",
+            f"not as it was written: {several(len(damaged), 'run')}, such as {damaged[0].id}",
             f"look after the disk, then do them again: {to_make(*again, overlays=overlays)}",
         )
     if unlike:

@@ -194,7 +194,7 @@ def _print_cost(console: Console, study: Study, machine: Machine) -> None:
     console.print(
         f"on this machine ({machine}): about {_duration(cost.seconds)} for "
         f"{several(cost.runs, 'training')}, "
-        f"{_size(cost.device)} of memory for the largest, {_size(cost.disk)} of disk"
+        f"{_size(cost.memory(machine))} of memory for the largest, {_size(cost.disk)} of disk"
     )
     if config.seeds > 1:
         own = "pre-training and fine-tunings" if config.finetune.tasks else "pre-training"

@@ -46,11 +46,14 @@ class Cost:
     disk: float
     runs: int
 
+    def memory(self, machine: Machine) -> float:
+        """Bytes of the GPU that the largest training takes, or of the machine, with libraries."""
+        return self.device if machine.gpu else self.device + _LIBRARIES
+
     def fits(self, machine: Machine) -> bool:
         """Whether the trainings that run side by side fit the machine's memory."""
-        if machine.gpu:
-            return self.device <= _USABLE * machine.memory
-        return machine.trainings * (self.device + _LIBRARIES) <= machine.memory
+        usable = _USABLE * machine.memory if machine.gpu else machine.memory / machine.trainings
+        return self.memory(machine) <= usable
 
 
 def cost_of(config: Config, machine: Machine, reading: float) -> Cost:
