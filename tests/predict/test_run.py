@@ -22,6 +22,7 @@ from tests.helpers.finetune_store import table
 from tests.helpers.trained import AFFINE, SHAPE, Trained
 from voxseq.base.errors import DataError
 from voxseq.models.bundle import CARD_FILE
+from voxseq.models.transfer import ENCODER_FILE
 from voxseq.predict.inputs import find_cases
 from voxseq.predict.journal import JOURNAL
 from voxseq.predict.model import Options, TrainedModel
@@ -399,18 +400,32 @@ def test_a_run_of_the_workspace_is_a_model(
     assert "is not finished" in call(*words, status=2).err
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "further", "weights"),
+    [
+        ("predict", "finetune/task09_spleen/ours/s0", ("scan.nii.gz",), CARD_FILE),
+        ("features", "pretrain/ours/s0", ("scan.nii.gz",), ENCODER_FILE),
+        ("export", "pretrain/ours/s0", ("--to", "monai"), ENCODER_FILE),
+    ],
+)
 def test_a_run_that_another_scale_has_finished_is_named(
-    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    name: str,
+    further: tuple[str, ...],
+    weights: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    name = "finetune/task09_spleen/ours/s0"
     for scale, files in (("half", ()), ("demo", ("run-1.json",)), ("quick", ("run-1.json",))):
         folder = Path("artifacts", scale, name)
         folder.mkdir(parents=True)
-        for file in (CARD_FILE, *files):
+        for file in (weights, *files):
             (folder / file).touch()
-    said = call("predict", name, "scan.nii.gz", "-o", "out", status=2).err
+    said = call(command, name, *further, "-o", "out.npz", status=2).err
+    assert f"run {name} of scale demo is not finished" in said
     assert f"next: that of another scale is: artifacts/quick/{name}\n" in said
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from voxseq.base.errors import DataError
-from voxseq.cli.options import overlay_option, params_option, workspace_of
+from voxseq.cli.options import overlay_option, params_option
+from voxseq.cli.predict import finished_run
 
 if TYPE_CHECKING:
     from voxseq.models.monai_vit import Projection
@@ -54,31 +55,21 @@ def export(
     """Write an encoder or a trained model for other programs.
 
     SOURCE is an encoder's file, the folder of an encoder or of a trained model, or a run of the
-    configuration, such as pretrain/ours/s0 or finetune/la/ours/s0.
+    configuration, such as pretrain/ours/s0 or finetune/la/ours/s0; of your own study with --overlay
+    NAME.
     """
     from voxseq.predict.export.run import export as write
 
     place = Path(source).expanduser()
     if not place.exists():
-        place = _folder_of_run(source, params, overlays)
+        found = finished_run(source, params, overlays)
+        if found is None:
+            raise DataError(
+                f"{source}: no file, no folder and no run",
+                "name an encoder, a model, or a run such as pretrain/ours/s0",
+            )
+        workspace, run = found
+        place = workspace.folder(run)
     written = write(place, folder, to, image_size=image_size, projection=projection)
     for path in written:
         click.echo(str(path))
-
-
-def _folder_of_run(source: str, params: Path, overlays: tuple[Path, ...]) -> Path:
-    """Folder of a finished run of the configuration."""
-    if not params.exists():
-        raise DataError(
-            f"{source}: nothing there, and no configuration {params} of which it could be a run",
-            "name a file or a folder, or go to the folder of the study",
-        )
-    workspace = workspace_of(params, overlays)
-    run = workspace.plan.runs.get(source)
-    if run is None or not workspace.is_finished(run):
-        reason = "no file, no folder and no run of this configuration"
-        raise DataError(
-            f"{source}: {reason if run is None else 'this run is not finished'}",
-            "`voxseq plan` lists the runs and tells which are finished",
-        )
-    return workspace.folder(run)

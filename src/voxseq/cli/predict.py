@@ -163,7 +163,7 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
         return place
     if place.exists():
         return None
-    found = _run(word, params, overlays)
+    found = finished_run(word, params, overlays)
     if found is None:
         return None
     workspace, run = found
@@ -176,8 +176,19 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
     return workspace.folder(run)
 
 
-def _run(word: str, params: Path, overlays: tuple[Path, ...]) -> tuple[Workspace, Run] | None:
-    """A finished run of the plan by its id, or by its folder in artifacts, with its workspace."""
+def finished_run(
+    word: str, params: Path, overlays: tuple[Path, ...]
+) -> tuple[Workspace, Run] | None:
+    """A finished run of the plan by its id, or by its folder in artifacts, with its workspace.
+
+    Returns:
+        ``None`` where the word is the id of no run.
+
+    Raises:
+        DataError: the configuration has no such run, or it is not finished; the message names one
+            of another scale that is.
+        ConfigError: there is no configuration.
+    """
     from voxseq.plan import STAGES
 
     word, overlays = _of_artefacts(word, params, overlays)
@@ -211,12 +222,12 @@ def _study_in_words(scale: str, overlays: tuple[Path, ...]) -> str:
 
 
 def _finished_elsewhere(word: str, scale: str) -> Path | None:
-    """Folder of the same run, finished and with its network, in another scale."""
+    """Folder of the same run, finished and with its weights, in another scale."""
     from voxseq.plan.model import ARTEFACTS
 
-    folders = (card.parent for card in sorted(Path(ARTEFACTS).glob(f"*/{word}/{_CARD}")))
-    others = (f for f in folders if f.parts[1] != scale and any(f.glob("run-*.json")))
-    return next(others, None)
+    folders = (marker.parent for marker in sorted(Path(ARTEFACTS).glob(f"*/{word}/run-*.json")))
+    others = (folder for folder in folders if folder.parts[1] != scale)
+    return next((f for f in others if (f / _CARD).exists() or (f / _ENCODER).exists()), None)
 
 
 def _of_artefacts(
@@ -387,7 +398,7 @@ def _encoder_place(word: str, params: Path, overlays: tuple[Path, ...]) -> Path:
         return place
     folder = place if place.exists() else None
     if word.split("/", 1)[0] == "pretrain" or "/pretrain/" in word:
-        found = _run(word, params, overlays)
+        found = finished_run(word, params, overlays)
         folder = found[0].folder(found[1]) if found else folder
     else:
         folder = model_folder(word, params, overlays) or folder
