@@ -73,7 +73,10 @@ def require_usable(volume: Volume, path: str) -> tuple[float, float]:
     if not (np.isfinite(minimum) and np.isfinite(maximum)):
         # NaN survives min and max; counting is only needed for the message.
         bad = int(array.size - np.isfinite(array).sum())
-        raise DataError(f"{path}: {bad} of {array.size} voxels are NaN or infinite")
+        raise DataError(
+            f"{path}: {bad} of {array.size} voxels are NaN or infinite",
+            "give them a number, such as that of air, or leave the image out",
+        )
     if minimum == maximum:
         raise DataError(f"{path}: every voxel has the value {minimum:g}")
     if max(abs(minimum), abs(maximum)) > np.finfo(np.float32).max:

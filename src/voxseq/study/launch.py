@@ -67,7 +67,7 @@ def require_workspace(folder: Path) -> None:
         f"{folder} has no {WORKFLOW}, so it is not a workspace of voxseq",
         f"the workspace is {above}: cd there"
         if above
-        else "`voxseq new FOLDER` makes one; studies/ may be moved there",
+        else "go to the folder of yours; `voxseq new FOLDER` makes one, for studies/ too",
     )
 
 
