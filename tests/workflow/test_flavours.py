@@ -45,5 +45,5 @@ def test_a_study_of_any_shape_ends_with_what_it_declares(
     study.assert_whole()
     shown = study.voxseq("tables")
     tables = {path.stem for path in (study.root / "results/tiny/tables").glob("table*.csv")}
-    assert {f"table{number}" for number in range(1, 6) if f"Table {number}: " in shown} == tables
+    assert {f"table{number}" for number in range(1, 6) if f"Table {number}. " in shown} == tables
     assert study.voxseq("where").rstrip().endswith("jobs finished")

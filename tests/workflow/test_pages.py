@@ -119,7 +119,7 @@ def test_the_quickstart_is_followed(study: Study, tmp_path: Path) -> None:
         for command in block.commands if block.is_run else ():
             said[command] = reader.follow(command)
     assert "scale tiny: 14 of 14 jobs finished" in said["make reproduce"]
-    assert "Table 5: " in said["make beyond"]
+    assert "Table 5. " in said["make beyond"]
     assert (study.root / "results/mine/report/index.html").is_file()
     assert "results/mine" not in study.git("status", "--porcelain", "--ignored=no")
     assert "max_curve_points" in said["dvc params diff"]
