@@ -102,7 +102,7 @@ def predict_cases(
             # Before hours of work. What else is written per case is looked at when it is.
             for case in left:
                 journal.require_own([out / _mask(case, ending)], case.paths)
-        else:
+        elif not outcome.kept:
             journal.claim([out / TABLE])
         try:
             for prepared in _in_turn(model.card, left, len(cases), workers):
