@@ -9,7 +9,7 @@ import click
 
 from voxseq.base.errors import DataError
 from voxseq.cli.options import overlay_option, params_option
-from voxseq.cli.predict import finished_run
+from voxseq.cli.runs import finished_run
 
 if TYPE_CHECKING:
     from voxseq.models.monai_vit import Projection

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from voxseq.base.commands import is_study, overlay_named, to_make, with_overlays
-from voxseq.base.errors import ConfigError, DataError
-from voxseq.cli.options import overlay_option, params_option, require_other, workspace_of
-
-if TYPE_CHECKING:
-    from voxseq.engine.workspace import Workspace
-    from voxseq.plan import Run
+from voxseq.base.errors import DataError
+from voxseq.cli.options import overlay_option, params_option, require_other
+from voxseq.cli.runs import CARD, ENCODER, finished_run
 
 #: Endings of result files, as :data:`voxseq.predict.files.FORMATS`, which loads heavy libraries.
 _FORMATS = ("nii.gz", "nii", "mha", "nrrd")
-_CARD, _ENCODER = "model.json", "encoder.safetensors"
 #: Cases that could not be predicted of which the last lines tell.
 _SHOWN = 20
 
@@ -142,7 +136,7 @@ def _models_and_inputs(
         models.append(folder)
     if not models:
         raise DataError(
-            f"{words[0]}: no trained model (no {_CARD} there, and no run of this workspace)",
+            f"{words[0]}: no trained model (no {CARD} there, and no run of this workspace)",
             "name a run such as finetune/task09_spleen/ours/s0, or its folder, before the images",
         )
     inputs = list(words[len(models) :])
@@ -159,7 +153,7 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
         DataError: the run is not finished, or its network was not kept.
     """
     place = Path(word).expanduser()
-    if any((folder / _CARD).is_file() for folder in (place, place / "models")):
+    if any((folder / CARD).is_file() for folder in (place, place / "models")):
         return place
     if place.exists():
         return None
@@ -167,84 +161,13 @@ def model_folder(word: str, params: Path, overlays: tuple[Path, ...]) -> Path | 
     if found is None:
         return None
     workspace, run = found
-    if not (workspace.folder(run) / _CARD).is_file():
+    if not (workspace.folder(run) / CARD).is_file():
         raise DataError(
             f"{word}: the network of this run was not kept",
             "set finetune.keep_models to all, or name the run of seed 0; "
             "only rows of the stage finetune keep theirs",
         )
     return workspace.folder(run)
-
-
-def finished_run(
-    word: str, params: Path, overlays: tuple[Path, ...]
-) -> tuple[Workspace, Run] | None:
-    """A finished run of the plan by its id, or by its folder in artifacts, with its workspace.
-
-    Returns:
-        ``None`` where the word is the id of no run.
-
-    Raises:
-        DataError: the configuration has no such run, or it is not finished; the message names one
-            of another scale that is.
-        ConfigError: there is no configuration.
-    """
-    from voxseq.plan import STAGES
-
-    word, overlays = _of_artefacts(word, params, overlays)
-    if word.split("/", 1)[0] not in STAGES or "/" not in word:
-        return None
-    if not params.exists() and not overlays:
-        raise ConfigError(
-            f"{word}: a run of a workspace, but there is no {params} here",
-            "go to the folder of the study, or name the folder of the model",
-        )
-    workspace = workspace_of(params, overlays)
-    run = workspace.plan.runs.get(word)
-    if run is None:
-        raise DataError(
-            f"{word}: no run of this configuration",
-            "name the study of the run, --overlay studies/NAME.yaml, or the run's folder in "
-            "artifacts; `voxseq plan` lists all runs",
-        )
-    if not workspace.is_finished(run):
-        scale = workspace.plan.scale
-        hint = f"`{to_make(run.stage, overlays=overlays)}` trains it; "
-        hint += f"`{with_overlays('voxseq plan', overlays)}` shows what is finished"
-        if elsewhere := _finished_elsewhere(word, scale):
-            hint = f"that of another scale is: {elsewhere}"
-        raise DataError(f"run {word} of {_study_in_words(scale, overlays)} is not finished", hint)
-    return workspace, run
-
-
-def _study_in_words(scale: str, overlays: tuple[Path, ...]) -> str:
-    return f"{'study' if any(map(is_study, overlays)) else 'scale'} {scale}"
-
-
-def _finished_elsewhere(word: str, scale: str) -> Path | None:
-    """Folder of the same run, finished and with its weights, in another scale."""
-    from voxseq.plan.model import ARTEFACTS
-
-    folders = (marker.parent for marker in sorted(Path(ARTEFACTS).glob(f"*/{word}/run-*.json")))
-    others = (folder for folder in folders if folder.parts[1] != scale)
-    return next((f for f in others if (f / _CARD).exists() or (f / _ENCODER).exists()), None)
-
-
-def _of_artefacts(
-    word: str, params: Path, overlays: tuple[Path, ...]
-) -> tuple[str, tuple[Path, ...]]:
-    """Id of a run, which its folder artifacts/SCALE/ID may name, and what makes its study."""
-    from voxseq.config import read_yaml
-    from voxseq.plan.model import ARTEFACTS, STAGES
-
-    place, artefacts = Path.cwd() / word, Path.cwd() / ARTEFACTS
-    parts = place.relative_to(artefacts).parts if place.is_relative_to(artefacts) else ()
-    if len(parts) < 3 or parts[1] not in STAGES:
-        return word, overlays
-    scale, run = parts[0], "/".join(parts[1:])
-    if overlays or (params.is_file() and read_yaml(params).get("scale") == scale):
-        return run, overlays
-    return run, (overlay_named(scale),)
 
 
 @click.command()
@@ -394,7 +317,7 @@ def features(
 def _encoder_place(word: str, params: Path, overlays: tuple[Path, ...]) -> Path:
     """File or folder of an encoder."""
     place = Path(word).expanduser()
-    if place.is_file() or (place / _ENCODER).is_file():
+    if place.is_file() or (place / ENCODER).is_file():
         return place
     folder = place if place.exists() else None
     if word.split("/", 1)[0] == "pretrain" or "/pretrain/" in word:
@@ -402,10 +325,10 @@ def _encoder_place(word: str, params: Path, overlays: tuple[Path, ...]) -> Path:
         folder = found[0].folder(found[1]) if found else folder
     else:
         folder = model_folder(word, params, overlays) or folder
-    names = (_ENCODER, _CARD, f"models/{_CARD}")
+    names = (ENCODER, CARD, f"models/{CARD}")
     if folder is None or not any((folder / name).is_file() for name in names):
         raise DataError(
-            f"{word}: no encoder (no {_ENCODER} or {_CARD} there, and no run of this workspace)",
+            f"{word}: no encoder (no {ENCODER} or {CARD} there, and no run of this workspace)",
             "name a run such as pretrain/ours/s0, its folder, or an encoder file",
         )
     return folder

@@ -199,14 +199,15 @@ def _write(
         arrays[f"{UNCERTAINTY}/{name}"] = found.uncertainty
     if found.spread is not None:
         arrays[f"{SPREAD}/{name}"] = found.spread
-    objects = [out / f"{case.name}.dcm"] if cards else []
-    files = [*objects, *(out / path for path in arrays)]
+    files = [out / path for path in arrays]
+    if cards:
+        files.insert(0, out / f"{case.name}.dcm")
     journal.claim(files)
-    # First, as not every mask can be one.
-    for path in objects:
+    if cards:
         from voxseq.predict.dicom_seg import write_dicom_seg
 
-        write_dicom_seg(path, case, found, cards)
+        # First, as not every mask can be one.
+        write_dicom_seg(files[0], case, found, cards)
     for name, array in arrays.items():
         remove_temporaries(out / name)
         write_volume(out / name, array, found.place)
