@@ -93,7 +93,8 @@ def test_a_small_table_has_a_row_for_each_task_or_average(clone: Path) -> None:
     ]
     assert "95 %" in notes
     expected = (
-        "Of the paper's 3 claims: 1 supported, 2 cannot tell ([all](there/tables/claims.md))."
+        "Of the paper's 3 claims, each judged by itself: "
+        "1 supported, 2 cannot tell ([all](there/tables/claims.md))."
     )
     assert claims == expected
 

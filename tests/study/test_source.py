@@ -45,6 +45,15 @@ def test_a_folder_of_segmentations_beside_one_of_images(tmp_path: Path, name: st
     }
 
 
+@pytest.mark.parametrize("part", ["", "imagesTr"])
+def test_the_decathlon_s_folders_do_without_their_dataset_json(tmp_path: Path, part: str) -> None:
+    write(tmp_path, "imagesTr/x1_0000.nii.gz", "labelsTr/x1.nii.gz", "imagesTs/x2_0000.nii.gz")
+    assert facts_of(tmp_path / part)["options"] == {
+        "images": "imagesTr/**/*",
+        "labels": "labelsTr/**/{case}.nii.gz",
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "layout", "options"),
     [

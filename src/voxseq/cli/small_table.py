@@ -32,6 +32,10 @@ _RANDOM = {METHODS[name].title: name for name in ENCODER_NETWORKS.values()}
 _CONVOLUTIONAL = frozenset(METHODS[name].title for name in ("unet3d", "resnet"))
 #: Metrics that stand for their task.
 _MAIN = frozenset(names[0] for names in METRICS.values())
+_NOTE = (
+    "AR: the paper's method. Mean [95 % interval]; "
+    "▲ ▼: clearly above, clearly below AR, corrected over its table."
+)
 _ORDER = ("supported", "contradicted", "cannot tell", "not run")
 
 
@@ -54,8 +58,7 @@ def small_table(results: Path, link: str) -> list[str]:
     rule = ("---", *("---:" for _ in HEADER[1:]))
     lines = [f"| {' | '.join(line)} |" for line in (HEADER, rule, *rows)]
     head = [f"**{PHANTOMS}**", ""] if any(sheet.phantoms for sheet in sheets.values()) else []
-    notes = "AR: the paper's method. Mean [95 % interval]; ▲ ▼: clearly above, clearly below AR."
-    return [*head, *lines, "", notes, *_claims(results / "tables/claims.csv", link)]
+    return [*head, *lines, "", _NOTE, *_claims(results / "tables/claims.csv", link)]
 
 
 @dataclass(frozen=True)
@@ -162,5 +165,5 @@ def _claims(path: Path, link: str) -> Iterator[str]:
 
     verdicts = pd.read_csv(path).groupby("claim")["claim_verdict"].first()
     counts = [f"{int((verdicts == word).sum())} {word}" for word in _ORDER if word in set(verdicts)]
-    link = f"[all]({link}/tables/claims.md)"
-    yield f"Of the paper's {len(verdicts)} claims: {', '.join(counts)} ({link})."
+    whole = f"Of the paper's {len(verdicts)} claims, each judged by itself"
+    yield f"{whole}: {', '.join(counts)} ([all]({link}/tables/claims.md))."

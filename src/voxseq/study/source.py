@@ -13,7 +13,7 @@ from voxseq.base.errors import DataError
 from voxseq.base.files import read_json
 from voxseq.base.paths import ending_of, files
 from voxseq.data.readers import any_image
-from voxseq.data.readers.dataset_json import IMAGES, NAME
+from voxseq.data.readers.dataset_json import IMAGES, LABELS, NAME
 from voxseq.data.readers.globs import case_of
 
 #: Layouts that a user may name.
@@ -84,8 +84,11 @@ def _found(
         names = channel_names(top)
         options = {"options": {"channels": names}} if len(names) > 1 else {}
         return {"folder": _folder(top), **facts, **options}
-    if layout == "files" and labels is not None:
-        return _with_labels(images, labels, facts)
+    if layout == "files":
+        if labels is None:
+            images, labels = _parts(images)
+        if labels is not None:
+            return _with_labels(images, labels, facts)
     return {"folder": _folder(images), **facts}
 
 
@@ -152,6 +155,14 @@ def _of_table(table: Path, target: str | None) -> dict[str, Any]:
     if target is not None:
         options["columns"] = {"target": target}
     return options
+
+
+def _parts(folder: Path) -> tuple[Path, Path | None]:
+    """Images and segmentations of a folder laid out as nnU-Net's or the Decathlon's, whose
+    ``dataset.json`` is missing; of any other the folder itself and None."""
+    top = folder.parent if folder.name == IMAGES else folder
+    parts = top / IMAGES, top / LABELS
+    return parts if all(map(Path.is_dir, parts)) else (folder, None)
 
 
 def _with_labels(images: Path, labels: Path, facts: dict[str, Any]) -> dict[str, Any]:
