@@ -74,9 +74,13 @@ def show_scale(axes: Axes, width: float, size: float = 7) -> None:
     """A bar of a round length at the foot of a picture that shows ``width`` mm."""
     length = scale_length(width)
     share = length / width
-    axes.plot(
-        [0.05, 0.05 + share], [0.05, 0.05], transform=axes.transAxes, color="white", linewidth=2
-    )
+    for colour, points in (("black", 3.5), ("white", 2)):
+        axes.plot(
+            *((0.05, 0.05 + share), (0.05, 0.05)),
+            transform=axes.transAxes,
+            color=colour,
+            linewidth=points,
+        )
     place = {"transform": axes.transAxes, "ha": "left", "va": "bottom"}
     outlined(axes, 0.05, 0.07, f"{length} mm", 1.8, fontsize=size, **place)
 
