@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready
 
-.PHONY: help environment quick reproduce beyond study open test test-fast test-long test-faults \
+.PHONY: help environment quick reproduce beyond study open test test-fast test-faults \
 	faults-of-runs faults-of-engines test-bundles test-package test-container lint lint-types lint-rest \
 	smoke test-slurm test-slurm-nodes bench bench-gpu docs notebook test-notebook clean
 
@@ -25,9 +25,8 @@ help:
 	@echo "  make open         the same plan on real data (VOXSEQ_DATA names their folder)"
 	@echo "  make clean        remove artefacts, logs and the state of runs; results stay"
 	@echo "Check it:"
-	@echo "  make test         environment and the test suite, without test-long and test-faults"
-	@echo "  make test-fast    without slow tests and engines"
-	@echo "  make test-long    whole workflows, pages and benchmarks of a minute or more each"
+	@echo "  make test         environment and the test suite, without test-faults"
+	@echo "  make test-fast    the same without tests of more than five seconds: those of .ci/run"
 	@echo "  make test-faults  kills, full disks, and the scenarios in which the engines must agree"
 	@echo "  make test-bundles    exported models in an environment of torch and MONAI without voxseq"
 	@echo "  make test-package    the wheel outside of any clone; FULL=1: with all its dependencies"
@@ -100,11 +99,10 @@ open: $(READY)
 
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 test: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults and not long" $(PARALLEL)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults" $(PARALLEL)
 
-# The longest, which are run at night.
-test-long: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "long and not faults" $(PARALLEL)
+test-fast: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not faults" $(PARALLEL)
 
 # The tools of an extra come into the environment when their target is first made.
 $(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: $(READY)
@@ -155,11 +153,8 @@ test-bundles: $(READY) $(BARE)
 test-package: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/package/run.sh
 
-test-container: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/package/container.sh
-
-test-fast: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not workflow and not faults"
+test-container:
+	bash tests/package/container.sh
 
 # Types take about as long as all the rest.
 lint: $(READY)

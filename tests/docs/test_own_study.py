@@ -101,15 +101,7 @@ def test_every_section_with_commands_is_followed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.workflow
-@pytest.mark.parametrize(
-    "title",
-    # What make test-package does as well is left to the night.
-    [
-        pytest.param(title, marks=(pytest.mark.long,) if "Decathlon" in title else ())
-        for title in SECTIONS
-    ],
-)
+@pytest.mark.parametrize("title", SECTIONS)
 def test_the_page_is_followed(workspace: Path, tmp_path: Path, title: str) -> None:
     section, home = SECTIONS[title], tmp_path / "home"
     section.images(home / section.place)

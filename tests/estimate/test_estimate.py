@@ -67,7 +67,7 @@ def hours_of(config: Config, counts: Path) -> dict[str, float]:
     return {stage: found.totals(stage).gpu_hours for stage in STAGES}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_with_kept_counts_it_needs_neither_torch_nor_data(
     paper: Estimate, counts: Path, tmp_path: Path
 ) -> None:
@@ -95,7 +95,7 @@ def test_with_kept_counts_it_needs_neither_torch_nor_data(
     assert float(done.stdout) == paper.totals().exaflop
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_job_is_counted_once(paper: Estimate) -> None:
     total = paper.totals()
     assert (total.jobs, total.runs) == (len(PAPER_PLAN.jobs), len(PAPER_PLAN.runs))
@@ -108,7 +108,7 @@ def test_every_job_is_counted_once(paper: Estimate) -> None:
         assert row.written > 0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_paper_takes_what_the_page_says(paper: Estimate) -> None:
     """Orders of magnitude that are known by hand: 6.8 h for our method, 23,000 volumes, 2 TB."""
     hours = {r.id: paper.hours(r) for r in paper.runs("pretrain")}
@@ -136,7 +136,6 @@ def test_the_demo_gives_the_sequences_that_it_has() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
     usual = hours_of(DEMO, counts)
     longer = hours_of(changed(pretrain__steps=1000), counts)
@@ -149,6 +148,7 @@ def test_cost_follows_steps_batch_and_seeds(counts: Path) -> None:
         assert three[stage] == pytest.approx(3 * usual[stage])
 
 
+@pytest.mark.slow
 def test_kept_networks_take_the_disk_of_their_weights(counts: Path) -> None:
     smoke = read_yaml(ROOT / "workflow/scales/smoke.yaml")
     sizes = {}
@@ -228,7 +228,7 @@ def test_wall_time_lies_between_its_bounds(lengths: list[float], parallel: int, 
     assert least - 1e-9 <= wall <= min(total, 2 * least) + 1e-9
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_one_gpu_works_without_a_pause(paper: Estimate) -> None:
     wall = wall_hours(PAPER_PLAN, paper.job_hours(), 1)
     assert wall == pytest.approx(paper.totals().gpu_hours)
@@ -287,11 +287,9 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(cli.cli, ["plan", *words])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workspace")
-@pytest.mark.parametrize(
-    "scale",
-    ["smoke", *(pytest.param(s, marks=pytest.mark.long) for s in ("demo", "open", "paper"))],
-)
+@pytest.mark.parametrize("scale", ["smoke", "demo", "open", "paper"])
 def test_every_scale_is_estimated(scale: str) -> None:
     result = call("--scale", scale)
     assert result.exit_code == 0, result.output
@@ -304,7 +302,7 @@ def test_every_scale_is_estimated(scale: str) -> None:
     assert max(map(len, first)) <= 100
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("workspace")
 def test_a_slower_gpu_takes_longer() -> None:
     def hours(*words: str) -> float:
@@ -335,6 +333,7 @@ def test_an_unknown_scale_is_refused_with_those_there_are() -> None:
     assert overlay_of("demo") == ()
 
 
+@pytest.mark.slow
 def test_a_page_gets_the_tables_between_its_marks(workspace: Path) -> None:
     page = workspace / "page.md"
     page.write_text("a\n<!-- estimate: smoke stages -->\nold\n<!-- end -->\nb\n")
@@ -348,7 +347,7 @@ def test_a_page_gets_the_tables_between_its_marks(workspace: Path) -> None:
     assert page.read_text() == text
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_page_about_scaling_is_up_to_date(paper: Estimate) -> None:
     written = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
     wanted = with_estimate(written, "paper", sections(PAPER, paper))

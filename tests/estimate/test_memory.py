@@ -77,6 +77,7 @@ def test_large_tensors_get_no_values() -> None:
     assert type(made).__name__ == "FakeTensor"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_takes_what_the_same_step_with_values_takes(name: str, precision: str) -> None:
@@ -97,6 +98,7 @@ def test_a_step_takes_what_the_same_step_with_values_takes(name: str, precision:
     assert found.takes_sequences == (name == "ours")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ours", "mae3d", "dino"])
 def test_memory_follows_rows_parts_and_recomputation(name: str) -> None:
     own = METHODS[name].model_copy(update={"validation_sequences": 2})

@@ -167,6 +167,7 @@ class TestNeeds:
         config = asked(SMOKE, gpu=keys.get("processes", 1), **keys)
         return needs(pretraining(SMOKE, method), config, counts, Assumptions(device))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["ours", "pcrlv2"])
     def test_each_remedy_makes_it_fit_and_the_next_smaller_does_not(
         self, counts: Counts, method: str
@@ -223,6 +224,7 @@ def small(counts: Path) -> Estimate:
     return estimate(config, build_plan(config), Assumptions(device), counts)
 
 
+@pytest.mark.slow
 def test_a_misfit_names_the_key_to_change(small: Estimate) -> None:
     config = asked(SMOKE, gpu=1, mem_mb=1)
     texts = [text for text in misfits(config, small) if text.startswith("pretrain/ours/s0")]
@@ -232,6 +234,7 @@ def test_a_misfit_names_the_key_to_change(small: Estimate) -> None:
     assert "execution.pretrain.mem_mb" in texts[1]
 
 
+@pytest.mark.slow
 def test_work_besides_the_steps(small: Estimate) -> None:
     listed = {chore.name: chore for chore in chores(SMOKE, small)}
     assert set(listed) == {

@@ -81,8 +81,11 @@ rm -rf "$box/source"
 du -sh "$box/opt/voxseq" | cut -f 1
 
 step "a user in that root"
-(cd "$root" && PYTHONPATH=src:. python -c \
-    "from pathlib import Path; from tests.helpers import own_images; own_images.decathlon(Path('$box/work/Task99_Liver'))")
+mkdir -p "$box/helpers/tests"
+cp -r "$root/tests/helpers" "$box/helpers/tests"
+inside PYTHONPATH=/helpers python -c \
+    "from pathlib import Path; from tests.helpers import own_images; own_images.decathlon(Path('/work/Task99_Liver'))"
+rm -rf "$box/helpers"
 chmod -R a+rwX "$box/work"
 chroot --userspec 1234:1234 "$box" /usr/bin/env -i HOME=/tmp USER=voxseq OMP_NUM_THREADS=1 \
     PATH=/opt/voxseq/bin:/usr/bin:/bin VOXSEQ_PRESET=tiny VOXSEQ_STEPS=4 VOXSEQ_SEEDS=1 bash -euo pipefail -c '

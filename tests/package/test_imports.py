@@ -77,6 +77,7 @@ def imported() -> dict[str, Path]:
     return {n: p for n, p in found.items() if n not in sys.stdlib_module_names and n not in ours}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(imported()))
 def test_every_library_is_declared(module: str) -> None:
     owners = {normal(name) for name in metadata.packages_distributions().get(module, [module])}

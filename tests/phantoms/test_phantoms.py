@@ -85,6 +85,7 @@ def images(folder: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_readers_and_checks_of_real_data_take_every_phantom(
     made: Path, name: str, tmp_path: Path

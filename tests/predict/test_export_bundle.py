@@ -32,7 +32,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # `make test-bundles` does the same in an environment without voxseq.
-@pytest.mark.long
+@pytest.mark.slow
 def test_bundles_predict_the_same_without_voxseq(cases: Path) -> None:
     """Masks on the files' own grids, probabilities and numbers, for every kind of preparation."""
     script = ROOT / "tests/predict/without_voxseq.py"

@@ -266,12 +266,14 @@ def settled(steps, recipes=None, **changed):
     return method
 
 
+@pytest.mark.slow
 def test_loss_falls_on_32_phantoms():
     """The student learns to say what its teacher says."""
     before, after = loss_falls(settled(60, final_teacher_temperature=0.04), steps=60)
     assert after < before - 0.15
 
 
+@pytest.mark.slow
 def test_the_uniform_solution_is_left_when_views_differ_in_place_alone(monkeypatch):
     """Centring and sharpening are enough to tell volumes apart: the loss falls below ln 64."""
     monkeypatch.setattr(transforms, "turned", lambda view, drawn: view)

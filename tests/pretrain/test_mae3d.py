@@ -140,6 +140,7 @@ def slope(number):
     return Item(volume.astype(np.float32), id=number)
 
 
+@pytest.mark.slow
 def test_predictions_become_better_than_the_volumes_own_median():
     data = PhantomSampler(32)
     data.items = [slope(number) for number in range(32)]

@@ -325,6 +325,7 @@ def test_reconstruction_by_hand():
 # Training
 
 
+@pytest.mark.slow
 def test_loss_falls_on_32_phantoms():
     """In both stages, each by its own modality; and rehearsal keeps CT close to the teacher.
 

@@ -74,11 +74,13 @@ def test_collapse_is_visible():
     assert healthy["effective_rank"] > 2
 
 
+@pytest.mark.slow
 def test_loss_falls_on_32_phantoms():
     before, after = loss_falls(make(), steps=150, optimiser=OptimiserConfig(lr=3e-3))
     assert after < before - 0.3
 
 
+@pytest.mark.slow
 def test_volumes_are_recognised_when_views_differ_in_pose_alone():
     method = make()
     method.batching.recipes = [ViewRecipe((8, 8, 8), (1.0, 1.0), jitter=0.0, blur=0.0)] * 2

@@ -76,6 +76,7 @@ def test_what_a_row_has_not_and_what_is_missing_are_told_apart(tmp_path: Path) -
     assert "missing" in text
 
 
+@pytest.mark.slow
 def test_cost_stays_out_of_what_is_compared(context: Context, tmp_path: Path) -> None:
     before = {p.name: p.read_bytes() for p in (context.out / "tables").iterdir()}
     write_cost(context, "finetune/la/ours/s0", 9.75, 2.0)
@@ -103,6 +104,7 @@ def test_damaged_and_missing_records_are_costs_that_are_not_known(tmp_path: Path
     assert lines(out / "cost.csv", "row")[AR]["finetuning_seconds_mean"] == "missing"
 
 
+@pytest.mark.slow
 def test_cost_has_a_row_for_everything_in_the_tables(context: Context) -> None:
     study = context.config
     with (context.out / "cost/cost.csv").open(encoding="utf-8") as handle:
@@ -114,6 +116,7 @@ def test_cost_has_a_row_for_everything_in_the_tables(context: Context) -> None:
     assert {row["pretraining_seconds"] for row in rows if row["group"] == "Ablation"} == {"120"}
 
 
+@pytest.mark.slow
 def test_collapse_is_seen_at_the_last_validation(context: Context) -> None:
     frame = collapse.collapse_frame(context.config, context.inputs)
     assert frame["run"].tolist()[0] == "pretrain/simclr/s0"
@@ -153,6 +156,7 @@ def test_either_statistic_is_enough(values: tuple[str, ...], verdict: str, tmp_p
         assert [cell.text for cell in row.cells] == ["0", *["missing"] * 7]
 
 
+@pytest.mark.slow
 def test_five_tables_cost_and_collapse_are_printed(context: Context) -> None:
     text = show.printed(context.out, NUMBERS)
     for words in (*(f"Table {number}. " for number in NUMBERS), "Cost", "Claims", "collapsed"):

@@ -53,6 +53,7 @@ def titles() -> list[str]:
     return [one_line(f"{text} {i}") for i, text in enumerate(odd_texts.TEXTS)]
 
 
+@pytest.mark.slow
 def test_no_cell_of_a_csv_file_is_a_formula_or_has_two_lines(out: Path) -> None:
     paths = sorted(out.rglob("*.csv"))
     assert len(paths) > 10
@@ -75,6 +76,7 @@ def rendered(text: str) -> str:
     return str(markdown.enable(["table", "strikethrough"]).render(text))
 
 
+@pytest.mark.slow
 def test_markdown_shows_every_title_as_it_is(out: Path) -> None:
     paths = sorted(out.rglob("*.md"))
     assert {p.name for p in paths} >= {"table1.md", "table5.md", "differences.md", "cost.md"}
@@ -110,6 +112,7 @@ def words(text: str) -> str:
     return " ".join(one_line(text).split())
 
 
+@pytest.mark.slow
 def test_latex_reads_no_title_as_a_command(out: Path) -> None:
     for path in sorted(out.rglob("*.tex")):
         text = path.read_text(encoding="utf-8")
@@ -139,6 +142,7 @@ class _Tags(HTMLParser):
         self.text += f"{data}\n"
 
 
+@pytest.mark.slow
 def test_pages_show_every_title_and_case_as_it_is(out: Path) -> None:
     seen = ""
     for name in ("index.html", "cases.html"):
@@ -158,6 +162,7 @@ def test_pages_show_every_title_and_case_as_it_is(out: Path) -> None:
             assert f"{title} case_{i:02d}" in seen or title.endswith("/"), title
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_whatever_titles_say(out: Path) -> None:
     names = {p.stem for p in (out / "figures").glob("*.png")}
     assert {"figure2", "heatmap", "label_ratio", "reliability", "curves_ablation"} <= names

@@ -204,6 +204,7 @@ def test_token_numbers_follow_the_order() -> None:
             figure1([example], bad, 1)
 
 
+@pytest.mark.slow
 def test_figures_with_every_method(tmp_path: Path) -> None:
     every = fake_study.demo().methods
     context = study_of(tmp_path, methods=every, ablation=(), missing=("dino",), steps=40)

@@ -97,6 +97,7 @@ def drawn(name: str, context: Context) -> Figure | None:
     return curves_page(study, *frames, palette, stage=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["heatmap", "label_ratio", "reliability", "figure2", "finetune", "beyond", "ablation"]
 )

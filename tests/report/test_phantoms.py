@@ -70,6 +70,7 @@ def says_so(path: Path) -> bool:
     return PHANTOMS in text.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_everything_of_a_study_on_phantoms_says_so_first(of_phantoms: Path) -> None:
     silent = [str(p.relative_to(of_phantoms)) for p in files(of_phantoms) if not says_so(p)]
     assert silent == []
@@ -83,6 +84,7 @@ def test_everything_of_a_study_on_phantoms_says_so_first(of_phantoms: Path) -> N
     assert show.printed(of_phantoms, TABLES).startswith(PHANTOMS)
 
 
+@pytest.mark.slow
 def test_a_study_on_real_volumes_says_nothing_of_phantoms(of_volumes: Path) -> None:
     for path in files(of_volumes):
         if path.suffix == ".png":

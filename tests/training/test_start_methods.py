@@ -76,6 +76,7 @@ def used(batch: Batch) -> Batch:
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [crops, sequences])
 def test_the_batches_are_those_of_one_process(
     start_method: str, tmp_path: Path, made: Callable[[Path], Any]
@@ -174,11 +175,13 @@ def script(folder: Path, text: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_leaves_the_server_of_workers_alone(tmp_path: Path) -> None:
     """A scheduler signals all processes; the training may need one more batch."""
     assert script(tmp_path, SIGNALLED).wait() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_ends_with_the_main_process(method: str, tmp_path: Path) -> None:
     process = script(tmp_path, WAITING, method)

@@ -17,7 +17,7 @@ import yaml
 from tests.helpers.preloaded import preloaded
 from voxseq.config.overlay import merge
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 #: Of `make test-fast`: the tests that look at every method, every scale and the documents.
 FAST = (
@@ -160,7 +160,7 @@ def test_the_record_of_code_is_as_the_page_leaves_it(checkout: Path, said: dict[
 
 def test_the_tests_that_the_page_asks_for_pass(checkout: Path, said: dict[str, str]) -> None:
     """And its own, in the same process."""
-    own, fast = "tests/pretrain/test_denoising.py", "not slow and not workflow and not faults"
+    own, fast = "tests/pretrain/test_denoising.py", "not slow and not faults"
     printed = call(checkout, "pytest", "-rpfE", own, *FAST, "-m", fast)
     passed = [line for line in printed.splitlines() if line.startswith("PASSED ")]
     assert len([line for line in passed if own in line]) == 2

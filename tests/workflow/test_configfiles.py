@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.preloaded import preloaded
 
-pytestmark = pytest.mark.workflow
+pytestmark = pytest.mark.slow
 FIRST = "scale: mine\nresults: results/mine\nbeyond!: {trivial: [la]}\nreport: {dpi: 50}\n"
 SECOND = "beyond!: {frozen: [la]}\nreport: {figure_seed: 9}\n"
 

@@ -12,7 +12,7 @@ from tests.helpers.killing import REFUSED
 from tests.helpers.study import RESULTS, Found, Study
 from voxseq.base.locks import take
 
-pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+pytestmark = pytest.mark.slow
 
 
 def test_an_older_commit_and_a_clone_have_nothing_to_do(study: Study, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.flavours import FLAVOURS
 from tests.helpers.study import COMMANDS, Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+pytestmark = pytest.mark.slow
 
 #: Not among the faults: each engine, and each part of a study both with and without it.
 SHORT = {
@@ -19,14 +19,13 @@ SHORT = {
 }
 
 
-def _marks(name: str, engine: str) -> tuple[pytest.MarkDecorator, ...]:
-    if (name, engine) not in SHORT:
-        return (pytest.mark.faults,)
-    return (pytest.mark.long,) if engine == "dvc" else ()
-
-
 CASES = [
-    pytest.param(name, engine, id=f"{name}-{engine}", marks=_marks(name, engine))
+    pytest.param(
+        name,
+        engine,
+        id=f"{name}-{engine}",
+        marks=() if (name, engine) in SHORT else pytest.mark.faults,
+    )
     for name in FLAVOURS
     for engine in COMMANDS
 ]

@@ -28,7 +28,6 @@ SECONDS = 1800
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_every_part_passes_on_a_cpu_at_toy_size(tmp_path: Path) -> None:
     out = tmp_path / "gpu.jsonl"
     words = ["--tiny", "--device", "cpu", "--budget", str(SECONDS), "--out", str(out)]

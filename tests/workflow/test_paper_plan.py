@@ -24,7 +24,7 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.workflow
+@pytest.mark.slow
 def test_the_dry_run_needs_no_data_and_little_time(tmp_path: Path) -> None:
     for name in ("Snakefile", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)

@@ -240,7 +240,6 @@ def test_dvc_names_the_versions_of_the_code_of_each_stage() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_dvc_notices_every_change_that_the_plan_notices() -> None:
     """Whichever value changes, each stage with other runs names it or follows one that changed."""
     dvc = Dvc(ROOT / "dvc.yaml")

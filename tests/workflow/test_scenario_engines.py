@@ -18,7 +18,7 @@ import pytest
 from tests.helpers.killing import Killer, Tally
 from tests.helpers.study import COMMANDS, Found, Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+pytestmark = pytest.mark.slow
 
 
 def test_snakemake_runs_and_dvc_is_clean(finished: Study, found: Found) -> None:

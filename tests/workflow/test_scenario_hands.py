@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.study import ARTEFACTS, COMMANDS, RESULTS, Found, Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+pytestmark = pytest.mark.slow
 
 
 def curve(study: Study) -> list[float]:

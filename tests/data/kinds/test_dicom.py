@@ -326,6 +326,7 @@ def test_reading_opens_only_the_files_of_its_series(tmp_path: Path, monkeypatch:
     assert len(opened) == 3 * count * STORED.shape[2]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_one_series(tmp_path: Path) -> None:
     array = np.zeros((128, 128, 24), np.int32)
     array[0] = 7
