@@ -173,7 +173,7 @@ def test_the_command_prints_findings_and_ends_with_1(
     at = lines.index(f"fault    task09_spleen  {IMAGE}")
     assert "damaged, truncated" in lines[at + 1]
     assert lines[at + 2].strip().startswith("next: ")
-    assert lines[-1].startswith("1 data sets, 9 usable images: 1 faults")
+    assert lines[-1].startswith("1 data set, 9 usable images: 1 fault, ")
     content: dict[str, Any] = json.loads(call("task09_spleen", "--root", changed, "--json").output)
     assert content["faults"] == 1
     assert {"severity", "dataset", "file", "reason", "next"} == set(content["findings"][0])

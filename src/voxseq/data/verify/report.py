@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from voxseq.base.errors import IntegrityError
 from voxseq.base.paths import files
+from voxseq.base.words import several
 from voxseq.catalogue import DataSet
 from voxseq.fetch import RECORD, Record, read_record
 from voxseq.fetch.content import checksum
@@ -64,12 +65,10 @@ class Report:
 
     def summary(self) -> str:
         """One line."""
-        usable = sum(self.images.values())
-        warnings = len(self.findings) - self.faults
-        return (
-            f"{len(self.images)} data sets, {usable} usable images: {self.faults} faults, "
-            f"{warnings} warnings"
-        )
+        read = several(len(self.images), "data set")
+        usable = several(sum(self.images.values()), "usable image")
+        faults = several(self.faults, "fault")
+        return f"{read}, {usable}: {faults}, {several(len(self.findings) - self.faults, 'warning')}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
