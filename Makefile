@@ -97,7 +97,8 @@ open: $(READY)
 	@$(BIN)/voxseq tables --overlay workflow/scales/open.yaml
 	@$(BIN)/voxseq where --overlay workflow/scales/open.yaml
 
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
+# Importing nbmake, where test-notebook has installed it, would take seconds in each process.
+PARALLEL := -p no:nbmake --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not faults" $(PARALLEL)
 
