@@ -47,7 +47,8 @@ environment: $(READY)
 
 TORCH_cpu := --extra-index-url https://download.pytorch.org/whl/cpu
 PIP_OPTIONS := $(TORCH_$(TORCH))
-# pip would compile on one core. Templates among the libraries are no modules, and fail.
+# pip would compile on one core, and the libraries' own tests. Templates among them are no modules,
+# and fail.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) scripts/environment.py --check
 	$(PYTHON) -m venv $(VENV)
@@ -56,7 +57,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		$(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib src || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/site-packages/.*/tests?/' $(VENV)/lib src || true
 	@touch $@
 
 # PATH, so that the commands which the engines start find this environment's programs.
@@ -105,10 +106,11 @@ test: $(READY)
 test-fast: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m "not slow and not faults" $(PARALLEL)
 
-# The tools of an extra come into the environment when their target is first made.
+# The tools of an extra come into the environment when their target is first made. voxseq itself is
+# there and stays as it is.
 $(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint requirements.lock -e '.[$*]'
+		--constraint requirements.lock 'voxseq[$*]'
 	@touch $@
 
 docs: $(VENV)/.docs
