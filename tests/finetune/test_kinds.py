@@ -159,6 +159,7 @@ def test_baselines_of_a_type_write_what_its_runs_write(
 # Regression
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select_by", ["mae", "r2"])
 def test_a_regression_learns(select_by: str, ages: Path, tmp_path: Path) -> None:
     task = {**REGRESSION, "steps": 60, "validate_every": 15, "select_by": select_by}
@@ -233,6 +234,7 @@ def test_numbers_that_are_all_one_are_refused(tmp_path: Path) -> None:
 # Several classes
 
 
+@pytest.mark.slow
 def test_four_classes_learn(grades: Path, tmp_path: Path) -> None:
     task = {**GRADES, "steps": 60, "validate_every": 15, "augmentation": "none", "batch_size": 8}
     out = train(tmp_path, grades, task, network="resnet", network_settings={"width": 0.0625})
@@ -374,6 +376,7 @@ def test_augmentation_mixes_no_class_with_the_unknown(augmentation: str, unknown
     assert seen.tolist() == [0, 1, IGNORED]
 
 
+@pytest.mark.slow
 def test_ignored_voxels_are_not_scored(unknown: Path, tmp_path: Path) -> None:
     task = {**IGNORING, "steps": 80, "validate_every": 20, "decoder_features": 8}
     out = train(tmp_path, unknown, task)

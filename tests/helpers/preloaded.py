@@ -3,7 +3,8 @@
 Almost all that a job of a tiny study takes is the import of PyTorch, MONAI and the like, seconds in
 each of dozens of processes. The server has them. It has no module of voxseq, so a process imports
 the code of the checkout in which it works. Everything else (words, environment, folder, streams,
-signals, status) is as in a process that was started; tests/workflow/smoke.sh compares the results.
+signals, status) is as in a process that was started; tests/workflow/test_scenario_hands.py compares
+the results.
 """
 
 from __future__ import annotations

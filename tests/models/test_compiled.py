@@ -20,6 +20,7 @@ def traced(function, **options):
     return _compile(function, backend="aot_eager", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_compiled_blocks_give_the_same_loss_and_gradients(monkeypatch, recompute):
     monkeypatch.setattr(torch, "compile", traced)

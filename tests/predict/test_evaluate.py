@@ -35,6 +35,7 @@ def rows(path: Path, header: str, *lines: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_predicted_folders_have_the_scores_of_the_run(
     trained: dict[str, Trained], tmp_path: Path, call: Call
 ) -> None:

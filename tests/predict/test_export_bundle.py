@@ -50,6 +50,7 @@ def test_bundles_predict_the_same_without_voxseq(cases: Path) -> None:
     assert len(compared) == 4 * len(masks)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_a_model_for_voxseq_too(cases: Path) -> None:
     bundle = cases / "spacing/bundle"
     assert {path.name for path in bundle.iterdir()} == {"README.md", "configs", "models", "scripts"}

@@ -102,6 +102,7 @@ def test_everything_that_was_asked_for_is_written(
     np.testing.assert_array_equal(nibabel.load(tmp_path / name).dataobj, chances.argmax(axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "columns"),
     [
@@ -168,6 +169,7 @@ run.predict_cases(TrainedModel.load(model), find_cases([images]), Path(out))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_folder_resumes(trained: dict[str, Trained], tmp_path: Path, call: Call) -> None:
     given = trained["segmentation"]
     done = subprocess.run(

@@ -173,6 +173,7 @@ def choose_together(folder):
     note(folder / "noted", json.dumps([reader.read, method.rehearsal.tolist()]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_each_process_encodes_its_share_and_all_get_the_same_buffer(tmp_path):
     together(2, choose_together, tmp_path)

@@ -220,6 +220,7 @@ def test_one_better_row_is_enough_against_a_joint_claim(scores: RowScores) -> No
     assert found["C5", 0]["decided_by"] == "AR (autoregressive) - DINO: Dice, LA"
 
 
+@pytest.mark.slow
 def test_not_worse_is_judged_with_its_margin(scores: RowScores) -> None:
     few = scores.sides["dice"]["label_ratio", "la", "ours", "", 0.1]
     all_labels = scores.sides["dice"]["finetune", "la", "unetr", "", 1.0]

@@ -24,6 +24,7 @@ from voxseq.report.tables.curves import (
 TASKS = ("task06_lung", "la", "ricord")
 
 
+@pytest.mark.slow
 def test_curves_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
     assert thin(3, 10) == [0, 1, 2]
     kept = thin(1000, 7)
@@ -36,6 +37,7 @@ def test_curves_are_thinned_and_keep_their_ends(tmp_path: Path) -> None:
     assert set(curves["name"]) == {"dice", "auc"}
 
 
+@pytest.mark.slow
 def test_label_ratio_curve_has_a_row_for_each_planned_share(tmp_path: Path) -> None:
     context = fake_study.build(tmp_path, tasks=TASKS, seeds=(0, 1))
     curve = label_ratio_curve(context.config, run_means(collect(context.config, context.inputs)))
@@ -92,6 +94,7 @@ def test_a_pre_training_in_stages_says_where_the_next_begins() -> None:
     assert starts["pretrain/ours/s0"] == ()
 
 
+@pytest.mark.slow
 def test_pretraining_curves_stand_on_the_page_of_their_stage(tmp_path: Path) -> None:
     context = fake_study.build(tmp_path, tasks=TASKS, seeds=(0, 1), beyond=("la",), steps=40)
     study = context.config

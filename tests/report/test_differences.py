@@ -60,6 +60,7 @@ def edit(context: Context, run: str, file: str, change: Callable[[dict[str, str]
     fake_study.write_csv(path, list(lines[0]), [list(line.values()) for line in lines])
 
 
+@pytest.mark.slow
 def test_differences_cover_every_pair_and_match_the_tables(tmp_path: Path) -> None:
     context = fake_study.build(
         tmp_path,
@@ -138,6 +139,7 @@ def test_rows_of_one_network_are_compared_together(tmp_path: Path) -> None:
     assert row_of(table, task="nodule", metric="auc", other="resnet")["test"] == PAIR
 
 
+@pytest.mark.slow
 def test_p_values_are_corrected_over_those_that_may_be_marked(tmp_path: Path) -> None:
     options = {"methods": ("unetr", "simclr", "mae3d", "ours")}
     tasks = [name for name in fake_study.demo().tasks if name.startswith("task")]
@@ -152,6 +154,7 @@ def test_p_values_are_corrected_over_those_that_may_be_marked(tmp_path: Path) ->
         assert (table["marked"] == (table["p_holm"] < 0.05)).all()
 
 
+@pytest.mark.slow
 def test_primary_contrasts_of_the_ablation(tmp_path: Path) -> None:
     context = fake_study.build(tmp_path, tasks=("task06_lung", "ricord"), ratios=(), steps=40)
     table = compared(context)
@@ -164,6 +167,7 @@ def test_primary_contrasts_of_the_ablation(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_rows_beyond_the_paper_are_compared_with_their_own_reference(tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "la", "nodule", beyond=("la", "nodule"))
     table = compared(context)

@@ -144,6 +144,7 @@ def test_a_study_without_runs_still_has_a_page(tmp_path: Path) -> None:
     assert cases.count("missing: no run has scores of single cases") == len(TASKS)
 
 
+@pytest.mark.slow
 def test_collapsed_encoders_and_undefined_scores_are_warned_of(tmp_path: Path) -> None:
     context = fake_study.quiet(tmp_path, "ricord", methods=("simclr", "ours"), seeds=(0,))
     scores = context.inputs["finetune/ricord/ours/s0"] / "scores.csv"

@@ -94,6 +94,7 @@ def test_a_study_of_any_shape_ends_well(shape: tuple[ReportRun, tuple[str, ...]]
         check(made(Path(folder), study, "tables", "figures", missing=missing), "tables", "figures")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_tables_of_a_study_say_nothing_of_the_paper(shape: dict[str, Any], tmp_path: Path) -> None:
     context = made(tmp_path, own(**shape), "tables")
@@ -121,6 +122,7 @@ def tables(context: Context) -> dict[int, Sheet]:
     return {table.number: table for table in tables_of(context)}
 
 
+@pytest.mark.slow
 def test_rows_and_columns_of_own_tasks(tables: dict[int, Sheet]) -> None:
     assert [table.heading.split(":")[0] for table in tables.values()] == [
         *("Segmentation", "Classification", "Regression"),

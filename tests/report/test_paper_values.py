@@ -122,6 +122,7 @@ def test_values_are_found_by_data_sets_and_not_by_names_and_titles() -> None:
     assert papers == [None, None, "65.29"]
 
 
+@pytest.mark.slow
 def test_a_study_of_other_tasks_says_nothing_of_the_paper(tmp_path: Path) -> None:
     study = fake_study.part(tasks=("task06_lung", "la", "ricord"), seeds=(0,), ratios=("la",))
     tasks = {k: t.model_copy(update={"dataset": f"own_{k}"}) for k, t in study.tasks.items()}

@@ -96,6 +96,7 @@ def test_a_study_on_real_volumes_says_nothing_of_phantoms(of_volumes: Path) -> N
     assert "phantom" not in show.printed(of_volumes, TABLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["heatmap", "reliability"])
 def test_a_line_above_leaves_the_rest_of_a_figure_as_it_is(
     name: str, of_phantoms: Path, of_volumes: Path

@@ -159,6 +159,7 @@ def test_a_cell_without_a_test_has_no_mark(tables: tuple[Sheet, ...]) -> None:
     assert cell(tables[0], "UNETR", "task03_liver").mark == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "marked", "words"),
     [
@@ -270,6 +271,7 @@ def test_beyond_the_paper_every_row_stands_beside_its_reference(tmp_path: Path) 
     assert "n/a" not in "".join(x for x in text.splitlines() if x.startswith("|"))
 
 
+@pytest.mark.slow
 def test_a_variant_of_two_tables_has_its_own_runs_in_each(tmp_path: Path) -> None:
     """The ablation, too, may have a variant that is called "raster"."""
     study = fake_study.part(tasks=("la", "ricord", "nodule"), beyond=("nodule",), ratios=())

@@ -105,6 +105,7 @@ def test_draws_of_lesions_have_no_ranges_of_their_own(index: dict[str, pd.DataFr
     assert not [name for name in index["semantic"] if "low" in name]
 
 
+@pytest.mark.slow
 def test_processes_change_no_byte(tmp_path: Path) -> None:
     bytes_of = []
     for workers in (0, 2):

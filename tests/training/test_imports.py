@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.helpers import finetune_store, sequence_store
 from tests.helpers.methods import ENCODER, NAMES, small_settings
 from voxseq.config.runs import PretrainRun
@@ -74,6 +76,7 @@ def finetunings(root: Path) -> list[RunContext[Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_training_does_without_what_only_images_and_reports_need(tmp_path: Path) -> None:
     work = [("pretrain", one) for one in pretrainings(tmp_path / "pretrain")]
     work += [("finetune", one) for one in finetunings(tmp_path / "finetune")]

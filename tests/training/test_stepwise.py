@@ -222,6 +222,7 @@ next(batches.stepwise(Empty(), 0, 4, workers=1))
 """
 
 
+@pytest.mark.slow
 def test_a_worker_whose_parent_was_killed_at_once_ends_and_gives_the_lock_back(
     tmp_path: Path,
 ) -> None:

@@ -51,6 +51,7 @@ def test_exponents(power: float) -> None:
     assert exponent(sizes, [3 * n**power for n in sizes]) == pytest.approx(power, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_work_alone() -> None:
     held = np.ones(2**23)
     # Pages that the system takes back meanwhile are missing in the growth, never too many in it.
