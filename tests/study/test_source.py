@@ -54,6 +54,13 @@ def test_the_decathlon_s_folders_do_without_their_dataset_json(tmp_path: Path, p
     }
 
 
+def test_channels_without_names_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/x1_0000.nii.gz", "imagesTr/x1_0001.nii.gz", "labelsTr/x1.nii.gz")
+    with pytest.raises(DataError, match="several channels of a case") as caught:
+        facts_of(tmp_path)
+    assert "channel_names" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("content", "layout", "options"),
     [

@@ -162,7 +162,14 @@ def _parts(folder: Path) -> tuple[Path, Path | None]:
     ``dataset.json`` is missing; of any other the folder itself and None."""
     top = folder.parent if folder.name == IMAGES else folder
     parts = top / IMAGES, top / LABELS
-    return parts if all(map(Path.is_dir, parts)) else (folder, None)
+    if not all(map(Path.is_dir, parts)):
+        return folder, None
+    if any(re.search(r"_0001\.", path.name) for path in parts[0].iterdir()):
+        raise DataError(
+            f"{parts[0]} has several channels of a case, and {top / NAME} is missing",
+            f"write {NAME} with their names (channel_names); docs/own-data.md shows an example",
+        )
+    return parts
 
 
 def _with_labels(images: Path, labels: Path, facts: dict[str, Any]) -> dict[str, Any]:
