@@ -49,7 +49,6 @@ def test_memory_grows_with_the_voxels_and_little_more(
         assert peak - before < each * math.prod(shape) + SLABS / SHRUNK
 
 
-@pytest.mark.slow
 def test_a_ct_of_a_thousand_slices_takes_less_than_three_gigabytes(tmp_path: Path) -> None:
     """The hardest of the cases above: values that are no whole numbers, resampled."""
     assert max(_peaks(tmp_path, "task", "0.5", "whole")) < LIMIT

@@ -107,7 +107,6 @@ def write_data(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_quickstart_is_followed(study: Study, tmp_path: Path) -> None:
     """Block by block, in a study of the smallest size that has been done already."""
     page = ROOT / "docs/quickstart.md"

@@ -80,7 +80,7 @@ def _found(
     if not images.is_dir():
         raise DataError(f"{images} is no folder", f"layout {layout} needs the folder of the images")
     if layout in ("nnunet", "msd"):
-        top = images.parent if images.name == IMAGES else images
+        top = _top(images)
         names = channel_names(top)
         options = {"options": {"channels": names}} if len(names) > 1 else {}
         return {"folder": _folder(top), **facts, **options}
@@ -114,12 +114,17 @@ def _layout(images: Path) -> str:
             f"{images} is neither a folder nor a table nor an npz file",
             "name the folder of the images, or a CSV file with a column image",
         )
-    top = images.parent if images.name == IMAGES else images
+    top = _top(images)
     if (top / NAME).is_file():
         return "nnunet" if _is_nnunet(top) else "msd"
     if any(_SUBJECT.fullmatch(place.name) for place in images.iterdir() if place.is_dir()):
         return "bids"
     return "files"
+
+
+def _top(images: Path) -> Path:
+    """The folder of a data set whose images are in ``imagesTr``, which may have been named."""
+    return images.parent if images.name == IMAGES else images
 
 
 def _is_nnunet(top: Path) -> bool:
@@ -133,7 +138,12 @@ def _is_nnunet(top: Path) -> bool:
     if "channel_names" in held or "training" not in held:
         return True
     folder = top / IMAGES
-    return folder.is_dir() and any(re.search(r"_0000\.", path.name) for path in folder.iterdir())
+    return folder.is_dir() and _has_channel(folder, 0)
+
+
+def _has_channel(folder: Path, number: int) -> bool:
+    """Whether files have the ending by which nnU-Net numbers channels, such as ``_0000.nii.gz``."""
+    return any(f"_{number:04}." in path.name for path in folder.iterdir())
 
 
 def channel_names(top: Path) -> list[str]:
@@ -160,11 +170,11 @@ def _of_table(table: Path, target: str | None) -> dict[str, Any]:
 def _parts(folder: Path) -> tuple[Path, Path | None]:
     """Images and segmentations of a folder laid out as nnU-Net's or the Decathlon's, whose
     ``dataset.json`` is missing; of any other the folder itself and None."""
-    top = folder.parent if folder.name == IMAGES else folder
+    top = _top(folder)
     parts = top / IMAGES, top / LABELS
     if not all(map(Path.is_dir, parts)):
         return folder, None
-    if any(re.search(r"_0001\.", path.name) for path in parts[0].iterdir()):
+    if _has_channel(parts[0], 1):
         raise DataError(
             f"{parts[0]} has several channels of a case, and {top / NAME} is missing",
             f"write {NAME} with their names (channel_names); docs/own-data.md shows an example",
