@@ -44,12 +44,14 @@ def closure(module: str) -> list[Path]:
     checkers, and the packages around a module, do not count.
     """
     found: set[Path] = set()
-    waiting = [module]
+    known, waiting = {module}, [module]
     while waiting:
         for path in _files_of(waiting.pop()):
             if path not in found:
                 found.add(path)
-                waiting += _used_by(path)
+                new = {*_used_by(path)} - known
+                known |= new
+                waiting += new
     return sorted(found)
 
 
@@ -62,11 +64,15 @@ def _files_of(name: str) -> list[Path]:
     return [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()]
 
 
-@cache
 def _used_by(path: Path) -> tuple[str, ...]:
-    if path.suffix != ".py":
-        return ()
-    return tuple(_names(_without_docstrings(path.read_text(encoding="utf-8"))))
+    return _read(path.read_text(encoding="utf-8"))[0] if path.suffix == ".py" else ()
+
+
+@cache
+def _read(source: str) -> tuple[tuple[str, ...], str]:
+    """What a module uses, and its code as text: once for all actions that it is part of."""
+    tree = _without_docstrings(source)
+    return tuple(_names(tree)), json.dumps(_shape(tree))
 
 
 def _names(node: ast.AST) -> Iterator[str]:
@@ -95,15 +101,9 @@ def behaviour(paths: list[Path]) -> str:
     contents = []
     for path in paths:
         is_code = path.suffix == ".py"
-        content = _dumped(path.read_text(encoding="utf-8")) if is_code else sha256(path)
+        content = _read(path.read_text(encoding="utf-8"))[1] if is_code else sha256(path)
         contents.append((path.relative_to(PACKAGE).as_posix(), content))
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:LENGTH]
-
-
-@cache
-def _dumped(source: str) -> str:
-    """A module's code as text, once for all actions that it is part of."""
-    return json.dumps(_shape(_without_docstrings(source)))
 
 
 def _shape(node: Any) -> Any:
@@ -120,9 +120,14 @@ def _shape(node: Any) -> Any:
 def _without_docstrings(source: str) -> ast.Module:
     tree = ast.parse(source)
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    for node in ast.walk(tree):
+    # No expression holds a statement.
+    statements = ast.stmt | ast.excepthandler | ast.match_case
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
+        waiting += (n for n in ast.iter_child_nodes(node) if isinstance(n, statements))
     return tree
 
 
