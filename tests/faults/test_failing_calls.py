@@ -153,6 +153,7 @@ def test_commands_that_look_at_finished_results(
     scenario(f"voxseq {argv[0]}: single calls on files failed", places=tried)
 
 
+@pytest.mark.slow
 def test_some_calls_of_one_training(prepared: Place, tmp_path: Path, scenario: Say) -> None:
     """The short form: every kind of file of one training, and each error."""
     whole = prepared.copy(tmp_path / "whole")

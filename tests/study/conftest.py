@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,19 @@ import pytest
 
 from voxseq.catalogue import DataSet
 from voxseq.data.volume import Entry
+from voxseq.study import cost, machine
 from voxseq.study.look import ImageFacts, Look, Shape, Spacing
 
 Seen = Callable[..., Look]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This machine is measured once, and costs are counted once, not at each `voxseq init`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "this_machine", cache(machine.this_machine))
+        patch.setattr(cost, "COUNTS", tmp_path_factory.mktemp("counts") / "counts.json")
+        yield
 
 
 @pytest.fixture

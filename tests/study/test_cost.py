@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from voxseq.config.reading import Document
 from voxseq.config.runs import FinetuneRun
 from voxseq.models.networks import build_network
 from voxseq.plan import build_plan
-from voxseq.study import cost
 from voxseq.study.cost import cost_of, finetuning_bytes
 from voxseq.study.init import make
 from voxseq.study.machine import Machine
@@ -22,14 +20,6 @@ from voxseq.study.settings import Wishes
 from voxseq.study.source import facts_of
 
 CPU = Machine(2, "", 24 * 10**9, 1e11, 1e11)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def counts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep counted operations elsewhere than in the current folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "COUNTS", tmp_path_factory.mktemp("counts") / "counts.json")
-        yield
 
 
 @pytest.fixture(scope="module")

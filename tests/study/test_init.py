@@ -34,7 +34,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
 }
 
 
-@pytest.mark.parametrize("preset", ["tiny", "base"])
+@pytest.mark.parametrize("preset", ["tiny", pytest.param("base", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_a_study_is_written_that_can_be_planned(
     workspace: Path, tmp_path: Path, call: Call, case: str, preset: str
