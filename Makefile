@@ -47,17 +47,17 @@ environment: $(READY)
 
 TORCH_cpu := --extra-index-url https://download.pytorch.org/whl/cpu
 PIP_OPTIONS := $(TORCH_$(TORCH))
-# pip would compile on one core, and the libraries' own tests. Templates among them are no modules,
-# and fail.
+# pip would compile all modules on one core; most are never imported. An old pip takes minutes where a
+# new one takes seconds, and is used where no other is found.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) scripts/environment.py --check
 	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip || true
 	@$(BIN)/python scripts/environment.py requirements.lock $(PIP_OPTIONS)
 	@echo "installing into $(VENV); pip is silent for some minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		$(PIP_OPTIONS) -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@$(BIN)/python -m compileall -qq -j 0 -x '/site-packages/.*/tests?/' $(VENV)/lib src || true
 	@touch $@
 
 # PATH, so that the commands which the engines start find this environment's programs.
@@ -108,7 +108,7 @@ test-fast: $(READY)
 
 # The tools of an extra come into the environment when their target is first made. voxseq itself is
 # there and stays as it is.
-$(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: $(READY)
+$(VENV)/.docs $(VENV)/.notebook-tests: $(VENV)/.%: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint requirements.lock 'voxseq[$*]'
 	@touch $@
@@ -118,13 +118,13 @@ docs: $(VENV)/.docs
 	@echo build/site/index.html
 
 # Without the seconds of each cell, which would differ every time, and what a cell prints in one piece.
-notebook: $(VENV)/.notebooks
+notebook: $(VENV)/.notebook-tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m nbconvert --to notebook \
 		--execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 	$(BIN)/python -m nbconvert --inplace --coalesce-streams notebooks/*.ipynb
 
 # The pictures in the files stay as they are.
-test-notebook: $(VENV)/.notebooks
+test-notebook: $(VENV)/.notebook-tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
 # Two halves side by side, each of which keeps about one core busy.

@@ -16,26 +16,24 @@ borrowed=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 unset PYTHONPATH
 
 step() { echo "== $1 (after ${SECONDS} s)"; }
-pip() { "$1" -m pip "${@:2}" --quiet --disable-pip-version-check; }
+pip() { python -m pip --quiet --disable-pip-version-check --python "$work/venv/bin/python" "$@"; }
 
 step "images that somebody has"
 (cd "$root" && PYTHONPATH=src:. python -c \
     "from pathlib import Path; from tests.helpers import own_images; own_images.decathlon(Path('$work/Task99_Liver'))")
 
 step "wheel and sdist"
-python -m venv "$work/tools"
-pip "$work/tools/bin/python" install build
-"$work/tools/bin/python" -m build --outdir "$work/dist" "$root" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
+python -m build --outdir "$work/dist" "$root" >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 (cd "$work/dist" && ls)
 
 step "a new environment"
-python -m venv "$work/venv"
+python -m venv --without-pip "$work/venv"
 if [ -n "${FULL:-}" ]; then
-    pip "$work/venv/bin/python" install "$work"/dist/*.whl
-    "$work/venv/bin/python" -m pip check
+    pip install "$work"/dist/*.whl
+    pip check
 else
     echo "$borrowed" >"$work/venv/lib/$(basename "$(dirname "$borrowed")")/site-packages/borrowed.pth"
-    pip "$work/venv/bin/python" install --no-deps --force-reinstall "$work"/dist/*.whl
+    pip install --no-deps --force-reinstall "$work"/dist/*.whl
 fi
 export PATH=$work/venv/bin:$PATH HOME=$work/home VOXSEQ_PRESET=tiny VOXSEQ_STEPS=4 VOXSEQ_SEEDS=1
 export OMP_NUM_THREADS=1 GIT_CONFIG_GLOBAL=$work/home/gitconfig
@@ -66,7 +64,7 @@ voxseq status livers | sed -n 1p
 voxseq tables livers | sed -n 1,12p
 python -m dvc stage list --name-only | tail -n 1
 python -m dvc status download | sed -n 1p
-python -m snakemake --dry-run --quiet all
+python -m snakemake --dry-run --quiet all | grep '^total'
 voxseq new --update . | tail -n 1
 
 step "the trained model, used elsewhere"
@@ -74,14 +72,13 @@ cd "$work/empty"
 runs=$work/mine/artifacts/livers
 model=$runs/finetune/livers/ours/s0
 encoder=$runs/pretrain/ours/s0
-voxseq predict "$model" "$work/Task99_Liver/imagesTs" -o masks | tail -n 1
 labels=("$work"/Task99_Liver/labelsTr/*.nii.gz)
 case=$(basename "${labels[0]}")
-voxseq predict "$model" "$work/Task99_Liver/imagesTr/$case" -o again >/dev/null
+voxseq predict "$model" "$work/Task99_Liver/imagesTr/$case" -o masks | tail -n 1
 mkdir labels
 cp "$work/Task99_Liver/labelsTr/$case" labels
-voxseq evaluate again labels --no-surface | tail -n 1
-voxseq picture "$work/Task99_Liver/imagesTr/$case" "again/$case" -o mask.png >/dev/null
+voxseq evaluate masks labels --no-surface | tail -n 1
+voxseq picture "$work/Task99_Liver/imagesTr/$case" "masks/$case" -o mask.png >/dev/null
 voxseq features "$encoder" "$work/Task99_Liver/imagesTs" -o features.npz | tail -n 1
 voxseq export "$model" --to bundle -o bundle | tail -n 1
 python - "$model" "$encoder" "$work/Task99_Liver/imagesTr/$case" <<'EOF'
@@ -94,7 +91,7 @@ voxseq.load_model(model).predict(image).save("from_python.nii.gz")
 assert voxseq.features(encoder, image).pooled.ndim == 1
 voxseq.load_encoder(encoder)
 EOF
-cmp "again/$case" from_python.nii.gz || { echo "command and Python API differ"; exit 1; }
+cmp "masks/$case" from_python.nii.gz || { echo "command and Python API differ"; exit 1; }
 
 step "the code is this checkout's"
 digests='import json; from voxseq.plan.code_versions import digests; print(json.dumps(digests()))'
