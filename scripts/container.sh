@@ -27,6 +27,8 @@ build)
     options=
     [ "$torch" != cpu ] || options='--extra-index-url https://download.pytorch.org/whl/cpu'
     pip="$target/bin/python -m pip --quiet --disable-pip-version-check --no-cache-dir"
+    # An old one takes minutes to look at the index.
+    $pip install --upgrade pip || true
     # shellcheck disable=SC2086
     $pip wheel --no-deps --wheel-dir /tmp/wheel "$source"
     # The versions of the lock, without its tools for developers.
