@@ -53,3 +53,14 @@ def test_a_study_is_named_as_its_file(workspace: Path, call: Call, command: str)
     refused = call(command, "yours", status=2)
     assert "unknown study 'yours'" in refused.err
     assert "studies here: mine" in refused.err
+
+
+def test_a_study_of_another_folder_is_refused(
+    workspace: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_config(workspace / "params.yaml").model_dump(mode="json")
+    write_json(workspace / "own.json", {**whole, "standalone": True})
+    (workspace / "elsewhere").mkdir()
+    monkeypatch.chdir(workspace / "elsewhere")
+    assert "not a workspace" in call("status", "../own.json", status=2).err
+    assert not list(Path().iterdir())

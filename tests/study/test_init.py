@@ -146,6 +146,8 @@ def test_values_with_gaps_become_classes_in_their_order(
         (("old", "--images", "own"), "--force"),
         (("la", "--images", "own"), "the catalogue has a data set of this name"),
         (("a-b", "--images", "own"), "use letters, digits and underscores"),
+        (("study", "--images", "own"), "study is a scale of the workflow"),
+        (("demo", "--images", "own"), "demo is a scale of the workflow"),
     ],
     ids=str,
 )

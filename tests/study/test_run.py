@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.conftest import call, workspace
 from tests.helpers import ROOT, own_images
 from tests.helpers.calling import Call
+from voxseq.base.commands import EVERYTHING, PHASES
 from voxseq.config import load_config, read_yaml
 from voxseq.config.data import PHANTOMS
 from voxseq.plan import build_plan
@@ -108,6 +110,7 @@ def test_the_last_lines_are_the_error_of_the_job_that_failed_first(
         (("yours",), "studies here: mine"),
         (("mine", "--cores", "many"), "neither a number nor all"),
         (("mine", "--cores", "0"), "neither a number nor all"),
+        (("mine", "pre-train"), "'pre-train' is no phase: download, preprocess"),
         (("bad.yaml",), "encoder.width: is not stated"),
     ],
     ids=str,
@@ -118,6 +121,12 @@ def test_mistakes_are_named_before_snakemake(
     Path("bad.yaml").write_text("{standalone: true, scale: bad, results: results/bad}\n")
     assert said in call("run", *words, status=2).err
     assert asked == []
+
+
+def test_phases_are_targets_of_the_workflow() -> None:
+    text = (ROOT / "Snakefile").read_text()
+    named = re.findall(r'^    "(\w+)": \(', text, re.MULTILINE)
+    assert {EVERYTHING, *PHASES} == {*named}
 
 
 def test_a_folder_without_the_workflow_is_refused(asked: list[Any], call: Call) -> None:

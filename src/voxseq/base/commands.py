@@ -13,6 +13,11 @@ from voxseq.base.errors import VoxseqError
 STUDIES, SCALES = Path("studies"), Path("workflow/scales")
 #: Everything a study has: its tables and figures, and all that they need.
 EVERYTHING = "reproduce_tables"
+#: Its parts that the workflow can be asked for, beside seed_0, seed_1, ….
+PHASES = (
+    *("download", "preprocess", "sequences", "data", "pretrain", "finetune"),
+    *("ablation", "label_ratio", "beyond", "scores", "tables", "figures"),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 

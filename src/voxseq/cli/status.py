@@ -39,8 +39,12 @@ def status(params: Path, overlays: tuple[Path, ...], as_json: bool) -> None:
     from voxseq.engine.workspace import Workspace
     from voxseq.estimate.left import time_left
     from voxseq.plan import build_plan
+    from voxseq.study.launch import require_workspace
 
     config = load(params, overlays)
+    if not params.is_file():
+        # Of a study that stands alone everything would seem to wait here.
+        require_workspace(Path.cwd())
     workspace = Workspace(Path.cwd(), build_plan(config))
     states = states_of(workspace)
     left = time_left(config, workspace.plan, states, seconds_of_runs(workspace.history))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from voxseq.base.commands import EVERYTHING, STUDIES
+from voxseq.base.commands import EVERYTHING, PHASES, STUDIES
 from voxseq.base.words import several
 from voxseq.cli.options import workspace_of
 
@@ -45,6 +46,10 @@ def run(study: str, target: str, cores: str, dry_run: bool) -> None:
 
     if cores != "all" and not (cores.isdecimal() and int(cores)):
         raise click.BadParameter(f"{cores!r} is neither a number nor all", param_hint="--cores")
+    if target not in (EVERYTHING, *PHASES) and not re.fullmatch(r"seed_\d+", target):
+        raise click.BadParameter(
+            f"{target!r} is no phase: {', '.join(PHASES)}", param_hint="TARGET"
+        )
     path = study_file(study)
     require_workspace(Path.cwd())
     # Mistakes are named here, before Snakemake adds lines of its own.

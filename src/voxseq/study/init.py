@@ -9,15 +9,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from voxseq.base.commands import SCALES
 from voxseq.base.errors import ConfigError, DataError
 from voxseq.config import Config, load_config
 from voxseq.config.base import Name
 from voxseq.config.datasets import DataConfig
 from voxseq.config.problems import Sources, of_validation, refuse
-from voxseq.config.reading import Document
+from voxseq.config.reading import Document, read_yaml
 from voxseq.study.check import Finding, findings
 from voxseq.study.cost import Cost, cost_of
 from voxseq.study.division import Division, divide
+from voxseq.study.laying import PARAMS, source
 from voxseq.study.look import Look, look
 from voxseq.study.machine import Machine
 from voxseq.study.modality import of_names
@@ -134,7 +136,7 @@ def require_name(name: str) -> None:
     """Refuse what cannot be the name of a study, which is that of its data set and folders too.
 
     Raises:
-        ConfigError: other characters, or too many.
+        ConfigError: other characters, too many, or a name that a scale has.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -143,6 +145,18 @@ def require_name(name: str) -> None:
             f"{name!r} cannot be the name of a study",
             "use letters, digits and underscores, at most 64",
         ) from None
+    if name in _scales():
+        raise ConfigError(
+            f"{name} is a scale of the workflow, whose results the study would replace",
+            "choose another name",
+        )
+
+
+def _scales() -> set[str]:
+    """Names that configurations of the workflow have, here and in a new workspace."""
+    own = source()
+    files = [path for folder in (own, Path()) for path in (folder / SCALES).glob("*.yaml")]
+    return {str(read_yaml(own / PARAMS)["scale"]), *(path.stem for path in files)}
 
 
 def require_new(path: Path, *, force: bool) -> None:

@@ -27,9 +27,10 @@ PROGRAM = (
     "workflow/report",
     "workflow/envs",
 )
+PARAMS = "params.yaml"
 #: What users change: their configuration, scales, profiles of their machines.
 SETTINGS = (
-    "params.yaml",
+    PARAMS,
     "workflow/scales",
     "profiles",
     ".gitignore",
