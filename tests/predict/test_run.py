@@ -445,3 +445,6 @@ def test_an_unfinished_run_is_recognised_by_its_folder(
         assert "`voxseq run quick finetune` trains it" in said
     elsewhere = f"/elsewhere/artifacts/quick/{name}"
     assert "no trained model" in call("predict", elsewhere, "x", "-o", "out", status=2).err
+    Path("params.yaml").unlink()
+    away = call("predict", f"artifacts/quick/{name}", "x", "-o", "out", status=2).err
+    assert "there is no params.yaml here" in away

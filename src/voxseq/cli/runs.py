@@ -83,6 +83,6 @@ def _of_artefacts(
     if len(parts) < 3 or parts[1] not in STAGES:
         return word, overlays
     scale, run = parts[0], "/".join(parts[1:])
-    if overlays or (params.is_file() and read_yaml(params).get("scale") == scale):
+    if overlays or not params.is_file() or read_yaml(params).get("scale") == scale:
         return run, overlays
     return run, (overlay_named(scale),)
